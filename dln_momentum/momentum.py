@@ -1,0 +1,196 @@
+"""The two ways to name a heavy-ball run, (gamma, beta) and (lambda, eps), and the rule between.
+
+Momentum gradient descent with step size gamma and momentum beta,
+
+    w_{k+1} = w_k - gamma grad F(w_k) + beta (w_k - w_{k-1}),
+
+discretises the momentum gradient flow ``lambda w'' + w' + grad F(w) = 0`` with time step eps, where
+
+    lambda = gamma / (1 - beta)^2,    eps = gamma / (1 - beta).
+
+This file imports nothing heavy: the command line checks its input with it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from dln_momentum.errors import InputError, refuse
+
+PAIRS = (("gamma", "beta"), ("lam", "eps"), ("lam", "beta"), ("lam", "gamma"))
+"""The pairs of parameters that determine a run; any one of them may be given."""
+
+GRADIENT_FLOW_BELOW = 0.1
+OSCILLATION_ABOVE = 10.0
+
+
+class Regime(StrEnum):
+    """Where lambda stands on the poster's scale (section 2).
+
+    The poster says lambda << 1, lambda >> 1 and "in between". The thresholds 0.1 and 10 are a
+    convention of this package for problems of unit scale; nothing is computed from the label.
+    """
+
+    GRADIENT_FLOW = "gradient flow"
+    MOMENTUM = "momentum"
+    OSCILLATION = "heavy oscillation"
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """The parameters of MGD(gamma, beta), under each of their names (poster, sections 1 and 2).
+
+    Args:
+        gamma: step size, finite and > 0.
+        beta: momentum, in [0, 1).
+
+    Raises:
+        InputError: for values outside these ranges.
+
+    >>> m = Momentum(gamma=0.01, beta=0.9)
+    >>> round(m.lam, 12), round(m.eps, 12), round(m.lam_ks, 12)
+    (1.0, 0.1, 0.95)
+    >>> Momentum(gamma=0.1, beta=1.5)
+    Traceback (most recent call last):
+    dln_momentum.errors.InputError: beta = 1.5 must be in [0, 1)
+    """
+
+    gamma: float
+    beta: float = 0.0
+
+    def __post_init__(self) -> None:
+        refuse(momentum_problems(gamma=self.gamma, beta=self.beta))
+
+    @classmethod
+    def from_pair(
+        cls,
+        *,
+        gamma: float | None = None,
+        beta: float | None = None,
+        lam: float | None = None,
+        eps: float | None = None,
+    ) -> Momentum:
+        """Build from exactly one of (gamma, beta), (lam, eps), (lam, beta), (lam, gamma).
+
+        Raises:
+            InputError: for any other choice of keys, or values no beta in [0, 1) agrees with.
+
+        >>> m = Momentum.from_pair(lam=1.0, eps=0.1)
+        >>> round(m.gamma, 12), round(m.beta, 12)
+        (0.01, 0.9)
+        """
+        given = {"gamma": gamma, "beta": beta, "lam": lam, "eps": eps}
+        given = {key: value for key, value in given.items() if value is not None}
+        refuse(momentum_problems(**given))
+        return cls(*gamma_beta(**given))
+
+    @property
+    def lam(self) -> float:
+        """lambda = gamma / (1 - beta)^2, the invariant of the acceleration rule."""
+        return self.gamma / (1 - self.beta) ** 2
+
+    @property
+    def eps(self) -> float:
+        """eps = gamma / (1 - beta), the time that one step advances along the flow."""
+        return self.gamma / (1 - self.beta)
+
+    @property
+    def lam_ks(self) -> float:
+        """lambda_KS = lambda (1 + beta)/2, the flow that MGD follows to second order.
+
+        MGD(gamma, beta) is exactly the central-difference scheme of MGF(lambda_KS) with the same
+        eps (Kovachki and Stuart, JMLR 2021, name the same coefficient).
+        """
+        return self.lam * (1 + self.beta) / 2
+
+    @property
+    def max_speed_up(self) -> float:
+        """The largest rho of the acceleration rule, 1/(1 - beta); there beta becomes 0."""
+        return 1 / (1 - self.beta)
+
+    def accelerated(self, rho: float) -> Momentum:
+        """Follow the same path in 1/rho as many steps (acceleration rule; poster, section 2).
+
+            gamma -> rho^2 gamma,    beta -> 1 - rho (1 - beta)
+
+        keeps lambda and multiplies eps by rho. It holds while the discretisation is stable, which
+        this method does not check.
+
+        Args:
+            rho: the speed-up, in (0, 1/(1 - beta)].
+
+        Raises:
+            InputError: for rho outside that range.
+
+        >>> fast = Momentum(gamma=0.01, beta=0.9).accelerated(2.0)
+        >>> round(fast.gamma, 12), round(fast.beta, 12), round(fast.lam, 12)
+        (0.04, 0.8, 1.0)
+        """
+        # the largest rho, 1/(1-beta), is itself rounded: allow it its last digit
+        if not 0 < rho <= self.max_speed_up * (1 + 1e-15):
+            raise InputError(
+                [f"rho = {rho:g} must be in (0, {self.max_speed_up:g}] = (0, 1/(1-beta)]"]
+            )
+        return Momentum(rho**2 * self.gamma, max(0.0, 1 - rho * (1 - self.beta)))
+
+    @property
+    def regime(self) -> Regime:
+        """The poster's regime of this lambda; see `Regime` for the convention.
+
+        >>> Momentum(gamma=0.01, beta=0.9).regime.value
+        'momentum'
+        """
+        if self.lam < GRADIENT_FLOW_BELOW:
+            return Regime.GRADIENT_FLOW
+        return Regime.MOMENTUM if self.lam <= OSCILLATION_ABOVE else Regime.OSCILLATION
+
+
+def gamma_beta(
+    *, gamma: Any = None, beta: Any = None, lam: Any = None, eps: Any = None
+) -> tuple[Any, Any]:
+    """(gamma, beta) from any one of `PAIRS`, elementwise on numbers, arrays or tensors.
+
+    Values are not checked: a pair that no beta in [0, 1) agrees with gives a beta outside it (or
+    nan), which is how a sweep marks its invalid grid points.
+    """
+    if lam is None:
+        return gamma, beta
+    if eps is not None:
+        return eps**2 / lam, 1 - eps / lam
+    if beta is not None:
+        return lam * (1 - beta) ** 2, beta
+    return gamma, 1 - (gamma / lam) ** 0.5
+
+
+def momentum_problems(prefix: str = "", **given: float) -> list[str]:
+    """What is wrong with a choice of parameters, one line each; empty if it determines a run.
+
+    Args:
+        prefix: put before each key, for example ``"optimizer."``.
+        **given: some of gamma, beta, lam, eps.
+
+    >>> momentum_problems(lam=1.0, eps=2.0)
+    ['eps = 2 must be <= lam = 1 (beta = 1 - eps/lam would be negative)']
+    """
+    named = {key: f"{prefix}{key} = {value:g}" for key, value in given.items()}
+    if frozenset(given) not in {frozenset(pair) for pair in PAIRS}:
+        allowed = ", ".join(f"({', '.join(prefix + key for key in pair)})" for pair in PAIRS)
+        keys = ", ".join(named.values()) or "nothing"
+        return [f"{keys} given: give exactly one of the pairs {allowed}"]
+    problems = [
+        f"{named[key]} must be finite and > 0"
+        for key in ("gamma", "lam", "eps")
+        if key in given and not (given[key] > 0 and math.isfinite(given[key]))
+    ]
+    if "beta" in given and not 0 <= given["beta"] < 1:
+        problems.append(f"{named['beta']} must be in [0, 1)")
+    if not problems and "lam" in given:
+        problems = [
+            f"{named[key]} must be <= {named['lam']} (beta = {formula} would be negative)"
+            for key, formula in (("eps", "1 - eps/lam"), ("gamma", "1 - sqrt(gamma/lam)"))
+            if key in given and given[key] > given["lam"]
+        ]
+    return problems

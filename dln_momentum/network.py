@@ -1,0 +1,127 @@
+"""The two-layer diagonal linear network."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from dln_momentum.errors import InputError
+
+
+class DiagonalLinearNet(nn.Module):
+    r"""The diagonal linear network ``x -> <u * v, x>`` (poster, section 3).
+
+    ======================  =============================  ==========================
+    symbol                  meaning                        here
+    ======================  =============================  ==========================
+    u, v                    the neurons, [*runs, d]        parameters ``u``, ``v``
+    theta = u v             the predictor                  ``theta``
+    w_+- = u +- v           the diagonalising coordinates  ``w_plus``, ``w_minus``
+    Delta = abs(u^2 - v^2)  the balancedness               ``balancedness``
+    ======================  =============================  ==========================
+
+    Leading dimensions are independent networks: one network is ``runs = ()``.
+
+    Args:
+        u: first layer, [*runs, d].
+        v: second layer, [*runs, d].
+
+    Raises:
+        InputError: for unequal shapes, non-finite entries, or an entry with u^2 = v^2, which
+            violates condition (C1) of the theory (Delta_0 nowhere zero).
+
+    It does not train itself, and its balancedness is read from u and v; an engine that carries
+    w_+- keeps more digits of a small Delta.
+
+    >>> net = DiagonalLinearNet.uniform(3, alpha=0.1)
+    >>> net.theta.tolist(), [round(x, 12) for x in net.balancedness.tolist()]
+    ([0.0, 0.0, 0.0], [0.02, 0.02, 0.02])
+    >>> net(torch.ones(5, 3, dtype=torch.float64)).shape
+    torch.Size([5])
+    """
+
+    def __init__(self, u: Tensor, v: Tensor) -> None:
+        super().__init__()
+        u, v = (torch.as_tensor(w, dtype=torch.float64) for w in (u, v))
+        _check_initialisation(u, v)
+        self.u = nn.Parameter(u.clone())
+        self.v = nn.Parameter(v.clone())
+
+    @classmethod
+    def uniform(cls, d: int, alpha: float, runs: tuple[int, ...] = ()) -> DiagonalLinearNet:
+        """u_0 = sqrt(2) alpha, v_0 = 0: theta_0 = 0 and Delta_0 = 2 alpha^2 in every coordinate."""
+        u = torch.full((*runs, d), math.sqrt(2) * alpha, dtype=torch.float64)
+        return cls(u, torch.zeros_like(u))
+
+    @classmethod
+    def biased(
+        cls, d: int, scale: float, phi: float, runs: tuple[int, ...] = ()
+    ) -> DiagonalLinearNet:
+        """u_0 = phi c, v_0 = c/phi for c = scale: theta_0 = c^2, unbalanced by phi != 1."""
+        c = torch.full((*runs, d), scale, dtype=torch.float64)
+        return cls(phi * c, c / phi)
+
+    @classmethod
+    def gaussian(
+        cls, d: int, alpha: float, seed: int, runs: tuple[int, ...] = ()
+    ) -> DiagonalLinearNet:
+        """u_0, v_0 i.i.d. normal of standard deviation alpha, from a generator of that seed."""
+        generator = torch.Generator().manual_seed(seed)
+        u, v = alpha * torch.randn(2, *runs, d, generator=generator, dtype=torch.float64)
+        return cls(u, v)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predict ``x theta``: [m, d] rows to [*runs, m] outputs."""
+        return (x @ self.theta.unsqueeze(-1)).squeeze(-1)
+
+    @property
+    def theta(self) -> Tensor:
+        """The predictor theta = u v, [*runs, d]."""
+        return self.u * self.v
+
+    @property
+    def w_plus(self) -> Tensor:
+        """w_+ = u + v, [*runs, d]."""
+        return self.u + self.v
+
+    @property
+    def w_minus(self) -> Tensor:
+        """w_- = u - v, [*runs, d]."""
+        return self.u - self.v
+
+    @property
+    def balancedness(self) -> Tensor:
+        """Delta = |u^2 - v^2| = |w_+ w_-|, [*runs, d]; the product form does not cancel."""
+        return (self.w_plus * self.w_minus).abs()
+
+    @property
+    def scale(self) -> Tensor:
+        """max(||u||_inf, ||v||_inf), [*runs]; at the start, the poster's initialisation scale.
+
+        For `uniform` it is sqrt(2) alpha, the factor that makes Delta_0 = 2 alpha^2.
+        """
+        return torch.maximum(self.u.abs(), self.v.abs()).amax(-1)
+
+    def extra_repr(self) -> str:
+        """Shape in the printed module."""
+        return f"runs={tuple(self.u.shape[:-1])}, d={self.u.shape[-1]}"
+
+
+def _check_initialisation(u: Tensor, v: Tensor) -> None:
+    if u.shape != v.shape or u.ndim == 0:
+        raise InputError(
+            [f"u and v must share one shape [*runs, d]: {[*u.shape]} and {[*v.shape]}"]
+        )
+    if not (u.isfinite().all() and v.isfinite().all()):
+        raise InputError(["u and v must be finite"])
+    unbalanced = (u + v) * (u - v) == 0
+    if unbalanced.any():
+        where = unbalanced.nonzero()[:5].squeeze(-1).tolist()
+        raise InputError(
+            [
+                f"Delta_0 = |u^2 - v^2| is zero in {int(unbalanced.sum())} coordinates "
+                f"(first at {where}); condition (C1) needs every entry > 0"
+            ]
+        )

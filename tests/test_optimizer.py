@@ -1,0 +1,176 @@
+"""HeavyBall against torch's SGD, the poster's recursion, and the machinery of torch optimizers."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from dln_momentum.errors import InputError
+from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.optimizer import HeavyBall
+
+
+def quadratic(seed: int, d: int = 6) -> tuple[Tensor, Tensor]:
+    """A convex quadratic w -> w'Hw/2 with eigenvalues in (0, 1], and a starting point."""
+    generator = torch.Generator().manual_seed(seed)
+    root = torch.randn(d, d, generator=generator, dtype=torch.float64)
+    hessian = root @ root.T
+    return hessian / torch.linalg.matrix_norm(hessian, 2), torch.randn(
+        d, generator=generator, dtype=torch.float64
+    )
+
+
+def descend(optimizer: torch.optim.Optimizer, w: Tensor, hessian: Tensor, steps: int) -> None:
+    for _ in range(steps):
+        w.grad = hessian @ w.detach()
+        optimizer.step()
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 10_000), gamma=st.floats(1e-3, 1.0), beta=st.floats(0.0, 0.99))
+def test_equals_torch_sgd_while_gamma_is_constant(seed: int, gamma: float, beta: float) -> None:
+    hessian, start = quadratic(seed)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    descend(HeavyBall([ours], gamma, beta), ours, hessian, 1000)
+    descend(torch.optim.SGD([theirs], lr=gamma, momentum=beta), theirs, hessian, 1000)
+    # both round each step at 1e-16 and forget within 1/(1-beta) <= 100 steps
+    assert (ours - theirs).abs().max() <= 1e-13 * start.abs().max()
+
+
+def test_parts_from_torch_sgd_when_gamma_changes() -> None:
+    """Halve gamma after one step: ours follows the recursion, torch rescales its velocity."""
+    finals = {}
+    for make in (lambda w: HeavyBall([w], 0.1, 0.9), lambda w: torch.optim.SGD([w], 0.1, 0.9)):
+        w = nn.Parameter(torch.ones(1, dtype=torch.float64))
+        optimizer = make(w)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.5**epoch)
+        descend(optimizer, w, torch.eye(1, dtype=torch.float64), 1)
+        scheduler.step()
+        descend(optimizer, w, torch.eye(1, dtype=torch.float64), 1)
+        finals[type(optimizer)] = w.item()
+    # w_1 = 1, w_2 = 0.9; then w_3 = 0.9 - 0.05*0.9 + 0.9*(0.9 - 1) = 0.765, while torch's
+    # velocity 0.9*1 + 0.9 is rescaled as a whole: 0.9 - 0.05*1.8 = 0.81
+    assert finals[HeavyBall] == pytest.approx(0.765, rel=1e-14)
+    assert finals[torch.optim.SGD] == pytest.approx(0.81, rel=1e-14)
+
+
+def test_starts_from_the_pair_w0_w1() -> None:
+    hessian, w_0 = quadratic(3)
+    w_1 = w_0 + 0.1
+    w = nn.Parameter(w_1.clone())
+    optimizer = HeavyBall([w], 0.2, 0.7, previous=[w_0])
+    assert torch.allclose(optimizer.previous(w), w_0, rtol=0, atol=1e-15)
+    descend(optimizer, w, hessian, 1)
+    expected = w_1 - 0.2 * hessian @ w_1 + 0.7 * (w_1 - w_0)
+    assert torch.allclose(w, expected, rtol=0, atol=1e-14)
+    assert torch.allclose(optimizer.previous(w), w_1, rtol=0, atol=1e-15)
+
+
+def test_one_gamma_and_beta_for_each_run() -> None:
+    gamma = torch.tensor([0.01, 0.02, 0.05], dtype=torch.float64)
+    beta = torch.tensor([0.0, 0.5, 0.9], dtype=torch.float64)
+    x = torch.randn(4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def train(net: DiagonalLinearNet, optimizer: HeavyBall) -> None:
+        for _ in range(50):
+            optimizer.zero_grad()
+            (net(x) - 1).square().mean(-1).sum().backward()
+            optimizer.step()
+
+    together = DiagonalLinearNet.uniform(6, alpha=0.1, runs=(3,))
+    train(together, HeavyBall(together.parameters(), gamma, beta))
+    for run in range(3):
+        alone = DiagonalLinearNet.uniform(6, alpha=0.1)
+        train(alone, HeavyBall(alone.parameters(), gamma[run].item(), beta[run].item()))
+        # same operations; the sums of products may be ordered differently
+        assert torch.allclose(together.theta[run], alone.theta, rtol=1e-11, atol=1e-13)
+
+
+def test_groups_have_their_own_parameters() -> None:
+    a, b = (nn.Parameter(torch.ones(1, dtype=torch.float64)) for _ in range(2))
+    groups = [{"params": [a], "gamma": 0.5}, {"params": [b], "beta": 0.0}]
+    optimizer = HeavyBall(groups, gamma=0.1, beta=0.9)
+    for _ in range(2):
+        for w in (a, b):
+            w.grad = torch.ones_like(w)
+        optimizer.step()
+    assert a.item() == pytest.approx(1 - 0.5 - (0.5 + 0.9 * 0.5), rel=1e-15)
+    assert b.item() == pytest.approx(1 - 0.1 - 0.1, rel=1e-15)
+
+
+def test_state_dict_resumes_bitwise() -> None:
+    hessian, start = quadratic(1)
+    w = nn.Parameter(start.clone())
+    optimizer = HeavyBall([w], 0.3, 0.8)
+    descend(optimizer, w, hessian, 10)
+    buffer = io.BytesIO()
+    torch.save({"w": w.detach().clone(), "optimizer": optimizer.state_dict()}, buffer)
+    descend(optimizer, w, hessian, 10)
+
+    buffer.seek(0)
+    saved = torch.load(buffer, weights_only=True)
+    resumed = nn.Parameter(saved["w"])
+    second = HeavyBall([resumed], 0.1, 0.1)
+    second.load_state_dict(saved["optimizer"])
+    descend(second, resumed, hessian, 10)
+    assert torch.equal(resumed, w)
+
+
+def test_closure_and_step_hooks() -> None:
+    w = nn.Parameter(torch.ones(1, dtype=torch.float64))
+    optimizer = HeavyBall([w], 0.1, 0.5)
+    calls: list[str] = []
+    optimizer.register_step_pre_hook(lambda *_: calls.append("before"))
+    optimizer.register_step_post_hook(lambda *_: calls.append("after"))
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        loss = (w**2 / 2).sum()
+        loss.backward()
+        calls.append("closure")
+        return loss.item()
+
+    assert optimizer.step(closure) == 0.5
+    assert w.item() == pytest.approx(0.9, rel=1e-15)
+    assert calls == ["before", "closure", "after"]
+
+
+def test_trains_any_module_and_skips_parameters_without_gradient() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(20, 3, generator=generator, dtype=torch.float64)
+    first = nn.Linear(3, 8)
+    net = nn.Sequential(first, nn.ReLU(), nn.Linear(8, 1)).double()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / 3)
+    first.bias.requires_grad_(False)
+    frozen = first.bias.clone()
+    optimizer = HeavyBall(net.parameters(), 0.02, 0.9)
+    losses = []
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss = (net(x).squeeze(-1) - x[:, 0]).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.05 * losses[0]
+    assert torch.equal(first.bias, frozen)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"gamma": 0.0}, "gamma = 0.0"),
+        ({"gamma": 0.1, "beta": 1.0}, "beta = 1.0"),
+        ({"gamma": torch.tensor([0.1, -0.1])}, "gamma = "),
+        ({"gamma": 0.1, "previous": [torch.zeros(3)]}, "previous has shapes"),
+    ],
+)
+def test_bad_input_is_refused(keys: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        HeavyBall([nn.Parameter(torch.zeros(2))], **keys)
