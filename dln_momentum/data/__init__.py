@@ -1,0 +1,1 @@
+"""Data: the loaders that return a `Problem`."""

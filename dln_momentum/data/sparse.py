@@ -1,0 +1,149 @@
+"""Sparse recovery: random rows and an s-sparse vector behind the targets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from dln_momentum.problem import Problem, ProblemError
+
+DESIGNS = ("gaussian", "uncentred", "correlated")
+SIGNALS = ("gaussian", "signs")
+
+
+def sparse(
+    n: int = 20,
+    d: int = 30,
+    s: int = 3,
+    *,
+    design: str = "gaussian",
+    mu: float = 1.0,
+    rho: float = 0.5,
+    signal: str | Sequence[float] = "gaussian",
+    seed: int = 0,
+    n_test: int = 100,
+) -> Problem:
+    """Draw y = X theta* with random rows and an s-sparse theta* (Papazov et al., section 1).
+
+    The training rows, theta* and the test rows come from three independent streams of `seed`:
+    another s leaves X as it is, and for a drawn signal adds coordinates to the same theta*.
+    The support is a uniformly random subset of the coordinates.
+
+    Args:
+        n: number of training rows, 1 <= n < d.
+        d: number of coordinates.
+        s: number of nonzero coordinates of theta*, 1 <= s <= d.
+        design: law of the i.i.d. rows: ``gaussian`` N(0, I), ``uncentred`` N(mu 1, I),
+            ``correlated`` N(0, Sigma) with Sigma_ij = rho^|i-j|.
+        mu: mean of every entry; read by ``uncentred`` only.
+        rho: correlation of neighbouring columns in (-1, 1); read by ``correlated`` only.
+        signal: ``gaussian`` N(0, 1) values, ``signs`` uniform in {-1, +1}, or the s nonzero values
+            themselves, in the order of their coordinates.
+        seed: non-negative integer.
+        n_test: number of held-out rows of the same law, 0 for none.
+
+    Returns:
+        A problem with theta_star and, if n_test > 0, noiseless test rows.
+
+    Raises:
+        ProblemError: listing every argument that is out of its range.
+
+    >>> problem = sparse(n=4, d=6, s=2, signal="signs", seed=1)
+    >>> problem.theta_star
+    tensor([ 0.,  0., -1.,  1.,  0.,  0.], dtype=torch.float64)
+    >>> sparse(n=30, d=20, s=0)
+    Traceback (most recent call last):
+    dln_momentum.problem.ProblemError: 2 problems:
+      - data.n = 30 must be an integer in [1, d - 1] = [1, 19]
+      - data.s = 0 must be an integer in [1, d] = [1, 20]
+    """
+    problems = list(_problems(n, d, s, design, mu, rho, signal, seed, n_test))
+    if problems:
+        raise ProblemError(problems)
+    rows, signals, test_rows = (
+        np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(3)
+    )
+    theta_star = torch.from_numpy(_signal(signals, d, s, signal))
+    X = torch.from_numpy(_design(rows, n, d, design, mu, rho))
+    X_test = torch.from_numpy(_design(test_rows, n_test, d, design, mu, rho)) if n_test else None
+    return Problem(
+        X=X,
+        y=X @ theta_star,
+        theta_star=theta_star,
+        X_test=X_test,
+        y_test=None if X_test is None else X_test @ theta_star,
+        name=f"sparse n={n} d={d} s={s} {design} seed={seed}",
+    )
+
+
+def _design(
+    rng: np.random.Generator, rows: int, d: int, design: str, mu: float, rho: float
+) -> np.ndarray:
+    noise = rng.standard_normal((rows, d))
+    if design == "uncentred":
+        return noise + mu
+    if design == "correlated":
+        lags = np.abs(np.subtract.outer(np.arange(d), np.arange(d)))
+        return noise @ np.linalg.cholesky(np.power(float(rho), lags)).T
+    return noise
+
+
+def _signal(rng: np.random.Generator, d: int, s: int, signal: str | Sequence[float]) -> np.ndarray:
+    # every coordinate gets a value before the support is cut, so that supports nest in s
+    drawn = rng.standard_normal(d)
+    support = np.sort(rng.permutation(d)[:s])
+    theta_star = np.zeros(d)
+    if signal == "gaussian":
+        theta_star[support] = drawn[support]
+    elif signal == "signs":
+        theta_star[support] = np.sign(drawn[support])
+    else:
+        theta_star[support] = signal
+    return theta_star
+
+
+def _problems(
+    n: Any, d: Any, s: Any, design: Any, mu: Any, rho: Any, signal: Any, seed: Any, n_test: Any
+) -> Iterator[str]:
+    if not _is_integer(d, 2):
+        yield f"data.d = {d!r} must be an integer >= 2"
+        d = math.inf
+    if not _is_integer(n, 1, d - 1):
+        yield f"data.n = {n!r} must be an integer in [1, d - 1] = [1, {d - 1}]"
+    if not _is_integer(s, 1, d):
+        yield f"data.s = {s!r} must be an integer in [1, d] = [1, {d}]"
+    if design not in DESIGNS:
+        yield f"data.design = {design!r} must be one of {', '.join(DESIGNS)}"
+    if not _is_real(mu):
+        yield f"data.mu = {mu!r} must be a finite number"
+    if not (_is_real(rho) and -1 < rho < 1):
+        yield f"data.rho = {rho!r} must be in (-1, 1)"
+    if not _is_integer(seed, 0):
+        yield f"data.seed = {seed!r} must be an integer >= 0"
+    if not _is_integer(n_test, 0):
+        yield f"data.n_test = {n_test!r} must be an integer >= 0"
+    yield from _signal_problems(signal, s)
+
+
+def _signal_problems(signal: Any, s: Any) -> Iterator[str]:
+    if isinstance(signal, str):
+        if signal not in SIGNALS:
+            yield f"data.signal = {signal!r} must be one of {', '.join(SIGNALS)}, or s numbers"
+    elif not isinstance(signal, Sequence | np.ndarray):
+        yield f"data.signal = {signal!r} must be one of {', '.join(SIGNALS)}, or s numbers"
+    elif len(signal) != s or not all(_is_real(value) and value != 0 for value in signal):
+        yield f"data.signal = {list(signal)} must be s = {s} finite nonzero numbers"
+
+
+def _is_integer(value: Any, low: float, high: float = math.inf) -> bool:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and bool(low <= value <= high)
+
+
+def _is_real(value: Any) -> bool:
+    real = isinstance(value, float | int | np.floating | np.integer)
+    return real and not isinstance(value, bool) and math.isfinite(value)

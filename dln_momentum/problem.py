@@ -1,0 +1,266 @@
+"""The regression problem: data with more unknowns than equations, so that interpolators exist.
+
+With data X in R^{n x d}, n < d, and y in the range of X (Papazov, Pesme and Flammarion, AISTATS
+2024, section 1), the loss and the set of its minimisers are
+
+    L(theta) = 1/(2n) ||X theta - y||^2,   S = {theta : X theta = y}.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from dln_momentum.errors import InputError
+from dln_momentum.row_space import RowSpace
+
+RANGE_TOLERANCE = 1e-10
+"""Largest ||y - P y|| / ||y||, P the projection on the range of X, that still counts as rounding.
+
+Float64 leaves about 1e-15 where an interpolator exists; data stored in single precision leave
+1e-8 and more where none does.
+"""
+
+_TENSORS = ("X", "y", "theta_star", "X_test", "y_test")
+
+
+class ProblemError(InputError):
+    """Data from which no interpolation problem can be made; it lists everything that is wrong.
+
+    >>> raise ProblemError(["X: 2 of 60 entries are not finite"])
+    Traceback (most recent call last):
+    dln_momentum.problem.ProblemError: X: 2 of 60 entries are not finite
+    """
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Problem:
+    """Underdetermined least squares, L(theta) = 1/(2n) ||X theta - y||^2 with n < d.
+
+    One problem shared by all runs has X [n, d] and y [n]; one problem per run has leading run
+    dimensions on either or both (see `stack`). Every array is turned into a float64 tensor.
+    X may be rank-deficient; y must lie in its range. ``X theta_star != y`` is allowed, for labels
+    that carry noise: theta_star is then a reference to measure distances to and no interpolator.
+
+    Args:
+        X: design matrix, [*runs, n, d].
+        y: targets, [*runs, n].
+        theta_star: the vector behind the data, [*runs, d], if it is known.
+        X_test: held-out rows, [*runs, m, d], given together with y_test.
+        y_test: their targets, [*runs, m].
+        name: a label for tables and figures.
+        notes: what was done to the data on the way in (dropped columns and the like).
+
+    Raises:
+        ProblemError: for non-finite entries, shapes that do not fit, n >= d, or y outside the
+            range of X; all that is wrong is listed at once.
+
+    >>> problem = Problem(X=[[1.0, 2.0, 2.0]], y=[9.0], theta_star=[1.0, 2.0, 2.0])
+    >>> problem.n, problem.d
+    (1, 3)
+    >>> theta = torch.zeros(3)
+    >>> problem.loss(theta), problem.gradient(theta)
+    (tensor(40.5000, dtype=torch.float64), tensor([ -9., -18., -18.], dtype=torch.float64))
+    >>> Problem(X=[[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]], y=[1.0, 2.0])
+    Traceback (most recent call last):
+    dln_momentum.problem.ProblemError: y is not in the range of X (n = 2): relative residual
+    3.16e-01, allowed 1e-10; no theta interpolates the data
+    """
+
+    X: Tensor
+    y: Tensor
+    theta_star: Tensor | None = None
+    X_test: Tensor | None = None
+    y_test: Tensor | None = None
+    name: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        complaints = []
+        for field in _TENSORS:
+            try:
+                object.__setattr__(self, field, _as_float64(getattr(self, field)))
+            except (TypeError, ValueError, RuntimeError) as error:
+                complaints.append(f"{field} is no array of real numbers: {error}")
+        complaints = complaints or [*_shape_problems(self), *_entry_problems(self)]
+        complaints = complaints or list(_range_problems(self))
+        if complaints:
+            raise ProblemError([*complaints, *(f"note: {note}" for note in self.notes)])
+
+    def __repr__(self) -> str:
+        return f"Problem({self.name!r}, runs={list(self.runs)}, n={self.n}, d={self.d})"
+
+    @property
+    def n(self) -> int:
+        """Number of training rows."""
+        return self.X.shape[-2]
+
+    @property
+    def d(self) -> int:
+        """Number of coordinates of theta."""
+        return self.X.shape[-1]
+
+    @property
+    def runs(self) -> torch.Size:
+        """The leading run dimensions of the data, empty where all runs share them."""
+        return torch.broadcast_shapes(self.X.shape[:-2], self.y.shape[:-1])
+
+    @cached_property
+    def row_space(self) -> RowSpace:
+        """The span of the rows of X, in which every gradient of the loss lies."""
+        return RowSpace.of(self.X)
+
+    def residual(self, theta: Tensor) -> Tensor:
+        """X theta - y for theta [*runs, d]; [*runs, n]."""
+        return _apply(self.X, theta) - self.y
+
+    def loss(self, theta: Tensor) -> Tensor:
+        """The training loss 1/(2n) ||X theta - y||^2 for theta [*runs, d]; [*runs]."""
+        return self.residual(theta).square().sum(-1) / (2 * self.n)
+
+    def gradient(self, theta: Tensor) -> Tensor:
+        """The full-batch gradient X^T (X theta - y) / n for theta [*runs, d]; [*runs, d]."""
+        return _apply(self.X.mT, self.residual(theta)) / self.n
+
+    def test_error(self, theta: Tensor) -> Tensor:
+        """1/(2m) ||X_test theta - y_test||^2, the loss on the held-out rows; [*runs].
+
+        NaN where there are no held-out rows.
+
+        >>> problem = Problem(X=[[1.0, 0.0]], y=[1.0], X_test=[[0.0, 1.0]], y_test=[3.0])
+        >>> problem.test_error(torch.tensor([1.0, 1.0]))
+        tensor(2., dtype=torch.float64)
+        """
+        if self.X_test is None or self.y_test is None:
+            runs = torch.broadcast_shapes(self.runs, theta.shape[:-1])
+            return torch.full(runs, torch.nan, dtype=torch.float64, device=self.X.device)
+        residual = _apply(self.X_test, theta) - self.y_test
+        return residual.square().sum(-1) / (2 * self.y_test.shape[-1])
+
+    def to(self, device: torch.device | str) -> Problem:
+        """The same problem with its tensors on `device`."""
+        present = {field: getattr(self, field) for field in _TENSORS}
+        moved = {key: value.to(device) for key, value in present.items() if value is not None}
+        return dataclasses.replace(self, **moved)
+
+
+def stack(problems: Sequence[Problem]) -> Problem:
+    """One problem per run: X [R, n, d] and y [R, n] from R problems of equal shapes.
+
+    Args:
+        problems: at least one, none with run dimensions of its own.
+
+    Returns:
+        The stacked problem. It has a theta_star or test rows only if every one of them does.
+
+    Raises:
+        ProblemError: if there is none, or shapes differ; each field that differs is listed.
+
+    >>> one = Problem(X=[[1.0, 2.0, 2.0]], y=[9.0])
+    >>> two = Problem(X=[[0.0, 1.0, 1.0]], y=[4.0])
+    >>> stack([one, two]).loss(torch.zeros(3))
+    tensor([40.5000,  8.0000], dtype=torch.float64)
+    """
+    if not problems:
+        raise ProblemError(["there is no problem to stack"])
+    complaints = []
+    fields: dict[str, Tensor] = {}
+    for field in _TENSORS:
+        tensors = [getattr(problem, field) for problem in problems]
+        present = [tensor for tensor in tensors if tensor is not None]
+        shapes = sorted({tuple(tensor.shape) for tensor in present})
+        if len(present) < len(tensors):
+            continue
+        if len(shapes) > 1:
+            complaints.append(f"{field}: problems to stack must have one shape, found {shapes}")
+        else:
+            fields[field] = torch.stack(present)
+    if any(problem.runs for problem in problems):
+        complaints.append("problems to stack must not have run dimensions of their own")
+    if complaints:
+        raise ProblemError(complaints)
+    names = list(dict.fromkeys(problem.name for problem in problems))
+    name = names[0] if len(names) == 1 else f"{len(problems)} problems, {names[0]} to {names[-1]}"
+    notes = dict.fromkeys(note for problem in problems for note in problem.notes)
+    return Problem(**fields, name=name, notes=tuple(notes))
+
+
+def _as_float64(value: object) -> Tensor | None:
+    if value is None:
+        return None
+    tensor = torch.as_tensor(value).detach()
+    if tensor.is_complex():
+        raise TypeError("complex entries")
+    return tensor.to(torch.float64)
+
+
+def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
+    """matrix [*runs, p, q] times vector [*runs, q], as one product where all share the matrix."""
+    if matrix.ndim == 2:
+        return vector.to(matrix.dtype) @ matrix.mT
+    return (matrix @ vector.to(matrix.dtype).unsqueeze(-1)).squeeze(-1)
+
+
+def _shape_problems(problem: Problem) -> Iterator[str]:
+    X, y = problem.X, problem.y
+    if X.ndim < 2 or X.numel() == 0:
+        yield f"X has shape {tuple(X.shape)}, must be [*runs, n, d] with n >= 1"
+        return
+    n, d = X.shape[-2:]
+    if n >= d:
+        yield f"n = {n}, d = {d}: interpolators form a set only if n < d"
+    yield from _mismatch("y", y, (n,), X.shape[:-2])
+    yield from _mismatch("theta_star", problem.theta_star, (d,), X.shape[:-2])
+    if (problem.X_test is None) != (problem.y_test is None):
+        yield "X_test and y_test must be given together"
+    elif problem.X_test is not None and problem.y_test is not None:
+        m = problem.y_test.shape[-1] if problem.y_test.ndim else 0
+        if m == 0:
+            yield "X_test and y_test must have at least one row"
+        yield from _mismatch("y_test", problem.y_test, (m,), X.shape[:-2])
+        yield from _mismatch("X_test", problem.X_test, (m, d), X.shape[:-2])
+
+
+def _mismatch(
+    name: str, tensor: Tensor | None, shape: tuple[int, ...], runs: torch.Size
+) -> Iterator[str]:
+    """Complain unless the tensor is [*runs, *shape] with runs that broadcast."""
+    if tensor is None:
+        return
+    core = len(shape)
+    if tuple(tensor.shape[-core:]) != shape:
+        yield f"{name} has shape {tuple(tensor.shape)}, must end in {list(shape)}"
+        return
+    try:
+        torch.broadcast_shapes(tensor.shape[:-core], runs)
+    except RuntimeError:
+        yield f"{name} has run dimensions {list(tensor.shape[:-core])}, X has {list(runs)}"
+
+
+def _entry_problems(problem: Problem) -> Iterator[str]:
+    for field in _TENSORS:
+        tensor = getattr(problem, field)
+        if tensor is None or bool(torch.isfinite(tensor).all()):
+            continue
+        bad = ~tensor.isfinite()
+        places = bad.reshape(-1, bad.shape[-1]).any(0).nonzero().flatten().tolist()
+        kind = "columns" if field in ("X", "X_test") else "entries"
+        shown = ", ".join(map(str, places[:10])) + (", ..." if len(places) > 10 else "")
+        yield f"{field}: {int(bad.sum())} of {bad.numel()} entries are not finite ({kind} {shown})"
+
+
+def _range_problems(problem: Problem) -> Iterator[str]:
+    residual = problem.row_space.range_residual(problem.y)
+    outside = residual > RANGE_TOLERANCE
+    if bool(outside.any()):
+        which = f"{int(outside.sum())} of {outside.numel()} runs, " if outside.ndim else ""
+        yield (
+            f"y is not in the range of X ({which}n = {problem.n}): relative residual "
+            f"{float(residual.max()):.2e}, allowed {RANGE_TOLERANCE:g}; "
+            "no theta interpolates the data"
+        )
