@@ -1,0 +1,164 @@
+"""The row space span(x_1..x_n) of a design matrix, which is all that the theory needs of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RowSpace:
+    r"""Orthonormal basis of span(x_1..x_n), for matrices that may lack full row rank.
+
+    With the thin singular value decomposition :math:`X = U \Sigma V` cut at the numerical rank r,
+
+    .. math:: \{\theta : X\theta = y\} = \{\theta : V\theta = b\}, \qquad b = \Sigma^{-1} U^\top y
+
+    whenever y lies in the range of X. Every gradient of the loss lies in this span (Papazov, Pesme
+    and Flammarion, AISTATS 2024, section 3), so the minimisers and their optimality conditions
+    need V and b alone.
+
+    Stacked matrices of different ranks share the largest r: the basis of the others is filled up
+    with zero rows, and so are their coordinates and targets.
+
+    It does not refuse a ``y`` outside the range of X: :meth:`range_residual` measures that.
+
+    >>> X = torch.tensor([[3.0, 4.0, 0.0], [6.0, 8.0, 0.0]], dtype=torch.float64)
+    >>> rows = RowSpace.of(X)
+    >>> rows.rank
+    1
+    >>> rows.project(torch.tensor([1.0, 0.0, 7.0], dtype=torch.float64))
+    tensor([0.3600, 0.4800, 0.0000], dtype=torch.float64)
+    """
+
+    basis: Tensor
+    """V, [*runs, r, d]: orthonormal rows, zero rows at the end where the rank is below r."""
+    to_target: Tensor
+    """The map from y to b, [*runs, r, n]: Sigma^-1 U^T."""
+    range_basis: Tensor
+    """U^T, [*runs, r, n]: orthonormal rows that span the range of X."""
+    ranks: Tensor
+    """The rank of each matrix, [*runs]."""
+
+    @classmethod
+    def of(cls, X: Tensor) -> RowSpace:
+        """Decompose X.
+
+        A singular value counts as zero below max(n, d) * eps * sigma_max.
+
+        Args:
+            X: Design matrix, [*runs, n, d], floating point.
+
+        Returns:
+            The row space, with the leading dimensions of ``X``.
+
+        Raises:
+            ValueError: If ``X`` is not a stack of finite floating-point matrices, each nonzero.
+        """
+        _check_design(X)
+        left, sigma, right = torch.linalg.svd(X, full_matrices=False)
+        cutoff = max(X.shape[-2:]) * torch.finfo(X.dtype).eps * sigma[..., :1]
+        kept = sigma > cutoff
+        ranks = kept.sum(-1)
+        r = int(ranks.max())
+        sigma, mask = sigma[..., :r, None], kept[..., :r, None]
+        range_basis = torch.where(mask, left[..., :r].mT, 0.0)
+        return cls(
+            basis=torch.where(mask, right[..., :r, :], 0.0).contiguous(),
+            to_target=range_basis / torch.where(mask, sigma, 1.0),
+            range_basis=range_basis.contiguous(),
+            ranks=ranks,
+        )
+
+    @property
+    def rank(self) -> int:
+        """The number of rows of the basis: the rank, or the largest rank of a stack."""
+        return self.basis.shape[-2]
+
+    def coordinates(self, theta: Tensor) -> Tensor:
+        """V theta.
+
+        Args:
+            theta: Vectors, [*runs, d].
+
+        Returns:
+            Their coordinates in the basis, [*runs, r].
+        """
+        return _apply(self.basis, theta)
+
+    def span(self, nu: Tensor) -> Tensor:
+        """V^T nu, the vector whose coordinates are nu.
+
+        Args:
+            nu: Coordinates, [*runs, r].
+
+        Returns:
+            Vectors of the row space, [*runs, d].
+        """
+        return _apply(self.basis.mT, nu)
+
+    def target(self, y: Tensor) -> Tensor:
+        """The b with {X theta = y} = {V theta = b}; outside the range, b of the y nearest to it.
+
+        Args:
+            y: Labels, [*runs, n].
+
+        Returns:
+            b, [*runs, r].
+        """
+        return _apply(self.to_target, y)
+
+    def project(self, z: Tensor) -> Tensor:
+        """The component of z inside the row space.
+
+        Args:
+            z: Vectors, [*runs, d].
+
+        Returns:
+            V^T V z, [*runs, d].
+        """
+        return self.span(self.coordinates(z))
+
+    def reject(self, z: Tensor) -> Tensor:
+        """The component of z outside the row space.
+
+        Args:
+            z: Vectors, [*runs, d].
+
+        Returns:
+            z - V^T V z, [*runs, d].
+        """
+        return z - self.project(z)
+
+    def range_residual(self, y: Tensor) -> Tensor:
+        """How far y is from the range of X, relative to its norm; zero for y = 0.
+
+        Args:
+            y: Labels, [*runs, n].
+
+        Returns:
+            ||y - U U^T y|| / ||y||, [*runs].
+        """
+        outside = y - _apply(self.range_basis.mT, _apply(self.range_basis, y))
+        norm = torch.linalg.vector_norm(y, dim=-1)
+        return torch.linalg.vector_norm(outside, dim=-1) / torch.where(norm > 0, norm, 1.0)
+
+
+def _apply(matrix: Tensor, vectors: Tensor) -> Tensor:
+    # One shared matrix is one product over all runs: far faster than a stack of small ones.
+    if matrix.ndim == 2:
+        return vectors @ matrix.mT
+    return (matrix @ vectors.unsqueeze(-1)).squeeze(-1)
+
+
+def _check_design(X: Tensor) -> None:
+    if X.ndim < 2 or min(X.shape) < 1 or not X.is_floating_point():
+        raise ValueError(
+            f"X: shape {tuple(X.shape)} of {X.dtype}; allowed: floating point [*runs, n, d]"
+        )
+    if not bool(torch.isfinite(X).all()):
+        raise ValueError("X: has entries that are not finite; allowed: finite entries")
+    if not bool((X != 0).any(-1).any(-1).all()):
+        raise ValueError("X: is a zero matrix; allowed: at least one nonzero entry in each run")
