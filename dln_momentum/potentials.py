@@ -119,8 +119,10 @@ def bregman_divergence(a: Tensor, b: Tensor, balancedness: Tensor) -> Tensor:
     gap = _mirror_gap(a, b, half, length_a, length_b)
     far = (gap * a - length_a + length_b) / 2
     outward = torch.where(a < 0, -gap, gap)
-    near = a.abs() / 2 * _exp_remainder(outward)
-    near = near + half * (half / (length_a + a.abs())) * torch.sinh(gap / 2).square()
+    # one factor of the gap at a time: its square alone underflows below 1e-154
+    half_sinh = torch.sinh(gap / 2)
+    near = (a.abs() / 2 * outward) * _exp_remainder_over_h(outward)
+    near = near + half * (half / (length_a + a.abs())) * half_sinh * half_sinh
     return torch.where(gap.abs() > _SERIES_GAP, far, near).sum(-1)
 
 
@@ -156,9 +158,9 @@ def _mirror_gap(a: Tensor, b: Tensor, half: Tensor, length_a: Tensor, length_b: 
     return torch.where(opposite, torch.asinh(a / half) - torch.asinh(b / half), same_side)
 
 
-def _exp_remainder(h: Tensor) -> Tensor:
-    """exp(-h) - 1 + h by its series, for |h| <= 1."""
+def _exp_remainder_over_h(h: Tensor) -> Tensor:
+    """(exp(-h) - 1 + h) / h by its series, for |h| <= 1."""
     series = torch.ones_like(h)
     for k in range(_SERIES_TERMS, 2, -1):
         series = 1 - h * series / k
-    return h * h / 2 * series
+    return h / 2 * series
