@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,10 +86,12 @@ class Problem:
         for field in _TENSORS:
             try:
                 object.__setattr__(self, field, _as_float64(getattr(self, field)))
-            except (TypeError, ValueError, RuntimeError) as error:
+            except (TypeError, ValueError) as error:
                 complaints.append(f"{field} is no array of real numbers: {error}")
+        # each check reads only what the ones before it have found sound
         complaints = complaints or [*_shape_problems(self), *_entry_problems(self)]
-        complaints = complaints or list(_range_problems(self))
+        complaints = complaints or [*_zero_problems(self)]
+        complaints = complaints or [*_range_problems(self)]
         if complaints:
             raise ProblemError([*complaints, *(f"note: {note}" for note in self.notes)])
 
@@ -193,10 +196,15 @@ def stack(problems: Sequence[Problem]) -> Problem:
 def _as_float64(value: object) -> Tensor | None:
     if value is None:
         return None
-    tensor = torch.as_tensor(value).detach()
-    if tensor.is_complex():
-        raise TypeError("complex entries")
-    return tensor.to(torch.float64)
+    if isinstance(value, Tensor):
+        if value.is_complex():
+            raise TypeError(f"entries are {value.dtype}")
+        return value.detach().to(torch.float64)
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"entries are {array.dtype}")
+    # a copy, so that a caller who goes on writing to the array does not change the problem
+    return torch.from_numpy(array.astype(np.float64))
 
 
 def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
@@ -252,6 +260,12 @@ def _entry_problems(problem: Problem) -> Iterator[str]:
         kind = "columns" if field in ("X", "X_test") else "entries"
         shown = ", ".join(map(str, places[:10])) + (", ..." if len(places) > 10 else "")
         yield f"{field}: {int(bad.sum())} of {bad.numel()} entries are not finite ({kind} {shown})"
+
+
+def _zero_problems(problem: Problem) -> Iterator[str]:
+    zero = (problem.X == 0).flatten(-2).all(-1)
+    if bool(zero.any()):
+        yield "X is zero" + (f" in {int(zero.sum())} of {zero.numel()} runs" if zero.ndim else "")
 
 
 def _range_problems(problem: Problem) -> Iterator[str]:

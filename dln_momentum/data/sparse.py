@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dln_momentum.data.checks import is_integer, is_real
 from dln_momentum.problem import Problem, ProblemError
 
 DESIGNS = ("gaussian", "uncentred", "correlated")
@@ -109,22 +110,22 @@ def _signal(rng: np.random.Generator, d: int, s: int, signal: str | Sequence[flo
 def _problems(
     n: Any, d: Any, s: Any, design: Any, mu: Any, rho: Any, signal: Any, seed: Any, n_test: Any
 ) -> Iterator[str]:
-    if not _is_integer(d, 2):
+    if not is_integer(d, 2):
         yield f"data.d = {d!r} must be an integer >= 2"
         d = math.inf
-    if not _is_integer(n, 1, d - 1):
+    if not is_integer(n, 1, d - 1):
         yield f"data.n = {n!r} must be an integer in [1, d - 1] = [1, {d - 1}]"
-    if not _is_integer(s, 1, d):
+    if not is_integer(s, 1, d):
         yield f"data.s = {s!r} must be an integer in [1, d] = [1, {d}]"
     if design not in DESIGNS:
         yield f"data.design = {design!r} must be one of {', '.join(DESIGNS)}"
-    if not _is_real(mu):
+    if not is_real(mu):
         yield f"data.mu = {mu!r} must be a finite number"
-    if not (_is_real(rho) and -1 < rho < 1):
+    if not (is_real(rho) and -1 < rho < 1):
         yield f"data.rho = {rho!r} must be in (-1, 1)"
-    if not _is_integer(seed, 0):
+    if not is_integer(seed, 0):
         yield f"data.seed = {seed!r} must be an integer >= 0"
-    if not _is_integer(n_test, 0):
+    if not is_integer(n_test, 0):
         yield f"data.n_test = {n_test!r} must be an integer >= 0"
     yield from _signal_problems(signal, s)
 
@@ -135,15 +136,5 @@ def _signal_problems(signal: Any, s: Any) -> Iterator[str]:
             yield f"data.signal = {signal!r} must be one of {', '.join(SIGNALS)}, or s numbers"
     elif not isinstance(signal, Sequence | np.ndarray):
         yield f"data.signal = {signal!r} must be one of {', '.join(SIGNALS)}, or s numbers"
-    elif len(signal) != s or not all(_is_real(value) and value != 0 for value in signal):
+    elif len(signal) != s or not all(is_real(value) and value != 0 for value in signal):
         yield f"data.signal = {list(signal)} must be s = {s} finite nonzero numbers"
-
-
-def _is_integer(value: Any, low: float, high: float = math.inf) -> bool:
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return whole and bool(low <= value <= high)
-
-
-def _is_real(value: Any) -> bool:
-    real = isinstance(value, float | int | np.floating | np.integer)
-    return real and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,91 @@
+"""Centred and scaled columns, with targets treated so that interpolators survive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dln_momentum.problem import ProblemError
+
+CONSTANT_RANGE = 1e-12
+"""A column whose range is below this share of its largest entry counts as constant."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Arrays on the way to a problem: X [n, d], y [n], and what else is known."""
+
+    X: np.ndarray
+    y: np.ndarray
+    theta_star: np.ndarray | None = None
+    X_test: np.ndarray | None = None
+    y_test: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+
+def standardised(rows: Rows) -> Rows:
+    """Give every column, and the targets, mean 0 and variance 1 on the training rows.
+
+    With column means m, deviations sigma, and mean a and deviation b of y,
+
+        X' = (X - 1 m^T) diag(1/sigma),    y' = (y - a 1) / b,    theta*' = sigma theta* / b.
+
+    Centred columns are orthogonal to 1, so X' has rank n - 1 at most and only a centred y' lies in
+    its range: that is why the targets are treated too. y = X theta* gives y' = X' theta*', and a
+    sparse theta* stays sparse. Constant columns are dropped and noted, since centring empties them.
+    Test rows are mapped with the training statistics.
+
+    Args:
+        rows: finite arrays of fitting shapes.
+
+    Returns:
+        The mapped arrays; what does not fit together is returned as it came, for `Problem` to
+        name.
+
+    Raises:
+        ProblemError: if y or every column is constant.
+
+    >>> rows = standardised(Rows(X=np.array([[1.0, 5.0], [3.0, 5.0]]), y=np.array([0.0, 4.0])))
+    >>> rows.X.tolist(), rows.y.tolist(), rows.notes
+    ([[-1.0], [1.0]], [-1.0, 1.0], ('constant columns dropped: 1',))
+    """
+    if not _fit_together(rows):
+        return rows
+    kept = ~_constant(rows.X)
+    problems = []
+    if not kept.any():
+        problems.append(f"X: all {kept.size} columns are constant on the training rows")
+    if _constant(rows.y):
+        problems.append("y: constant on the training rows, nothing is left after centring")
+    if problems:
+        raise ProblemError(problems)
+    X, mean, scale = rows.X[:, kept], rows.X[:, kept].mean(0), rows.X[:, kept].std(0)
+    a, b = rows.y.mean(), rows.y.std()
+    theta_star, X_test, y_test = rows.theta_star, rows.X_test, rows.y_test
+    dropped = ", ".join(map(str, np.flatnonzero(~kept)))
+    return Rows(
+        X=(X - mean) / scale,
+        y=(rows.y - a) / b,
+        theta_star=None if theta_star is None else scale * theta_star[kept] / b,
+        X_test=None if X_test is None else (X_test[:, kept] - mean) / scale,
+        y_test=None if y_test is None else (y_test - a) / b,
+        notes=(*rows.notes, *([f"constant columns dropped: {dropped}"] if dropped else [])),
+    )
+
+
+def _constant(values: np.ndarray) -> np.ndarray:
+    return np.ptp(values, axis=0) <= CONSTANT_RANGE * np.abs(values).max(axis=0)
+
+
+def _fit_together(rows: Rows) -> bool:
+    X, given = rows.X, [a for a in (rows.theta_star, rows.X_test, rows.y_test) if a is not None]
+    if any(a.dtype != np.float64 or not np.isfinite(a).all() for a in (X, rows.y, *given)):
+        return False
+    return (
+        X.ndim == 2
+        and X.size > 0
+        and rows.y.shape == X.shape[:1]
+        and (rows.theta_star is None or rows.theta_star.shape == X.shape[1:])
+        and (rows.X_test is None or rows.X_test.shape[1:] == X.shape[1:])
+    )
