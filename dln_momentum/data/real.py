@@ -67,7 +67,7 @@ def digits(n: int = 30, classes: Sequence[int] = (0, 1), *, seed: int = 0) -> Pr
     from sklearn.datasets import load_digits
 
     data: Any = load_digits()
-    chosen = np.isin(data.target, classes)
+    chosen = np.isin(data.target, list(classes))
     labels = np.where(data.target[chosen] == classes[1], 1.0, -1.0)
     name = f"digits {classes[0]} against {classes[1]} n={n} seed={seed}"
     return _split(data.data[chosen], labels, n, seed, name)

@@ -103,7 +103,7 @@ def _signal(rng: np.random.Generator, d: int, s: int, signal: str | Sequence[flo
     elif signal == "signs":
         theta_star[support] = np.sign(drawn[support])
     else:
-        theta_star[support] = signal
+        theta_star[support] = list(signal)
     return theta_star
 
 
