@@ -1,0 +1,89 @@
+"""What the engine carries from step to step, for R runs at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from dln_momentum.engine.status import Status
+
+
+@dataclass
+class State:
+    """R runs of heavy ball, in the coordinates in which a step is cheapest.
+
+    Iterates are stored as ``sqrt(gamma) w / 2``: then w_+^2 - w_-^2 is gamma theta, and the step
+    size disappears from the update. The past is stored as ``p_k = w_k - beta w_{k-1}``, because
+
+        p_{k+1} = p_k - gamma g_k * w_k,    w_{k+1} = p_{k+1} + beta w_k
+
+    is two passes over memory and does not cancel. Index 0 of the first axis is w_+, index 1 w_-.
+    The state is kept across blocks and checkpoints exactly as the kernels left it, so that
+    neither changes a single bit of a run.
+    """
+
+    w: Tensor
+    """sqrt(gamma) w / 2, [2, R, d]"""
+    p: Tensor
+    """w_k - beta w_{k-1} in the same scale, [2, R, d]"""
+    w_start: Tensor
+    """w at step 0, [2, R, d]"""
+    residual_sum: Tensor
+    """sum of the (batch-weighted) residuals gamma (X theta - y)/sqrt(n), [R, n]"""
+    sign_changes: Tensor
+    """how often an entry of w_+ or w_- was seen to change sign, [R] int64"""
+    reached_tol: Tensor
+    """the first step at which the loss was seen at or below tol, -1 before it, [R] int64"""
+    loss: Tensor
+    """the full-batch training loss at the present step, [R]"""
+    loss_start: Tensor
+    """the same at step 0, [R]"""
+    steps: Tensor
+    """steps taken, [R] int64; equal for all runs that are still running"""
+    status: Tensor
+    """`Status` as int64, [R]"""
+    path_sums: Tensor | None = None
+    """S_+-, summed directly, [2, R, d]; only under audit"""
+    increment_products: Tensor | None = None
+    """sum of dw_+ dw_- in the scale of w^2, [R, d]; only under audit"""
+
+    @classmethod
+    def at_rest(cls, w: Tensor, previous: Tensor, beta: Tensor, n: int, *, audit: bool) -> State:
+        """The state at step 0 from scaled w_1 and w_0 [2, R, d], and beta [R]."""
+        _, runs, _ = w.shape
+        counts = torch.zeros(runs, dtype=torch.int64, device=w.device)
+        return cls(
+            w=w.clone(),
+            # from rest this is (1 - beta) w_0, without forming w - beta w
+            p=(1 - beta)[:, None] * w + beta[:, None] * (w - previous),
+            w_start=w.clone(),
+            residual_sum=w.new_zeros(runs, n),
+            sign_changes=counts.clone(),
+            reached_tol=counts - 1,
+            loss=w.new_full((runs,), torch.nan),
+            loss_start=w.new_full((runs,), torch.nan),
+            steps=counts.clone(),
+            status=counts + int(Status.RUNNING),
+            path_sums=torch.zeros_like(w) if audit else None,
+            increment_products=torch.zeros_like(w[0]) if audit else None,
+        )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Copies of all tensors by name, for a checkpoint."""
+        present = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: tensor.clone() for name, tensor in present.items() if tensor is not None}
+
+    def load_state_dict(self, saved: dict[str, Tensor]) -> None:
+        """Take every tensor from a checkpoint of a state of the same kind and shape.
+
+        Raises:
+            ValueError: where names or shapes differ.
+        """
+        expected = {name: tuple(t.shape) for name, t in self.state_dict().items()}
+        found = {name: tuple(t.shape) for name, t in saved.items()}
+        if expected != found:
+            raise ValueError(f"checkpoint holds {found}, this run needs {expected}")
+        for name, tensor in saved.items():
+            setattr(self, name, tensor.to(self.w.device, copy=True))

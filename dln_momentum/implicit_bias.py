@@ -1,0 +1,161 @@
+"""The implicit bias of (stochastic) momentum gradient descent, exact at every step.
+
+From w_0 = w_1, with any gamma, beta and sequence of batch gradients, the path sums
+
+    S_+- = 1/(1-beta) sum_k [ r(w_{+-,k+1}/w_{+-,k}) + beta r(w_{+-,k}/w_{+-,k+1}) ],
+    r(z) = (z - 1) - ln|z|,
+
+determine where the iterates go (poster, section 6, with its signs corrected):
+
+    Delta_inf = Delta_0 exp(-(S_+ + S_-)),
+    theta~_0  = (w_{+,0}^2 exp(-2 S_+) - w_{-,0}^2 exp(-2 S_-)) / 4,
+    theta_inf = argmin { D_{psi_{Delta_inf}}(theta, theta~_0) : X theta = y }.
+
+With the boundary term ``beta/(1-beta) (1 - w_k/w_{k+1})`` added to S, the same holds of every
+iterate: theta_{k+1} minimises D_{psi_{Delta_{k+1}}}(., theta~_0) over its own level set
+{X theta = X theta_{k+1}}. The functions take either S or that `S~`, and every tensor is [*runs, d].
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from dln_momentum.potentials import mirror_map
+from dln_momentum.row_space import RowSpace
+
+
+def path_sum_increment(w: Tensor, w_next: Tensor, beta: Tensor | float) -> Tensor:
+    """One step's term of S, from its definition.
+
+        [r(w_{k+1}/w_k) + beta r(w_k/w_{k+1})] / (1-beta)
+
+    r(z) is formed as ``delta - log1p(delta)`` from the relative increment delta, since
+    ``z - 1 - ln z`` loses all digits of a small step. Sign changes of w are allowed.
+
+    Args:
+        w: w_{+-,k}, nowhere zero.
+        w_next: w_{+-,k+1}, nowhere zero.
+        beta: momentum, a number or broadcastable.
+
+    >>> w = torch.tensor([1.0, 1.0], dtype=torch.float64)
+    >>> [f"{s:.6f}" for s in path_sum_increment(w, torch.tensor([1.1, -0.5], dtype=w.dtype), 0.5)]
+    ['0.013781', '-5.306853']
+    """
+    step = w_next - w
+    forward, backward = step / w, -step / w_next
+    log_ratio = log_abs_ratio(w, w_next)
+    return ((forward - log_ratio) + beta * (backward + log_ratio)) / (1 - beta)
+
+
+def log_abs_ratio(w: Tensor, w_next: Tensor) -> Tensor:
+    """ln|w_{k+1}/w_k|, accurate for a small step and defined across a sign change.
+
+    >>> w = torch.tensor([1.0, 1.0], dtype=torch.float64)
+    >>> log_abs_ratio(w, torch.tensor([1 + 2.0**-52, -2.0], dtype=w.dtype)).tolist()
+    [2.2204460492503128e-16, 0.6931471805599453]
+    """
+    delta = (w_next - w) / w
+    # past -1/2 there is no small step to keep, and 1 + delta would cancel near a zero of w
+    return torch.where(delta > -0.5, torch.log1p(delta), torch.log((w_next / w).abs()))
+
+
+def boundary_term(w: Tensor, w_next: Tensor, beta: Tensor | float) -> Tensor:
+    """beta/(1-beta) (1 - w_k/w_{k+1}), the discrete ``lambda w'/w``; zero at convergence."""
+    return beta / (1 - beta) * (w_next - w) / w_next
+
+
+def path_sums_from_gradients(
+    w_0: Tensor,
+    w_next: Tensor,
+    boundary: Tensor,
+    gradient_sum: Tensor,
+    eps: Tensor | float,
+    sign: int,
+) -> Tensor:
+    """S_+- read off the accumulated gradient: the finite-step identity.
+
+        S_{+-,K} = -+ eps G_K - ln|w_{+-,K+1}/w_{+-,0}| - boundary,    G_K = sum_{k<=K} g_k
+
+    It is an identity of the recursion with constant gamma and beta and w_1 = w_0: it checks the
+    directly summed S and is much cheaper, but cannot itself test the theorem.
+
+    Args:
+        w_0: w_{+-,0}.
+        w_next: w_{+-,K+1}.
+        boundary: `boundary_term` at the same step.
+        gradient_sum: G_K, the sum of the batch gradients, [*runs, d].
+        eps: gamma/(1-beta).
+        sign: +1 for S_+, -1 for S_-.
+    """
+    return -sign * eps * gradient_sum - torch.log((w_next / w_0).abs()) - boundary
+
+
+def asymptotic_balancedness(balancedness_0: Tensor, s_plus: Tensor, s_minus: Tensor) -> Tensor:
+    """Delta_inf = Delta_0 exp(-(S_+ + S_-)) (poster, section 6); of S~, Delta_k itself."""
+    return balancedness_0 * torch.exp(-(s_plus + s_minus))
+
+
+def log_init(w_plus_0: Tensor, w_minus_0: Tensor, s_plus: Tensor, s_minus: Tensor) -> Tensor:
+    """The perturbed initialisation theta~_0 in log form, c = arcsinh(2 theta~_0/Delta_inf).
+
+        c = ln|w_{+,0}| - S_+ - ln|w_{-,0}| + S_-
+
+    After sign changes theta~_0 itself can reach 1e20 while c stays below 100: c is what the
+    minimiser and the certificate take.
+    """
+    return torch.log((w_plus_0 / w_minus_0).abs()) - s_plus + s_minus
+
+
+def log_perturbed_init_norm(balancedness: Tensor, log_init: Tensor) -> Tensor:
+    """ln ||theta~_0||_2, [*runs], of theta~_0 = Delta/2 sinh(c); -inf where theta~_0 = 0.
+
+    >>> log_perturbed_init_norm(torch.tensor([2.0]), torch.tensor([1000.0]))
+    tensor(999.3069)
+    """
+    c = log_init.abs()
+    # ln sinh c = c + ln(1 - e^{-2c}) - ln 2, which neither overflows nor cancels
+    log_entries = torch.log(balancedness) + c + torch.log(-torch.expm1(-2 * c)) - math.log(4)
+    return torch.logsumexp(2 * log_entries, -1) / 2
+
+
+def kkt_residual(
+    row_space: RowSpace, theta: Tensor, balancedness: Tensor, log_init: Tensor
+) -> Tensor:
+    """How far theta is from minimising D_{psi_Delta}(., theta~_0) on its level set, [*runs].
+
+    theta is the minimiser exactly when ``z = (arcsinh(2 theta/Delta) - c)/2`` lies in
+    span(x_1..x_n). The residual is the norm of z's component outside the span relative to the
+    norm of z: a certificate that needs one projection and no solver. It is 0 where z = 0.
+    """
+    z = mirror_map(theta, balancedness) - log_init / 2
+    outside = torch.linalg.vector_norm(row_space.reject(z), dim=-1)
+    norm = torch.linalg.vector_norm(z, dim=-1)
+    return torch.where(norm > 0, outside / norm, torch.zeros_like(norm))
+
+
+def log_free_balance(
+    w_0: tuple[Tensor, Tensor],
+    w: tuple[Tensor, Tensor],
+    w_next: tuple[Tensor, Tensor],
+    increment_products: Tensor,
+    beta: Tensor | float,
+) -> Tensor:
+    """u^2 - v^2 at step K+1 from the products of increments: no logarithm, no singularity.
+
+        q_{K+1} = q_0 + 1/(1-beta) { (1+beta) sum_{k<=K} (du_k^2 - dv_k^2)
+                                     - beta [ w_+ dw_- + w_- dw_+ ]_{K+1} },    q = u^2 - v^2
+
+    where du = u_{k+1} - u_k and du^2 - dv^2 = dw_+ dw_-. The bracket, at w_{K+1} and the last
+    increment, vanishes at convergence.
+
+    Args:
+        w_0, w, w_next: the pairs (w_+, w_-) at steps 0, K and K+1.
+        increment_products: sum of dw_+ dw_- up to the last step, [*runs, d].
+        beta: momentum.
+    """
+    last_plus, last_minus = w_next[0] - w[0], w_next[1] - w[1]
+    bracket = w_next[0] * last_minus + w_next[1] * last_plus
+    return w_0[0] * w_0[1] + ((1 + beta) * increment_products - beta * bracket) / (1 - beta)

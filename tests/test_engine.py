@@ -1,0 +1,164 @@
+"""The engine against the poster's recursion, and its promises: independence and repeatability."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+import torch
+
+from dln_momentum.data.sampling import BatchStream
+from dln_momentum.data.sparse import sparse
+from dln_momentum.engine import EngineOptions, reference_iterates
+from dln_momentum.engine.engine import BACKENDS
+from dln_momentum.errors import InputError
+from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.problem import stack
+from tests.helpers import column, default_problem, make_engine, run_to_end
+
+backends = pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "auto"])
+path_sums = pytest.mark.parametrize("path_sums", ["n_space", "direct"])
+
+
+def oracle(problem, net, gamma, beta, steps, weights=None):
+    """theta after ``steps`` steps of the reference recursion."""
+    iterates = reference_iterates(problem, net.u.detach(), net.v.detach(), gamma, beta, weights)
+    u, v = next(islice(iterates, steps - 1, None))
+    return u * v
+
+
+@backends
+@path_sums
+@pytest.mark.parametrize("batch_size", [None, 5])
+def test_equals_the_reference_stepper(backend: str, path_sums: str, batch_size: int | None) -> None:
+    """1e-12 after 1e4 steps, sign changes included: lambda is 0.25, 1, 4 and 9."""
+    problem = default_problem()
+    gamma, beta = column(0.01, 0.01, 0.01, 0.01), column(0.8, 0.9, 0.95, 1 - 0.1 / 3)
+    net = DiagonalLinearNet.uniform(30, 0.1, runs=(4,))
+    batches = BatchStream(20, batch_size, replacement=True, seeds=[0, 1, 2, 3])
+    engine = make_engine(
+        problem, gamma, beta, runs=4, net=net, batches=batches,
+        backend=backend, path_sums=path_sums, tol=0.0,
+    )  # fmt: skip
+    for _ in range(10):
+        engine.advance(1000)
+    weights = batches.weights(0, 10_000, None)
+    theta = oracle(problem, net, gamma[:, None], beta[:, None], 10_000, weights)
+    snapshot = engine.snapshot()
+    assert int(snapshot.sign_changes[-1]) > 0
+    error = (snapshot.theta - theta).norm(dim=-1) / theta.norm(dim=-1)
+    assert error.max() < 1e-12
+
+
+@backends
+def test_one_problem_for_each_run(backend: str) -> None:
+    problems = [sparse(6, 9, 2, seed=seed) for seed in range(3)]
+    engine = make_engine(stack(problems), runs=3, backend=backend, tol=0.0)
+    engine.advance(500)
+    for run, problem in enumerate(problems):
+        theta = oracle(problem, DiagonalLinearNet.uniform(9, 0.1), 0.01, 0.9, 500)
+        # 500 steps that each round at 1e-16, in another order of summation
+        torch.testing.assert_close(engine.snapshot().theta[run], theta, rtol=1e-11, atol=1e-14)
+
+
+@backends
+def test_the_two_path_sums_agree(backend: str) -> None:
+    engine = make_engine(default_problem(), backend=backend, path_sums="direct")
+    run_to_end(engine)
+    snapshot = engine.snapshot()
+    difference = snapshot.direct_path_sums - snapshot.closed_form_path_sums
+    assert engine.status_labels == ["converged"]
+    assert difference.abs().max() < 1e-11
+
+
+@backends
+@path_sums
+def test_layout_does_not_matter(backend: str, path_sums: str) -> None:
+    """A run's numbers depend neither on tiles, nor on neighbours, nor on block lengths."""
+    problem = default_problem()
+    gamma, beta = column(0.01, 0.02, 0.005, 0.03, 0.01), column(0.9, 0.5, 0.95, 0.0, 0.6)
+    keys = {"backend": backend, "path_sums": path_sums, "tol": 0.0}
+    together = make_engine(problem, gamma, beta, runs=5, **keys)
+    tiled = make_engine(problem, gamma, beta, runs=5, tile_runs=2, num_workers=2, **keys)
+    together.advance(2000)
+    for steps in (1, 10, 989, 1000):
+        tiled.advance(steps)
+    for run in range(5):
+        alone = make_engine(problem, gamma[run : run + 1], beta[run : run + 1], **keys)
+        alone.advance(2000)
+        one = alone.snapshot()
+        for many in (together.snapshot(), tiled.snapshot()):
+            torch.testing.assert_close(many.w[:, run], one.w[:, 0], rtol=1e-12, atol=1e-14)
+            torch.testing.assert_close(
+                many.path_sums[:, run], one.path_sums[:, 0], rtol=1e-10, atol=1e-12
+            )
+
+
+@backends
+@path_sums
+def test_blocks_of_one_layout_are_bitwise_repeatable(backend: str, path_sums: str) -> None:
+    keys = {"backend": backend, "path_sums": path_sums, "tol": 0.0, "runs": 3}
+    batches = BatchStream(20, 5, replacement=False, seeds=7)
+    whole, pieces = (make_engine(default_problem(), batches=batches, **keys) for _ in range(2))
+    whole.advance(300)
+    for steps in (1, 99, 200):
+        pieces.advance(steps)
+    resumed = make_engine(default_problem(), batches=batches, **keys)
+    resumed.load_state_dict(pieces.state_dict())
+    for engine in (whole, pieces, resumed):
+        engine.advance(50)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, pieces.state_dict()[name]), name
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+@backends
+def test_a_diverging_run_is_a_status_and_harms_no_neighbour(backend: str) -> None:
+    gamma, beta = column(0.01, 5.0, 0.01), column(0.9, 0.9, 0.9)
+    engine = make_engine(default_problem(), gamma, beta, runs=3, backend=backend)
+    run_to_end(engine)
+    assert engine.status_labels == ["converged", "diverged", "converged"]
+    theta = engine.snapshot().theta
+    torch.testing.assert_close(theta[0], theta[2], rtol=1e-13, atol=0)
+    assert theta[0].isfinite().all()
+
+
+@backends
+def test_finished_runs_keep_their_state(backend: str) -> None:
+    gamma, beta = column(0.01, 0.0005), column(0.9, 0.9)
+    engine = make_engine(default_problem(), gamma, beta, runs=2, backend=backend)
+    while len(engine.running) == 2:
+        engine.advance(1000)
+    ended = engine.snapshot()
+    engine.advance(1000)
+    after = engine.snapshot()
+    assert torch.equal(after.w[:, 0], ended.w[:, 0])
+    assert int(after.steps[0]) == int(ended.steps[0]) < int(after.steps[1])
+    engine.stop()
+    assert engine.status_labels == ["converged", "max_steps"]
+    assert 0 < int(after.reached_tol[0]) <= int(after.steps[0])
+    assert int(after.reached_tol[1]) == -1
+
+
+def test_a_run_that_starts_at_an_interpolator_takes_no_step() -> None:
+    problem = sparse(3, 5, 1, signal=[0.25], seed=0)
+    theta = problem.theta_star
+    assert theta is not None
+    u, v = theta.abs().sqrt() + 0.1 * (theta == 0), theta.sign() * theta.abs().sqrt()
+    net = DiagonalLinearNet(2 * u[None], v[None] / 2)
+    engine = make_engine(problem, net=net)
+    assert engine.status_labels == ["converged"]
+    assert engine.step == 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"backend": "fortran"}, "engine.backend = 'fortran'"),
+        ({"path_sums": "both"}, "engine.path_sums"),
+        ({"tol": -1.0, "num_workers": 0}, "2 problems"),
+    ],
+)
+def test_bad_options_are_refused(keys: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        EngineOptions(**keys)
