@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from itertools import islice, pairwise
 
 import mpmath
@@ -46,6 +47,10 @@ def short_run(seed: int, gamma: float, beta: float, batch_size: int | None, alph
     return problem, [(u + v, u - v) for u, v in pairs], torch.stack(gradients)
 
 
+def total(terms: Iterable[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(list(terms)).sum(0)
+
+
 def conditioning(iterates: list) -> float:
     """How much the logarithms amplify rounding: 1 over the smallest |w| relative to a step."""
     w = torch.stack([torch.stack(pair) for pair in iterates])
@@ -69,7 +74,7 @@ def test_finite_step_identity(seed: int, gamma: float, beta: float, batch_size: 
         return
     for i, sign in ((0, 1), (1, -1)):
         w = [pair[i] for pair in iterates]
-        direct = sum(path_sum_increment(a, b, beta) for a, b in pairwise(w))
+        direct = total(path_sum_increment(a, b, beta) for a, b in pairwise(w))
         boundary = boundary_term(w[-2], w[-1], beta)
         closed = path_sums_from_gradients(
             w[0], w[-1], boundary, gradients.sum(0), gamma / (1 - beta), sign
@@ -86,7 +91,7 @@ def test_log_free_identity(seed: int, gamma: float, beta: float, batch_size: int
     size = torch.stack([p for p, _ in iterates] + [m for _, m in iterates]).abs().max()
     if not size.isfinite():
         return
-    products = sum((b[0] - a[0]) * (b[1] - a[1]) for a, b in pairwise(iterates))
+    products = total((b[0] - a[0]) * (b[1] - a[1]) for a, b in pairwise(iterates))
     predicted = log_free_balance(iterates[0], iterates[-2], iterates[-1], products, beta)
     measured = iterates[-1][0] * iterates[-1][1]
     # no singularity: rounding of squares of the largest iterate, over 1 - beta
@@ -104,7 +109,7 @@ def test_every_iterate_is_the_minimiser_on_its_own_level_set(
     if not w.isfinite().all() or conditioning(iterates) > 1e3:
         return
     kept = [
-        sum(path_sum_increment(a, b, beta) for a, b in zip(w[i], w[i, 1:], strict=False))
+        total(path_sum_increment(a, b, beta) for a, b in zip(w[i], w[i, 1:], strict=False))
         + boundary_term(w[i, -2], w[i, -1], beta)
         for i in (0, 1)
     ]
@@ -130,7 +135,7 @@ def test_path_sums_against_forty_digits() -> None:
         exact = _mpmath_path_sums(X, y, u, v, mpmath.mpf(gamma), mpmath.mpf(beta))
     for i in (0, 1):
         w = [pair[i] for pair in iterates]
-        ours = sum(path_sum_increment(a, b, beta) for a, b in pairwise(w))
+        ours = total(path_sum_increment(a, b, beta) for a, b in pairwise(w))
         # rounding of u +- v and of the increments, over 1 - beta = 0.1, in 60 steps
         torch.testing.assert_close(
             ours, torch.tensor(exact[i], dtype=w[0].dtype), rtol=1e-11, atol=1e-13
@@ -172,7 +177,9 @@ def test_gradient_descent_gives_the_known_product_formula() -> None:
     """At beta = 0, Delta_k = Delta_0 prod |1 - (gamma g_k)^2|, as w_+- -> w_+- (1 -+ gamma g)."""
     gamma = 0.05
     _, iterates, gradients = short_run(5, gamma, 0.0, None)
-    sums = [sum(path_sum_increment(a[i], b[i], 0.0) for a, b in pairwise(iterates)) for i in (0, 1)]
+    sums = [
+        total(path_sum_increment(a[i], b[i], 0.0) for a, b in pairwise(iterates)) for i in (0, 1)
+    ]
     start = (iterates[0][0] * iterates[0][1]).abs()
     product = start * (1 - (gamma * gradients) ** 2).abs().prod(0)
     torch.testing.assert_close(asymptotic_balancedness(start, *sums), product, rtol=1e-11, atol=0)
