@@ -12,7 +12,8 @@ from dln_momentum.data.standardise import Rows, standardised
 from dln_momentum.problem import Problem, ProblemError
 
 REQUIRED = ("X", "y")
-OPTIONAL = ("theta_star", "X_test", "y_test")
+DIMENSIONS = {"X": 2, "y": 1, "theta_star": 1, "X_test": 2, "y_test": 1}
+"""What an archive may hold: one problem, without run dimensions."""
 
 
 def from_file(
@@ -75,9 +76,16 @@ def from_npz(path: str | Path, *, standardise: bool = False) -> Problem:
                 f"it holds {', '.join(sorted(arrays)) or 'nothing'}"
             ]
         )
-    ignored = sorted(set(arrays) - {*REQUIRED, *OPTIONAL})
+    used = {key: arrays[key] for key in DIMENSIONS if key in arrays}
+    wrong = [
+        f"{key} has shape {array.shape}, must have {DIMENSIONS[key]} dimensions"
+        for key, array in used.items()
+        if array.ndim != DIMENSIONS[key]
+    ]
+    if wrong:
+        raise ProblemError(wrong)
+    ignored = sorted(set(arrays) - set(DIMENSIONS))
     notes = (f"keys ignored: {', '.join(ignored)}",) if ignored else ()
-    used = {key: arrays[key] for key in (*REQUIRED, *OPTIONAL) if key in arrays}
     return _problem(Rows(**used, notes=notes), file.name, standardise)
 
 
@@ -110,6 +118,8 @@ def from_csv(path: str | Path, *, target: str | None = None, standardise: bool =
         table = pd.read_csv(file)
     except (ValueError, OSError) as error:
         raise ProblemError([f"data.path = {str(path)!r} cannot be read: {error}"]) from error
+    if len(table) == 0:
+        raise ProblemError([f"data.path = {str(path)!r} holds no row below its header"])
     names = ", ".join(map(str, table.columns))
     if target not in table.columns:
         raise ProblemError([f"data.target = {target!r} must be one of the columns: {names}"])

@@ -1,0 +1,359 @@
+"""The loaders: each gives data with an interpolator, or says what is wrong with its keys."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from dln_momentum.data import (
+    LOADERS,
+    SAMPLING_KEYS,
+    Rows,
+    diabetes,
+    digits,
+    from_csv,
+    from_file,
+    from_npz,
+    load,
+    sparse,
+    standardised,
+)
+from dln_momentum.problem import Problem, ProblemError, stack
+
+CONF = Path(__file__).parents[1] / "conf" / "data"
+ROUNDING = 1e-12
+"""Sums of a few hundred float64 terms of unit scale: a hundred times their error."""
+
+
+def interpolation_error(problem: Problem) -> float:
+    """Relative residual of the least-norm solution, by an SVD that is not the package's."""
+    X, y = problem.X.numpy(), problem.y.numpy()
+    theta = np.linalg.lstsq(X, y, rcond=1e-12)[0]
+    return float(np.linalg.norm(X @ theta - y) / np.linalg.norm(y))
+
+
+# sparse
+
+
+def test_sparse_is_interpolated_by_an_s_sparse_vector() -> None:
+    problem = sparse(20, 30, 3, seed=5)
+    assert problem.theta_star is not None
+    assert int((problem.theta_star != 0).sum()) == 3
+    assert float(problem.loss(problem.theta_star)) == 0.0
+    assert float(problem.test_error(problem.theta_star)) == 0.0
+    assert problem.X_test is not None
+    assert problem.X_test.shape == (100, 30)
+    assert sparse(n_test=0).X_test is None
+
+
+def test_streams_of_design_signal_and_test_rows_are_independent() -> None:
+    few, many = sparse(20, 30, 3, seed=1), sparse(20, 30, 9, n_test=7, seed=1)
+    assert torch.equal(few.X, many.X)
+    assert few.theta_star is not None
+    assert many.theta_star is not None
+    support = few.theta_star != 0
+    assert torch.equal(few.theta_star[support], many.theta_star[support])
+    assert torch.equal(sparse(19, 30, 3, seed=1).X, few.X[:19])
+    assert not torch.equal(sparse(20, 30, 3, seed=2).X, few.X)
+
+
+def test_drawing_leaves_the_global_generators_alone() -> None:
+    before = torch.get_rng_state(), repr(np.random.get_state())  # noqa: NPY002
+    sparse(seed=3)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == repr(np.random.get_state())  # noqa: NPY002
+
+
+@pytest.mark.parametrize(
+    ("design", "mean", "neighbour"),
+    [("gaussian", 0.0, 0.0), ("uncentred", 2.0, 0.0), ("correlated", 0.0, -0.7)],
+)
+def test_rows_have_the_stated_law(design: str, mean: float, neighbour: float) -> None:
+    m, d = 40_000, 4
+    rows = sparse(3, d, 1, design=design, mu=2.0, rho=-0.7, n_test=m, seed=0).X_test
+    assert rows is not None
+    lags = np.abs(np.subtract.outer(np.arange(d), np.arange(d)))
+    covariance = np.power(neighbour, lags)
+    # five standard errors of a mean, 1/sqrt(m), and of a covariance, at most sqrt(2/m)
+    np.testing.assert_allclose(rows.mean(0).numpy(), mean, atol=5 / np.sqrt(m))
+    np.testing.assert_allclose(np.cov(rows.numpy().T), covariance, atol=5 * np.sqrt(2 / m))
+
+
+def test_signals() -> None:
+    signs = sparse(5, 9, 4, signal="signs", seed=2).theta_star
+    given = sparse(5, 9, 4, signal=[4.0, 3.0, 2.0, 1.0], seed=2).theta_star
+    assert signs is not None
+    assert given is not None
+    assert signs[signs != 0].abs().tolist() == [1.0] * 4
+    assert given[given != 0].tolist() == [4.0, 3.0, 2.0, 1.0]
+    assert torch.equal(signs != 0, given != 0)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"n": 30},
+        {"n": 0},
+        {"n": 2.0},
+        {"s": 0},
+        {"s": 31},
+        {"d": 1},
+        {"design": "uniform"},
+        {"mu": float("nan")},
+        {"rho": 1.0},
+        {"signal": "ones"},
+        {"signal": 3},
+        {"signal": [1.0, 2.0]},
+        {"signal": [1.0, 0.0, 2.0]},
+        {"seed": -1},
+        {"seed": True},
+        {"n_test": -1},
+    ],
+    ids=str,
+)
+def test_sparse_refuses(bad: dict) -> None:
+    (key,) = bad
+    with pytest.raises(ProblemError, match=rf"data\.{key} = "):
+        sparse(**bad)
+
+
+def test_sparse_lists_every_bad_key() -> None:
+    with pytest.raises(ProblemError) as caught:
+        sparse(n=-1, s=40, design="x", rho=2, signal="y", seed=-3)  # pyright: ignore
+    assert len(caught.value.problems) == 6
+
+
+# standardisation
+
+
+def random_rows(n: int = 6, d: int = 9, m: int = 4) -> Rows:
+    rng = np.random.default_rng(0)
+    X, X_test = 3 * rng.standard_normal((n, d)) + 7, rng.standard_normal((m, d))
+    theta_star = np.zeros(d)
+    theta_star[:2] = 1.0, -2.0
+    return Rows(X, X @ theta_star, theta_star, X_test, X_test @ theta_star)
+
+
+def test_standardised_rows_keep_the_interpolator_and_its_support() -> None:
+    rows = random_rows()
+    X = rows.X.copy()
+    X[:, 4] = 0.1
+    problem = Problem(**vars(standardised(Rows(X, rows.y, rows.theta_star))))
+    assert problem.d == 8
+    assert problem.notes == ("constant columns dropped: 4",)
+    assert problem.theta_star is not None
+    assert (problem.theta_star != 0).nonzero().flatten().tolist() == [0, 1]
+    np.testing.assert_allclose(problem.X.mean(0), 0, atol=ROUNDING)
+    np.testing.assert_allclose(problem.X.std(0, correction=0), 1, atol=ROUNDING)
+    assert problem.row_space.rank == 5
+    assert float(problem.loss(problem.theta_star)) < ROUNDING**2
+
+
+def test_test_rows_are_mapped_with_the_training_statistics() -> None:
+    problem = Problem(**vars(standardised(random_rows())))
+    assert problem.theta_star is not None
+    # the same affine map on both sides keeps y_test = X_test theta*
+    assert float(problem.test_error(problem.theta_star)) < ROUNDING**2
+    assert problem.X_test is not None
+    assert float(problem.X_test.mean(0).abs().min()) > 0.1
+
+
+def test_standardisation_refuses_what_centring_empties() -> None:
+    with pytest.raises(ProblemError) as caught:
+        standardised(Rows(np.ones((3, 5)), np.full(3, 0.1)))
+    assert len(caught.value.problems) == 2
+
+
+# files
+
+
+def save(path: Path, **arrays: object) -> Path:
+    np.savez(path, **arrays)  # pyright: ignore[reportArgumentType]
+    return path
+
+
+def test_npz_round_trip(tmp_path: Path) -> None:
+    rows = random_rows()
+    arrays = {key: value for key, value in vars(rows).items() if key != "notes"}
+    problem = load("file", path=str(save(tmp_path / "p.npz", **arrays, extra=1)))
+    for key, value in arrays.items():
+        assert np.array_equal(getattr(problem, key).numpy(), value)
+    assert problem.notes == ("keys ignored: extra",)
+    centred = from_npz(tmp_path / "p.npz", standardise=True)
+    assert centred.row_space.rank == 5
+    assert interpolation_error(centred) < ROUNDING
+
+
+def test_single_precision_columns_are_standardised_in_double(tmp_path: Path) -> None:
+    X = (np.random.default_rng(0).standard_normal((6, 9)) + 1000).astype(np.float32)
+    path = save(tmp_path / "p.npz", X=X, y=np.arange(6, dtype=np.int8))
+    problem = from_npz(path, standardise=True)
+    np.testing.assert_allclose(problem.X.mean(0), 0, atol=1e-10)  # 1e3 times float64 rounding
+    assert interpolation_error(problem) < ROUNDING
+
+
+def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
+    X, y = np.ones((1, 2)), np.ones(1)
+    (folder / "empty.npz").write_bytes(b"")
+    (folder / "junk.npz").write_bytes(b"junk")
+    np.save(folder / "bare", X)
+    (folder / "bare.npy").rename(folder / "bare.npz")
+    return {
+        "missing": (folder / "none.npz", "data.path = .*none.npz' is no file"),
+        "folder": (folder, "must end in .npz or .csv"),
+        "keys": (save(folder / "k.npz", X=X, z=y), "lacks y; it holds X, z"),
+        "no keys": (save(folder / "n.npz"), "lacks X and y; it holds nothing"),
+        "empty": (folder / "empty.npz", "cannot be read"),
+        "junk": (folder / "junk.npz", "cannot be read"),
+        "bare array": (folder / "bare.npz", "one array without a name"),
+        "pickle": (save(folder / "o.npz", X=np.array([[{}, 1]]), y=y), "cannot be read: Object"),
+        "text": (save(folder / "t.npz", X=np.array([["a", "b"]]), y=y), "X is no array of real"),
+        "many": (save(folder / "m.npz", X=np.ones((2, 1, 2)), y=y), "X has shape .2, 1, 2., must"),
+        "too long": (save(folder / "l.npz", X=np.eye(2), y=np.arange(2)), "n = 2, d = 2"),
+        "NaN": (save(folder / "nan.npz", X=X * np.nan, y=y), "X: 2 of 2 entries are not finite"),
+    }
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+def test_bad_archives_are_refused(tmp_path: Path, standardise: bool) -> None:
+    for path, message in bad_files(tmp_path).values():
+        with pytest.raises(ProblemError, match=message):
+            from_file(path, standardise=standardise)
+
+
+CSV = "name,a,flag,b,c,y\nu,1,True,2,0.1,1\nv,3,False,5,0.2,-1\n"
+
+
+def test_csv_takes_the_numeric_columns(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(CSV)
+    problem = from_csv(path, target="y")
+    assert problem.X.tolist() == [[1.0, 1.0, 2.0, 0.1], [3.0, 0.0, 5.0, 0.2]]
+    assert problem.y.tolist() == [1.0, -1.0]
+    assert problem.notes == ("columns that are not numeric dropped: name",)
+    assert from_file(path, "y", standardise=True).row_space.rank == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "message"),
+    [
+        (CSV, None, "data.target = None must be one of the columns: name, a, flag, b, c, y"),
+        (CSV, "z", "data.target = 'z' must be one of the columns"),
+        (CSV, "name", "data.target = 'name' must be a numeric column"),
+        ("y,town\n1,Ulm\n", "y", "has no numeric column beside 'y'"),
+        ("", "y", "cannot be read: No columns"),
+        ("a,b,y\n1,,2\n", "y", r"X: 1 of 2 entries are not finite \(columns 1\)"),
+        ("a,b,y\n", "y", "holds no row below its header"),
+        ("a,t,y\n1,u,2\n2,v,3\n", "y", r"(?s)n = 2, d = 1.*dropped: t"),
+        ("a,b,c,y\n1,2,3,4\n1,2,3,5\n", "y", "y is not in the range of X"),
+    ],
+    ids=range(9),
+)
+def test_bad_tables_are_refused(
+    tmp_path: Path, text: str, target: str | None, message: str
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    with pytest.raises(ProblemError, match=message):
+        from_file(path, target)
+
+
+def test_file_keys_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(ProblemError, match=r"data\.path is missing"):
+        from_file()
+    with pytest.raises(ProblemError, match=r"data\.target = 'y' is for \.csv files"):
+        from_file(tmp_path / "p.npz", "y")
+
+
+# real data
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_diabetes_has_interpolators(seed: int) -> None:
+    problem = diabetes(seed=seed)
+    assert (problem.n, problem.d, problem.row_space.rank) == (20, 65, 19)
+    assert problem.X_test is not None
+    assert problem.X_test.shape == (422, 65)
+    assert interpolation_error(problem) < ROUNDING
+    # sex takes two values, so its square is an increasing affine function of it: columns 1 and 56
+    torch.testing.assert_close(problem.X[:, 1], problem.X[:, 56], rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("classes", [(0, 1), (3, 8), (9, 4)], ids=str)
+@pytest.mark.parametrize("seed", range(3))
+def test_digits_have_interpolators(classes: tuple[int, int], seed: int) -> None:
+    problem = digits(classes=classes, seed=seed)
+    assert problem.n == 30 < problem.d <= 61
+    assert problem.row_space.rank == 29
+    assert interpolation_error(problem) < ROUNDING
+    assert problem.y_test is not None
+    assert len(problem.y.unique()) == len(problem.y_test.unique()) == 2
+    assert 310 <= len(problem.y_test) <= 340  # about 180 images a class, less 30
+
+
+def test_the_second_class_has_the_positive_label() -> None:
+    one, other = digits(classes=(0, 1)), digits(classes=(1, 0))
+    assert torch.equal(one.X, other.X)
+    torch.testing.assert_close(one.y, -other.y, rtol=0, atol=ROUNDING)
+
+
+def test_real_draws_follow_the_seed_and_stack() -> None:
+    assert torch.equal(diabetes(seed=1).X, diabetes(seed=1).X)
+    stacked = stack([diabetes(seed=seed) for seed in range(3)])
+    assert stacked.X.shape == (3, 20, 65)
+    assert not torch.equal(stacked.X[0], stacked.X[1])
+
+
+def test_real_keys_are_checked() -> None:
+    with pytest.raises(ProblemError, match=r"data\.n = 65 must be an integer in \[2, 64\]"):
+        diabetes(n=65)
+    with pytest.raises(ProblemError) as caught:
+        digits(n=1, classes=(1, 1), seed=-1)
+    assert len(caught.value.problems) == 3
+    with pytest.raises(ProblemError, match=r"(?s)n = 63, d = \d\d.*constant columns dropped"):
+        digits(n=63)
+    with pytest.raises(ProblemError, match="y: constant on the training rows"):
+        digits(n=2, seed=3)
+
+
+# configuration
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_each_config_file_has_exactly_the_keys_of_its_loader(path: Path, tmp_path: Path) -> None:
+    config: Any = OmegaConf.load(path)
+    if path.stem == "file":
+        config.path = str(save(tmp_path / "p.npz", X=np.ones((1, 2)), y=np.ones(1)))
+    keys = list(config)
+    loader = LOADERS[config.kind]
+    assert config.kind == path.stem
+    assert keys == ["kind", *inspect.signature(loader).parameters, *SAMPLING_KEYS]
+    problem = load(**config)
+    assert problem.n < problem.d
+    defaults = inspect.signature(loader).parameters
+    for key in set(keys) - {"kind", "path", "classes", *SAMPLING_KEYS}:
+        assert config[key] == defaults[key].default
+
+
+def test_load_refuses_unknown_kinds_and_keys() -> None:
+    with pytest.raises(ProblemError, match=r"data\.kind = 'mnist' must be one of sparse, file"):
+        load("mnist")
+    with pytest.raises(ProblemError, match=r"data\.m, data\.q is no key of data\.kind = 'sparse'"):
+        load("sparse", m=1, q=2)
+
+
+def test_import_leaves_the_heavy_readers_out() -> None:
+    code = (
+        "import sys, dln_momentum.data; "
+        "print([m for m in ('sklearn', 'pandas', 'lightning', 'hydra') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stderr

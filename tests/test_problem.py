@@ -1,0 +1,192 @@
+"""The problem: its loss and gradient, one problem per run, and every input that it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dln_momentum.problem import RANGE_TOLERANCE, Problem, ProblemError, stack
+
+
+def random_problem(seed: int, n: int = 5, d: int = 8, m: int = 3) -> Problem:
+    rng = torch.Generator().manual_seed(seed)
+    X, X_test = (torch.randn(rows, d, generator=rng, dtype=torch.float64) for rows in (n, m))
+    theta_star = torch.randn(d, generator=rng, dtype=torch.float64)
+    return Problem(X, X @ theta_star, theta_star, X_test, X_test @ theta_star)
+
+
+def random_theta(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), runs=st.lists(st.integers(1, 3), max_size=2))
+def test_gradient_is_the_derivative_of_the_loss(seed: int, runs: list[int]) -> None:
+    problem = random_problem(seed)
+    theta = random_theta(seed + 1, *runs, problem.d).requires_grad_()
+    loss = problem.loss(theta)
+    assert loss.shape == torch.Size(runs)
+    (gradient,) = torch.autograd.grad(loss.sum(), theta)
+    # two orders of summing n products of unit scale
+    torch.testing.assert_close(problem.gradient(theta.detach()), gradient, rtol=1e-12, atol=1e-13)
+
+
+def test_loss_is_the_mean_square_over_two() -> None:
+    problem = random_problem(0)
+    theta = random_theta(1, problem.d)
+    by_row = [(problem.X[j] @ theta - problem.y[j]) ** 2 for j in range(problem.n)]
+    expected = torch.stack(by_row).mean() / 2
+    torch.testing.assert_close(problem.loss(theta), expected, rtol=1e-14, atol=0)
+
+
+def test_stacked_problems_equal_the_single_ones() -> None:
+    problems = [random_problem(seed) for seed in range(4)]
+    theta = random_theta(9, 4, problems[0].d)
+    stacked = stack(problems)
+    assert stacked.runs == torch.Size([4])
+    for of in (Problem.loss, Problem.gradient, Problem.residual, Problem.test_error):
+        single = torch.stack([of(p, t) for p, t in zip(problems, theta, strict=True)])
+        # the batched product may sum in another order
+        torch.testing.assert_close(of(stacked, theta), single, rtol=1e-13, atol=1e-14)
+    assert stacked.theta_star is not None
+    assert float(stacked.loss(stacked.theta_star).max()) < 1e-28  # (1e-15 rounding)^2
+
+
+def test_stack_drops_what_some_problems_lack_and_names_what_differs() -> None:
+    full = random_problem(0)
+    bare = Problem(full.X, full.y)
+    assert stack([full, bare]).theta_star is None
+    with pytest.raises(ProblemError, match=r"X: .*\(5, 8\), \(5, 9\)") as caught:
+        stack([full, random_problem(1, d=9)])
+    assert len(caught.value.problems) == 3  # X, theta_star and X_test
+    with pytest.raises(ProblemError, match="no problem to stack"):
+        stack([])
+    with pytest.raises(ProblemError, match="of their own"):
+        stack([stack([full, full])])
+
+
+def test_targets_may_differ_by_run_over_one_design() -> None:
+    problem = random_problem(0)
+    scaled = Problem(problem.X, problem.y * torch.tensor([[1.0], [2.0]]), problem.theta_star)
+    assert scaled.runs == torch.Size([2])
+    assert scaled.loss(torch.zeros(problem.d)).shape == torch.Size([2])
+
+
+def test_arrays_become_float64_copies() -> None:
+    X = np.array([[1, 2, 3]], dtype=np.int32)
+    problem = Problem(X, np.float32([1.0]))  # pyright: ignore[reportArgumentType]
+    X[0, 0] = 7
+    assert problem.X.dtype == problem.y.dtype == torch.float64
+    assert problem.X[0, 0] == 1.0
+    assert problem.to("cpu").X.dtype == torch.float64
+
+
+def test_rank_deficient_design_is_accepted_if_the_targets_are_in_its_range() -> None:
+    X = random_theta(0, 5, 8)
+    X = X - X.mean(0)
+    y = random_theta(1, 5)
+    problem = Problem(X, y - y.mean())
+    assert problem.row_space.rank == 4
+    with pytest.raises(ProblemError, match="not in the range"):
+        Problem(X, y)
+
+
+def test_range_tolerance_separates_single_precision_from_rounding() -> None:
+    row = random_theta(0, 1, 8)
+    X = torch.cat([row, 3 * row, random_theta(1, 2, 8)])
+    y = X @ random_theta(2, 8)
+    exact = Problem(X, y)
+    assert float(exact.row_space.range_residual(y)) < 1e-14 < RANGE_TOLERANCE
+    with pytest.raises(ProblemError, match=r"relative residual \d.\d\de-0[789], allowed 1e-10"):
+        Problem(X, y.float().double())
+
+
+def test_noisy_labels_are_a_problem_whose_theta_star_does_not_interpolate() -> None:
+    problem = random_problem(0)
+    assert problem.theta_star is not None
+    noisy = Problem(problem.X, problem.y + 0.1, problem.theta_star)
+    # residual 0.1 in each row
+    assert float(noisy.loss(problem.theta_star)) == pytest.approx(0.1**2 / 2, rel=1e-12)
+
+
+def test_test_error_without_test_rows_is_nan() -> None:
+    problem = random_problem(0)
+    error = Problem(problem.X, problem.y).test_error(torch.zeros(4, problem.d))
+    assert error.shape == (4,)
+    assert error.isnan().all()
+
+
+BAD = {
+    "one vector": ({"X": torch.ones(3)}, "X has shape (3,)"),
+    "no row": ({"X": torch.ones(0, 3), "y": torch.ones(0)}, "X has shape (0, 3)"),
+    "too many rows": (
+        {"X": torch.eye(3), "y": torch.ones(3)},
+        "n = 3, d = 3: interpolators form a set only if n < d",
+    ),
+    "short y": ({"y": torch.ones(1)}, "y has shape (1,), must end in [2]"),
+    "runs of y": (
+        {"X": torch.rand(4, 2, 3), "y": torch.ones(3, 2)},
+        "y has run dimensions [3], X has [4]",
+    ),
+    "theta_star": ({"theta_star": torch.ones(2)}, "theta_star has shape (2,), must end in [3]"),
+    "X_test alone": ({"X_test": torch.ones(1, 3)}, "X_test and y_test must be given together"),
+    "no test row": (
+        {"X_test": torch.ones(0, 3), "y_test": torch.ones(0)},
+        "X_test and y_test must have at least one row",
+    ),
+    "X_test": (
+        {"X_test": torch.ones(4, 2), "y_test": torch.ones(4)},
+        "X_test has shape (4, 2), must end in [4, 3]",
+    ),
+    "NaN in X": (
+        {"X": torch.tensor([[1.0, 2.0, torch.nan], [1.0, 0.0, torch.inf]])},
+        "X: 2 of 6 entries are not finite (columns 2)",
+    ),
+    "infinite y": (
+        {"y": torch.tensor([1.0, -torch.inf])},
+        "y: 1 of 2 entries are not finite (entries 1)",
+    ),
+    "zero X": ({"X": torch.zeros(2, 3)}, "X is zero"),
+    "complex": ({"X": torch.ones(2, 3) * 1j}, "X is no array of real numbers"),
+    "text": ({"y": ["a", "b"]}, "y is no array of real numbers: entries are <U1"),
+    "ragged": ({"X": [[1.0], [1.0, 2.0]]}, "X is no array of real numbers"),
+    "outside the range": ({"X": torch.ones(2, 3)}, "y is not in the range of X (n = 2)"),
+}
+
+
+@pytest.mark.parametrize(("fields", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_input_is_refused(fields: dict, message: str) -> None:
+    good: dict[str, Any] = {
+        "X": torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, 0.0]]),
+        "y": torch.tensor([1.0, 2.0]),
+    }
+    Problem(**good)
+    with pytest.raises(ProblemError) as caught:
+        Problem(**{**good, **fields})
+    assert message in str(caught.value)
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(ProblemError) as caught:
+        Problem(
+            X=torch.tensor([[1.0], [torch.nan]]),
+            y=torch.ones(3),
+            theta_star=torch.ones(4),
+            X_test=torch.ones(1, 1),
+            notes=("columns dropped: town",),
+        )
+    found = "\n".join(caught.value.problems)
+    for part in ("n = 2, d = 1", "y has", "theta_star has", "together", "X: 1 of 2", "town"):
+        assert part in found
+
+
+def test_stacked_range_check_counts_the_runs() -> None:
+    X = torch.ones(3, 2, 4)
+    y = torch.tensor([[1.0, 1.0], [1.0, 2.0], [0.0, 0.0]])
+    with pytest.raises(ProblemError, match="1 of 3 runs, n = 2"):
+        Problem(X, y)
