@@ -330,6 +330,7 @@ def test_real_keys_are_checked() -> None:
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
 def test_each_config_file_has_exactly_the_keys_of_its_loader(path: Path, tmp_path: Path) -> None:
     config: Any = OmegaConf.load(path)
+    config.pop("defaults", None)  # for Hydra: the schema, which has no keys of its own
     if path.stem == "file":
         config.path = str(save(tmp_path / "p.npz", X=np.ones((1, 2)), y=np.ones(1)))
     keys = list(config)
