@@ -1,0 +1,1 @@
+"""Continuous time: momentum gradient flow, gradient flow and what the theory says of them."""

@@ -1,0 +1,150 @@
+"""Gradient flow in two forms: the mirror form, in n unknowns, and the direct one in w_+-."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.linalg import lu_factor, lu_solve
+
+from dln_momentum.flow.newton import Solve
+from dln_momentum.flow.state import SIGN, FlowState
+
+
+@dataclass(frozen=True)
+class GradientSystem(ABC):
+    """Gradient flow w_+-' = -+ grad L(theta) w_+- of one network, from w_0 [2, d].
+
+    The state ends in the integrals (R, Q, D) of `FlowState`, of which a form may need no more.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    w_0: np.ndarray
+
+    @cached_property
+    def gradient_map(self) -> np.ndarray:
+        """X^T / n, [d, n]."""
+        return np.ascontiguousarray(self.X.T / self.X.shape[0])
+
+    @abstractmethod
+    def initial(self) -> np.ndarray:
+        """The state at t = 0."""
+
+    @abstractmethod
+    def position(self, state: np.ndarray) -> np.ndarray:
+        """w [..., 2, d] of a state [..., size]."""
+
+    @abstractmethod
+    def rhs(self, t: float, state: np.ndarray) -> np.ndarray:
+        """The time derivative of the state."""
+
+    def read(self, states: np.ndarray) -> FlowState:
+        """What states [..., size] stand for."""
+        n, d = self.X.shape
+        w = self.position(states)
+        gradient = self.residual(w) @ self.gradient_map.T
+        R = states[..., -n - d - 1 : -d - 1]
+        return FlowState(
+            w=w,
+            dw=-SIGN * gradient[..., None, :] * w,
+            R=R,
+            H=R,
+            D=states[..., -1],
+            Q=states[..., -d - 1 : -1],
+        )
+
+    def residual(self, w: np.ndarray) -> np.ndarray:
+        """X theta - y, [..., n]."""
+        return ((w * w * SIGN).sum(-2) / 4) @ self.X.T - self.y
+
+    def energy(self, state: np.ndarray) -> float:
+        """The loss, which is all the energy that a flow without inertia has."""
+        residual = self.residual(self.position(state))
+        return float(residual @ residual) / (2 * self.y.size)
+
+    def rates(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """grad L [d], and the time derivatives of (R, Q, D)."""
+        squares = w * w
+        residual = self.X @ ((squares[0] - squares[1]) / 4) - self.y
+        gradient = self.gradient_map @ residual
+        gradient_square = gradient * gradient
+        dissipation = gradient_square @ (squares[0] + squares[1]) / 2
+        return gradient, np.concatenate([residual, gradient_square, [dissipation]])
+
+
+class MirrorGradientSystem(GradientSystem):
+    r"""Gradient flow through its closed form.
+
+    .. math:: w_{\pm,t} = w_{\pm,0}\, e^{\mp G_t}, \qquad G_t = \int_0^t \nabla L(\theta_s) ds
+
+    so that R is the whole flow: n unknowns, and theta never leaves the manifold of its implicit
+    bias, whatever the errors of the integration. The state is (R, Q, D).
+    """
+
+    def initial(self) -> np.ndarray:
+        """The state at t = 0."""
+        return np.zeros(sum(self.X.shape) + 1)
+
+    def position(self, state: np.ndarray) -> np.ndarray:
+        """w [..., 2, d] of a state [..., n + d + 1]."""
+        G = state[..., : self.X.shape[0]] @ self.gradient_map.T
+        return self.w_0 * np.exp(-SIGN * G[..., None, :])
+
+    def rhs(self, t: float, state: np.ndarray) -> np.ndarray:
+        """The time derivative of the state."""
+        return self.rates(self.position(state))[1]
+
+    def linearise(self, state: np.ndarray) -> LinearisedMirror:
+        """The Jacobian at a state."""
+        return LinearisedMirror(self, self.position(state))
+
+
+class DirectGradientSystem(GradientSystem):
+    """Gradient flow in w_+- themselves, the check of the mirror form: state (w_+, w_-, R, Q, D)."""
+
+    def initial(self) -> np.ndarray:
+        """The state at t = 0."""
+        return np.concatenate([self.w_0.ravel(), np.zeros(sum(self.X.shape) + 1)])
+
+    def position(self, state: np.ndarray) -> np.ndarray:
+        """w [..., 2, d] of a state [..., n + 3d + 1]."""
+        d = self.X.shape[1]
+        return state[..., : 2 * d].reshape(*state.shape[:-1], 2, d)
+
+    def rhs(self, t: float, state: np.ndarray) -> np.ndarray:
+        """The time derivative of the state."""
+        w = self.position(state)
+        gradient, rates = self.rates(w)
+        return np.concatenate([(-SIGN * gradient * w).ravel(), rates])
+
+
+@dataclass(frozen=True)
+class LinearisedMirror:
+    """The Jacobian of the mirror form; c I - J is solved through its block of R, n by n."""
+
+    system: GradientSystem
+    w: np.ndarray
+
+    def factor(self, c: complex) -> Solve:
+        """Factor c I - J; returns the solver of (c I - J) x = b."""
+        X, A = self.system.X, self.system.gradient_map
+        n, d = X.shape
+        squares = self.w * self.w
+        total = squares.sum(0)
+        gradient = A @ self.system.residual(self.w)
+        block = lu_factor(c * np.eye(n) + (X * (total / 2)) @ A, check_finite=False)
+
+        def solve(b: np.ndarray) -> np.ndarray:
+            b_R, b_Q, b_D = np.split(b, [n, n + d])
+            x_R = lu_solve(block, b_R, check_finite=False)
+            d_gradient = A @ (c * x_R - b_R)
+            x_Q = (b_Q + 2 * gradient * d_gradient) / c
+            # d(w_+^2 + w_-^2) = 2 (w_-^2 - w_+^2) dG, and dG = A x_R
+            d_total = 2 * (squares[1] - squares[0]) * (A @ x_R)
+            x_D = b_D + gradient @ (total * d_gradient + gradient * d_total / 2)
+            return np.concatenate([x_R, x_Q, x_D / c])
+
+        return solve

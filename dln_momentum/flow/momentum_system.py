@@ -1,0 +1,118 @@
+"""Momentum gradient flow as a first-order system, with a Newton matrix solved in n unknowns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.linalg import lu_factor, lu_solve
+
+from dln_momentum.flow.newton import Solve
+from dln_momentum.flow.state import SIGN, FlowState
+
+
+@dataclass(frozen=True)
+class MomentumSystem:
+    r"""MGF(lambda) of one diagonal network (poster, section 3).
+
+    .. math:: \lambda w_\pm'' + w_\pm' \pm \nabla L(\theta)\, w_\pm = 0,
+              \qquad \theta = (w_+^2 - w_-^2)/4
+
+    The state is (w_+, w_-, w_+', w_-', R, H, D), of size 4d + 2n + 1, with the integrals of
+    `FlowState`. R and H have n entries where G would have d: every gradient lies in the row space.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    lam: float
+
+    @cached_property
+    def gradient_map(self) -> np.ndarray:
+        """X^T / n, [d, n]."""
+        return np.ascontiguousarray(self.X.T / self.X.shape[0])
+
+    def initial(self, w: np.ndarray, dw: np.ndarray) -> np.ndarray:
+        """The state at t = 0 from w and w', both [2, d]."""
+        return np.concatenate([w.ravel(), dw.ravel(), np.zeros(2 * self.X.shape[0] + 1)])
+
+    def read(self, states: np.ndarray) -> FlowState:
+        """Views of states [..., 4d + 2n + 1]."""
+        n, d = self.X.shape
+        pair = (*states.shape[:-1], 2, d)
+        return FlowState(
+            w=states[..., : 2 * d].reshape(pair),
+            dw=states[..., 2 * d : 4 * d].reshape(pair),
+            R=states[..., 4 * d : 4 * d + n],
+            H=states[..., 4 * d + n : -1],
+            D=states[..., -1],
+        )
+
+    def residual(self, w: np.ndarray) -> np.ndarray:
+        """X theta - y, [n], for w [2, d]."""
+        squares = w * w
+        return self.X @ ((squares[0] - squares[1]) / 4) - self.y
+
+    def rhs(self, t: float, state: np.ndarray) -> np.ndarray:
+        """The time derivative of the state."""
+        s = self.read(state)
+        residual = self.residual(s.w)
+        ddw = (s.dw + SIGN * (self.gradient_map @ residual) * s.w) / -self.lam
+        dH = (s.R - s.H) / self.lam
+        return np.concatenate([s.dw.ravel(), ddw.ravel(), residual, dH, [(s.dw**2).sum() / 2]])
+
+    def energy(self, state: np.ndarray) -> float:
+        """E = F(w) + lambda/2 (||u'||^2 + ||v'||^2); it never grows, and bounds the loss."""
+        s = self.read(state)
+        residual = self.residual(s.w)
+        return residual @ residual / (2 * self.y.size) + self.lam / 4 * (s.dw**2).sum()
+
+    def linearise(self, state: np.ndarray) -> LinearisedMomentum:
+        """The Jacobian at a state."""
+        s = self.read(state)
+        return LinearisedMomentum(self, s.w.copy(), s.dw.copy())
+
+
+@dataclass(frozen=True)
+class LinearisedMomentum:
+    r"""The Jacobian J of the system, never formed: c I - J is solved by elimination.
+
+    With w' eliminated and rho the change of the residual, the rows of w read
+
+    .. math:: D_\pm \delta w_\pm \pm w_\pm A \rho = f_\pm, \quad
+              D_\pm = c(c\lambda + 1) \pm \nabla L, \quad A = X^\top/n,
+
+    so that (I + X diag(w_+^2/D_+ + w_-^2/D_-) X^T / (2n)) rho = X (w_+ f_+/D_+ - w_- f_-/D_-)/2 is
+    all that is left: n unknowns in place of 4d + 2n + 1.
+    """
+
+    system: MomentumSystem
+    w: np.ndarray
+    dw: np.ndarray
+
+    @cached_property
+    def signed_gradient(self) -> np.ndarray:
+        """+- grad L, [2, d]."""
+        return SIGN * (self.system.gradient_map @ self.system.residual(self.w))
+
+    def factor(self, c: complex) -> Solve:
+        """Factor c I - J; returns the solver of (c I - J) x = b."""
+        X, A, lam = self.system.X, self.system.gradient_map, self.system.lam
+        inertia = c * lam + 1
+        diagonal = c * inertia + self.signed_gradient
+        weight = (self.w * self.w / diagonal).sum(0) / 2
+        schur = lu_factor(np.eye(X.shape[0]) + (X * weight) @ A, check_finite=False)
+
+        def solve(b: np.ndarray) -> np.ndarray:
+            right = self.system.read(b)
+            f = lam * right.dw + inertia * right.w
+            direct = (SIGN * self.w * f / diagonal).sum(0) / 2
+            rho = lu_solve(schur, X @ direct, check_finite=False)
+            x_w = (f - SIGN * self.w * (A @ rho)) / diagonal
+            x_dw = c * x_w - right.w
+            x_R = (right.R + rho) / c
+            x_H = (lam * right.H + x_R) / inertia
+            x_D = (right.D + (self.dw * x_dw).sum()) / c
+            return np.concatenate([x_w.ravel(), x_dw.ravel(), x_R, x_H, [x_D]])
+
+        return solve

@@ -1,0 +1,78 @@
+"""Radau IIA of order 5 for systems whose Newton matrix has structure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from scipy.integrate import Radau
+from scipy.sparse import csc_matrix
+
+Solve = Callable[[np.ndarray], np.ndarray]
+
+
+class Linearised(Protocol):
+    """A Jacobian J known only through the solution of (c I - J) x = b."""
+
+    def factor(self, c: complex) -> Solve:
+        """Prepare c I - J, for a real or complex number c; returns b -> x."""
+        ...
+
+
+class _Identity:
+    """Turns SciPy's expression ``c * I - J`` into the pair (c, J)."""
+
+    __array_ufunc__ = None  # numpy scalars then leave the product to __rmul__
+
+    def __rmul__(self, c: complex) -> _Multiple:
+        return _Multiple(c)
+
+
+class _Multiple:
+    def __init__(self, c: complex) -> None:
+        self.c = c
+
+    def __sub__(self, jacobian: Linearised) -> tuple[complex, Linearised]:
+        return self.c, jacobian
+
+
+class StructuredRadau(Radau):
+    """`scipy.integrate.Radau` with the linear algebra of its Newton iteration replaced.
+
+    SciPy factors the dense c I - J, of the size of the state. Here `linearise(state)` returns an
+    object that solves with c I - J by whatever structure it has. Formulae, error estimate and
+    step control are SciPy's (Hairer and Wanner, Solving ODEs II, section IV.8).
+
+    Args:
+        fun, t0, y0, t_bound, options: as for `scipy.integrate.Radau`, without ``jac``.
+        linearise: state -> `Linearised`.
+    """
+
+    def __init__(
+        self,
+        fun: Callable[[float, np.ndarray], np.ndarray],
+        t0: float,
+        y0: np.ndarray,
+        t_bound: float,
+        linearise: Callable[[np.ndarray], Linearised],
+        **options: Any,
+    ) -> None:
+        # an empty Jacobian passes SciPy's shape check at no cost, and is never used
+        size = len(y0)
+        super().__init__(fun, t0, y0, t_bound, jac=csc_matrix((size, size)), **options)
+        self._linearise = linearise
+        self.I: Any = _Identity()
+        self.J: Any = linearise(self.y)
+        self.jac: Any = self._jacobian
+        self.lu: Any = self._factor
+        self.solve_lu: Any = lambda solve, b: solve(b)
+
+    def _jacobian(self, t: float, state: np.ndarray, derivative: object = None) -> Linearised:
+        self.njev += 1
+        return self._linearise(state)
+
+    def _factor(self, shifted: tuple[complex, Linearised]) -> Solve:
+        self.nlu += 1
+        c, jacobian = shifted
+        return jacobian.factor(c)

@@ -1,0 +1,98 @@
+"""The path of a flow: what an integration returns, and what is read off it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from dln_momentum.flow.stepping import FlowStatus
+
+
+@dataclass(frozen=True)
+class SolverReport:
+    """How a path was computed: method, error settings, and the work it took."""
+
+    method: str
+    rtol: float
+    atol: float
+    steps: int
+    evaluations: int
+    factorisations: int
+    message: str = ""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FlowPath:
+    """A path of momentum gradient flow, or of gradient flow (lam = 0), at times t.
+
+    Everything is float64: times [T], per-coordinate quantities [T, d]. The last time is the one
+    at which the integration ended, requested or not.
+
+    Attributes:
+        lam: lambda.
+        t: times, increasing, [T].
+        w_plus, w_minus: w_+- = u +- v.
+        dw_plus, dw_minus: their time derivatives.
+        G: the integral of grad L from 0 to t.
+        G_delayed: H with lambda H' + H = G and H_0 = 0, which is G itself if lambda = 0.
+        dissipated: the integral of ||u'||^2 + ||v'||^2 from 0 to t, [T].
+        gradient_square: the integral of (grad L)^2 from 0 to t; None unless lambda = 0.
+        loss: L(theta_t), [T].
+        sign_changes: how often w_+ or w_- changed sign, counted at every step of the solver, [d].
+        status: CONVERGED (the energy fell below tol), TIME_REACHED or FAILED.
+        solver: method, error settings and work.
+    """
+
+    lam: float
+    t: Tensor
+    w_plus: Tensor
+    w_minus: Tensor
+    dw_plus: Tensor
+    dw_minus: Tensor
+    G: Tensor
+    G_delayed: Tensor
+    dissipated: Tensor
+    loss: Tensor
+    sign_changes: Tensor
+    status: FlowStatus
+    solver: SolverReport
+    gradient_square: Tensor | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"FlowPath(lam={self.lam:g}, T={len(self.t)}, d={self.w_plus.shape[-1]}, "
+            f"t_end={float(self.t[-1]):g}, loss={float(self.loss[-1]):.2e}, "
+            f"status={self.status.value!r})"
+        )
+
+    @property
+    def converged(self) -> bool:
+        """Whether the energy fell below the tolerance."""
+        return self.status is FlowStatus.CONVERGED
+
+    @property
+    def theta(self) -> Tensor:
+        """The predictor (w_+^2 - w_-^2)/4, [T, d]."""
+        return (self.w_plus + self.w_minus) * (self.w_plus - self.w_minus) / 4
+
+    @property
+    def u(self) -> Tensor:
+        """First layer (w_+ + w_-)/2, [T, d]."""
+        return (self.w_plus + self.w_minus) / 2
+
+    @property
+    def v(self) -> Tensor:
+        """Second layer (w_+ - w_-)/2, [T, d]."""
+        return (self.w_plus - self.w_minus) / 2
+
+    @property
+    def balancedness(self) -> Tensor:
+        """Delta = |u^2 - v^2| = |w_+ w_-|, [T, d]."""
+        return (self.w_plus * self.w_minus).abs()
+
+    @property
+    def energy(self) -> Tensor:
+        """E = F(w) + lambda/2 (||u'||^2 + ||v'||^2), [T]; E' = -(||u'||^2 + ||v'||^2)."""
+        speed = self.dw_plus.square().sum(-1) + self.dw_minus.square().sum(-1)
+        return self.loss + self.lam / 4 * speed
