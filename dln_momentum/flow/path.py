@@ -11,7 +11,7 @@ from dln_momentum.flow.stepping import FlowStatus
 
 @dataclass(frozen=True)
 class SolverReport:
-    """How a path was computed: method, error settings, and the work it took."""
+    """How a stretch of a path was computed: method, error settings, and the work it took."""
 
     method: str
     rtol: float
@@ -41,7 +41,7 @@ class FlowPath:
         loss: L(theta_t), [T].
         sign_changes: how often w_+ or w_- changed sign, counted at every step of the solver, [d].
         status: CONVERGED (the energy fell below tol), TIME_REACHED or FAILED.
-        solver: method, error settings and work.
+        solvers: method, error settings and work, one after the other.
     """
 
     lam: float
@@ -56,7 +56,7 @@ class FlowPath:
     loss: Tensor
     sign_changes: Tensor
     status: FlowStatus
-    solver: SolverReport
+    solvers: tuple[SolverReport, ...]
     gradient_square: Tensor | None = None
 
     def __repr__(self) -> str:

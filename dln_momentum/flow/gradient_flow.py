@@ -1,0 +1,80 @@
+"""Gradient flow of one diagonal network, the limit lambda = 0 of momentum gradient flow."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dln_momentum.errors import refuse
+from dln_momentum.flow.gradient_system import DirectGradientSystem, MirrorGradientSystem
+from dln_momentum.flow.integrate import Integration, to_array, to_path
+from dln_momentum.flow.options import FlowOptions, option_problems, start_problems, time_problems
+from dln_momentum.flow.path import FlowPath
+from dln_momentum.problem import Problem
+
+EXPLICIT_FOR = 100.0
+"""How many times 1/||grad L(0)||_inf the explicit method lasts before the implicit one."""
+
+
+def gradient_flow(
+    problem: Problem,
+    w_plus_0: Tensor,
+    w_minus_0: Tensor,
+    time: float,
+    *,
+    form: Literal["mirror", "direct"] = "mirror",
+    times: Tensor | None = None,
+    tol: float | None = None,
+    options: FlowOptions | None = None,
+) -> FlowPath:
+    """Gradient flow of one diagonal network, w_+-' = -+ grad L(theta) * w_+- (lambda = 0).
+
+    The mirror form integrates n unknowns and keeps ``w_+- = w_{+-,0} exp(-+G)`` exactly, so that
+    its limit is the minimiser of D_{psi_{Delta_0}}(., theta_0) up to the residual that is left
+    and nothing else. The direct form integrates w_+- and checks it.
+
+    Args:
+        problem: the data, without run dimensions.
+        w_plus_0, w_minus_0: w_+- at t = 0, [d].
+        time: how far to go; may be infinite if tol is given.
+        form: "mirror" or "direct"; the direct form has only the explicit method.
+        times: increasing output times in [0, time]; every step of the solver without them.
+        tol: stop once the loss is at most this.
+        options: method and error settings.
+
+    Returns:
+        The path, on the CPU, with the integral of (grad L)^2 as `gradient_square`.
+
+    Raises:
+        InputError: for shapes, numbers or times that are not allowed.
+
+    >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
+    >>> path = gradient_flow(problem, torch.ones(2), torch.ones(2), time=math.inf, tol=1e-24)
+    >>> [round(x, 4) for x in path.theta[-1].tolist()]
+    [0.3421, 0.829]
+    """
+    options = options or FlowOptions()
+    complaints = [
+        *start_problems(problem, {"w_plus_0": w_plus_0, "w_minus_0": w_minus_0}),
+        *time_problems(time, times, tol),
+        *option_problems(options),
+    ]
+    if form not in ("mirror", "direct"):
+        complaints.append(f"form = {form!r} must be mirror or direct")
+    if options.method == "implicit" and form == "direct":
+        complaints.append("method = implicit needs form = mirror")
+    refuse(complaints)
+    X, y = to_array(problem.X), to_array(problem.y)
+    w_0 = to_array(torch.stack([w_plus_0, w_minus_0]))
+    mirror = MirrorGradientSystem(X, y, w_0)
+    system = mirror if form == "mirror" else DirectGradientSystem(X, y, w_0)
+    rate = np.abs(mirror.gradient_map @ y).max()
+    switch = EXPLICIT_FOR / rate if form == "mirror" and rate > 0 else math.inf
+    integration = Integration(time, times, tol, options, switch)
+    return to_path(
+        problem, system, 0.0, *integration.run(system, mirror.linearise, system.initial())
+    )

@@ -1,0 +1,92 @@
+"""Momentum gradient flow of one diagonal network."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dln_momentum.errors import refuse
+from dln_momentum.flow.gradient_flow import gradient_flow
+from dln_momentum.flow.integrate import Integration, to_array, to_path
+from dln_momentum.flow.momentum_system import MomentumSystem
+from dln_momentum.flow.options import FlowOptions, option_problems, start_problems, time_problems
+from dln_momentum.flow.path import FlowPath
+from dln_momentum.problem import Problem
+
+EXPLICIT_FOR = 100.0
+"""After this many lambda the flow has forgotten how it started (by e^-50 in amplitude) and what is
+left of it is slow: there the implicit method takes over."""
+
+
+def momentum_flow(
+    problem: Problem,
+    w_plus_0: Tensor,
+    w_minus_0: Tensor,
+    lam: float,
+    time: float,
+    *,
+    dw_plus_0: Tensor | None = None,
+    dw_minus_0: Tensor | None = None,
+    times: Tensor | None = None,
+    tol: float | None = None,
+    options: FlowOptions | None = None,
+) -> FlowPath:
+    """Momentum gradient flow MGF(lambda) of one diagonal network (poster, sections 1 and 3).
+
+        lambda w_+-'' + w_+-' +- grad L(theta) * w_+- = 0,    theta = (w_+^2 - w_-^2)/4
+
+    G_t, the integral of grad L, is part of what is integrated, so that the implicit bias needs no
+    second pass. For lambda from 1e-4 to 1e3 on (n, d, s, alpha) = (20, 30, 3, 0.1) the relative
+    error of w_+- was below 1e-9 up to lambda = 100. Above, the flow itself amplifies errors (1e8
+    fold at lambda = 1000): 1e-7.
+
+    Args:
+        problem: the data, without run dimensions.
+        w_plus_0, w_minus_0: w_+- at t = 0, [d].
+        lam: lambda >= 0; 0 is `gradient_flow`.
+        time: how far to go; may be infinite if tol is given.
+        dw_plus_0, dw_minus_0: w_+-' at t = 0, [d]; zero without them. Refused for lambda = 0.
+        times: increasing output times in [0, time]; every step of the solver without them.
+        tol: stop once the energy E = L + lambda/2 (||u'||^2 + ||v'||^2) is at most this. E never
+            grows and bounds the loss, which for large lambda swings through small values long
+            before the flow is near its limit.
+        options: method and error settings.
+
+    Returns:
+        The path, on the CPU. A failed integration is its status, with the path up to there.
+
+    Raises:
+        InputError: for shapes, numbers or times that are not allowed.
+
+    >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
+    >>> w = torch.full((2,), 0.5)
+    >>> path = momentum_flow(problem, w, w, lam=1.0, time=math.inf, tol=1e-20)
+    >>> path.status.value, [round(x, 4) for x in path.theta[-1].tolist()]
+    ('converged', [0.4054, 0.7973])
+    """
+    options = options or FlowOptions()
+    speed = {"dw_plus_0": dw_plus_0, "dw_minus_0": dw_minus_0}
+    start = {"w_plus_0": w_plus_0, "w_minus_0": w_minus_0}
+    complaints = [
+        *start_problems(problem, start | speed),
+        *time_problems(time, times, tol),
+        *option_problems(options),
+    ]
+    if not 0 <= lam < math.inf:
+        complaints.append(f"lam = {lam:g} must be finite and >= 0")
+    if lam == 0 and not all(value is None for value in speed.values()):
+        complaints.append("lam = 0 is gradient flow, which has no initial speed to choose")
+    refuse(complaints)
+    if lam == 0:
+        return gradient_flow(
+            problem, w_plus_0, w_minus_0, time, times=times, tol=tol, options=options
+        )
+    w = to_array(torch.stack([w_plus_0, w_minus_0]))
+    dw = np.stack([np.zeros(problem.d) if s is None else to_array(s) for s in speed.values()])
+    system = MomentumSystem(to_array(problem.X), to_array(problem.y), float(lam))
+    integration = Integration(time, times, tol, options, switch=EXPLICIT_FOR * lam)
+    run = integration.run(system, system.linearise, system.initial(w, dw), watched=w.size)
+    return to_path(problem, system, float(lam), *run)
