@@ -27,6 +27,10 @@ class InputError(ValueError):
             message = f"{len(self.problems)} problems:{lines}"
         super().__init__(message)
 
+    def __reduce__(self) -> tuple[type, tuple[list[str]]]:
+        # a parallel launcher sends the error between processes
+        return type(self), (self.problems,)
+
 
 def refuse(problems: Iterable[str]) -> None:
     """Raise `InputError` if there is any problem, and do nothing otherwise."""

@@ -26,6 +26,8 @@ from torch import Tensor
 from dln_momentum.potentials import mirror_map
 from dln_momentum.row_space import RowSpace
 
+Pair = Tensor | tuple[Tensor, Tensor]
+
 
 def path_sum_increment(w: Tensor, w_next: Tensor, beta: Tensor | float) -> Tensor:
     """One step's term of S, from its definition.
@@ -137,9 +139,9 @@ def kkt_residual(
 
 
 def log_free_balance(
-    w_0: tuple[Tensor, Tensor],
-    w: tuple[Tensor, Tensor],
-    w_next: tuple[Tensor, Tensor],
+    w_0: Pair,
+    w: Pair,
+    w_next: Pair,
     increment_products: Tensor,
     beta: Tensor | float,
 ) -> Tensor:
@@ -152,7 +154,7 @@ def log_free_balance(
     increment, vanishes at convergence.
 
     Args:
-        w_0, w, w_next: the pairs (w_+, w_-) at steps 0, K and K+1.
+        w_0, w, w_next: (w_+, w_-) at steps 0, K and K+1, as a pair or stacked [2, *runs, d].
         increment_products: sum of dw_+ dw_- up to the last step, [*runs, d].
         beta: momentum.
     """

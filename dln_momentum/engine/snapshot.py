@@ -118,14 +118,14 @@ class Snapshot:
     @cached_property
     def log_init(self) -> Tensor:
         """c = arcsinh(2 theta~_0/Delta_k) of this step's perturbed initialisation, [R, d]."""
-        return log_init(*self.w_start, *self.kept_path_sums)
+        return log_init(*self.w_start.unbind(), *self.kept_path_sums.unbind())
 
     @cached_property
     def predicted_balancedness(self) -> Tensor:
         """Delta_0 exp(-(S~_+ + S~_-)), which the theory says is Delta_k, [R, d]."""
-        return asymptotic_balancedness(self.balancedness_start, *self.kept_path_sums)
+        return asymptotic_balancedness(self.balancedness_start, *self.kept_path_sums.unbind())
 
     @cached_property
     def limit_balancedness(self) -> Tensor:
         """Delta_0 exp(-(S_+ + S_-)), which tends to Delta_inf as the run converges, [R, d]."""
-        return asymptotic_balancedness(self.balancedness_start, *self.path_sums)
+        return asymptotic_balancedness(self.balancedness_start, *self.path_sums.unbind())

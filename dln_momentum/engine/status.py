@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+import torch
+from torch import Tensor
+
 
 class Status(IntEnum):
     """The state of one run."""
@@ -26,3 +29,23 @@ class Status(IntEnum):
         'max_steps'
         """
         return self.name.lower()
+
+
+def judge(loss: Tensor, loss_start: Tensor, tol: float, divergence_bound: float) -> Tensor:
+    """`Status` of runs by their loss, int64 [R]: converged, diverged, or still running.
+
+    Args:
+        loss: now, [R].
+        loss_start: at step 0, [R].
+        tol: converged at or below it.
+        divergence_bound: diverged beyond this many times ``loss_start``, or if not finite.
+
+    >>> losses = torch.tensor([1e-30, 0.5, 1e20, torch.nan])
+    >>> judge(losses, torch.ones(4), tol=1e-24, divergence_bound=1e10).tolist()
+    [1, 0, 2, 2]
+    """
+    status = torch.full_like(loss, int(Status.RUNNING), dtype=torch.int64)
+    # nan compares false, so "not within the bound" is also "not finite"
+    status[~(loss <= divergence_bound * loss_start.clamp_min(tol))] = int(Status.DIVERGED)
+    status[loss <= tol] = int(Status.CONVERGED)
+    return status

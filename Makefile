@@ -1,0 +1,35 @@
+# Every target works as the first command on a bare machine: it makes .venv if that is missing.
+PYTHON ?= python3.11
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+JOBS ?= 2
+
+.PHONY: train test test-slow lint bench reproduce reproduce-fast clean
+
+train: $(INSTALLED)
+	$(BIN)/dln-train $(ARGS)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -q -n $(JOBS) -m slow
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.lightning_overhead
+
+reproduce reproduce-fast:
+	@echo "$@: the experiments of the poster come later"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,lint,launchers]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist

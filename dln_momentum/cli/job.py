@@ -1,0 +1,74 @@
+"""What every app does around its work: check first, own a directory, keep a record of failure."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import sys
+import traceback
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from dln_momentum.errors import InputError
+
+log = logging.getLogger("dln_momentum")
+
+
+def run_job(config: DictConfig, target: str) -> None:
+    """Run ``target`` on a checked config in a directory that nothing else writes to.
+
+    A config that is refused leaves nothing behind. A directory that already holds a finished run
+    of the very same config is left as it is, so that a multirun can be repeated after some of its
+    jobs failed; one that holds anything else is refused. A job that crashes leaves its traceback
+    in ``error.txt``, and in a multirun the other jobs go on.
+
+    Args:
+        config: the composed config.
+        target: ``module:function``, imported only now; the function takes the config, the
+            directory and the config's text, and checks its input before it writes.
+    """
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    text = OmegaConf.to_yaml(config, resolve=True)
+    try:
+        if _already_done(directory, text):
+            log.info("%s already holds this run, finished; nothing to do", directory)
+            return
+        module, function = target.split(":")
+        work = getattr(importlib.import_module(module), function)
+        work(config, directory, text)
+    except InputError as error:
+        _remove_if_empty(directory)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except Exception:
+        if directory.is_dir():
+            (directory / "error.txt").write_text(traceback.format_exc())
+        raise
+
+
+def _already_done(directory: Path, text: str) -> bool:
+    """Whether this very run is there, finished; anything else of a run there is refused."""
+    config, summary = directory / "config.yaml", directory / "summary.json"
+    if not config.exists() and not summary.exists():
+        return False
+    same = config.exists() and config.read_text() == text
+    if same and summary.exists() and "status" in json.loads(summary.read_text()):
+        return True
+    state = "an unfinished run" if same else "another run"
+    raise InputError(
+        [f"hydra.run.dir = {str(directory)!r} already holds {state}; choose an empty directory"]
+    )
+
+
+def _remove_if_empty(directory: Path) -> None:
+    """Take back the directories that Hydra made before the config could be checked."""
+    for folder in (directory, *list(directory.parents)[:3]):
+        if not folder.is_dir() or any(folder.iterdir()) or folder == Path.cwd():
+            return
+        folder.rmdir()

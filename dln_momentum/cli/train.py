@@ -1,0 +1,21 @@
+"""``dln-train``: train one network and leave its numbers, history, figure and dashboard."""
+
+from __future__ import annotations
+
+import hydra
+from omegaconf import DictConfig
+
+from dln_momentum.cli.job import run_job
+from dln_momentum.config import CONF_DIR, register_resolvers
+
+register_resolvers()
+
+
+@hydra.main(config_path=str(CONF_DIR), config_name="train", version_base="1.3")
+def main(config: DictConfig) -> None:
+    """Compose the config, check it, and train."""
+    run_job(config, "dln_momentum.training.run:train")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,311 @@
+"""The typed schema of every config, and the checks that need no data.
+
+Hydra composes `conf/`; `read` turns the result into these dataclasses and complains of unknown
+keys, wrong types and values out of range, all together. Nothing here imports torch, so a mistyped
+key is answered at once, and so is ``--help``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, cast
+from uuid import uuid4
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, ValidationError
+
+from dln_momentum.momentum import Momentum, momentum_problems
+
+DEFAULT_GAMMA, DEFAULT_BETA = 0.01, 0.9
+
+_HERE = Path(__file__).resolve().parent
+CONF_DIR = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
+"""Beside the package in an installed wheel, else the repository's."""
+
+
+@dataclass
+class Data:
+    """Keys that every data set shares."""
+
+    kind: str = MISSING
+    batch_size: int | None = None
+    replacement: bool = True
+    label_noise: float = 0.0
+    noise_until: int = 0
+
+
+@dataclass
+class Sparse(Data):
+    """Random rows, s-sparse theta*."""
+
+    n: int = 20
+    d: int = 30
+    s: int = 3
+    design: str = "gaussian"
+    mu: float = 1.0
+    rho: float = 0.5
+    signal: Any = "gaussian"
+    seed: int = 0
+    n_test: int = 100
+
+
+@dataclass
+class File(Data):
+    """The user's own .npz or .csv."""
+
+    path: str = MISSING
+    target: str | None = None
+    standardise: bool = False
+
+
+@dataclass
+class Diabetes(Data):
+    """Degree-2 expansion of scikit-learn's diabetes data."""
+
+    n: int = 20
+    seed: int = 0
+
+
+@dataclass
+class Digits(Data):
+    """Two classes of scikit-learn's digits."""
+
+    n: int = 30
+    classes: list[int] = field(default_factory=lambda: [0, 1])
+    seed: int = 0
+
+
+@dataclass
+class Model:
+    """How the network starts."""
+
+    init: str = MISSING
+
+
+@dataclass
+class Uniform(Model):
+    """u_0 = sqrt(2) alpha, v_0 = 0."""
+
+    alpha: float = 0.1
+
+
+@dataclass
+class Biased(Model):
+    """u_0 = phi c, v_0 = c/phi, c = scale."""
+
+    scale: float = 0.1
+    phi: float = 0.03
+
+
+@dataclass
+class Gaussian(Model):
+    """u_0, v_0 i.i.d. N(0, alpha^2)."""
+
+    alpha: float = 0.1
+
+
+@dataclass
+class Arrays(Model):
+    """u_0 and v_0 given."""
+
+    u: list[float] | None = None
+    v: list[float] | None = None
+    path: str | None = None
+
+
+@dataclass
+class HeavyBallKeys:
+    """Any one of the pairs that determine MGD(gamma, beta)."""
+
+    gamma: float | None = None
+    beta: float | None = None
+    lam: float | None = None
+    eps: float | None = None
+
+
+@dataclass
+class EngineKeys:
+    """How runs are advanced."""
+
+    backend: str = "auto"
+    path_sums: str = "direct"
+    tile_runs: int | None = None
+    num_workers: int | None = None
+
+
+@dataclass
+class TrainerKeys:
+    """How long, how often looked at, and on what device."""
+
+    max_steps: int = 100_000
+    tol: float = 1e-24
+    divergence_bound: float = 1e10
+    block_size: int = 1000
+    records: int = 200
+    gradient: str = "closed_form"
+    accelerator: str = "cpu"
+    checkpoint_every: int = 50_000
+    progress: bool | None = None
+
+
+@dataclass
+class Train:
+    """The whole config of ``dln-train``."""
+
+    data: Any = MISSING
+    model: Any = MISSING
+    optimizer: HeavyBallKeys = field(default_factory=HeavyBallKeys)
+    engine: EngineKeys = field(default_factory=EngineKeys)
+    trainer: TrainerKeys = field(default_factory=TrainerKeys)
+    seed: int = 0
+    resume: str | None = None
+    name: str = "train"
+
+
+DATA = {"sparse": Sparse, "file": File, "diabetes": Diabetes, "digits": Digits}
+MODELS = {"uniform": Uniform, "biased": Biased, "gaussian": Gaussian, "arrays": Arrays}
+
+
+def register_resolvers() -> None:
+    """Name the resolver that makes output directories unique: ``${run_id:}``."""
+    if not OmegaConf.has_resolver("run_id"):
+        OmegaConf.register_new_resolver("run_id", lambda: uuid4().hex[:6], use_cache=True)
+
+
+def read(config: DictConfig, complaints: list[str]) -> Train:
+    """The config as dataclasses; what is wrong with it is added to ``complaints``, a line each.
+
+    Keys that are unknown, missing, of a wrong type or out of range are complained about, all of
+    them; where there are complaints, the result is not to be used.
+    """
+    sections = {
+        "data": _schema("data.kind", config.data.get("kind"), DATA, complaints),
+        "model": _schema("model.init", config.model.get("init"), MODELS, complaints),
+        "optimizer": HeavyBallKeys,
+        "engine": EngineKeys,
+        "trainer": TrainerKeys,
+    }
+    filled = {key: _fill(key, config[key], schema, complaints) for key, schema in sections.items()}
+    top = OmegaConf.masked_copy(config, [str(key) for key in config if key not in sections])
+    result = _fill("", top, Train, complaints)
+    for key, section in filled.items():
+        setattr(result, key, section)
+    complaints.extend(problems(result))
+    return result
+
+
+def _schema(key: str, name: Any, schemas: dict[str, type], complaints: list[str]) -> type | None:
+    if name not in schemas:
+        complaints.append(f"{key} = {name!r} must be one of {', '.join(schemas)}")
+    return schemas.get(name)
+
+
+def _fill(section: str, values: Any, schema: type | None, complaints: list[str]) -> Any:
+    """A dataclass with every value that fits its schema; the others are complained about."""
+    if schema is None:
+        return None
+    node = OmegaConf.structured(schema)
+    for key in values:
+        name = f"{section}.{key}" if section else key
+        if OmegaConf.is_missing(values, key):
+            complaints.append(f"{name} must be given")
+            continue
+        try:
+            node[key] = values[key]
+        except (ConfigAttributeError, ConfigKeyError):
+            complaints.append(f"{name} is no key here; the keys are {', '.join(map(str, node))}")
+        except ValidationError:
+            kind = next(f.type for f in fields(schema) if f.name == key)
+            complaints.append(f"{name} = {values[key]!r} must be of type {kind}")
+    return schema(**cast(dict[str, Any], OmegaConf.to_container(node)))
+
+
+def given_momentum(keys: HeavyBallKeys) -> dict[str, float]:
+    """The pair that the config gives, completed by the default of gamma or beta."""
+    given = {key: value for key, value in vars(keys).items() if value is not None}
+    if set(given) <= {"gamma", "beta"}:
+        given = {"gamma": DEFAULT_GAMMA, "beta": DEFAULT_BETA} | given
+    return given
+
+
+def momentum(keys: HeavyBallKeys) -> Momentum:
+    """The momentum parameters of a checked config."""
+    return Momentum.from_pair(**given_momentum(keys))
+
+
+def problems(config: Train) -> list[str]:
+    """Everything that is wrong with a config before any data is read, one line each."""
+    return [
+        *momentum_problems("optimizer.", **given_momentum(config.optimizer)),
+        *_model_problems(config.model),
+        *_engine_problems(config.engine),
+        *_trainer_problems(config.trainer),
+        *_resume_problems(config.resume),
+    ]
+
+
+def out_of_range(section: str, keys: Any, rules: Iterable[tuple[str, bool, str]]) -> Iterator[str]:
+    """A line for each rule (key, holds, what is allowed) that does not hold."""
+    for key, holds, allowed in rules:
+        if not holds:
+            yield f"{section}.{key} = {getattr(keys, key)!r} must be {allowed}"
+
+
+def _model_problems(keys: Any) -> Iterator[str]:
+    if isinstance(keys, Uniform | Gaussian):
+        yield from out_of_range("model", keys, [("alpha", keys.alpha > 0, "> 0")])
+    if isinstance(keys, Biased):
+        rules = [
+            ("scale", keys.scale > 0, "> 0"),
+            ("phi", keys.phi > 0 and keys.phi != 1, "> 0 and not 1 (phi = 1 makes Delta_0 = 0)"),
+        ]
+        yield from out_of_range("model", keys, rules)
+    if isinstance(keys, Arrays):
+        lists = keys.u is not None and keys.v is not None
+        if lists == (keys.path is not None) or (keys.u is None) != (keys.v is None):
+            yield "model: give either both of model.u and model.v, or model.path"
+        if keys.path is not None and not Path(keys.path).is_file():
+            yield f"model.path = {keys.path!r} must be an existing .npz with arrays u and v"
+
+
+def _engine_problems(keys: EngineKeys) -> Iterator[str]:
+    return out_of_range(
+        "engine",
+        keys,
+        [
+            ("backend", keys.backend in BACKENDS, f"one of {', '.join(BACKENDS)}"),
+            ("path_sums", keys.path_sums in PATH_SUMS, f"one of {', '.join(PATH_SUMS)}"),
+            ("tile_runs", keys.tile_runs is None or keys.tile_runs >= 1, ">= 1 or null"),
+            ("num_workers", keys.num_workers is None or keys.num_workers >= 1, ">= 1 or null"),
+        ],
+    )
+
+
+BACKENDS = ("auto", "torch", "numba")
+PATH_SUMS = ("direct", "n_space")
+GRADIENTS = ("closed_form", "autograd")
+ACCELERATORS = ("cpu", "gpu")
+
+
+def _trainer_problems(keys: TrainerKeys) -> Iterator[str]:
+    return out_of_range(
+        "trainer",
+        keys,
+        [
+            ("max_steps", keys.max_steps >= 1, ">= 1"),
+            ("tol", 0 <= keys.tol < float("inf"), "finite and >= 0"),
+            ("divergence_bound", keys.divergence_bound > 1, "> 1"),
+            ("block_size", keys.block_size >= 1, ">= 1"),
+            ("records", keys.records >= 2, ">= 2"),
+            ("gradient", keys.gradient in GRADIENTS, f"one of {', '.join(GRADIENTS)}"),
+            ("accelerator", keys.accelerator in ACCELERATORS, f"one of {', '.join(ACCELERATORS)}"),
+            ("checkpoint_every", keys.checkpoint_every >= 0, ">= 0"),
+        ],
+    )
+
+
+def _resume_problems(resume: str | None) -> Iterator[str]:
+    if resume is not None and not Path(resume).is_file():
+        yield f"resume = {resume!r} must be an existing checkpoint"

@@ -1,0 +1,155 @@
+"""Every number of the theory at the end of a run, for all runs at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dln_momentum.engine import Snapshot
+from dln_momentum.implicit_bias import (
+    kkt_residual,
+    log_free_balance,
+    log_init,
+    log_perturbed_init_norm,
+)
+from dln_momentum.minimizers import bregman_minimizer
+from dln_momentum.problem import Problem
+
+
+def summarise(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
+    """The scalar results of R runs, each [R]; nan where a quantity is not defined.
+
+    Distances are Euclidean, from theta_K to the minimiser over S = {X theta = y}; they say
+    something about the theory once the run has converged, and the numbers that must hold at every
+    step say it always (`path_sum_balancedness_error`, `kkt_residual`).
+    """
+    return {
+        **_parameters(snapshot, problem),
+        "train_loss": snapshot.loss,
+        **recovery(snapshot.theta, problem),
+        **balancedness_scalars(snapshot),
+        **balancedness_errors(snapshot),
+        "log_free_error": log_free_error(snapshot),
+        **minimiser_distances(snapshot, problem),
+        "log_perturbed_init_norm": log_perturbed_init_norm(
+            snapshot.balancedness, snapshot.log_init
+        ),
+        "steps": snapshot.steps,
+        "steps_to_tol": snapshot.reached_tol,
+    }
+
+
+def recovery(theta: Tensor, problem: Problem) -> dict[str, Tensor]:
+    """How well theta [R, d] does: distance to theta*, error on the test rows, l1 norm."""
+    missing = torch.full_like(theta[:, 0], torch.nan)
+    star = problem.theta_star
+    return {
+        "recovery_error": missing if star is None else distance(theta, star),
+        "test_error": problem.test_error(theta),
+        "l1_norm": theta.abs().sum(-1),
+    }
+
+
+def minimiser_distances(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
+    """Distances of theta_K to the three minimisers that the theory compares, and the certificate.
+
+    ``distance_to_minimizer``: to argmin D_{psi_{Delta_K}}(., theta~_0), where the theorem says the
+    run ends; ``distance_to_unperturbed_minimizer``: to argmin psi_{Delta_K}, the same without
+    theta~_0; ``distance_to_gradient_flow_minimizer``: to argmin D_{psi_{Delta_0}}(., theta_0),
+    where gradient flow would end.
+    """
+    theta, delta = snapshot.theta, snapshot.balancedness
+    # arcsinh(2 theta_0/Delta_0) is the log form with no path sums
+    zero = torch.zeros_like(theta)
+    start = log_init(snapshot.w_start[0], snapshot.w_start[1], zero, zero)
+    target = problem.row_space.target(problem.y)
+    residual = kkt_residual(problem.row_space, theta, delta, snapshot.log_init)
+    candidates = {
+        "distance_to_minimizer": (delta, snapshot.log_init),
+        "distance_to_unperturbed_minimizer": (delta, zero),
+        "distance_to_gradient_flow_minimizer": (snapshot.balancedness_start, start),
+    }
+    distances = {
+        name: distance(theta, minimiser(problem, target, potential, c))
+        for name, (potential, c) in candidates.items()
+    }
+    return distances | {"kkt_residual": residual}
+
+
+def minimiser(problem: Problem, target: Tensor, balancedness: Tensor, log_init: Tensor) -> Tensor:
+    """argmin { D_{psi_Delta}(., theta~_0) : V theta = target } of each run, [R, d].
+
+    It is nan for a run whose potential is not finite (it diverged), and where the solver failed.
+    """
+    positive = (balancedness > 0) & balancedness.isfinite()
+    usable = (positive & log_init.isfinite()).all(-1, keepdim=True)
+    solved = bregman_minimizer(
+        problem.row_space,
+        target,
+        torch.where(usable, balancedness, 1.0),
+        torch.where(usable, log_init, 0.0),
+    )
+    return torch.where(usable & solved.converged[:, None], solved.theta, torch.nan)
+
+
+def distance(theta: Tensor, other: Tensor) -> Tensor:
+    """The Euclidean distance of each run, [R]."""
+    return torch.linalg.vector_norm(theta - other, dim=-1)
+
+
+def balancedness_errors(snapshot: Snapshot) -> dict[str, Tensor]:
+    """How well the path sums predict the balancedness; the first tends to 0 as a run converges.
+
+    ``path_sum_balancedness_error`` = max_i |Delta_k / (Delta_0 exp(-(S_+ + S_-))) - 1|, and
+    ``path_identity_error``, the same with the boundary terms kept, 0 to rounding at every step.
+    """
+    return {
+        name: (snapshot.balancedness / predicted - 1).abs().amax(-1)
+        for name, predicted in (
+            ("path_sum_balancedness_error", snapshot.limit_balancedness),
+            ("path_identity_error", snapshot.predicted_balancedness),
+        )
+    }
+
+
+def balancedness_scalars(snapshot: Snapshot) -> dict[str, Tensor]:
+    """||Delta_k||_1, min_i Delta_k/Delta_0 and the sign changes of w_+- so far."""
+    ratio = snapshot.balancedness / snapshot.balancedness_start
+    return {
+        "balancedness_l1": snapshot.balancedness.sum(-1),
+        "min_balancedness_ratio": ratio.amin(-1),
+        "sign_changes": snapshot.sign_changes,
+    }
+
+
+def log_free_error(snapshot: Snapshot) -> Tensor:
+    """max_i |q - q_K| / max_i |q_0|, q_K = u^2 - v^2 and q its log-free prediction, [R].
+
+    It is nan unless the increment products were carried (``path_sums = direct``).
+    """
+    if snapshot.increment_products is None:
+        return torch.full_like(snapshot.loss, torch.nan)
+    predicted = log_free_balance(
+        snapshot.w_start,
+        snapshot.previous,
+        snapshot.w,
+        snapshot.increment_products,
+        snapshot.beta,
+    )
+    measured = snapshot.w[0] * snapshot.w[1]
+    return (predicted - measured).abs().amax(-1) / snapshot.balancedness_start.amax(-1)
+
+
+def _parameters(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
+    gamma, beta = snapshot.gamma[:, 0], snapshot.beta[:, 0]
+    lam = gamma / (1 - beta) ** 2
+    loss_start = problem.loss(snapshot.theta_start)
+    return {
+        "gamma": gamma,
+        "beta": beta,
+        "lambda": lam,
+        "epsilon": gamma / (1 - beta),
+        "lambda_ks": lam * (1 + beta) / 2,
+        "small_lambda_threshold": snapshot.balancedness_start.amin(-1) / (2 * loss_start),
+        "initial_balancedness_l1": snapshot.balancedness_start.sum(-1),
+    }

@@ -1,0 +1,1 @@
+"""Training through Lightning: the module, the data module, the callbacks and the run."""

@@ -1,0 +1,49 @@
+"""The one rhythm of all monitors: step 0, log-spaced steps, and the last."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import lightning.pytorch as pl
+from torch import Tensor
+
+from dln_momentum.engine import Snapshot
+from dln_momentum.training.module import HeavyBallModule
+
+
+class Monitor(pl.Callback):
+    """Measures a diagonal network at the recorded steps; a subclass says what.
+
+    Values of shape [R] go to the dashboard under ``group/name`` and to the history; values of
+    shape [R, d] to the history alone. Another architecture has nothing to measure and is left be.
+    """
+
+    group: ClassVar[str]
+
+    def measure(self, module: HeavyBallModule, snapshot: Snapshot) -> dict[str, Tensor]:
+        """The values at one step."""
+        raise NotImplementedError
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record step 0; a resumed run has recorded where it stands."""
+        assert isinstance(pl_module, HeavyBallModule)
+        if pl_module.stepper.step == 0:
+            self._record(pl_module)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Record at the steps of the schedule, and where the run ends."""
+        assert isinstance(pl_module, HeavyBallModule)
+        if pl_module.due:
+            self._record(pl_module)
+
+    def _record(self, module: HeavyBallModule) -> None:
+        snapshot = module.snapshot()
+        if snapshot is not None:
+            module.record(self.group, self.measure(module, snapshot))

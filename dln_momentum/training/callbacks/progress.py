@@ -1,0 +1,51 @@
+"""One progress bar over optimiser steps, for a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dln_momentum.training.module import HeavyBallModule
+
+
+class BlockProgress(pl.Callback):
+    """Steps done, how many runs have ended, and the largest training loss."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the bar."""
+        assert isinstance(pl_module, HeavyBallModule)
+        steps = pl_module.data.schedule.max_steps
+        self._task = self._bar.add_task("steps", total=steps, note="")
+        self._bar.start()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Move it."""
+        assert isinstance(pl_module, HeavyBallModule)
+        stepper = pl_module.stepper
+        running = int((stepper.status == 0).sum())
+        note = (
+            f"{running} of {len(stepper.status)} running, loss <= {float(stepper.loss.max()):.1e}"
+        )
+        self._bar.update(self._task, completed=stepper.step, note=note)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Leave the terminal clean, also after an exception."""
+        self._bar.stop()

@@ -1,0 +1,21 @@
+"""How well the predictor does along a run."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from dln_momentum.engine import Snapshot
+from dln_momentum.summary import recovery
+from dln_momentum.training.callbacks.monitor import Monitor
+from dln_momentum.training.module import HeavyBallModule
+
+
+class RecoveryMonitor(Monitor):
+    """Training loss, ||theta - theta*||, test error, ||theta||_1, and theta_k itself."""
+
+    group = "recovery"
+
+    def measure(self, module: HeavyBallModule, snapshot: Snapshot) -> dict[str, Tensor]:
+        """The scalars of `dln_momentum.summary.recovery`."""
+        scalars = recovery(snapshot.theta, module.data.problem)
+        return {"train_loss": snapshot.loss} | scalars | {"theta": snapshot.theta}

@@ -1,0 +1,170 @@
+"""Heavy ball as a LightningModule: one ``training_step`` is a block of optimiser steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
+from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.optimizer import HeavyBall
+from dln_momentum.results import History
+from dln_momentum.training.datamodule import Block, BlockDataModule
+from dln_momentum.training.steppers import AutogradStepper, EngineStepper, Stepper
+
+
+class HeavyBallModule(pl.LightningModule):
+    """Trains a network by MGD(gamma, beta), with the theory's quantities at hand for callbacks.
+
+    A diagonal network is advanced by the engine, thousands of runs as easily as one; any other
+    module, or a diagonal one on request, by autograd and `HeavyBall`.
+
+    Lightning's ``global_step`` counts optimiser steps, not blocks. A run ends by itself once every
+    network has converged, diverged or spent its steps; that is recorded in `status_labels`.
+
+    Args:
+        net: the network; a `DiagonalLinearNet` may have one leading run dimension.
+        gamma, beta: numbers, or tensors [R] for R runs.
+        data: the problem, its mini-batches and the schedule.
+        options: of the engine; its ``tol`` and ``divergence_bound`` hold for autograd as well.
+        gradient: ``closed_form`` or ``autograd``; a network that is not diagonal needs the latter.
+
+    >>> from dln_momentum.data import BatchStream, sparse
+    >>> from dln_momentum.training.schedule import Schedule
+    >>> data = BlockDataModule(
+    ...     sparse(5, 8, 1, seed=0), Schedule(1000, 10, 100), BatchStream(5, None, True, 0)
+    ... )
+    >>> module = HeavyBallModule(DiagonalLinearNet.uniform(8, 0.1), 0.01, 0.9, data)
+    >>> module.stepper.advance(1000)
+    >>> module.snapshot().theta.shape
+    torch.Size([1, 8])
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        gamma: float | Tensor,
+        beta: float | Tensor,
+        data: BlockDataModule,
+        *,
+        options: EngineOptions | None = None,
+        gradient: str = "closed_form",
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.net = net
+        self.data = data
+        self.history = History()
+        self.optimizer = HeavyBall(net.parameters(), gamma, beta)
+        self.stepper = self._make_stepper(options or EngineOptions(), gradient)
+        self._snapshot: Snapshot | None = None
+
+    def configure_optimizers(self) -> HeavyBall:
+        """The optimizer whose parameters and increments a checkpoint holds."""
+        return self.optimizer
+
+    def training_step(self, block: Block, batch_idx: int) -> None:
+        """Advance every run by one block."""
+        if block.start != self.stepper.step:
+            raise RuntimeError(f"block starts at {block.start}, training at {self.stepper.step}")
+        self.stepper.advance(block.steps)
+        self._count(block.steps)
+        if block.stop >= self.data.schedule.max_steps:
+            self.stepper.stop()
+        self._stop_if_finished()
+
+    def on_train_start(self) -> None:
+        """A run may be over before it begins: it can start at an interpolator."""
+        self._stop_if_finished()
+
+    def snapshot(self) -> Snapshot | None:
+        """The runs as they stand, read out once a step; None unless the network is diagonal."""
+        if self._snapshot is None or self._snapshot.step != self.stepper.step:
+            self._snapshot = self.stepper.snapshot()
+        return self._snapshot
+
+    @property
+    def finished(self) -> bool:
+        """Whether every run has ended."""
+        return not bool((self.stepper.status == Status.RUNNING).any())
+
+    @property
+    def status_labels(self) -> list[str]:
+        """How each run stands, by name."""
+        return [Status(int(code)).label for code in self.stepper.status]
+
+    @property
+    def due(self) -> bool:
+        """Whether the present step is to be recorded: on the schedule, or the last."""
+        return self.stepper.step in self.data.schedule.recorded or self.finished
+
+    def record(self, group: str, values: Mapping[str, Tensor]) -> None:
+        """Put values [R] or [R, d] into the history, and the scalars onto the dashboard."""
+        self.history.record(self.stepper.step, values)
+        scalars = {f"{group}/{name}": value for name, value in values.items() if value.ndim == 1}
+        for logger in self.loggers:
+            logger.log_metrics(dashboard(scalars), step=self.stepper.step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what a bitwise resume needs beside the parameters, and the history so far."""
+        checkpoint["stepper"] = self.stepper.state_dict()
+        checkpoint["history"] = self.history.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue where a checkpoint stands."""
+        self.stepper.load_state_dict(checkpoint["stepper"])
+        self.history.load_state_dict(checkpoint["history"])
+
+    def _make_stepper(self, options: EngineOptions, gradient: str) -> Stepper:
+        if not isinstance(self.net, DiagonalLinearNet) or gradient == "autograd":
+            return AutogradStepper(
+                self.net, self.optimizer, self.data, options.tol, options.divergence_bound
+            )
+        net, problem = self.net, self.data.problem
+        w_plus, w_minus = (w.detach().reshape(-1, problem.d) for w in (net.w_plus, net.w_minus))
+        group = self.optimizer.param_groups[0]
+        gamma, beta = (
+            torch.as_tensor(group[key], dtype=w_plus.dtype, device=w_plus.device)
+            .expand(len(w_plus))
+            .clone()
+            for key in ("lr", "beta")
+        )
+        engine = Engine(
+            problem,
+            gamma,
+            beta,
+            w_plus,
+            w_minus,
+            batches=self.data.batches,
+            label_noise=self.data.label_noise,
+            options=options,
+        )
+        return EngineStepper(engine, net, self.optimizer)
+
+    def _stop_if_finished(self) -> None:
+        if self.finished:
+            self.trainer.should_stop = True
+
+    def _count(self, steps: int) -> None:
+        # Lightning counts calls of a wrapped optimizer, which cost 50 us each; a block reports
+        # all of its steps to that counter at once, so that global_step and checkpoints are right
+        loop = self.trainer.fit_loop.epoch_loop.manual_optimization
+        loop.optim_step_progress.total.ready += steps
+        loop.optim_step_progress.total.completed += steps
+
+
+def dashboard(scalars: Mapping[str, Tensor]) -> dict[str, float]:
+    """One run's value under its name; of many runs the median and the extremes."""
+    shown: dict[str, float] = {}
+    for name, value in scalars.items():
+        finite = value[value.isfinite()].double()
+        if len(value) == 1:
+            shown[name] = float(value)
+        elif len(finite):
+            shown |= {f"{name}/median": float(finite.median())}
+            shown |= {f"{name}/min": float(finite.min()), f"{name}/max": float(finite.max())}
+    return shown

@@ -1,0 +1,115 @@
+"""One run of ``dln-train``: from a config to a directory of results."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import DictConfig
+
+from dln_momentum.assembly import Setup, build
+from dln_momentum.plotting import overview
+from dln_momentum.report import print_report
+from dln_momentum.results import versions, write_dataset, write_json
+from dln_momentum.summary import minimiser, summarise
+from dln_momentum.training.datamodule import BlockDataModule
+from dln_momentum.training.module import HeavyBallModule
+from dln_momentum.training.schedule import Schedule
+from dln_momentum.training.trainer import fit
+
+SETTINGS = ("gamma", "beta", "lambda", "epsilon", "n", "d", "alpha", "seed", "batch_size")
+RESULTS = ("train_loss", "recovery_error", "l1_norm", "balancedness_l1", "sign_changes")
+
+
+def train(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
+    """Train one network and write everything about it into its directory.
+
+    Args:
+        config: the composed config.
+        directory: the run's own; made if it is not there.
+        text: the config as written to ``config.yaml``.
+
+    Returns:
+        The contents of ``summary.json``.
+
+    Raises:
+        InputError: before anything is written, listing all that is wrong.
+    """
+    setup = build(config)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.yaml").write_text(text)
+    module = make_module(setup)
+    logger = TensorBoardLogger(directory, name="tensorboard", version="", default_hp_metric=False)
+    started = time.perf_counter()
+    try:
+        fit(module, setup.config, directory, logger)
+        summary = _summary(module, setup, time.perf_counter() - started)
+        _leave(module, directory, logger, summary)
+    finally:
+        logger.finalize("success")
+    print_report(summary, directory)
+    return summary
+
+
+def make_module(setup: Setup) -> HeavyBallModule:
+    """The Lightning module of a setup, its data and schedule included."""
+    keys = setup.config.trainer
+    schedule = Schedule(keys.max_steps, keys.records, keys.block_size)
+    data = BlockDataModule(setup.problem, schedule, setup.batches, setup.label_noise)
+    return HeavyBallModule(
+        setup.net,
+        setup.momentum.gamma,
+        setup.momentum.beta,
+        data,
+        options=setup.options,
+        gradient=keys.gradient,
+    )
+
+
+def _summary(module: HeavyBallModule, setup: Setup, seconds: float) -> dict[str, Any]:
+    snapshot = module.snapshot()
+    assert snapshot is not None, "dln-train trains diagonal networks"
+    config, problem = setup.config, setup.problem
+    numbers: dict[str, Any] = {
+        name: value[0].item() for name, value in summarise(snapshot, problem).items()
+    }
+    if numbers["steps_to_tol"] < 0:
+        numbers["steps_to_tol"] = None
+    return {
+        "status": module.status_labels[0],
+        "seconds": seconds,
+        "data": problem.name,
+        "n": problem.n,
+        "d": problem.d,
+        "rank": problem.row_space.rank,
+        "alpha": getattr(config.model, "alpha", None) or float(setup.net.scale.detach().max()),
+        "seed": config.seed,
+        "batch_size": config.data.batch_size or problem.n,
+        "path_sums": config.engine.path_sums,
+        **numbers,
+        "versions": versions(),
+    }
+
+
+def _leave(
+    module: HeavyBallModule, directory: Path, logger: TensorBoardLogger, summary: dict[str, Any]
+) -> None:
+    """Write the history, the figure, the dashboard's extras and, last of all, the summary."""
+    snapshot = module.snapshot()
+    assert snapshot is not None
+    problem = module.data.problem
+    history = module.history.dataset()
+    target = problem.row_space.target(problem.y)
+    limit = minimiser(problem, target, snapshot.balancedness, snapshot.log_init)
+    history["minimizer"] = ("coordinate", limit[0].cpu().numpy())
+    if problem.theta_star is not None:
+        history["theta_star"] = ("coordinate", problem.theta_star.cpu().numpy())
+    write_dataset(directory / "history.nc", history)
+    figure = overview(history, summary)
+    figure.savefig(directory / "overview.png")
+    logger.experiment.add_figure("overview", figure, global_step=summary["steps"])
+    metrics = {f"result/{name}": float(summary[name]) for name in RESULTS}
+    logger.log_hyperparams({name: summary[name] for name in SETTINGS}, metrics)
+    write_json(directory / "summary.json", summary)

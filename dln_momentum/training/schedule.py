@@ -1,0 +1,45 @@
+"""When a run is looked at, and the blocks of steps in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Log-spaced recorded steps, the first (0) and the last among them.
+
+    Blocks of steps end at every recorded step and at every multiple of ``block_size``, so that
+    they are the same whether a run is resumed or not.
+
+    Args:
+        max_steps: the last step.
+        records: how many steps to record, at most.
+        block_size: steps to a block, at most.
+
+    >>> schedule = Schedule(max_steps=1000, records=8, block_size=300)
+    >>> sorted(schedule.recorded)
+    [0, 1, 3, 10, 32, 100, 316, 1000]
+    >>> list(schedule.blocks(start=100))
+    [(100, 300), (300, 316), (316, 600), (600, 900), (900, 1000)]
+    """
+
+    max_steps: int
+    records: int
+    block_size: int
+
+    @property
+    def recorded(self) -> frozenset[int]:
+        """The steps to record."""
+        spaced = np.geomspace(1, self.max_steps, max(self.records - 1, 1))
+        return frozenset({0, self.max_steps, *(int(step) for step in spaced.round())})
+
+    def blocks(self, start: int) -> Iterator[tuple[int, int]]:
+        """(first, last) step of each block from ``start`` on."""
+        ends = {*self.recorded, *range(0, self.max_steps, self.block_size)}
+        for stop in sorted(end for end in ends if end > start):
+            yield start, stop
+            start = stop

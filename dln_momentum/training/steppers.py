@@ -1,0 +1,198 @@
+"""Two ways to advance a run by a block of steps, behind one interface.
+
+`EngineStepper` advances any number of diagonal networks by the closed-form gradient;
+`AutogradStepper` advances one network of any architecture by backpropagation and `HeavyBall`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dln_momentum.engine import Engine, Snapshot, Status
+from dln_momentum.engine.status import judge
+from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.optimizer import HeavyBall
+from dln_momentum.training.datamodule import BlockDataModule
+from dln_momentum.training.path_tracker import PathTracker
+
+
+class Stepper(Protocol):
+    """What the Lightning module needs of either."""
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        ...
+
+    @property
+    def loss(self) -> Tensor:
+        """Training loss of each run, [R]."""
+        ...
+
+    @property
+    def status(self) -> Tensor:
+        """`Status` of each run, [R]."""
+        ...
+
+    def advance(self, steps: int) -> None:
+        """Take a block of steps."""
+        ...
+
+    def stop(self) -> None:
+        """Record that the step budget is spent."""
+        ...
+
+    def snapshot(self) -> Snapshot | None:
+        """The runs in the poster's variables; None for another architecture."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a bitwise resume needs beyond the network's parameters."""
+        ...
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take it back."""
+        ...
+
+
+class EngineStepper:
+    """Diagonal networks, by the engine; the module's parameters follow at each block's end."""
+
+    def __init__(self, engine: Engine, net: DiagonalLinearNet, optimizer: HeavyBall) -> None:
+        self.engine = engine
+        self._net = net
+        self._optimizer = optimizer
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return self.engine.step
+
+    @property
+    def loss(self) -> Tensor:
+        """Training loss of each run, [R]."""
+        return self.engine.state.loss
+
+    @property
+    def status(self) -> Tensor:
+        """`Status` of each run, [R]."""
+        return self.engine.state.status
+
+    def advance(self, steps: int) -> None:
+        """Take a block of steps."""
+        self.engine.advance(steps)
+        self._sync()
+
+    def stop(self) -> None:
+        """Record that the step budget is spent."""
+        self.engine.stop()
+
+    def snapshot(self) -> Snapshot:
+        """The runs in the poster's variables."""
+        return self.engine.snapshot()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The engine's state."""
+        return self.engine.state_dict()
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take it back."""
+        self.engine.load_state_dict(saved)
+
+    @torch.no_grad()
+    def _sync(self) -> None:
+        """Show the module and the optimizer where the engine stands.
+
+        A checkpoint's u, v and their increments then mean what they say, so that another program
+        can continue from them with HeavyBall alone.
+        """
+        snapshot = self.engine.snapshot()
+        for parameter, now, sign in ((self._net.u, snapshot.u, 1), (self._net.v, snapshot.v, -1)):
+            increment = snapshot.w - snapshot.previous
+            parameter.copy_(now.view_as(parameter))
+            self._optimizer.state[parameter]["increment"] = (
+                (increment[0] + sign * increment[1]) / 2
+            ).view_as(parameter)
+
+
+class AutogradStepper:
+    """One network of any architecture, by autograd and `HeavyBall`.
+
+    The loss is 1/(2n) sum_j weight_j (net(x_j) - y_j)^2, as everywhere. A diagonal network gets
+    its path sums as well.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: HeavyBall,
+        data: BlockDataModule,
+        tol: float,
+        divergence_bound: float,
+    ) -> None:
+        self._net, self._optimizer, self._data = net, optimizer, data
+        self._tol, self._bound = tol, divergence_bound
+        diagonal = isinstance(net, DiagonalLinearNet)
+        self._tracker = PathTracker(net, optimizer, data.problem) if diagonal else None
+        self.step = 0
+        self.loss = self._full_loss()
+        self._loss_start = self.loss.clone()
+        self.status = judge(self.loss, self._loss_start, tol, divergence_bound)
+
+    def advance(self, steps: int) -> None:
+        """Take a block of steps."""
+        weights = self._data.batches.weights(self.step, self.step + steps)
+        noise = None
+        if self._data.label_noise is not None:
+            noise = self._data.label_noise.label_noise(self.step, self.step + steps)
+        for k in range(steps):
+            self._one_step(
+                None if weights is None else weights[k, 0], None if noise is None else noise[k, 0]
+            )
+        self.step += steps
+        self.loss = self._full_loss()
+        self.status = judge(self.loss, self._loss_start, self._tol, self._bound)
+
+    def stop(self) -> None:
+        """Record that the step budget is spent."""
+        self.status[self.status == Status.RUNNING] = int(Status.MAX_STEPS)
+
+    def snapshot(self) -> Snapshot | None:
+        """The run in the poster's variables, for a diagonal network."""
+        if self._tracker is None:
+            return None
+        return self._tracker.snapshot(self.step, self.loss, self.status)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters, and the path sums of a diagonal network."""
+        tracked = {} if self._tracker is None else self._tracker.state_dict()
+        own = {"step": self.step, "loss": self.loss, "loss_start": self._loss_start}
+        return own | {"status": self.status.clone()} | tracked
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take them back; the network and the optimizer are restored by Lightning."""
+        self.step, self.loss = saved["step"], saved["loss"]
+        self._loss_start, self.status = saved["loss_start"], saved["status"]
+        if self._tracker is not None:
+            self._tracker.load_state_dict(saved)
+
+    def _one_step(self, weights: Tensor | None, noise: Tensor | None) -> None:
+        problem = self._data.problem
+        targets = problem.y if noise is None else problem.y + noise
+        before = None if self._tracker is None else self._tracker.read()
+        self._optimizer.zero_grad()
+        residual = self._net(problem.X).reshape(problem.n) - targets
+        weighted = residual if weights is None else weights * residual
+        (weighted * residual).sum().div(2 * problem.n).backward()
+        self._optimizer.step()
+        if self._tracker is not None and before is not None:
+            self._tracker.update(before, problem.X.T @ weighted.detach() / problem.n)
+
+    @torch.no_grad()
+    def _full_loss(self) -> Tensor:
+        problem = self._data.problem
+        residual = self._net(problem.X).reshape(1, problem.n) - problem.y
+        return residual.square().sum(-1) / (2 * problem.n)

@@ -1,0 +1,66 @@
+"""Lightning's Trainer, set up for blocks of steps."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
+
+from dln_momentum.config import Train
+from dln_momentum.training.callbacks import (
+    BalancednessMonitor,
+    BlockProgress,
+    ImplicitBiasMonitor,
+    PathSumsMonitor,
+    RecoveryMonitor,
+)
+from dln_momentum.training.module import HeavyBallModule
+
+
+def fit(module: HeavyBallModule, config: Train, directory: Path, logger: Logger) -> None:
+    """Train to the end of every run, leaving ``checkpoints/`` in the directory."""
+    keys = config.trainer
+    checkpoints = ModelCheckpoint(
+        directory / "checkpoints",
+        filename="step_{step}",
+        auto_insert_metric_name=False,
+        every_n_train_steps=keys.checkpoint_every or keys.max_steps + 1,
+        save_top_k=-1,
+    )
+    monitors = [BalancednessMonitor(), PathSumsMonitor(), RecoveryMonitor(), ImplicitBiasMonitor()]
+    shown = sys.stdout.isatty() if keys.progress is None else keys.progress
+    with _quiet():
+        trainer = pl.Trainer(
+            accelerator=keys.accelerator,
+            devices=1,
+            max_epochs=-1,  # the module itself says when every run has ended
+            callbacks=[*monitors, checkpoints, *([BlockProgress()] if shown else [])],
+            logger=logger,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(module, module.data, ckpt_path=config.resume, weights_only=True)
+        trainer.save_checkpoint(directory / "checkpoints" / "last.ckpt")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's advertisement, its device banner, and its own deprecated calls."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            # blocks come from a generator: there is no loader whose workers could be raised
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            yield
+    finally:
+        logger.setLevel(level)
