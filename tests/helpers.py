@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import torch
+import xarray as xr
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from torch import Tensor
 
+from dln_momentum.config import CONF_DIR
 from dln_momentum.data.sparse import sparse
 from dln_momentum.engine import Engine, EngineOptions
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
+from dln_momentum.training.run import train
 
 
 def column(*values: float) -> Tensor:
@@ -35,7 +44,8 @@ def make_engine(
     rates = [torch.as_tensor(x, dtype=torch.float64).expand(runs).clone() for x in (gamma, beta)]
     return Engine(
         problem,
-        *rates,
+        rates[0],
+        rates[1],
         net.w_plus.detach(),
         net.w_minus.detach(),
         batches=batches,
@@ -47,3 +57,23 @@ def run_to_end(engine: Engine, max_steps: int = 200_000, block: int = 1000) -> N
     while len(engine.running) and engine.step < max_steps:
         engine.advance(block)
     engine.stop()
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """One run of a command-line app, and what it left."""
+
+    directory: Path
+    summary: dict[str, Any]
+
+    def history(self) -> xr.Dataset:
+        with xr.open_dataset(self.directory / "history.nc", engine="h5netcdf") as dataset:
+            return dataset.load()
+
+
+def run_app(directory: Path, *overrides: str) -> FinishedRun:
+    """``dln-train OVERRIDES`` in this process, writing into ``directory``."""
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        config = compose("train", list(overrides))
+    text = OmegaConf.to_yaml(config, resolve=True)
+    return FinishedRun(directory, train(config, directory, text))

@@ -78,7 +78,9 @@ class HeavyBallModule(pl.LightningModule):
         self._stop_if_finished()
 
     def on_train_start(self) -> None:
-        """A run may be over before it begins: it can start at an interpolator."""
+        """A run may be over before it begins: at an interpolator, or resumed at its last step."""
+        if self.stepper.step >= self.data.schedule.max_steps:
+            self.stepper.stop()
         self._stop_if_finished()
 
     def snapshot(self) -> Snapshot | None:
@@ -115,8 +117,9 @@ class HeavyBallModule(pl.LightningModule):
         checkpoint["history"] = self.history.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue where a checkpoint stands."""
+        """Continue where a checkpoint stands; a spent step budget may have been raised since."""
         self.stepper.load_state_dict(checkpoint["stepper"])
+        self.stepper.status[self.stepper.status == Status.MAX_STEPS] = int(Status.RUNNING)
         self.history.load_state_dict(checkpoint["history"])
 
     def _make_stepper(self, options: EngineOptions, gradient: str) -> Stepper:

@@ -56,7 +56,7 @@ def train(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
 def make_module(setup: Setup) -> HeavyBallModule:
     """The Lightning module of a setup, its data and schedule included."""
     keys = setup.config.trainer
-    schedule = Schedule(keys.max_steps, keys.records, keys.block_size)
+    schedule = Schedule(keys.max_steps, keys.records, keys.block_size, keys.checkpoint_every)
     data = BlockDataModule(setup.problem, schedule, setup.batches, setup.label_noise)
     return HeavyBallModule(
         setup.net,

@@ -12,13 +12,14 @@ import numpy as np
 class Schedule:
     """Log-spaced recorded steps, the first (0) and the last among them.
 
-    Blocks of steps end at every recorded step and at every multiple of ``block_size``, so that
-    they are the same whether a run is resumed or not.
+    Blocks of steps end at every recorded step and at every multiple of ``block_size`` and of
+    ``checkpoint_every``, so that they are the same whether a run is resumed or not.
 
     Args:
         max_steps: the last step.
         records: how many steps to record, at most.
         block_size: steps to a block, at most.
+        checkpoint_every: steps between checkpoints; 0 for none on the way.
 
     >>> schedule = Schedule(max_steps=1000, records=8, block_size=300)
     >>> sorted(schedule.recorded)
@@ -30,6 +31,7 @@ class Schedule:
     max_steps: int
     records: int
     block_size: int
+    checkpoint_every: int = 0
 
     @property
     def recorded(self) -> frozenset[int]:
@@ -39,7 +41,9 @@ class Schedule:
 
     def blocks(self, start: int) -> Iterator[tuple[int, int]]:
         """(first, last) step of each block from ``start`` on."""
+        every = self.checkpoint_every or self.max_steps
         ends = {*self.recorded, *range(0, self.max_steps, self.block_size)}
+        ends |= {*range(0, self.max_steps, every)}
         for stop in sorted(end for end in ends if end > start):
             yield start, stop
             start = stop

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from dln_momentum.config import Train
@@ -20,6 +19,7 @@ from dln_momentum.training.callbacks import (
     ImplicitBiasMonitor,
     PathSumsMonitor,
     RecoveryMonitor,
+    StepCheckpoints,
 )
 from dln_momentum.training.module import HeavyBallModule
 
@@ -27,13 +27,7 @@ from dln_momentum.training.module import HeavyBallModule
 def fit(module: HeavyBallModule, config: Train, directory: Path, logger: Logger) -> None:
     """Train to the end of every run, leaving ``checkpoints/`` in the directory."""
     keys = config.trainer
-    checkpoints = ModelCheckpoint(
-        directory / "checkpoints",
-        filename="step_{step}",
-        auto_insert_metric_name=False,
-        every_n_train_steps=keys.checkpoint_every or keys.max_steps + 1,
-        save_top_k=-1,
-    )
+    checkpoints = StepCheckpoints(directory / "checkpoints", keys.checkpoint_every)
     monitors = [BalancednessMonitor(), PathSumsMonitor(), RecoveryMonitor(), ImplicitBiasMonitor()]
     shown = sys.stdout.isatty() if keys.progress is None else keys.progress
     with _quiet():
@@ -47,7 +41,6 @@ def fit(module: HeavyBallModule, config: Train, directory: Path, logger: Logger)
             enable_model_summary=False,
         )
         trainer.fit(module, module.data, ckpt_path=config.resume, weights_only=True)
-        trainer.save_checkpoint(directory / "checkpoints" / "last.ckpt")
 
 
 @contextmanager

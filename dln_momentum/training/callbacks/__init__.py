@@ -1,6 +1,7 @@
 """What is watched during training, one callback a file."""
 
 from dln_momentum.training.callbacks.balancedness import BalancednessMonitor
+from dln_momentum.training.callbacks.checkpoints import StepCheckpoints
 from dln_momentum.training.callbacks.implicit_bias import ImplicitBiasMonitor
 from dln_momentum.training.callbacks.monitor import Monitor
 from dln_momentum.training.callbacks.path_sums import PathSumsMonitor
@@ -14,4 +15,5 @@ __all__ = [
     "Monitor",
     "PathSumsMonitor",
     "RecoveryMonitor",
+    "StepCheckpoints",
 ]

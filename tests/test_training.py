@@ -1,0 +1,188 @@
+"""Training through Lightning: counters, endings, resuming, autograd, and the dashboards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+
+from dln_momentum.data import BatchStream, sparse
+from dln_momentum.engine import EngineOptions
+from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.training.datamodule import BlockDataModule
+from dln_momentum.training.module import HeavyBallModule
+from dln_momentum.training.schedule import Schedule
+from tests.helpers import column, run_app
+
+SMALL = ["data.n=5", "data.d=8", "data.s=1", "trainer.max_steps=3000", "trainer.records=20"]
+
+
+def small_module(gradient: str = "closed_form", batch_size: int | None = 2) -> HeavyBallModule:
+    problem = sparse(5, 8, 1, seed=0)
+    data = BlockDataModule(
+        problem, Schedule(500, 10, 100), BatchStream(5, batch_size, True, seeds=0)
+    )
+    options = EngineOptions(path_sums="direct", tol=0.0)
+    net = DiagonalLinearNet.uniform(8, alpha=0.1)
+    return HeavyBallModule(net, 0.02, 0.9, data, options=options, gradient=gradient)
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_closed_form_and_autograd_train_the_same_network(batch_size: int | None) -> None:
+    fast, slow = (small_module(g, batch_size) for g in ("closed_form", "autograd"))
+    for module in (fast, slow):
+        module.stepper.advance(500)
+    a, b = fast.snapshot(), slow.snapshot()
+    assert a is not None
+    assert b is not None
+    # u - v cancels on the autograd side: 1e-16 of |w_+| relative to |w_-|, over 1 - beta
+    torch.testing.assert_close(a.theta, b.theta, rtol=1e-11, atol=1e-14)
+    torch.testing.assert_close(a.balancedness, b.balancedness, rtol=1e-10, atol=0)
+    torch.testing.assert_close(a.path_sums, b.path_sums, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(a.boundary, b.boundary, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(a.gradient_sum, b.gradient_sum, rtol=1e-9, atol=1e-10)
+
+
+def test_the_parameters_follow_the_engine() -> None:
+    """After a block, u, v and the optimizer's increments continue the run by themselves."""
+    module = small_module(batch_size=None)
+    module.stepper.advance(100)
+    other = small_module(batch_size=None)
+    other.stepper.advance(101)
+    net, problem = module.net, module.data.problem
+    assert isinstance(net, DiagonalLinearNet)
+    module.optimizer.zero_grad()
+    ((net(problem.X) - problem.y).square().sum() / (2 * problem.n)).backward()
+    module.optimizer.step()
+    expected = other.snapshot()
+    assert expected is not None
+    torch.testing.assert_close(net.theta.detach(), expected.theta[0], rtol=1e-12, atol=1e-15)
+
+
+def test_any_module_trains_by_autograd(tmp_path: Path) -> None:
+    import lightning.pytorch as pl
+
+    problem = sparse(5, 8, 1, seed=0)
+    data = BlockDataModule(problem, Schedule(300, 5, 100), BatchStream(5, 2, False, seeds=0))
+    generator = torch.Generator().manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1)).double()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / 4)
+    module = HeavyBallModule(net, 0.01, 0.9, data, options=EngineOptions(tol=0.0))
+    before = float(module.stepper.loss)
+    trainer = pl.Trainer(
+        max_epochs=-1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=tmp_path, accelerator="cpu",
+    )  # fmt: skip
+    trainer.fit(module, data)
+    assert trainer.global_step == 300
+    assert module.snapshot() is None
+    assert float(module.stepper.loss) < 0.1 * before
+    assert module.status_labels == ["max_steps"]
+
+
+def test_thousands_of_runs_go_through_the_same_module() -> None:
+    problem = sparse(5, 8, 1, seed=0)
+    data = BlockDataModule(problem, Schedule(100, 5, 50), BatchStream(5, None, True, seeds=0))
+    gammas = torch.linspace(0.001, 0.02, 1000, dtype=torch.float64)
+    module = HeavyBallModule(
+        DiagonalLinearNet.uniform(8, 0.1, runs=(1000,)), gammas, column(0.9).expand(1000), data
+    )
+    module.stepper.advance(100)
+    many = module.snapshot()
+    assert many is not None
+    for run in (0, 500, 999):
+        net = DiagonalLinearNet.uniform(8, 0.1)
+        alone = HeavyBallModule(net, gammas[run].item(), 0.9, data)
+        alone.stepper.advance(100)
+        one = alone.snapshot()
+        assert one is not None
+        torch.testing.assert_close(many.theta[run], one.theta[0], rtol=1e-12, atol=1e-15)
+
+
+def test_global_step_counts_optimiser_steps(tmp_path: Path) -> None:
+    run = run_app(tmp_path, "trainer.checkpoint_every=1000", "trainer.tol=0", *SMALL)
+    saved = torch.load(run.directory / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == run.summary["steps"] == 3000
+    names = {path.name for path in (run.directory / "checkpoints").iterdir()}
+    assert {"step_1000.ckpt", "step_2000.ckpt", "last.ckpt"} <= names
+
+
+def test_two_runs_of_one_config_are_bitwise_equal(tmp_path: Path) -> None:
+    keys = [*SMALL, "data.batch_size=2", "seed=3", "model=gaussian"]
+    first, second = (run_app(tmp_path / name, *keys).history() for name in ("a", "b"))
+    assert first.identical(second)
+
+
+@pytest.mark.parametrize("gradient", ["closed_form", "autograd"])
+def test_a_resumed_run_is_bitwise_the_uninterrupted_one(tmp_path: Path, gradient: str) -> None:
+    keys = [*SMALL, "data.batch_size=2", "trainer.tol=0", f"trainer.gradient={gradient}"]
+    keys += ["trainer.max_steps=600", "trainer.block_size=100"]
+    whole = run_app(tmp_path / "whole", *keys, "trainer.checkpoint_every=200")
+    checkpoint = whole.directory / "checkpoints" / "step_200.ckpt"
+    resumed = run_app(tmp_path / "resumed", *keys, f"resume={checkpoint}")
+    assert resumed.history().identical(whole.history())
+    final = [
+        torch.load(run.directory / "checkpoints" / "last.ckpt", weights_only=True)
+        for run in (whole, resumed)
+    ]
+    for name, parameter in final[0]["state_dict"].items():
+        assert torch.equal(parameter, final[1]["state_dict"][name])
+    assert final[1]["global_step"] == 600
+
+
+def test_a_finished_run_goes_on_with_more_steps(tmp_path: Path) -> None:
+    first = run_app(tmp_path / "first", *SMALL, "trainer.tol=0", "trainer.max_steps=500")
+    checkpoint = first.directory / "checkpoints" / "last.ckpt"
+    more = run_app(
+        tmp_path / "more", *SMALL, "trainer.tol=0", "trainer.max_steps=700", f"resume={checkpoint}"
+    )
+    assert first.summary["status"] == more.summary["status"] == "max_steps"
+    assert more.summary["steps"] == 700
+    whole = run_app(tmp_path / "whole", *SMALL, "trainer.tol=0", "trainer.max_steps=700")
+    # the blocks differ, the numbers do not
+    assert whole.summary["l1_norm"] == more.summary["l1_norm"]
+    assert more.history()["step"].max() == 700
+
+
+@pytest.mark.parametrize(
+    ("keys", "status"),
+    [
+        (["trainer.tol=1e-6"], "converged"),
+        (["optimizer.gamma=5"], "diverged"),
+        (["trainer.max_steps=50", "trainer.tol=0"], "max_steps"),
+    ],
+)
+def test_every_ending_is_a_recorded_status(tmp_path: Path, keys: list[str], status: str) -> None:
+    run = run_app(tmp_path, *SMALL, "optimizer.gamma=0.02", *keys)
+    assert run.summary["status"] == status
+    history = run.history()
+    assert history["step"][0] == 0
+    assert history["step"][-1] == run.summary["steps"]
+    assert (run.directory / "overview.png").stat().st_size > 10_000
+
+
+def test_the_dashboard_has_every_group(tmp_path: Path) -> None:
+    run = run_app(tmp_path, *SMALL)
+    events = EventAccumulator(str(run.directory / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    expected = {
+        "balancedness/balancedness_l1", "balancedness/min_balancedness_ratio",
+        "balancedness/sign_changes", "path_sums/s_plus_total", "path_sums/path_identity_error",
+        "path_sums/path_sum_balancedness_error", "implicit_bias/own_level_set_distance",
+        "implicit_bias/distance_to_minimizer", "implicit_bias/distance_to_limit",
+        "implicit_bias/kkt_residual", "recovery/train_loss", "recovery/recovery_error",
+        "recovery/test_error", "recovery/l1_norm",
+    }  # fmt: skip
+    assert expected <= set(tags["scalars"])
+    assert "overview" in tags["images"]
+    losses = events.Scalars("recovery/train_loss")
+    assert losses[0].step == 0
+    assert losses[-1].step == run.summary["steps"]
+    # the dashboard keeps float32
+    assert losses[-1].value == pytest.approx(run.summary["train_loss"], rel=1e-6)
