@@ -1,1 +1,57 @@
 """Continuous time: momentum gradient flow, gradient flow and what the theory says of them."""
+
+from dln_momentum.flow.continuous_bias import (
+    ContinuousBias,
+    boundary_terms,
+    effective_flow,
+    limit_bias,
+    path_integrals,
+    running_bias,
+)
+from dln_momentum.flow.discretisation import DiscretisationOrders, discretisation_orders
+from dln_momentum.flow.gradient_flow import gradient_flow
+from dln_momentum.flow.mirror_flow import (
+    linear_term,
+    mirror_flow_residual,
+    mirror_position,
+    mirror_velocity,
+    quadrature_path_integrals,
+    three_point_sides,
+)
+from dln_momentum.flow.momentum_flow import momentum_flow
+from dln_momentum.flow.options import FlowOptions
+from dln_momentum.flow.path import FlowPath, SolverReport
+from dln_momentum.flow.small_lambda import (
+    balance_drift,
+    balance_drift_bound,
+    lambda_threshold,
+    small_lambda_balancedness,
+)
+from dln_momentum.flow.stepping import FlowStatus
+
+__all__ = [
+    "ContinuousBias",
+    "DiscretisationOrders",
+    "FlowOptions",
+    "FlowPath",
+    "FlowStatus",
+    "SolverReport",
+    "balance_drift",
+    "balance_drift_bound",
+    "boundary_terms",
+    "discretisation_orders",
+    "effective_flow",
+    "gradient_flow",
+    "lambda_threshold",
+    "limit_bias",
+    "linear_term",
+    "mirror_flow_residual",
+    "mirror_position",
+    "mirror_velocity",
+    "momentum_flow",
+    "path_integrals",
+    "quadrature_path_integrals",
+    "running_bias",
+    "small_lambda_balancedness",
+    "three_point_sides",
+]

@@ -26,8 +26,8 @@ class SolverReport:
 class FlowPath:
     """A path of momentum gradient flow, or of gradient flow (lam = 0), at times t.
 
-    Everything is float64: times [T], per-coordinate quantities [T, d]. The last time is the one
-    at which the integration ended, requested or not.
+    Everything is float64: times [T], per-coordinate quantities [T, d]. The first time is 0 and the
+    last is the one at which the integration ended, requested or not.
 
     Attributes:
         lam: lambda.

@@ -24,7 +24,7 @@ class March:
 
     Attributes:
         times: increasing output times >= 0, served from the solver's dense output; None records
-            every step. The state at which the integration ends is always recorded.
+            every step. The two ends of the integration are always recorded.
         converged: state -> stop here.
         max_steps: steps after which the integration counts as failed.
         watched: for the first so many entries of the state, sign changes are counted at every
@@ -71,17 +71,17 @@ class March:
         return message
 
     def _serve(self, solver: OdeSolver) -> None:
-        """Record the outputs that the last step made available."""
-        if self.times is None:
+        """Record the start, and the outputs that the last step made available."""
+        if self.times is None or not self.t:
             self.record(solver.t, solver.y)
+        if self.times is None:
             return
-        first = np.searchsorted(self.times, self.t[-1], side="right") if self.t else 0
-        due = self.times[first : np.searchsorted(self.times, solver.t, side="right")]
-        if solver.t_old is None:
-            # before the first step the only time that can be due is the present one
-            due = due[due == solver.t]
-        for t in due:
-            self.record(t, solver.y if t == solver.t else solver.dense_output()(t))
+        due = self.times[slice(*np.searchsorted(self.times, [self.t[-1], solver.t], side="right"))]
+        if due.size:
+            # one call for all of them, then the end point itself in place of its interpolation
+            states = solver.dense_output()(due).T
+            for t, state in zip(due, states, strict=True):
+                self.record(t, solver.y if t == solver.t else state)
 
     def record(self, t: float, state: np.ndarray) -> None:
         """Append an output; a time that is there already is not repeated."""

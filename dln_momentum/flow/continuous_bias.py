@@ -1,0 +1,149 @@
+r"""The implicit bias of momentum gradient flow, without integrating anything singular.
+
+Along a path of lambda w_+-'' + w_+-' +- grad L w_+- = 0 let
+
+    I_{+-,t} = lambda int_0^t (w_+-'/w_+-)^2 ds.
+
+At rest at first, and with I_+- the limits (poster, section 4, with its signs corrected),
+
+    Delta_inf   = Delta_0 exp(-(I_+ + I_-)),
+    theta~_0    = (w_{+,0}^2 exp(-2 I_+) - w_{-,0}^2 exp(-2 I_-)) / 4,
+    theta^MGF   = argmin { D_{psi_{Delta_inf}}(theta, theta~_0) : X theta = y }.
+
+Where w_+- crosses zero the integrand has a double pole and I_+- is the Hadamard finite part, which
+may be negative. Everything here comes from the form that has no pole,
+
+    I_{+-,t} = -+ G_t - ln|w_{+-,t}/w_{+-,0}| - lambda (w_{+-,t}'/w_{+-,t} - w_{+-,0}'/w_{+-,0}).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from dln_momentum.flow.gradient_flow import gradient_flow
+from dln_momentum.flow.options import FlowOptions
+from dln_momentum.flow.path import FlowPath
+from dln_momentum.implicit_bias import asymptotic_balancedness, log_init
+from dln_momentum.problem import Problem
+
+
+@dataclass(frozen=True)
+class ContinuousBias:
+    """What a path says of the minimiser it leads to; at one time [d], or at all times [T, d].
+
+    Attributes:
+        i_plus, i_minus: the exponents that shrink |w_+-|; I_+- for a path that starts at rest.
+        balancedness: Delta_0 exp(-(i_plus + i_minus)).
+        log_init: c = arcsinh(2 theta~_0/Delta), the perturbed initialisation in log form.
+    """
+
+    i_plus: Tensor
+    i_minus: Tensor
+    balancedness: Tensor
+    log_init: Tensor
+
+
+def path_integrals(path: FlowPath) -> tuple[Tensor, Tensor]:
+    """I_{+-,t} at every time of the path, [T, d] each, from the regular form.
+
+    Positive while w_+- has not vanished. Not finite at a time at which w_+- is exactly zero.
+    """
+    plus, minus = _log_changes(path)
+    boundary_plus, boundary_minus = boundary_terms(path)
+    return -path.G - plus - boundary_plus, path.G - minus - boundary_minus
+
+
+def boundary_terms(path: FlowPath) -> tuple[Tensor, Tensor]:
+    """lambda (w_+-'/w_+- - w_{+-,0}'/w_{+-,0}) at every time of the path, [T, d] each."""
+    rates = path.dw_plus / path.w_plus, path.dw_minus / path.w_minus
+    plus, minus = (path.lam * (rate - rate[0]) for rate in rates)
+    return plus, minus
+
+
+def limit_bias(path: FlowPath) -> ContinuousBias:
+    """Delta_inf and theta~_0 as the last time of the path tells them (poster, section 4).
+
+    The speed that is left, which vanishes at convergence, is counted as gone: the error is of the
+    order of its square. A path that does not start at rest has -lambda w'_0/w_0 added to I.
+
+    Args:
+        path: a path that has converged, or nearly.
+
+    Returns:
+        The bias, [d]. Not finite if some w_+- is exactly zero at the start or at the end.
+
+    >>> import torch
+    >>> from dln_momentum.flow import momentum_flow
+    >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
+    >>> w = torch.full((2,), 0.5)
+    >>> path = momentum_flow(problem, w, w, lam=1.0, time=math.inf, tol=1e-20)
+    >>> torch.allclose(limit_bias(path).balancedness, path.balancedness[-1], rtol=1e-8)
+    True
+    """
+    plus, minus = _log_changes(path)
+    i_plus = -path.G[-1] - plus[-1] - path.lam * path.dw_plus[-1] / path.w_plus[-1]
+    i_minus = path.G[-1] - minus[-1] - path.lam * path.dw_minus[-1] / path.w_minus[-1]
+    return _bias(path, i_plus, i_minus)
+
+
+def running_bias(path: FlowPath) -> ContinuousBias:
+    """The bias at every time, before any convergence, with the boundary term kept.
+
+    With ``I~_+- = I_+- + lambda (w_+-'/w_+- - w_{+-,0}'/w_{+-,0}) = -+ G - ln|w_+-/w_{+-,0}|``,
+
+        Delta_t = Delta_0 exp(-(I~_+ + I~_-)),    arcsinh(2 theta_t/Delta_t) = c~_t - 2 G_t,
+
+    so that theta_t minimises D_{psi_{Delta_t}}(., theta~_t) over its own level set
+    {X theta = X theta_t}.
+
+    Returns:
+        The bias at every time, [T, d].
+    """
+    plus, minus = _log_changes(path)
+    return _bias(path, -path.G - plus, path.G - minus)
+
+
+def effective_flow(
+    problem: Problem,
+    balancedness: Tensor,
+    *,
+    time: float = math.inf,
+    tol: float = 1e-24,
+    options: FlowOptions | None = None,
+) -> FlowPath:
+    """Gradient flow from the effective initialisation u = sqrt(Delta_inf), v = 0 (section 4).
+
+    It converges to argmin { psi_{Delta_inf}(theta) : X theta = y }, which is also the limit of the
+    momentum flow where theta~_0 is negligible; whether it is must be measured.
+
+    Args:
+        problem: the data.
+        balancedness: Delta_inf, [d], positive.
+        time, tol, options: as for `gradient_flow`.
+
+    >>> import torch
+    >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
+    >>> path = effective_flow(problem, torch.tensor([1e-9, 1e-9]))
+    >>> [round(x, 4) for x in path.theta[-1].tolist()]
+    [0.0, 1.0]
+    """
+    w = balancedness.sqrt()
+    return gradient_flow(problem, w, w, time, tol=tol, options=options)
+
+
+def _log_changes(path: FlowPath) -> tuple[Tensor, Tensor]:
+    """ln|w_{+-,t}/w_{+-,0}|, [T, d] each."""
+    plus, minus = ((w / w[0]).abs().log() for w in (path.w_plus, path.w_minus))
+    return plus, minus
+
+
+def _bias(path: FlowPath, i_plus: Tensor, i_minus: Tensor) -> ContinuousBias:
+    return ContinuousBias(
+        i_plus=i_plus,
+        i_minus=i_minus,
+        balancedness=asymptotic_balancedness(path.balancedness[0], i_plus, i_minus),
+        log_init=log_init(path.w_plus[0], path.w_minus[0], i_plus, i_minus),
+    )

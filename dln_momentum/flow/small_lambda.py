@@ -1,0 +1,79 @@
+"""What a small lambda guarantees, and what Delta_inf tends to (poster, sections 1 and 4)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dln_momentum.errors import InputError
+from dln_momentum.flow.path import FlowPath
+from dln_momentum.problem import Problem
+
+
+def lambda_threshold(problem: Problem, w_plus_0: Tensor, w_minus_0: Tensor) -> Tensor:
+    """The lambda below which no balancedness vanishes along the flow from rest, [*runs].
+
+        lambda < min_i Delta_{0,i} / (2 F(w_0))
+
+    With theta_0 = 0 it is the poster's n/||y||^2 min_i Delta_{0,i}. It is sufficient, not
+    necessary, and small in practice.
+
+    Args:
+        problem: the data.
+        w_plus_0, w_minus_0: w_+- at t = 0, [*runs, d].
+
+    Returns:
+        The threshold; infinite where w_0 already interpolates.
+
+    >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
+    >>> w = torch.full((2,), 0.5)
+    >>> lambda_threshold(problem, w, w)
+    tensor(0.0625, dtype=torch.float64)
+    """
+    theta = (w_plus_0 + w_minus_0) * (w_plus_0 - w_minus_0) / 4
+    return (w_plus_0 * w_minus_0).abs().amin(-1) / (2 * problem.loss(theta))
+
+
+def balance_drift(path: FlowPath) -> Tensor:
+    """|q_t - q_0| with q = u^2 - v^2 = w_+ w_-, [T, d]; see `balance_drift_bound`."""
+    q = path.w_plus * path.w_minus
+    return (q - q[0]).abs()
+
+
+def balance_drift_bound(lam: Tensor | float, loss_0: Tensor | float) -> Tensor | float:
+    """The bound |q_t - q_0| <= 2 lambda F(w_0) for flows from rest.
+
+    q = u^2 - v^2 obeys ``lambda q'' + q' = 2 lambda (u'^2 - v'^2)``, and the integral of
+    ||w'||^2 is at most F(w_0). It holds in every coordinate and for the sum over coordinates, and
+    with it Delta stays positive below `lambda_threshold`.
+    """
+    return 2 * lam * loss_0
+
+
+def small_lambda_balancedness(gradient_path: FlowPath, lam: Tensor | float) -> Tensor:
+    """The limit of Delta_inf as lambda -> 0, to leading order.
+
+        Delta_inf ~ Delta_0 exp(-2 lambda int_0^inf (grad L(theta_t))^2 dt)
+
+    with theta_t the gradient flow from the same start. The error of the exponent, relative to the
+    exponent, falls linearly in lambda.
+
+    Args:
+        gradient_path: a converged path of `gradient_flow`.
+        lam: lambda, a number or [*runs, 1].
+
+    Returns:
+        The estimate, [*runs, d].
+
+    Raises:
+        InputError: if the path is not one of gradient flow.
+
+    >>> from dln_momentum.flow import gradient_flow
+    >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
+    >>> path = gradient_flow(problem, torch.ones(2), torch.ones(2), time=100.0, tol=1e-24)
+    >>> [round(x, 5) for x in small_lambda_balancedness(path, 0.01).tolist()]
+    [0.99..., 0.97...]
+    """
+    if gradient_path.gradient_square is None:
+        raise InputError([f"lambda = {gradient_path.lam:g} of the path must be 0 (gradient flow)"])
+    return gradient_path.balancedness[0] * torch.exp(-2 * lam * gradient_path.gradient_square[-1])
