@@ -47,12 +47,13 @@ def build(config: DictConfig) -> Setup:
     keys = read(config, complaints)
     if keys.trainer.accelerator == "gpu" and not torch.cuda.is_available():
         complaints.append("trainer.accelerator = 'gpu' needs a CUDA device; this machine has none")
+    sound = {key: not any(line.startswith(key) for line in complaints) for key in ("data", "model")}
     problem = streams = net = None
-    if not any(line.startswith("data") for line in complaints):
+    if sound["data"]:
         problem = _attempt(lambda: load(**vars(keys.data)), complaints)
     if problem is not None:
         streams = _attempt(lambda: _streams(keys, problem.n), complaints)
-        net = _attempt(lambda: _network(keys, problem.d), complaints)
+        net = _attempt(lambda: _network(keys, problem.d), complaints) if sound["model"] else None
     refuse(complaints)
     assert problem is not None
     assert streams is not None

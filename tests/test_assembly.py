@@ -1,0 +1,135 @@
+"""From configs to runs: every documented key works, every bad input is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from dln_momentum.assembly import Setup, build
+from dln_momentum.config import CONF_DIR
+from dln_momentum.errors import InputError
+
+
+def setup(*overrides: str) -> Setup:
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return build(compose("train", list(overrides)))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "gamma", "beta"),
+    [
+        ([], 0.01, 0.9),
+        (["optimizer.beta=0.5"], 0.01, 0.5),
+        (["optimizer.gamma=0.02"], 0.02, 0.9),
+        (["optimizer.gamma=0.02", "optimizer.beta=0.1"], 0.02, 0.1),
+        (["optimizer.lam=1", "optimizer.eps=0.1"], 0.01, 0.9),
+        (["optimizer.lam=4", "optimizer.beta=0.95"], 0.01, 0.95),
+        (["optimizer.lam=1", "optimizer.gamma=0.01"], 0.01, 0.9),
+    ],
+)
+def test_any_pair_names_the_optimizer(overrides: list[str], gamma: float, beta: float) -> None:
+    momentum = setup(*overrides).momentum
+    assert momentum.gamma == pytest.approx(gamma, rel=1e-13)
+    assert momentum.beta == pytest.approx(beta, rel=1e-13)
+
+
+def test_every_initialisation(tmp_path: Path) -> None:
+    assert setup("model.alpha=0.2").net.balancedness[0].item() == pytest.approx(0.08)
+    biased = setup("model=biased", "model.phi=0.5").net
+    assert biased.u[0].item() == pytest.approx(0.05)
+    one, two, again = (setup("model=gaussian", f"seed={seed}").net.u for seed in (1, 2, 1))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, two)
+    np.savez(tmp_path / "init.npz", u=np.arange(1, 31), v=np.zeros(30))
+    stored = setup("model=arrays", f"model.path={tmp_path / 'init.npz'}").net
+    assert stored.u[4].item() == 5
+    listed = setup("data.n=2", "data.d=3", "data.s=1", "model=arrays",
+                   "model.u=[1,2,3]", "model.v=[0,0,1]").net  # fmt: skip
+    assert listed.theta.tolist() == [0, 0, 3]
+
+
+@pytest.mark.parametrize("data", ["diabetes", "digits"])
+def test_real_data_are_interpolable(data: str) -> None:
+    problem = setup(f"data={data}").problem
+    assert problem.row_space.rank == problem.n - 1 < problem.d  # standardised columns
+    assert problem.row_space.range_residual(problem.y) < 1e-12
+
+
+def test_the_users_own_files(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X, theta = rng.normal(size=(4, 6)), np.eye(6)[2]
+    np.savez(tmp_path / "problem.npz", X=X, y=X @ theta, theta_star=theta)
+    problem = setup("data=file", f"data.path={tmp_path / 'problem.npz'}").problem
+    np.testing.assert_array_equal(problem.X.numpy(), X)
+    table = np.column_stack([X, X @ theta])
+    header = ",".join([*"abcdef", "target"])
+    np.savetxt(tmp_path / "problem.csv", table, delimiter=",", header=header, comments="")
+    keys = ["data=file", f"data.path={tmp_path / 'problem.csv'}", "data.target=target"]
+    np.testing.assert_allclose(setup(*keys).problem.X.numpy(), X, rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "messages"),
+    [
+        (["optimizer.gamma=-1"], ["optimizer.gamma = -1 must be finite and > 0"]),
+        (["optimizer.beta=1"], ["optimizer.beta = 1 must be in [0, 1)"]),
+        (["optimizer.lam=1"], ["give exactly one of the pairs (optimizer.gamma, optimizer.beta)"]),
+        (
+            ["optimizer.gamma=0.01", "optimizer.beta=0.9", "optimizer.lam=1"],
+            ["give exactly one of the pairs"],
+        ),
+        (["optimizer.lam=1", "optimizer.eps=2"], ["optimizer.eps = 2 must be <= optimizer.lam"]),
+        (["model.alpha=0"], ["model.alpha = 0.0 must be > 0"]),
+        (["model=biased", "model.phi=1"], ["model.phi = 1.0 must be", "Delta_0"]),
+        (["model=arrays"], ["either both of model.u and model.v, or model.path"]),
+        (["model=arrays", "model.u=[1]", "model.v=[0]"], ["model.u must be 30 numbers"]),
+        (["data=file"], ["data.path must be given"]),
+        (["data=file", "data.path=nowhere.npz"], ["nowhere.npz"]),
+        (["data.n=40"], ["data.n = 40 must be an integer in [1, d - 1] = [1, 29]"]),
+        (["data.s=31", "data.design=cubic"], ["data.s = 31", "data.design = 'cubic'"]),
+        (["data.batch_size=21"], ["data.batch_size = 21"]),
+        (["trainer.tol=-1", "trainer.records=1"], ["trainer.tol = -1.0", "trainer.records = 1"]),
+        (["engine.backend=x"], ["engine.backend = 'x' must be one of auto, torch, numba"]),
+        (["resume=nothing.ckpt"], ["resume = 'nothing.ckpt'"]),
+        (["+data.mu_typo=1"], ["data.mu_typo is no key here"]),
+        (["data.n=many"], ["data.n = 'many' must be of type int"]),
+        (["data.kind=mars"], ["data.kind = 'mars' must be one of sparse, file, diabetes, digits"]),
+    ],
+)
+def test_bad_input_is_refused_by_name(overrides: list[str], messages: list[str]) -> None:
+    with pytest.raises(InputError) as refusal:
+        setup(*overrides)
+    for message in messages:
+        assert message in str(refusal.value)
+
+
+def test_every_problem_is_listed_at_once() -> None:
+    with pytest.raises(InputError) as refusal:
+        setup("data.n=40", "optimizer.gamma=-1", "model.alpha=-1", "trainer.max_steps=0")
+    assert len(refusal.value.problems) == 4
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_is_asked_for_where_there_is_none() -> None:
+    with pytest.raises(InputError, match=r"trainer.accelerator = 'gpu' needs a CUDA device"):
+        setup("trainer.accelerator=gpu")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"X": np.ones((2, 3)), "y": np.array([1.0, 2.0])}, "not in the range of X"),
+        ({"X": np.full((2, 3), np.nan), "y": np.ones(2)}, "not finite"),
+        ({"X": np.ones((3, 2)), "y": np.ones(3)}, "n"),
+        ({"X": np.ones((2, 3)), "y": np.ones(5)}, "y"),
+        ({"A": np.ones((2, 3))}, "A"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path: Path, arrays: dict, message: str) -> None:
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(InputError, match=message):
+        setup("data=file", f"data.path={tmp_path / 'bad.npz'}")

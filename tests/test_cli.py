@@ -1,0 +1,88 @@
+"""dln-train as its users type it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+QUICK = ["debug=quick"]
+
+
+def dln_train(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dln_momentum.cli.train", *arguments],
+        cwd=directory, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def summaries(directory: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(directory.rglob("summary.json"))]
+
+
+def test_help_shows_groups_keys_and_examples_without_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['dln-train', '--help']\n"
+        "from dln_momentum.cli.train import main\n"
+        "try: main()\n"
+        "finally: assert not {'torch', 'lightning'} & set(sys.modules)"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    assert shown.count("\ndln-train ") == 4
+    for expected in ("data: diabetes, digits, file, sparse", "max_steps: 100000", "alpha: 0.1"):
+        assert expected in shown
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_leaves_its_files_and_a_table(tmp_path: Path) -> None:
+    done = dln_train(tmp_path, *QUICK, "data.batch_size=2", "seed=1")
+    assert done.returncode == 0, done.stderr
+    assert "prediction" in done.stdout
+    assert "KKT residual" in done.stdout
+    (summary,) = summaries(tmp_path)
+    assert summary["batch_size"] == 2
+    assert summary["seed"] == 1
+    (directory,) = {path.parent for path in tmp_path.rglob("summary.json")}
+    left = {path.name for path in directory.iterdir()}
+    files = {"config.yaml", "summary.json", "history.nc", "overview.png"}
+    assert left == files | {"tensorboard", "checkpoints"}
+
+
+def test_bad_input_leaves_nothing_behind(tmp_path: Path) -> None:
+    done = dln_train(tmp_path, "optimizer.gamma=-1", "data.n=50")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: 2 problems:")
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_multirun_goes_on_after_a_failure_and_can_be_repeated(tmp_path: Path) -> None:
+    arguments = ["-m", *QUICK, "optimizer.beta=0.5,2,0.9", "hydra.sweep.dir=sweep"]
+    done = dln_train(tmp_path, *arguments)
+    assert done.returncode == 1
+    assert "optimizer.beta = 2 must be in [0, 1)" in done.stderr
+    assert [s["beta"] for s in summaries(tmp_path)] == [0.5, 0.9]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")}
+    again = dln_train(tmp_path, *arguments)
+    assert "nothing to do" in again.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")}
+
+
+def test_no_run_writes_into_anothers_directory(tmp_path: Path) -> None:
+    assert dln_train(tmp_path, *QUICK, "hydra.run.dir=here").returncode == 0
+    before = (tmp_path / "here" / "summary.json").read_bytes()
+    second = dln_train(tmp_path, *QUICK, "seed=1", "hydra.run.dir=here")
+    assert second.returncode == 2
+    assert "already holds another run" in second.stderr
+    assert (tmp_path / "here" / "summary.json").read_bytes() == before
+
+
+def test_help_is_quick(tmp_path: Path) -> None:
+    """A generous bound: it takes about a second, and a torch import alone takes longer."""
+    started = time.perf_counter()
+    assert dln_train(tmp_path, "--help").returncode == 0
+    assert time.perf_counter() - started < 10
