@@ -30,7 +30,7 @@ def fit(module: HeavyBallModule, config: Train, directory: Path, logger: Logger)
     checkpoints = StepCheckpoints(directory / "checkpoints", keys.checkpoint_every)
     monitors = [BalancednessMonitor(), PathSumsMonitor(), RecoveryMonitor(), ImplicitBiasMonitor()]
     shown = sys.stdout.isatty() if keys.progress is None else keys.progress
-    with _quiet():
+    with quiet():
         trainer = pl.Trainer(
             accelerator=keys.accelerator,
             devices=1,
@@ -44,7 +44,7 @@ def fit(module: HeavyBallModule, config: Train, directory: Path, logger: Logger)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without Lightning's advertisement, its device banner, and its own deprecated calls."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level

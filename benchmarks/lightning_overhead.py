@@ -1,0 +1,106 @@
+"""What Lightning adds to a block of optimiser steps.
+
+Runs the same steps of the default problem (a) by the engine in a plain loop and (b) through
+``Trainer.fit``, in blocks of K, interleaved, and prints the median and quartiles of the paired
+ratios (b)/(a) of the time per step.
+
+    python -m benchmarks.lightning_overhead --steps 20000 --repeats 9
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from dln_momentum.data import BatchStream, sparse
+from dln_momentum.engine import EngineOptions
+from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.training.datamodule import BlockDataModule
+from dln_momentum.training.module import HeavyBallModule
+from dln_momentum.training.schedule import Schedule
+from dln_momentum.training.trainer import quiet
+
+
+def make_module(steps: int, block: int, path_sums: str) -> HeavyBallModule:
+    """The default problem, recorded only at its first and last step."""
+    problem = sparse(20, 30, 3, seed=0)
+    data = BlockDataModule(problem, Schedule(steps, 2, block), BatchStream(20, None, True, 0))
+    options = EngineOptions(tol=0.0, path_sums=path_sums)
+    return HeavyBallModule(DiagonalLinearNet.uniform(30, 0.1), 0.01, 0.9, data, options=options)
+
+
+def plain_seconds(steps: int, block: int, path_sums: str) -> float:
+    """The same blocks in a loop."""
+    module = make_module(steps, block, path_sums)
+    started = time.perf_counter()
+    for start, stop in module.data.schedule.blocks(0):
+        module.stepper.advance(stop - start)
+    return time.perf_counter() - started
+
+
+def lightning_seconds(steps: int, block: int, path_sums: str) -> float:
+    """The same blocks under Trainer.fit, its set-up not counted."""
+    module = make_module(steps, block, path_sums)
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        trainer = pl.Trainer(
+            max_epochs=-1,
+            accelerator="cpu",
+            callbacks=[clock],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=folder,
+        )
+        trainer.fit(module, module.data)
+    return clock.seconds
+
+
+class Clock(pl.Callback):
+    """Times the training loop alone."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start."""
+        self._started = time.perf_counter()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop."""
+        self.seconds = time.perf_counter() - self._started
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--blocks", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--path-sums", default="direct", choices=["direct", "n_space"])
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    plain_seconds(100, 100, arguments.path_sums)  # compiles, and warms the caches
+    table = Table("block K", "plain, us/step", "Lightning / plain, median (quartiles)")
+    for block in arguments.blocks:
+        pairs = [
+            (
+                plain_seconds(arguments.steps, block, arguments.path_sums),
+                lightning_seconds(arguments.steps, block, arguments.path_sums),
+            )
+            for _ in range(arguments.repeats)
+        ]
+        ratios = [through / plain for plain, through in pairs]
+        low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+        plain = np.median([plain for plain, _ in pairs]) / arguments.steps * 1e6
+        table.add_row(str(block), f"{plain:.2f}", f"{middle:.2f} ({low:.2f} to {high:.2f})")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
