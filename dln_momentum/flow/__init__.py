@@ -15,12 +15,11 @@ from dln_momentum.flow.mirror_flow import (
     mirror_flow_residual,
     mirror_position,
     mirror_velocity,
-    quadrature_path_integrals,
-    three_point_sides,
 )
 from dln_momentum.flow.momentum_flow import momentum_flow
 from dln_momentum.flow.options import FlowOptions
 from dln_momentum.flow.path import FlowPath, SolverReport
+from dln_momentum.flow.quadrature import quadrature_path_integrals
 from dln_momentum.flow.small_lambda import (
     balance_drift,
     balance_drift_bound,
@@ -28,6 +27,7 @@ from dln_momentum.flow.small_lambda import (
     small_lambda_balancedness,
 )
 from dln_momentum.flow.stepping import FlowStatus
+from dln_momentum.flow.three_point import three_point_sides
 
 __all__ = [
     "ContinuousBias",
