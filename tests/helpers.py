@@ -53,10 +53,8 @@ def make_engine(
     )
 
 
-def run_to_end(engine: Engine, max_steps: int = 200_000, block: int = 1000) -> None:
-    while len(engine.running) and engine.step < max_steps:
-        engine.advance(block)
-    engine.stop()
+def run_to_end(engine: Engine, max_steps: int = 200_000) -> None:
+    engine.run(max_steps)
 
 
 @dataclass(frozen=True)

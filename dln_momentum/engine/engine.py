@@ -145,6 +145,13 @@ class Engine:
                 self._advance_tile(runs, steps)
         self._judge(running)
 
+    def run(self, max_steps: int, block_size: int = 1000) -> Snapshot:
+        """Advance until every run has ended, or has taken ``max_steps``; then read them out."""
+        while len(self.running) and self.step < max_steps:
+            self.advance(min(block_size, max_steps - self.step))
+        self.stop()
+        return self.snapshot()
+
     def stop(self) -> None:
         """Record that the step budget is spent: runs still running end as ``max_steps``."""
         self.state.status[self.running] = int(Status.MAX_STEPS)
