@@ -86,7 +86,7 @@ class RowSpace:
         Returns:
             Their coordinates in the basis, [*runs, r].
         """
-        return _apply(self.basis, theta)
+        return apply(self.basis, theta)
 
     def span(self, nu: Tensor) -> Tensor:
         """V^T nu, the vector whose coordinates are nu.
@@ -97,7 +97,7 @@ class RowSpace:
         Returns:
             Vectors of the row space, [*runs, d].
         """
-        return _apply(self.basis.mT, nu)
+        return apply(self.basis.mT, nu)
 
     def target(self, y: Tensor) -> Tensor:
         """The b with {X theta = y} = {V theta = b}; outside the range, b of the y nearest to it.
@@ -108,7 +108,7 @@ class RowSpace:
         Returns:
             b, [*runs, r].
         """
-        return _apply(self.to_target, y)
+        return apply(self.to_target, y)
 
     def project(self, z: Tensor) -> Tensor:
         """The component of z inside the row space.
@@ -141,12 +141,21 @@ class RowSpace:
         Returns:
             ||y - U U^T y|| / ||y||, [*runs].
         """
-        outside = y - _apply(self.range_basis.mT, _apply(self.range_basis, y))
+        outside = y - apply(self.range_basis.mT, apply(self.range_basis, y))
         norm = torch.linalg.vector_norm(y, dim=-1)
         return torch.linalg.vector_norm(outside, dim=-1) / torch.where(norm > 0, norm, 1.0)
 
 
-def _apply(matrix: Tensor, vectors: Tensor) -> Tensor:
+def apply(matrix: Tensor, vectors: Tensor) -> Tensor:
+    """A matrix for all runs, or one for each, times a vector for each run.
+
+    Args:
+        matrix: [a, b] or [*runs, a, b].
+        vectors: [*runs, b].
+
+    Returns:
+        The products, [*runs, a].
+    """
     # One shared matrix is one product over all runs: far faster than a stack of small ones.
     if matrix.ndim == 2:
         return vectors @ matrix.mT

@@ -1,0 +1,273 @@
+"""The interpolator that training selects: the Bregman minimiser, by Newton's method on the dual."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dln_momentum.potentials import checked_balancedness
+from dln_momentum.row_space import RowSpace, apply
+
+# Entries of the stacked matrices worked on at once, whatever the number of runs.
+_CHUNK_ENTRIES = 2**22
+# The curvature is that of a chord of this length relative to the residual: see _chord_slope.
+_REACH = 0.03
+# A step is tried at this multiple where theta has to shrink by orders of magnitude.
+_STRETCH = 16.0
+_HALVINGS = 60
+
+
+@dataclass(frozen=True)
+class Minimizer:
+    """The Bregman minimiser of each run, and how well it was found."""
+
+    theta: Tensor
+    """The minimiser, [*runs, d]."""
+    nu: Tensor
+    """The dual variable, [*runs, r]: arcsinh(2 theta/Delta) = c + V^T nu."""
+    residual: Tensor
+    """||V theta - b|| over the larger of ||b|| and ||theta||, [*runs]; infinite for NaN inputs."""
+    converged: Tensor
+    """Whether the residual is within the tolerance, boolean [*runs]."""
+    iterations: Tensor
+    """Newton steps taken, integer [*runs]."""
+
+
+def bregman_minimizer(
+    row_space: RowSpace,
+    target: Tensor,
+    balancedness: Tensor,
+    log_init: Tensor | None = None,
+    *,
+    tol: float = 1e-13,
+    max_iterations: int = 200,
+) -> Minimizer:
+    r"""The interpolator closest to the perturbed initialisation, for each run.
+
+    .. math:: \theta = \operatorname{argmin} \{ D_{\psi_\Delta}(\theta, \tilde\theta_0) :
+        V\theta = b \}, \qquad c = \operatorname{arcsinh}(2\tilde\theta_0/\Delta)
+
+    (Papazov, Pesme and Flammarion, AISTATS 2024, sections 4 and 5). Its dual has one unknown for
+    each row of V:
+
+    .. math:: \min_\nu \sum_i \tfrac{\Delta_i}{2} \cosh(c_i + (V^\top\nu)_i)
+        - \langle\nu, b\rangle, \qquad \theta = \tfrac{\Delta}{2} \sinh(c + V^\top\nu)
+
+    theta has that form by construction, to the rounding of its logarithm, so that the residual is
+    all that is left to judge. It is relative to the larger of the norms of b and theta, since a c
+    far from the mirror image of every interpolator of moderate size forces a large theta. The
+    initialisation comes as c because theta~_0 itself can overflow.
+
+    It does not judge whether b came from labels in the range of X, and it cannot resolve
+    coordinates of theta below 1e-16 of the largest.
+
+    Args:
+        row_space: The row space, with V [r, d], or [*runs, r, d] for one problem a run.
+        target: b, [*runs, r].
+        balancedness: Delta, finite and positive, broadcasts to [*runs, d].
+        log_init: c, broadcasts to [*runs, d]; zero where left out.
+        tol: The relative residual that counts as converged.
+        max_iterations: Newton steps before a run is given up.
+
+    Returns:
+        The minimisers. A run that fails, or has NaN in b or c, is not ``converged``; it does not
+        affect its neighbours.
+
+    Raises:
+        ValueError: If ``balancedness`` is not finite and positive, if shapes do not fit, or if
+            ``tol`` or ``max_iterations`` is not positive.
+
+    >>> rows = RowSpace.of(torch.tensor([[1.0, 1.0, 2.0]], dtype=torch.float64))
+    >>> b = rows.target(torch.tensor([2.0], dtype=torch.float64))
+    >>> delta = torch.tensor([[1e-30], [1e-3], [1e3]], dtype=torch.float64)
+    >>> bregman_minimizer(rows, b, delta).theta
+    tensor([[5.0000e-16, 5.0000e-16, 1.0000e+00],
+            [1.5...e-02, 1.5...e-02, 9.8...e-01],
+            [3.3333e-01, 3.3333e-01, 6.6667e-01]], dtype=torch.float64)
+    """
+    if not tol > 0:
+        raise ValueError(f"tol: {tol}; allowed: > 0")
+    if max_iterations < 1:
+        raise ValueError(f"max_iterations: {max_iterations}; allowed: >= 1")
+    half = checked_balancedness(balancedness) / 2
+    log_init = torch.zeros_like(half) if log_init is None else log_init
+    runs, basis, b, half, c = _flatten(row_space.basis, target, half, log_init)
+    size = max(1, _CHUNK_ENTRIES // basis.shape[-2:].numel())
+    chunks = [slice(i, i + size) for i in range(0, max(len(b), 1), size)]
+    parts = [
+        _solve(_part(basis, chunk), b[chunk], half[chunk], c[chunk], tol, max_iterations)
+        for chunk in chunks
+    ]
+    z, residual, iterations = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Minimizer(
+        theta=_predictor(z, half).reshape(*runs, -1),
+        nu=apply(basis, z - c).reshape(*runs, -1),
+        residual=residual.reshape(runs),
+        converged=(residual <= tol).reshape(runs),
+        iterations=iterations.reshape(runs),
+    )
+
+
+def _flatten(
+    basis: Tensor, target: Tensor, half: Tensor, log_init: Tensor
+) -> tuple[torch.Size, Tensor, Tensor, Tensor, Tensor]:
+    """The shape of the runs, and the inputs with the runs along one axis."""
+    r, d = basis.shape[-2:]
+    for name, value, last in (
+        ("target", target, {r}),
+        ("balancedness", half, {1, d}),
+        ("log_init", log_init, {1, d}),
+    ):
+        if value.ndim < 1 or value.shape[-1] not in last:
+            raise ValueError(
+                f"{name}: shape {tuple(value.shape)}; allowed: [*runs, {max(last)}] for a basis "
+                f"of shape {tuple(basis.shape)}"
+            )
+    leading = [t.shape[:-1] for t in (target, half, log_init)] + [basis.shape[:-2]]
+    try:
+        runs = torch.broadcast_shapes(*leading)
+    except RuntimeError as error:
+        raise ValueError(
+            f"target, balancedness, log_init, basis: run shapes {[tuple(s) for s in leading]}; "
+            "allowed: shapes that broadcast"
+        ) from error
+    if basis.ndim > 2:
+        basis = basis.expand(*runs, r, d).reshape(-1, r, d)
+    half, log_init = (t.expand(*runs, d).reshape(-1, d) for t in (half, log_init))
+    return runs, basis, target.expand(*runs, r).reshape(-1, r), half, log_init
+
+
+def _part(basis: Tensor, index: slice | Tensor) -> Tensor:
+    return basis if basis.ndim == 2 else basis[index]
+
+
+def _solve(
+    basis: Tensor, b: Tensor, half: Tensor, c: Tensor, tol: float, max_iterations: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Newton's method from _start: the best z = c + V^T nu, its residual and the steps taken."""
+    z = _start(basis, b, half, c)
+    best_z, best = z.clone(), torch.full_like(z[:, 0], torch.inf)
+    iterations = torch.zeros_like(best, dtype=torch.int64)
+    active = torch.arange(len(z), device=z.device)
+    for k in range(max_iterations + 1):
+        theta = _predictor(z, half)
+        slack = b - apply(basis, theta)
+        residual = _relative_norm(slack, b, theta)
+        # One step beyond the tolerance squares the error for the price of one step.
+        going = torch.isfinite(residual) & ~(best[active] <= tol)
+        better = residual < best[active]
+        best_z[active[better]], best[active[better]] = z[better], residual[better]
+        if k == max_iterations or not bool(going.any()):
+            break
+        if not bool(going.all()):
+            basis = _part(basis, going)
+            active, z, theta, slack, b, half = (
+                t[going] for t in (active, z, theta, slack, b, half)
+            )
+        # Stretching every step would let the coordinates where sinh is linear overshoot for ever.
+        z = _newton_step(basis, z, theta, slack, b, half, stretch=k % 2 == 1)
+        iterations[active] += 1
+    return best_z, best, iterations
+
+
+def _predictor(z: Tensor, half: Tensor) -> Tensor:
+    """Delta/2 sinh(z), finite wherever it can be."""
+    return 2 * half * torch.sinh(z / 2) * torch.cosh(z / 2)
+
+
+def _relative_norm(slack: Tensor, b: Tensor, theta: Tensor) -> Tensor:
+    norm = torch.linalg.vector_norm
+    scale = torch.maximum(norm(b, dim=-1), norm(theta, dim=-1))
+    return norm(slack, dim=-1) / torch.where(scale == 0, 1.0, scale)
+
+
+def _start(basis: Tensor, b: Tensor, half: Tensor, c: Tensor) -> Tensor:
+    """The solution with sinh replaced by its chord up to the size theta may have."""
+    reach = torch.maximum(torch.linalg.vector_norm(b, dim=-1), 2 * half.amax(-1))
+    slope = _chord_slope(torch.zeros_like(half), half, reach)
+    return c + _direction(basis, slope, b - apply(basis, slope * c))[0]
+
+
+def _newton_step(
+    basis: Tensor,
+    z: Tensor,
+    theta: Tensor,
+    slack: Tensor,
+    b: Tensor,
+    half: Tensor,
+    *,
+    stretch: bool,
+) -> Tensor:
+    size = torch.linalg.vector_norm(slack, dim=-1)
+    slope = _chord_slope(theta.abs(), half, _REACH * size)
+    step, decrement = _direction(basis, slope, slack)
+    # Far above the solution exp falls by e a step at best: there a long step pays.
+    far = size > 2 * torch.linalg.vector_norm(b, dim=-1)
+    first = torch.where(far & stretch, _STRETCH, 1.0).to(z.dtype)
+    return z + _step_length(z, step, theta, half, decrement, first)[:, None] * step
+
+
+def _chord_slope(size: Tensor, half: Tensor, reach: Tensor) -> Tensor:
+    """Slope of |theta| against |z| over the next ``reach`` instead of its derivative.
+
+    The derivative sqrt(theta^2 + Delta^2/4) is blind to the wall that the exponential is: at a
+    Delta of 1e-30 it is 1e-30 until the coordinate is active. The chord has a slope of at least
+    reach/asinh(reach/Delta), and becomes the derivative as the residual vanishes.
+    """
+    reach = reach[:, None]
+    end = size + reach
+    mean = (end * torch.hypot(size, half) + size * torch.hypot(end, half)) / (end + size)
+    ratio = (reach / mean).clamp(min=1e-150)
+    return mean * (ratio / torch.asinh(ratio))
+
+
+def _direction(basis: Tensor, slope: Tensor, slack: Tensor) -> tuple[Tensor, Tensor]:
+    """V^T (V W V^T)^-1 slack for the weights W = slope, and the squared decrement.
+
+    The weights may span a hundred decades. A QR factorisation of W^(1/2) V^T with the rows sorted
+    by weight keeps every decade, where V W V^T would keep sixteen.
+    """
+    order = torch.argsort(slope, dim=-1, descending=True)
+    root = torch.gather(slope, -1, order).sqrt()
+    if basis.ndim == 2:
+        rows = basis.mT[order]
+    else:
+        rows = torch.take_along_dim(basis.mT, order.unsqueeze(-1), dim=-2)
+    reflectors, tau = torch.geqrf(rows * root.unsqueeze(-1))
+    r = basis.shape[-2]
+    triangle = reflectors[..., :r, :].triu()
+    # A zero row of the basis, where ranks differ, has no say: its unknown is 0/1.
+    diagonal = triangle.diagonal(dim1=-2, dim2=-1)
+    diagonal.masked_fill_(diagonal == 0, 1.0)
+    y = torch.linalg.solve_triangular(triangle.mT, slack.unsqueeze(-1), upper=False)
+    nu = torch.linalg.solve_triangular(triangle, y, upper=True).squeeze(-1)
+    padded = torch.nn.functional.pad(y, (0, 0, 0, slope.shape[-1] - r))
+    scaled = torch.ormqr(reflectors, tau, padded).squeeze(-1) / root
+    from_q = torch.empty_like(scaled).scatter_(-1, order, scaled)
+    # Two ways to the step, with errors of eps |y| / W^(1/2) and eps |nu|: the better of them.
+    norm_y = torch.linalg.vector_norm(y, dim=-2)
+    norm_nu = torch.linalg.vector_norm(nu, dim=-1, keepdim=True)
+    step = torch.where(slope.sqrt() * norm_nu > norm_y, from_q, apply(basis.mT, nu))
+    return step, norm_y.squeeze(-1).square()
+
+
+def _step_length(
+    z: Tensor, step: Tensor, theta: Tensor, half: Tensor, decrement: Tensor, first: Tensor
+) -> Tensor:
+    """Halve the step until the dual no longer rises steeply along it.
+
+    Along the step the dual has the slope <theta(z + t step) - theta(z), step> - decrement, which
+    starts at -decrement. A stretched step has to be downhill all the way.
+    """
+    length, pending = first.clone(), torch.arange(len(z), device=z.device)
+    for _ in range(_HALVINGS):
+        t = length[pending]
+        ahead = _predictor(z[pending] + t[:, None] * step[pending], half[pending])
+        slope = ((ahead - theta[pending]) * step[pending]).sum(-1) / decrement[pending] - 1
+        pending = pending[~(slope <= torch.where(t > 1, 0.0, 0.5))]
+        if len(pending) == 0:
+            break
+        length[pending] /= 2
+    return length
