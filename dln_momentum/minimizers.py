@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from dln_momentum.potentials import checked_balancedness
-from dln_momentum.row_space import RowSpace, apply
+from dln_momentum.row_space import RowSpace, apply, weighted_solution
 
 # Entries of the stacked matrices worked on at once, whatever the number of runs.
-_CHUNK_ENTRIES = 2**22
+_CHUNK_ENTRIES = 2**20
 # The curvature is that of a chord of this length relative to the residual: see _chord_slope.
 _REACH = 0.03
 # A step is tried at this multiple where theta has to shrink by orders of magnitude.
@@ -187,7 +187,7 @@ def _start(basis: Tensor, b: Tensor, half: Tensor, c: Tensor) -> Tensor:
     """The solution with sinh replaced by its chord up to the size theta may have."""
     reach = torch.maximum(torch.linalg.vector_norm(b, dim=-1), 2 * half.amax(-1))
     slope = _chord_slope(torch.zeros_like(half), half, reach)
-    return c + _direction(basis, slope, b - apply(basis, slope * c))[0]
+    return c + weighted_solution(basis, slope, b - apply(basis, slope * c))[0]
 
 
 def _newton_step(
@@ -202,7 +202,7 @@ def _newton_step(
 ) -> Tensor:
     size = torch.linalg.vector_norm(slack, dim=-1)
     slope = _chord_slope(theta.abs(), half, _REACH * size)
-    step, decrement = _direction(basis, slope, slack)
+    step, decrement = weighted_solution(basis, slope, slack)
     # Far above the solution exp falls by e a step at best: there a long step pays.
     far = size > 2 * torch.linalg.vector_norm(b, dim=-1)
     first = torch.where(far & stretch, _STRETCH, 1.0).to(z.dtype)
@@ -221,36 +221,6 @@ def _chord_slope(size: Tensor, half: Tensor, reach: Tensor) -> Tensor:
     mean = (end * torch.hypot(size, half) + size * torch.hypot(end, half)) / (end + size)
     ratio = (reach / mean).clamp(min=1e-150)
     return mean * (ratio / torch.asinh(ratio))
-
-
-def _direction(basis: Tensor, slope: Tensor, slack: Tensor) -> tuple[Tensor, Tensor]:
-    """V^T (V W V^T)^-1 slack for the weights W = slope, and the squared decrement.
-
-    The weights may span a hundred decades. A QR factorisation of W^(1/2) V^T with the rows sorted
-    by weight keeps every decade, where V W V^T would keep sixteen.
-    """
-    order = torch.argsort(slope, dim=-1, descending=True)
-    root = torch.gather(slope, -1, order).sqrt()
-    if basis.ndim == 2:
-        rows = basis.mT[order]
-    else:
-        rows = torch.take_along_dim(basis.mT, order.unsqueeze(-1), dim=-2)
-    reflectors, tau = torch.geqrf(rows * root.unsqueeze(-1))
-    r = basis.shape[-2]
-    triangle = reflectors[..., :r, :].triu()
-    # A zero row of the basis, where ranks differ, has no say: its unknown is 0/1.
-    diagonal = triangle.diagonal(dim1=-2, dim2=-1)
-    diagonal.masked_fill_(diagonal == 0, 1.0)
-    y = torch.linalg.solve_triangular(triangle.mT, slack.unsqueeze(-1), upper=False)
-    nu = torch.linalg.solve_triangular(triangle, y, upper=True).squeeze(-1)
-    padded = torch.nn.functional.pad(y, (0, 0, 0, slope.shape[-1] - r))
-    scaled = torch.ormqr(reflectors, tau, padded).squeeze(-1) / root
-    from_q = torch.empty_like(scaled).scatter_(-1, order, scaled)
-    # Two ways to the step, with errors of eps |y| / W^(1/2) and eps |nu|: the better of them.
-    norm_y = torch.linalg.vector_norm(y, dim=-2)
-    norm_nu = torch.linalg.vector_norm(nu, dim=-1, keepdim=True)
-    step = torch.where(slope.sqrt() * norm_nu > norm_y, from_q, apply(basis.mT, nu))
-    return step, norm_y.squeeze(-1).square()
 
 
 def _step_length(
