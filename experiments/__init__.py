@@ -1,0 +1,1 @@
+"""The poster's claims, one experiment each."""

@@ -1,0 +1,64 @@
+"""Problems, runs and spreads that several experiments share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dln_momentum.data import sparse
+from dln_momentum.engine import Engine, EngineOptions
+from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.problem import Problem, stack
+
+
+def sparse_problems(n: int, d: int, s: int, seeds: int, **keys: Any) -> list[Problem]:
+    """Sparse-recovery problems of data seeds 0, 1, ..."""
+    return [sparse(n, d, s, seed=seed, **keys) for seed in range(seeds)]
+
+
+def engine_over(
+    problems: Sequence[Problem],
+    gamma: float | Sequence[float],
+    beta: float | Sequence[float],
+    alpha: float = 0.1,
+    **options: Any,
+) -> Engine:
+    """An engine with one uniformly initialised run for each problem.
+
+    Args:
+        problems: R problems; one alone is shared by as many runs as gamma or beta has entries.
+        gamma, beta: numbers, or R of them.
+        alpha: initialisation scale.
+        **options: of `EngineOptions`.
+    """
+    rates = [torch.as_tensor(rate, dtype=torch.float64).reshape(-1) for rate in (gamma, beta)]
+    runs = max(len(problems), *(len(rate) for rate in rates))
+    problem = problems[0] if len(problems) == 1 else stack(problems)
+    net = DiagonalLinearNet.uniform(problem.d, alpha, runs=(runs,))
+    return Engine(
+        problem,
+        rates[0].expand(runs).clone(),
+        rates[1].expand(runs).clone(),
+        net.w_plus.detach(),
+        net.w_minus.detach(),
+        options=EngineOptions(**options),
+    )
+
+
+def spread(values: Tensor | np.ndarray | Sequence[float]) -> list[float]:
+    """[lower quartile, median, upper quartile] of the finite values."""
+    array = np.asarray(values, dtype=float)
+    finite = array[np.isfinite(array)]
+    if finite.size == 0:
+        return [float("nan")] * 3
+    return [float(q) for q in np.quantile(finite, [0.25, 0.5, 0.75])]
+
+
+def band(values: np.ndarray, axis: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lower quartile, median and upper quartile along an axis, nan left out."""
+    low, middle, high = np.nanquantile(values, [0.25, 0.5, 0.75], axis=axis)
+    return low, middle, high
