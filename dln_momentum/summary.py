@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dln_momentum.engine import Snapshot
+from dln_momentum.engine import Snapshot, Status
 from dln_momentum.implicit_bias import (
     kkt_residual,
     log_free_balance,
@@ -31,9 +31,6 @@ def summarise(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
         **balancedness_errors(snapshot),
         "log_free_error": log_free_error(snapshot),
         **minimiser_distances(snapshot, problem),
-        "log_perturbed_init_norm": log_perturbed_init_norm(
-            snapshot.balancedness, snapshot.log_init
-        ),
         "steps": snapshot.steps,
         "steps_to_tol": snapshot.reached_tol,
     }
@@ -58,22 +55,41 @@ def minimiser_distances(snapshot: Snapshot, problem: Problem) -> dict[str, Tenso
     theta~_0; ``distance_to_gradient_flow_minimizer``: to argmin D_{psi_{Delta_0}}(., theta_0),
     where gradient flow would end.
     """
-    theta, delta = snapshot.theta, snapshot.balancedness
+    theta, (delta, c) = snapshot.theta, potential(snapshot)
     # arcsinh(2 theta_0/Delta_0) is the log form with no path sums
     zero = torch.zeros_like(theta)
     start = log_init(snapshot.w_start[0], snapshot.w_start[1], zero, zero)
     target = problem.row_space.target(problem.y)
-    residual = kkt_residual(problem.row_space, theta, delta, snapshot.log_init)
     candidates = {
-        "distance_to_minimizer": (delta, snapshot.log_init),
+        "distance_to_minimizer": (delta, c),
         "distance_to_unperturbed_minimizer": (delta, zero),
         "distance_to_gradient_flow_minimizer": (snapshot.balancedness_start, start),
     }
     distances = {
-        name: distance(theta, minimiser(problem, target, potential, c))
-        for name, (potential, c) in candidates.items()
+        name: distance(theta, minimiser(problem, target, *candidate))
+        for name, candidate in candidates.items()
     }
-    return distances | {"kkt_residual": residual}
+    return distances | certificate(snapshot, problem)
+
+
+def certificate(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
+    """The KKT residual of theta_k on its level set, and ln ||theta~_0||; no solver is needed."""
+    delta, c = potential(snapshot)
+    usable = _usable(delta, c)
+    safe = torch.where(usable, snapshot.theta, 1.0), torch.where(usable, delta, 1.0)
+    residual = kkt_residual(problem.row_space, *safe, torch.where(usable, c, 0.0))
+    return {
+        "kkt_residual": torch.where(usable[:, 0], residual, torch.nan),
+        "log_perturbed_init_norm": log_perturbed_init_norm(delta, c),
+    }
+
+
+def potential(snapshot: Snapshot) -> tuple[Tensor, Tensor]:
+    """Delta_k and c_k, the log form of theta~_0, [R, d] each; nan for runs that diverged."""
+    kept = (snapshot.status != Status.DIVERGED)[:, None]
+    pair = snapshot.balancedness, snapshot.log_init
+    delta, c = (torch.where(kept, value, torch.nan) for value in pair)
+    return delta, c
 
 
 def minimiser(problem: Problem, target: Tensor, balancedness: Tensor, log_init: Tensor) -> Tensor:
@@ -81,15 +97,20 @@ def minimiser(problem: Problem, target: Tensor, balancedness: Tensor, log_init: 
 
     It is nan for a run whose potential is not finite (it diverged), and where the solver failed.
     """
-    positive = (balancedness > 0) & balancedness.isfinite()
-    usable = (positive & log_init.isfinite()).all(-1, keepdim=True)
+    usable = _usable(balancedness, log_init)
     solved = bregman_minimizer(
         problem.row_space,
-        target,
+        torch.where(usable, target, 0.0),
         torch.where(usable, balancedness, 1.0),
         torch.where(usable, log_init, 0.0),
     )
     return torch.where(usable & solved.converged[:, None], solved.theta, torch.nan)
+
+
+def _usable(balancedness: Tensor, log_init: Tensor) -> Tensor:
+    """Where the potential is one, [R, 1]."""
+    positive = (balancedness > 0) & balancedness.isfinite()
+    return (positive & log_init.isfinite()).all(-1, keepdim=True)
 
 
 def distance(theta: Tensor, other: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.problem import Problem
+from dln_momentum.training.cohorts import Cohort
 from dln_momentum.training.schedule import Schedule
 
 
@@ -40,7 +41,7 @@ class BlockDataModule(LightningDataModule):
     """A problem and the stream of its mini-batches, cut into blocks by a schedule.
 
     Args:
-        problem: the data.
+        problem: the data of all runs, or the cohorts of runs on one problem each.
         schedule: where blocks end.
         batches: full batches, or batches with or without replacement, from seeded generators.
         label_noise: perturbs the targets of the early steps, if given.
@@ -48,16 +49,21 @@ class BlockDataModule(LightningDataModule):
 
     def __init__(
         self,
-        problem: Problem,
+        problem: Problem | Sequence[Cohort],
         schedule: Schedule,
         batches: BatchStream,
         label_noise: LabelNoise | None = None,
     ) -> None:
         super().__init__()
-        self.problem = problem
+        self.cohorts = [Cohort(problem)] if isinstance(problem, Problem) else list(problem)
         self.schedule = schedule
         self.batches = batches
         self.label_noise = label_noise
+
+    @property
+    def problem(self) -> Problem:
+        """The problem; of several cohorts the first, which has the shape of all."""
+        return self.cohorts[0].problem
 
     def train_dataloader(self) -> BlockLoader:
         """Blocks from the step at which training stands, so that a resumed run goes on there."""

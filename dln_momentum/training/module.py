@@ -13,6 +13,7 @@ from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
 from dln_momentum.results import History
+from dln_momentum.training.cohorts import Cohort, Measure, measure_all
 from dln_momentum.training.datamodule import Block, BlockDataModule
 from dln_momentum.training.steppers import AutogradStepper, EngineStepper, Stepper
 
@@ -32,6 +33,7 @@ class HeavyBallModule(pl.LightningModule):
         data: the problem, its mini-batches and the schedule.
         options: of the engine; its ``tol`` and ``divergence_bound`` hold for autograd as well.
         gradient: ``closed_form`` or ``autograd``; a network that is not diagonal needs the latter.
+        trajectories: whether the history keeps values per coordinate; scalars it always keeps.
 
     >>> from dln_momentum.data import BatchStream, sparse
     >>> from dln_momentum.training.schedule import Schedule
@@ -53,12 +55,14 @@ class HeavyBallModule(pl.LightningModule):
         *,
         options: EngineOptions | None = None,
         gradient: str = "closed_form",
+        trajectories: bool = True,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.net = net
         self.data = data
         self.history = History()
+        self.trajectories = trajectories
         self.optimizer = HeavyBall(net.parameters(), gamma, beta)
         self.stepper = self._make_stepper(options or EngineOptions(), gradient)
         self._snapshot: Snapshot | None = None
@@ -89,6 +93,12 @@ class HeavyBallModule(pl.LightningModule):
             self._snapshot = self.stepper.snapshot()
         return self._snapshot
 
+    def measure(self, function: Measure) -> dict[str, Tensor]:
+        """What a function of runs and their problem gives for all the runs as they stand."""
+        snapshot = self.snapshot()
+        assert snapshot is not None, "only diagonal networks have the theory's quantities"
+        return measure_all(self.data.cohorts, snapshot, function)
+
     @property
     def finished(self) -> bool:
         """Whether every run has ended."""
@@ -106,10 +116,11 @@ class HeavyBallModule(pl.LightningModule):
 
     def record(self, group: str, values: Mapping[str, Tensor]) -> None:
         """Put values [R] or [R, d] into the history, and the scalars onto the dashboard."""
-        self.history.record(self.stepper.step, values)
-        scalars = {f"{group}/{name}": value for name, value in values.items() if value.ndim == 1}
+        scalars = {name: value for name, value in values.items() if value.ndim == 1}
+        self.history.record(self.stepper.step, values if self.trajectories else scalars)
         for logger in self.loggers:
-            logger.log_metrics(dashboard(scalars), step=self.stepper.step)
+            shown = dashboard({f"{group}/{name}": value for name, value in scalars.items()})
+            logger.log_metrics(shown, step=self.stepper.step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what a bitwise resume needs beside the parameters, and the history so far."""
@@ -119,7 +130,7 @@ class HeavyBallModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue where a checkpoint stands; a spent step budget may have been raised since."""
         self.stepper.load_state_dict(checkpoint["stepper"])
-        self.stepper.status[self.stepper.status == Status.MAX_STEPS] = int(Status.RUNNING)
+        self.stepper.reopen()
         self.history.load_state_dict(checkpoint["history"])
 
     def _make_stepper(self, options: EngineOptions, gradient: str) -> Stepper:
@@ -127,26 +138,25 @@ class HeavyBallModule(pl.LightningModule):
             return AutogradStepper(
                 self.net, self.optimizer, self.data, options.tol, options.divergence_bound
             )
-        net, problem = self.net, self.data.problem
-        w_plus, w_minus = (w.detach().reshape(-1, problem.d) for w in (net.w_plus, net.w_minus))
-        group = self.optimizer.param_groups[0]
+        engines = [self._engine(cohort, self.net, options) for cohort in self.data.cohorts]
+        return EngineStepper(self.data.cohorts, engines, self.net, self.optimizer)
+
+    def _engine(self, cohort: Cohort, net: DiagonalLinearNet, options: EngineOptions) -> Engine:
+        w_plus, w_minus = (w.detach().reshape(-1, w.shape[-1]) for w in (net.w_plus, net.w_minus))
+        group, noise = self.optimizer.param_groups[0], self.data.label_noise
         gamma, beta = (
-            torch.as_tensor(group[key], dtype=w_plus.dtype, device=w_plus.device)
-            .expand(len(w_plus))
-            .clone()
+            torch.as_tensor(group[key], dtype=w_plus.dtype, device=w_plus.device).expand(
+                len(w_plus)
+            )
             for key in ("lr", "beta")
         )
-        engine = Engine(
-            problem,
-            gamma,
-            beta,
-            w_plus,
-            w_minus,
-            batches=self.data.batches,
-            label_noise=self.data.label_noise,
+        return Engine(
+            cohort.problem,
+            *(cohort.select(values).clone() for values in (gamma, beta, w_plus, w_minus)),
+            batches=cohort.stream(self.data.batches),
+            label_noise=None if noise is None else cohort.stream(noise),
             options=options,
         )
-        return EngineStepper(engine, net, self.optimizer)
 
     def _stop_if_finished(self) -> None:
         if self.finished:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +16,7 @@ from dln_momentum.engine import Engine, Snapshot, Status
 from dln_momentum.engine.status import judge
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
+from dln_momentum.training.cohorts import Cohort, in_order, join
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.path_tracker import PathTracker
 
@@ -45,6 +47,10 @@ class Stepper(Protocol):
         """Record that the step budget is spent."""
         ...
 
+    def reopen(self) -> None:
+        """Let the runs go on whose step budget was spent."""
+        ...
+
     def snapshot(self) -> Snapshot | None:
         """The runs in the poster's variables; None for another architecture."""
         ...
@@ -59,48 +65,63 @@ class Stepper(Protocol):
 
 
 class EngineStepper:
-    """Diagonal networks, by the engine; the module's parameters follow at each block's end."""
+    """Diagonal networks, an engine to each cohort; the module's parameters follow a block's end."""
 
-    def __init__(self, engine: Engine, net: DiagonalLinearNet, optimizer: HeavyBall) -> None:
-        self.engine = engine
+    def __init__(
+        self,
+        cohorts: Sequence[Cohort],
+        engines: Sequence[Engine],
+        net: DiagonalLinearNet,
+        optimizer: HeavyBall,
+    ) -> None:
+        self.engines = list(engines)
+        self._cohorts = list(cohorts)
         self._net = net
         self._optimizer = optimizer
 
     @property
     def step(self) -> int:
-        """Steps taken."""
-        return self.engine.step
+        """Steps taken by the runs that are still running (or by the last to end)."""
+        return max(engine.step for engine in self.engines)
 
     @property
     def loss(self) -> Tensor:
         """Training loss of each run, [R]."""
-        return self.engine.state.loss
+        return in_order(self._cohorts, [engine.state.loss for engine in self.engines])
 
     @property
     def status(self) -> Tensor:
         """`Status` of each run, [R]."""
-        return self.engine.state.status
+        return in_order(self._cohorts, [engine.state.status for engine in self.engines])
 
     def advance(self, steps: int) -> None:
         """Take a block of steps."""
-        self.engine.advance(steps)
+        for engine in self.engines:
+            engine.advance(steps)
         self._sync()
 
     def stop(self) -> None:
         """Record that the step budget is spent."""
-        self.engine.stop()
+        for engine in self.engines:
+            engine.stop()
+
+    def reopen(self) -> None:
+        """Let the runs go on whose step budget was spent."""
+        for engine in self.engines:
+            _reopen(engine.state.status)
 
     def snapshot(self) -> Snapshot:
         """The runs in the poster's variables."""
-        return self.engine.snapshot()
+        return join(self._cohorts, [engine.snapshot() for engine in self.engines])
 
     def state_dict(self) -> dict[str, Any]:
-        """The engine's state."""
-        return self.engine.state_dict()
+        """The states of the engines."""
+        return {"engines": [engine.state_dict() for engine in self.engines]}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Take it back."""
-        self.engine.load_state_dict(saved)
+        """Take them back."""
+        for engine, state in zip(self.engines, saved["engines"], strict=True):
+            engine.load_state_dict(state)
 
     @torch.no_grad()
     def _sync(self) -> None:
@@ -109,7 +130,7 @@ class EngineStepper:
         A checkpoint's u, v and their increments then mean what they say, so that another program
         can continue from them with HeavyBall alone.
         """
-        snapshot = self.engine.snapshot()
+        snapshot = self.snapshot()
         for parameter, now, sign in ((self._net.u, snapshot.u, 1), (self._net.v, snapshot.v, -1)):
             increment = snapshot.w - snapshot.previous
             parameter.copy_(now.view_as(parameter))
@@ -160,6 +181,10 @@ class AutogradStepper:
         """Record that the step budget is spent."""
         self.status[self.status == Status.RUNNING] = int(Status.MAX_STEPS)
 
+    def reopen(self) -> None:
+        """Let the run go on if its step budget was spent."""
+        _reopen(self.status)
+
     def snapshot(self) -> Snapshot | None:
         """The run in the poster's variables, for a diagonal network."""
         if self._tracker is None:
@@ -196,3 +221,7 @@ class AutogradStepper:
         problem = self._data.problem
         residual = self._net(problem.X).reshape(1, problem.n) - problem.y
         return residual.square().sum(-1) / (2 * problem.n)
+
+
+def _reopen(status: Tensor) -> None:
+    status[status == Status.MAX_STEPS] = int(Status.RUNNING)

@@ -28,7 +28,12 @@ def fit(module: HeavyBallModule, config: Train, directory: Path, logger: Logger)
     """Train to the end of every run, leaving ``checkpoints/`` in the directory."""
     keys = config.trainer
     checkpoints = StepCheckpoints(directory / "checkpoints", keys.checkpoint_every)
-    monitors = [BalancednessMonitor(), PathSumsMonitor(), RecoveryMonitor(), ImplicitBiasMonitor()]
+    monitors = [
+        BalancednessMonitor(),
+        PathSumsMonitor(),
+        RecoveryMonitor(),
+        ImplicitBiasMonitor(minimisers=module.trajectories),
+    ]
     shown = sys.stdout.isatty() if keys.progress is None else keys.progress
     with quiet():
         trainer = pl.Trainer(

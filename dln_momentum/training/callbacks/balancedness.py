@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
+from dln_momentum.problem import Problem
 from dln_momentum.summary import balancedness_scalars
 from dln_momentum.training.callbacks.monitor import Monitor
-from dln_momentum.training.module import HeavyBallModule
 
 
 class BalancednessMonitor(Monitor):
@@ -15,6 +15,6 @@ class BalancednessMonitor(Monitor):
 
     group = "balancedness"
 
-    def measure(self, module: HeavyBallModule, snapshot: Snapshot) -> dict[str, Tensor]:
+    def measure(self, snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
         """Delta_k = |w_+ w_-| and its scalars."""
         return balancedness_scalars(snapshot) | {"balancedness": snapshot.balancedness}

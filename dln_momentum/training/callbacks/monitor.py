@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
+from dln_momentum.problem import Problem
 from dln_momentum.training.module import HeavyBallModule
 
 
@@ -20,8 +21,8 @@ class Monitor(pl.Callback):
 
     group: ClassVar[str]
 
-    def measure(self, module: HeavyBallModule, snapshot: Snapshot) -> dict[str, Tensor]:
-        """The values at one step."""
+    def measure(self, snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
+        """The values at one step, for the runs of one cohort and their problem."""
         raise NotImplementedError
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -44,6 +45,5 @@ class Monitor(pl.Callback):
             self._record(pl_module)
 
     def _record(self, module: HeavyBallModule) -> None:
-        snapshot = module.snapshot()
-        if snapshot is not None:
-            module.record(self.group, self.measure(module, snapshot))
+        if module.snapshot() is not None:
+            module.record(self.group, module.measure(self.measure))

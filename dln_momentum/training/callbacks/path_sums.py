@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
+from dln_momentum.problem import Problem
 from dln_momentum.summary import balancedness_errors
 from dln_momentum.training.callbacks.monitor import Monitor
-from dln_momentum.training.module import HeavyBallModule
 
 
 class PathSumsMonitor(Monitor):
@@ -18,7 +18,7 @@ class PathSumsMonitor(Monitor):
 
     group = "path_sums"
 
-    def measure(self, module: HeavyBallModule, snapshot: Snapshot) -> dict[str, Tensor]:
+    def measure(self, snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
         """S_+- as the engine carries them."""
         s_plus, s_minus = snapshot.path_sums
         totals = {"s_plus_total": s_plus.sum(-1), "s_minus_total": s_minus.sum(-1)}

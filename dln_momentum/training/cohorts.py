@@ -1,0 +1,101 @@
+"""Runs by the data they are trained on, and how what concerns the data is done for all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from dln_momentum.data import BatchStream, LabelNoise
+from dln_momentum.engine import Snapshot
+from dln_momentum.problem import Problem
+
+Stream = TypeVar("Stream", BatchStream, LabelNoise)
+Measure = Callable[[Snapshot, Problem], dict[str, Tensor]]
+
+_RUNS_SECOND = ("w_start", "w", "boundary", "direct_path_sums")
+"""The fields of a snapshot that have the runs along axis 1, after the axis of w_+ and w_-."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The runs on one problem, or on a stack that holds one problem for each of them.
+
+    A sweep over data sets has a cohort for each data set, so that its runs share one X and one
+    pair of matrix products; where few runs share a data set, several are stacked in a cohort.
+    """
+
+    problem: Problem
+    runs: Tensor | None = None
+    """indices among all runs, int64; None for all of them, in their order"""
+
+    def select(self, values: Tensor) -> Tensor:
+        """The rows of [R, ...] that belong to this cohort."""
+        return values if self.runs is None else values[self.runs]
+
+    def stream(self, stream: Stream) -> Stream:
+        """A stream of random numbers restricted to the runs of this cohort."""
+        if self.runs is None or not isinstance(stream.seeds, Sequence):
+            return stream
+        seeds = [stream.seeds[run] for run in self.runs.tolist()]
+        return dataclasses.replace(stream, seeds=seeds)
+
+    def snapshot(self, whole: Snapshot) -> Snapshot:
+        """The part of a snapshot that belongs to this cohort."""
+        return whole if self.runs is None else take(whole, self.runs)
+
+
+def measure_all(
+    cohorts: Sequence[Cohort], snapshot: Snapshot, measure: Measure
+) -> dict[str, Tensor]:
+    """What a function of runs and their problem gives for all runs, in their order.
+
+    Args:
+        cohorts: every run belongs to exactly one.
+        snapshot: of all runs.
+        measure: from the snapshot of a cohort and its problem to values [R, ...] by name.
+    """
+    parts = [measure(cohort.snapshot(snapshot), cohort.problem) for cohort in cohorts]
+    return {name: in_order(cohorts, [part[name] for part in parts]) for name in parts[0]}
+
+
+def in_order(cohorts: Sequence[Cohort], parts: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """Join the values of each cohort along the axis of the runs, in the order of all runs."""
+    if cohorts[0].runs is None:
+        return parts[0]
+    places = torch.cat([cohort.runs for cohort in cohorts if cohort.runs is not None])
+    return torch.cat(list(parts), axis).index_select(axis, places.argsort().to(parts[0].device))
+
+
+def take(whole: Snapshot, runs: Tensor) -> Snapshot:
+    """Some of the runs of a snapshot."""
+    chosen = {
+        name: value.index_select(_axis(name), runs.to(value.device))
+        for name, value in vars(whole).items()
+        if name in _FIELDS and isinstance(value, Tensor)
+    }
+    return dataclasses.replace(whole, **chosen)
+
+
+def join(cohorts: Sequence[Cohort], parts: Sequence[Snapshot]) -> Snapshot:
+    """The snapshot of all runs from those of their cohorts."""
+    if cohorts[0].runs is None:
+        return parts[0]
+    joined = {
+        name: in_order(cohorts, [getattr(part, name) for part in parts], _axis(name))
+        for name in _FIELDS
+        if isinstance(getattr(parts[0], name), Tensor)
+    }
+    step = max(part.step for part in parts)
+    return dataclasses.replace(parts[0], **joined, step=step)
+
+
+_FIELDS = frozenset(field.name for field in dataclasses.fields(Snapshot))
+
+
+def _axis(name: str) -> int:
+    return 1 if name in _RUNS_SECOND else 0
