@@ -23,8 +23,11 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.lightning_overhead
 
-reproduce reproduce-fast:
-	@echo "$@: the experiments of the poster come later"
+reproduce: $(INSTALLED)
+	$(BIN)/python -m experiments --scale full $(ARGS)
+
+reproduce-fast: $(INSTALLED)
+	$(BIN)/python -m experiments --scale fast $(ARGS)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
