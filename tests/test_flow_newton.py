@@ -55,3 +55,20 @@ def test_the_structured_method_takes_the_steps_of_the_dense_one():
     assert (ours.nlu, len(ours.t)) == (dense.nlu, len(dense.t))
     # the same Newton iterates up to rounding
     np.testing.assert_allclose(ours.y[:, -1], dense.y[:, -1], rtol=1e-10, atol=1e-12)
+
+
+class Singular:
+    """The Jacobian of y' = -y that cannot be factored at steps above about 0.1."""
+
+    def factor(self, c: complex):
+        if abs(c) < 30:
+            raise np.linalg.LinAlgError
+        return lambda b: b / (c + 1)
+
+
+def test_a_singular_newton_matrix_shortens_the_step():
+    options: dict = {"method": StructuredRadau, "linearise": lambda state: Singular()}
+    solution = solve_ivp(lambda t, s: -s, (0, 1), np.ones(1), rtol=1e-3, atol=1e-6, **options)
+    assert solution.status == 0
+    assert np.diff(solution.t).max() < 0.15
+    np.testing.assert_allclose(solution.y[0, -1], np.exp(-1), rtol=1e-3)

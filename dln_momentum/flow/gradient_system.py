@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.linalg import lu_factor, lu_solve
 
 from dln_momentum.flow.newton import Solve
 from dln_momentum.flow.state import SIGN, FlowState
@@ -135,11 +134,11 @@ class LinearisedMirror:
         squares = self.w * self.w
         total = squares.sum(0)
         gradient = A @ self.system.residual(self.w)
-        block = lu_factor(c * np.eye(n) + (X * (total / 2)) @ A, check_finite=False)
+        inverse = np.linalg.inv(c * np.eye(n) + (X * (total / 2)) @ A)
 
         def solve(b: np.ndarray) -> np.ndarray:
             b_R, b_Q, b_D = np.split(b, [n, n + d])
-            x_R = lu_solve(block, b_R, check_finite=False)
+            x_R = inverse @ b_R
             d_gradient = A @ (c * x_R - b_R)
             x_Q = (b_Q + 2 * gradient * d_gradient) / c
             # d(w_+^2 + w_-^2) = 2 (w_-^2 - w_+^2) dG, and dG = A x_R

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.linalg import lu_factor, lu_solve
 
 from dln_momentum.flow.newton import Solve
 from dln_momentum.flow.state import SIGN, FlowState
@@ -101,14 +100,16 @@ class LinearisedMomentum:
         inertia = c * lam + 1
         diagonal = c * inertia + self.signed_gradient
         weight = (self.w * self.w / diagonal).sum(0) / 2
-        schur = lu_factor(np.eye(X.shape[0]) + (X * weight) @ A, check_finite=False)
+        # a step solves a dozen times: the inverse pays for itself, and Newton forgives its rounding
+        inverse = np.linalg.inv(np.eye(X.shape[0]) + (X * weight) @ A)
+        signed_w = SIGN * self.w
 
         def solve(b: np.ndarray) -> np.ndarray:
             right = self.system.read(b)
             f = lam * right.dw + inertia * right.w
-            direct = (SIGN * self.w * f / diagonal).sum(0) / 2
-            rho = lu_solve(schur, X @ direct, check_finite=False)
-            x_w = (f - SIGN * self.w * (A @ rho)) / diagonal
+            direct = signed_w * f / diagonal
+            rho = inverse @ (X @ (direct[0] + direct[1])) / 2
+            x_w = (f - signed_w * (A @ rho)) / diagonal
             x_dw = c * x_w - right.w
             x_R = (right.R + rho) / c
             x_H = (lam * right.H + x_R) / inertia

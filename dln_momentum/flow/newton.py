@@ -75,4 +75,8 @@ class StructuredRadau(Radau):
     def _factor(self, shifted: tuple[complex, Linearised]) -> Solve:
         self.nlu += 1
         c, jacobian = shifted
-        return jacobian.factor(c)
+        try:
+            return jacobian.factor(c)
+        except np.linalg.LinAlgError:
+            # Newton then does not converge, and SciPy halves the step
+            return lambda b: np.full_like(b, np.nan)
