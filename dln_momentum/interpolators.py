@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from torch import Tensor
 
+from dln_momentum.errors import refuse
 from dln_momentum.row_space import RowSpace, weighted_solution
 
 # Labels further than this from the range of X, relative to their norm, have no interpolator.
@@ -42,7 +43,7 @@ def basis_pursuit(X: Tensor, y: Tensor) -> Tensor:
         and where the linear program fails.
 
     Raises:
-        ValueError: If ``y`` is outside the range of ``X``, or shapes do not fit.
+        InputError: If ``y`` is outside the range of ``X``, or shapes do not fit.
 
     >>> X = torch.tensor([[1.0, 1.0, 3.0], [0.0, 1.0, 1.0]], dtype=torch.float64)
     >>> basis_pursuit(X, torch.tensor([6.0, 2.0], dtype=torch.float64))
@@ -52,8 +53,8 @@ def basis_pursuit(X: Tensor, y: Tensor) -> Tensor:
     basis = rows.basis.expand(*target.shape[:-1], -1, -1).reshape(-1, *rows.basis.shape[-2:])
     flat = target.reshape(-1, target.shape[-1])
     pairs = zip(basis.cpu().numpy(), flat.cpu().numpy(), strict=True)
-    theta = np.stack([_vertex(V, b) for V, b in pairs])
-    return torch.from_numpy(theta).to(target).reshape(*target.shape[:-1], -1)
+    theta = np.array([_vertex(V, b) for V, b in pairs])
+    return torch.from_numpy(theta).to(target).reshape(*target.shape[:-1], X.shape[-1])
 
 
 def least_norm(X: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -73,7 +74,7 @@ def least_norm(X: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
         The interpolator, [*runs, d].
 
     Raises:
-        ValueError: If ``y`` is outside the range of ``X``, ``weights`` is not finite and positive,
+        InputError: If ``y`` is outside the range of ``X``, ``weights`` is not finite and positive,
             or shapes do not fit.
 
     >>> X = torch.tensor([[1.0, 1.0]], dtype=torch.float64)
@@ -85,7 +86,7 @@ def least_norm(X: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
     if weights is None:
         return rows.span(target)
     if not bool(((weights > 0) & torch.isfinite(weights)).all()):
-        raise ValueError("weights: has an entry outside the allowed range, finite and > 0")
+        refuse(["weights must be finite and > 0 in every entry"])
     runs = torch.broadcast_shapes(weights.shape[:-1], target.shape[:-1])
     weights = weights.expand(*runs, X.shape[-1])
     target = target.expand(*runs, -1)
@@ -96,15 +97,13 @@ def least_norm(X: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 def _interpolation(X: Tensor, y: Tensor) -> tuple[RowSpace, Tensor]:
-    if y.ndim < 1 or y.shape[-1] != X.shape[-2]:
-        raise ValueError(f"y: shape {tuple(y.shape)}; allowed: [*runs, {X.shape[-2]}]")
     rows = RowSpace.of(X)
+    if y.ndim < 1 or y.shape[-1] != X.shape[-2]:
+        refuse([f"y of shape {tuple(y.shape)} must be [*runs, {X.shape[-2]}]"])
     distance = rows.range_residual(y)
     if bool((distance > _RANGE_TOLERANCE).any()):
-        raise ValueError(
-            f"y: at a relative distance of {float(distance.max()):.1e} from the range of X; "
-            f"allowed: {_RANGE_TOLERANCE:.0e}"
-        )
+        far = float(distance.max())
+        refuse([f"y at {far:.1e} from the range of X must be within {_RANGE_TOLERANCE:.0e} of it"])
     return rows, rows.target(y)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from dln_momentum.errors import refuse
 from dln_momentum.potentials import checked_balancedness
 from dln_momentum.row_space import RowSpace, apply, weighted_solution
 
@@ -76,7 +78,7 @@ def bregman_minimizer(
         affect its neighbours.
 
     Raises:
-        ValueError: If ``balancedness`` is not finite and positive, if shapes do not fit, or if
+        InputError: If ``balancedness`` is not finite and positive, if shapes do not fit, or if
             ``tol`` or ``max_iterations`` is not positive.
 
     >>> rows = RowSpace.of(torch.tensor([[1.0, 1.0, 2.0]], dtype=torch.float64))
@@ -87,10 +89,7 @@ def bregman_minimizer(
             [1.5...e-02, 1.5...e-02, 9.8...e-01],
             [3.3333e-01, 3.3333e-01, 6.6667e-01]], dtype=torch.float64)
     """
-    if not tol > 0:
-        raise ValueError(f"tol: {tol}; allowed: > 0")
-    if max_iterations < 1:
-        raise ValueError(f"max_iterations: {max_iterations}; allowed: >= 1")
+    refuse(_faults(row_space, target, balancedness, log_init, tol, max_iterations))
     half = checked_balancedness(balancedness) / 2
     log_init = torch.zeros_like(half) if log_init is None else log_init
     runs, basis, b, half, c = _flatten(row_space.basis, target, half, log_init)
@@ -102,12 +101,41 @@ def bregman_minimizer(
     ]
     z, residual, iterations = (torch.cat(part) for part in zip(*parts, strict=True))
     return Minimizer(
-        theta=_predictor(z, half).reshape(*runs, -1),
-        nu=apply(basis, z - c).reshape(*runs, -1),
+        theta=_predictor(z, half).reshape(*runs, z.shape[-1]),
+        nu=apply(basis, z - c).reshape(*runs, row_space.rank),
         residual=residual.reshape(runs),
         converged=(residual <= tol).reshape(runs),
         iterations=iterations.reshape(runs),
     )
+
+
+def _faults(
+    row_space: RowSpace,
+    target: Tensor,
+    balancedness: Tensor,
+    log_init: Tensor | None,
+    tol: float,
+    max_iterations: int,
+) -> Iterator[str]:
+    if not tol > 0:
+        yield f"tol = {tol} must be > 0"
+    if max_iterations < 1:
+        yield f"max_iterations = {max_iterations} must be >= 1"
+    r, d = row_space.basis.shape[-2:]
+    shapes = {
+        "target": (target.shape, (r,)),
+        "balancedness": (balancedness.shape, (1, d)),
+        "log_init": ((1,) if log_init is None else log_init.shape, (1, d)),
+    }
+    for name, (shape, allowed) in shapes.items():
+        if len(shape) < 1 or shape[-1] not in allowed:
+            yield f"{name} of shape {tuple(shape)} must be [*runs, {allowed[-1]}]"
+    runs = {name: tuple(shape[:-1]) for name, (shape, _) in shapes.items()}
+    runs["basis"] = tuple(row_space.basis.shape[:-2])
+    try:
+        torch.broadcast_shapes(*runs.values())
+    except RuntimeError:
+        yield f"the run dimensions {runs} must broadcast"
 
 
 def _flatten(
@@ -115,24 +143,8 @@ def _flatten(
 ) -> tuple[torch.Size, Tensor, Tensor, Tensor, Tensor]:
     """The shape of the runs, and the inputs with the runs along one axis."""
     r, d = basis.shape[-2:]
-    for name, value, last in (
-        ("target", target, {r}),
-        ("balancedness", half, {1, d}),
-        ("log_init", log_init, {1, d}),
-    ):
-        if value.ndim < 1 or value.shape[-1] not in last:
-            raise ValueError(
-                f"{name}: shape {tuple(value.shape)}; allowed: [*runs, {max(last)}] for a basis "
-                f"of shape {tuple(basis.shape)}"
-            )
-    leading = [t.shape[:-1] for t in (target, half, log_init)] + [basis.shape[:-2]]
-    try:
-        runs = torch.broadcast_shapes(*leading)
-    except RuntimeError as error:
-        raise ValueError(
-            f"target, balancedness, log_init, basis: run shapes {[tuple(s) for s in leading]}; "
-            "allowed: shapes that broadcast"
-        ) from error
+    leading = [t.shape[:-1] for t in (target, half, log_init)]
+    runs = torch.broadcast_shapes(*leading, basis.shape[:-2])
     if basis.ndim > 2:
         basis = basis.expand(*runs, r, d).reshape(-1, r, d)
     half, log_init = (t.expand(*runs, d).reshape(-1, d) for t in (half, log_init))

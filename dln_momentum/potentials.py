@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dln_momentum.errors import refuse
+
 # Above this gap of the mirror images no digit is lost by the difference of the potentials, and
 # below it the series for exp needs few terms.
 _SERIES_GAP = 1.0
@@ -30,7 +32,7 @@ def hyperbolic_entropy(theta: Tensor, balancedness: Tensor) -> Tensor:
         The potential, [*runs].
 
     Raises:
-        ValueError: If ``balancedness`` is not finite and positive.
+        InputError: If ``balancedness`` is not finite and positive.
 
     >>> one = torch.ones(2, dtype=torch.float64)
     >>> hyperbolic_entropy(one, 2 * one)
@@ -53,7 +55,7 @@ def mirror_map(theta: Tensor, balancedness: Tensor) -> Tensor:
         The mirror image, [*runs, d].
 
     Raises:
-        ValueError: If ``balancedness`` is not finite and positive.
+        InputError: If ``balancedness`` is not finite and positive.
 
     >>> one = torch.ones((), dtype=torch.float64)
     >>> mirror_map(one, 2 * one)
@@ -75,7 +77,7 @@ def inverse_mirror_map(z: Tensor, balancedness: Tensor) -> Tensor:
         The predictor, [*runs, d].
 
     Raises:
-        ValueError: If ``balancedness`` is not finite and positive.
+        InputError: If ``balancedness`` is not finite and positive.
 
     >>> z, delta = torch.tensor([400.0, 1e-200], dtype=torch.float64)
     >>> inverse_mirror_map(z, delta)
@@ -108,7 +110,7 @@ def bregman_divergence(a: Tensor, b: Tensor, balancedness: Tensor) -> Tensor:
         The divergence, [*runs], zero only for a = b.
 
     Raises:
-        ValueError: If ``balancedness`` is not finite and positive.
+        InputError: If ``balancedness`` is not finite and positive.
 
     >>> a, b = torch.tensor([[1.0, 2.0], [1.0, 2.0 + 1e-9]], dtype=torch.float64)
     >>> bregman_divergence(a, b, torch.ones_like(a))
@@ -136,12 +138,12 @@ def checked_balancedness(balancedness: Tensor) -> Tensor:
         The same tensor.
 
     Raises:
-        ValueError: If an entry is zero, negative, infinite or not a number.
+        InputError: If an entry is zero, negative, infinite or not a number.
     """
     valid = (balancedness > 0) & torch.isfinite(balancedness)
     if not bool(valid.all()):
         worst = balancedness[~valid].flatten()[0].item()
-        raise ValueError(f"balancedness: has the entry {worst}; allowed: finite and > 0")
+        refuse([f"balancedness = {worst} must be finite and > 0"])
     return balancedness
 
 

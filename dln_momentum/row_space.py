@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from dln_momentum.errors import refuse
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,9 @@ class RowSpace:
             The row space, with the leading dimensions of ``X``.
 
         Raises:
-            ValueError: If ``X`` is not a stack of finite floating-point matrices, each nonzero.
+            InputError: If ``X`` is not a stack of finite floating-point matrices, each nonzero.
         """
-        _check_design(X)
+        refuse(_faults(X))
         left, sigma, right = torch.linalg.svd(X, full_matrices=False)
         cutoff = max(X.shape[-2:]) * torch.finfo(X.dtype).eps * sigma[..., :1]
         kept = sigma > cutoff
@@ -200,12 +203,10 @@ def weighted_solution(basis: Tensor, weights: Tensor, rhs: Tensor) -> tuple[Tens
     return x, norm_y.squeeze(-1).square()
 
 
-def _check_design(X: Tensor) -> None:
+def _faults(X: Tensor) -> Iterator[str]:
     if X.ndim < 2 or min(X.shape) < 1 or not X.is_floating_point():
-        raise ValueError(
-            f"X: shape {tuple(X.shape)} of {X.dtype}; allowed: floating point [*runs, n, d]"
-        )
-    if not bool(torch.isfinite(X).all()):
-        raise ValueError("X: has entries that are not finite; allowed: finite entries")
-    if not bool((X != 0).any(-1).any(-1).all()):
-        raise ValueError("X: is a zero matrix; allowed: at least one nonzero entry in each run")
+        yield f"X of shape {tuple(X.shape)} and {X.dtype} must be floating point [*runs, n, d]"
+    elif not bool(torch.isfinite(X).all()):
+        yield "X must be finite in every entry"
+    elif not bool((X != 0).any(-1).any(-1).all()):
+        yield "X = 0 must have a nonzero entry in each run"
