@@ -21,6 +21,14 @@ def style() -> AbstractContextManager[None]:
     return mpl.rc_context(fname=STYLE)
 
 
+def save(figure: Figure, path: Path) -> None:
+    """Save a figure in the package's style, undated, so that the same numbers give one file."""
+    undated = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
+    # colours of the cycle are looked up when the figure is drawn
+    with style():
+        figure.savefig(path, metadata=undated)
+
+
 def overview(history: xr.Dataset, summary: Mapping[str, Any]) -> Figure:
     """One run on one page: loss, Delta_k, S_+-, distances to the minimisers, and theta.
 

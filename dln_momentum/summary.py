@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot, Status
+from dln_momentum.flow import lambda_threshold
 from dln_momentum.implicit_bias import (
     kkt_residual,
     log_free_balance,
@@ -164,13 +165,12 @@ def log_free_error(snapshot: Snapshot) -> Tensor:
 def _parameters(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
     gamma, beta = snapshot.gamma[:, 0], snapshot.beta[:, 0]
     lam = gamma / (1 - beta) ** 2
-    loss_start = problem.loss(snapshot.theta_start)
     return {
         "gamma": gamma,
         "beta": beta,
         "lambda": lam,
         "epsilon": gamma / (1 - beta),
         "lambda_ks": lam * (1 + beta) / 2,
-        "small_lambda_threshold": snapshot.balancedness_start.amin(-1) / (2 * loss_start),
+        "small_lambda_threshold": lambda_threshold(problem, *snapshot.w_start.unbind()),
         "initial_balancedness_l1": snapshot.balancedness_start.sum(-1),
     }

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from dln_momentum.config import CONF_DIR, register_resolvers
 from dln_momentum.errors import InputError
+from dln_momentum.plotting import save
 from dln_momentum.results import versions, write_dataset, write_json
 
 SCALES = ("full", "fast", "tiny")
@@ -103,7 +104,7 @@ def run(
     outcome = study(settings)
     write_dataset(directory / "results.nc", outcome.results)
     for suffix in ("png", "pdf"):
-        outcome.figure.savefig(directory / f"figure.{suffix}", metadata=_undated(suffix))
+        save(outcome.figure, directory / f"figure.{suffix}")
     name = str(settings.name).rsplit("/", 1)[-1]
     found = {
         "name": name,
@@ -120,8 +121,3 @@ def run(
     write_json(directory / "claim.json", found)
     Console().print(f"[bold]{name}[/bold]: {outcome.verdict}", soft_wrap=True, highlight=False)
     return found
-
-
-def _undated(suffix: str) -> dict[str, Any]:
-    """Figure metadata without the date, so that the same numbers give the same file."""
-    return {"CreationDate": None} if suffix == "pdf" else {"Software": None}

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 
 from dln_momentum.assembly import Setup, build
-from dln_momentum.plotting import overview
+from dln_momentum.plotting import overview, save, style
 from dln_momentum.report import print_report
 from dln_momentum.results import versions, write_dataset, write_json
 from dln_momentum.summary import minimiser, summarise
@@ -108,8 +108,9 @@ def _leave(
         history["theta_star"] = ("coordinate", problem.theta_star.cpu().numpy())
     write_dataset(directory / "history.nc", history)
     figure = overview(history, summary)
-    figure.savefig(directory / "overview.png")
-    logger.experiment.add_figure("overview", figure, global_step=summary["steps"])
+    save(figure, directory / "overview.png")
+    with style():
+        logger.experiment.add_figure("overview", figure, global_step=summary["steps"])
     metrics = {f"result/{name}": float(summary[name]) for name in RESULTS}
     logger.log_hyperparams({name: summary[name] for name in SETTINGS}, metrics)
     write_json(directory / "summary.json", summary)
