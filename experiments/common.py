@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dln_momentum.data import sparse
 from dln_momentum.engine import Engine, EngineOptions
+from dln_momentum.momentum import Momentum
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem, stack
 
@@ -47,6 +48,15 @@ def engine_over(
         net.w_minus.detach(),
         options=EngineOptions(**options),
     )
+
+
+def engine_over_rules(
+    problems: Sequence[Problem], rules: Sequence[Momentum], alpha: float = 0.1, **options: Any
+) -> Engine:
+    """An engine with one run for each rule and problem: rules slowest, problems fastest."""
+    gammas = [rule.gamma for rule in rules for _ in problems]
+    betas = [rule.beta for rule in rules for _ in problems]
+    return engine_over(list(problems) * len(rules), gammas, betas, alpha, **options)
 
 
 def spread(values: Tensor | np.ndarray | Sequence[float]) -> list[float]:
