@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from uuid import uuid4
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -19,6 +19,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, ValidationErr
 from dln_momentum.momentum import Momentum, momentum_problems
 
 DEFAULT_GAMMA, DEFAULT_BETA = 0.01, 0.9
+
+T = TypeVar("T", bound="Train")
 
 _HERE = Path(__file__).resolve().parent
 CONF_DIR = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
@@ -164,6 +166,29 @@ class Train:
     name: str = "train"
 
 
+@dataclass
+class SweepKeys:
+    """The axes of a grid: numbers, lists or spans; and what is kept of every run."""
+
+    gamma: Any = None
+    beta: Any = None
+    lam: Any = None
+    eps: Any = None
+    alpha: Any = None
+    seed: Any = None
+    data_seed: Any = None
+    trajectories: bool = False
+    memory_gb: float = 8.0
+
+
+@dataclass
+class Sweep(Train):
+    """The whole config of ``dln-sweep``."""
+
+    sweep: SweepKeys = field(default_factory=SweepKeys)
+    name: str = "sweep"
+
+
 DATA = {"sparse": Sparse, "file": File, "diabetes": Diabetes, "digits": Digits}
 MODELS = {"uniform": Uniform, "biased": Biased, "gaussian": Gaussian, "arrays": Arrays}
 
@@ -174,11 +199,12 @@ def register_resolvers() -> None:
         OmegaConf.register_new_resolver("run_id", lambda: uuid4().hex[:6], use_cache=True)
 
 
-def read(config: DictConfig, complaints: list[str]) -> Train:
+def read(config: DictConfig, complaints: list[str], schema: type[T] = Train) -> T:
     """The config as dataclasses; what is wrong with it is added to ``complaints``, a line each.
 
     Keys that are unknown, missing, of a wrong type or out of range are complained about, all of
-    them; where there are complaints, the result is not to be used.
+    them; where there are complaints, the result is not to be used. Whether the optimizer's keys
+    and the axes of a sweep fit together is judged by `dln_momentum.sweep.grid`.
     """
     sections = {
         "data": _schema("data.kind", config.data.get("kind"), DATA, complaints),
@@ -187,9 +213,11 @@ def read(config: DictConfig, complaints: list[str]) -> Train:
         "engine": EngineKeys,
         "trainer": TrainerKeys,
     }
-    filled = {key: _fill(key, config[key], schema, complaints) for key, schema in sections.items()}
+    if issubclass(schema, Sweep):
+        sections["sweep"] = SweepKeys
+    filled = {key: _fill(key, config[key], kind, complaints) for key, kind in sections.items()}
     top = OmegaConf.masked_copy(config, [str(key) for key in config if key not in sections])
-    result = _fill("", top, Train, complaints)
+    result = _fill("", top, schema, complaints)
     for key, section in filled.items():
         setattr(result, key, section)
     complaints.extend(problems(result))
@@ -237,12 +265,14 @@ def momentum(keys: HeavyBallKeys) -> Momentum:
 
 def problems(config: Train) -> list[str]:
     """Everything that is wrong with a config before any data is read, one line each."""
+    single = not isinstance(config, Sweep)
     return [
-        *momentum_problems("optimizer.", **given_momentum(config.optimizer)),
+        *(momentum_problems("optimizer.", **given_momentum(config.optimizer)) if single else ()),
         *_model_problems(config.model),
         *_engine_problems(config.engine),
         *_trainer_problems(config.trainer),
         *_resume_problems(config.resume),
+        *(() if single else _sweep_problems(config.sweep, config.trainer)),
     ]
 
 
@@ -304,6 +334,12 @@ def _trainer_problems(keys: TrainerKeys) -> Iterator[str]:
             ("checkpoint_every", keys.checkpoint_every >= 0, ">= 0"),
         ],
     )
+
+
+def _sweep_problems(keys: SweepKeys, trainer: TrainerKeys) -> Iterator[str]:
+    yield from out_of_range("sweep", keys, [("memory_gb", keys.memory_gb > 0, "> 0")])
+    if trainer.gradient == "autograd":
+        yield "trainer.gradient = 'autograd' trains one network; a sweep needs closed_form"
 
 
 def _resume_problems(resume: str | None) -> Iterator[str]:
