@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import joblib
 import numpy as np
@@ -13,28 +13,41 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from dln_momentum.config import Arrays, Biased, Gaussian, Train, Uniform, momentum, read
+from dln_momentum.config import Arrays, Biased, Gaussian, Model, Train, Uniform, momentum, read
 from dln_momentum.data import BatchStream, LabelNoise, load
 from dln_momentum.engine import EngineOptions
 from dln_momentum.errors import InputError, refuse
 from dln_momentum.momentum import Momentum
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
+from dln_momentum.training.cohorts import Cohort
 
 T = TypeVar("T")
 
 
+class Rates(NamedTuple):
+    """gamma and beta of R runs, [R] each."""
+
+    gamma: Tensor
+    beta: Tensor
+
+
 @dataclass(frozen=True)
 class Setup:
-    """A checked config and what was built from it."""
+    """A checked config and what was built from it, for one run or for many."""
 
     config: Train
-    problem: Problem
+    cohorts: Sequence[Cohort]
     net: DiagonalLinearNet
-    momentum: Momentum
+    momentum: Momentum | Rates
     batches: BatchStream
     label_noise: LabelNoise | None
     options: EngineOptions
+
+    @property
+    def problem(self) -> Problem:
+        """The problem; of several cohorts the first."""
+        return self.cohorts[0].problem
 
 
 def build(config: DictConfig) -> Setup:
@@ -45,28 +58,38 @@ def build(config: DictConfig) -> Setup:
     """
     complaints: list[str] = []
     keys = read(config, complaints)
-    if keys.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        complaints.append("trainer.accelerator = 'gpu' needs a CUDA device; this machine has none")
-    sound = {key: not any(line.startswith(key) for line in complaints) for key in ("data", "model")}
-    problem = streams = net = None
-    if sound["data"]:
-        problem = _attempt(lambda: load(**vars(keys.data)), complaints)
+    device = device_of(keys, complaints)
+    problem = drawn = net = None
+    if sound("data", complaints):
+        problem = attempt(lambda: load(**vars(keys.data)), complaints)
     if problem is not None:
-        streams = _attempt(lambda: _streams(keys, problem.n), complaints)
-        net = _attempt(lambda: _network(keys, problem.d), complaints) if sound["model"] else None
+        drawn = attempt(lambda: streams(keys, problem.n, keys.seed), complaints)
+    if problem is not None and sound("model", complaints):
+        net = attempt(lambda: network(keys.model, problem.d, keys.seed), complaints)
     refuse(complaints)
     assert problem is not None
-    assert streams is not None
+    assert drawn is not None
     assert net is not None
-    device = "cuda" if keys.trainer.accelerator == "gpu" else "cpu"
     return Setup(
         keys,
-        problem.to(device),
+        [Cohort(problem.to(device))],
         net.to(device),
         momentum(keys.optimizer),
-        *streams,
+        *drawn,
         engine_options(keys),
     )
+
+
+def device_of(keys: Train, complaints: list[str]) -> str:
+    """The torch device that a config asks for."""
+    if keys.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        complaints.append("trainer.accelerator = 'gpu' needs a CUDA device; this machine has none")
+    return "cuda" if keys.trainer.accelerator == "gpu" else "cpu"
+
+
+def sound(section: str, complaints: list[str]) -> bool:
+    """Whether no complaint is about this section of the config."""
+    return not any(line.startswith(section) for line in complaints)
 
 
 def engine_options(keys: Train) -> EngineOptions:
@@ -88,21 +111,25 @@ def physical_cores() -> int:
     return max(1, min(allowed or 1, joblib.cpu_count(only_physical_cores=True)))
 
 
-def _streams(keys: Train, n: int) -> tuple[BatchStream, LabelNoise | None]:
+def streams(
+    keys: Train, n: int, seeds: int | Sequence[int]
+) -> tuple[BatchStream, LabelNoise | None]:
+    """The mini-batches and the label noise, if any, for one seed or for one a run."""
     data = keys.data
-    batches = BatchStream(n, data.batch_size, data.replacement, keys.seed)
-    noise = LabelNoise(n, data.label_noise, data.noise_until, keys.seed)
+    batches = BatchStream(n, data.batch_size, data.replacement, seeds)
+    noise = LabelNoise(n, data.label_noise, data.noise_until, seeds)
     return batches, noise if data.label_noise else None
 
 
-def _network(keys: Train, d: int) -> DiagonalLinearNet:
-    model = keys.model
+def network(model: Model, d: int, seed: int) -> DiagonalLinearNet:
+    """One network as it starts; the seed matters to a random start alone."""
     if isinstance(model, Uniform):
         return DiagonalLinearNet.uniform(d, model.alpha)
     if isinstance(model, Biased):
         return DiagonalLinearNet.biased(d, model.scale, model.phi)
     if isinstance(model, Gaussian):
-        return DiagonalLinearNet.gaussian(d, model.alpha, keys.seed)
+        return DiagonalLinearNet.gaussian(d, model.alpha, seed)
+    assert isinstance(model, Arrays)
     return DiagonalLinearNet(*_arrays(model, d))
 
 
@@ -121,7 +148,7 @@ def _arrays(model: Arrays, d: int) -> tuple[Tensor, Tensor]:
     return arrays["u"], arrays["v"]
 
 
-def _attempt(make: Callable[[], T], complaints: list[str]) -> T | None:
+def attempt(make: Callable[[], T], complaints: list[str]) -> T | None:
     """The result, or None with what was wrong added to the complaints."""
     try:
         return make()

@@ -57,7 +57,7 @@ def make_module(setup: Setup) -> HeavyBallModule:
     """The Lightning module of a setup, its data and schedule included."""
     keys = setup.config.trainer
     schedule = Schedule(keys.max_steps, keys.records, keys.block_size, keys.checkpoint_every)
-    data = BlockDataModule(setup.problem, schedule, setup.batches, setup.label_noise)
+    data = BlockDataModule(setup.cohorts, schedule, setup.batches, setup.label_noise)
     return HeavyBallModule(
         setup.net,
         setup.momentum.gamma,
