@@ -1,8 +1,8 @@
 """Many runs at once: the engine, what it carries, and the oracle it is tested against."""
 
 from dln_momentum.engine.engine import Engine, EngineOptions
-from dln_momentum.engine.reference import reference_iterates
 from dln_momentum.engine.snapshot import Snapshot
 from dln_momentum.engine.status import Status
+from dln_momentum.reference import reference_iterates
 
 __all__ = ["Engine", "EngineOptions", "Snapshot", "Status", "reference_iterates"]
