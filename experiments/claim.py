@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import torch
 import xarray as xr
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
+from threadpoolctl import threadpool_limits
 
 from dln_momentum.config import CONF_DIR, register_resolvers
 from dln_momentum.errors import InputError
@@ -101,7 +103,10 @@ def run(
     if (directory / "claim.json").exists():
         raise InputError([f"{str(directory)!r} already holds an experiment"])
     (directory / "config.yaml").write_text(OmegaConf.to_yaml(settings, resolve=True))
-    outcome = study(settings)
+    # parallel work is on engine tiles; threads inside products this small only cost time
+    torch.set_num_threads(1)
+    with threadpool_limits(limits=1):
+        outcome = study(settings)
     write_dataset(directory / "results.nc", outcome.results)
     for suffix in ("png", "pdf"):
         save(outcome.figure, directory / f"figure.{suffix}")

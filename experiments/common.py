@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 
+from dln_momentum.assembly import physical_cores
 from dln_momentum.data import sparse
 from dln_momentum.engine import Engine, EngineOptions
+from dln_momentum.engine.snapshot import Snapshot
 from dln_momentum.momentum import Momentum
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem, stack
+
+Rates = float | Sequence[float] | np.ndarray
+"""One number for all runs, or one a run."""
+
+
+def workers(config: DictConfig) -> int:
+    """Threads for the engine: ``num_workers`` of the config, or every physical core."""
+    return config.num_workers or physical_cores()
 
 
 def sparse_problems(n: int, d: int, s: int, seeds: int, **keys: Any) -> list[Problem]:
@@ -23,29 +34,29 @@ def sparse_problems(n: int, d: int, s: int, seeds: int, **keys: Any) -> list[Pro
 
 def engine_over(
     problems: Sequence[Problem],
-    gamma: float | Sequence[float],
-    beta: float | Sequence[float],
-    alpha: float = 0.1,
+    gamma: Rates,
+    beta: Rates,
+    alpha: Rates = 0.1,
     **options: Any,
 ) -> Engine:
     """An engine with one uniformly initialised run for each problem.
 
     Args:
-        problems: R problems; one alone is shared by as many runs as gamma or beta has entries.
+        problems: R problems; one alone is shared by as many runs as the rates have entries.
         gamma, beta: numbers, or R of them.
-        alpha: initialisation scale.
+        alpha: initialisation scale, a number or R of them.
         **options: of `EngineOptions`.
     """
-    rates = [torch.as_tensor(rate, dtype=torch.float64).reshape(-1) for rate in (gamma, beta)]
+    rates = [torch.as_tensor(r, dtype=torch.float64).reshape(-1) for r in (gamma, beta, alpha)]
     runs = max(len(problems), *(len(rate) for rate in rates))
     problem = problems[0] if len(problems) == 1 else stack(problems)
-    net = DiagonalLinearNet.uniform(problem.d, alpha, runs=(runs,))
+    unit = DiagonalLinearNet.uniform(problem.d, 1.0, runs=(runs,))
     return Engine(
         problem,
         rates[0].expand(runs).clone(),
         rates[1].expand(runs).clone(),
-        net.w_plus.detach(),
-        net.w_minus.detach(),
+        rates[2][:, None] * unit.w_plus.detach(),
+        rates[2][:, None] * unit.w_minus.detach(),
         options=EngineOptions(**options),
     )
 
@@ -57,6 +68,16 @@ def engine_over_rules(
     gammas = [rule.gamma for rule in rules for _ in problems]
     betas = [rule.beta for rule in rules for _ in problems]
     return engine_over(list(problems) * len(rules), gammas, betas, alpha, **options)
+
+
+def snapshots(engine: Engine, steps: Iterable[int]) -> Iterator[Snapshot]:
+    """The engine after each of these increasing numbers of steps, ended runs as they ended."""
+    taken = 0
+    for step in steps:
+        if step > taken:
+            engine.advance(step - taken)
+        taken = step
+        yield engine.snapshot()
 
 
 def spread(values: Tensor | np.ndarray | Sequence[float]) -> list[float]:
