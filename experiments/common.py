@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
+from numpy.typing import ArrayLike
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -80,7 +82,14 @@ def snapshots(engine: Engine, steps: Iterable[int]) -> Iterator[Snapshot]:
         yield engine.snapshot()
 
 
-def spread(values: Tensor | np.ndarray | Sequence[float]) -> list[float]:
+def described(results: xr.Dataset, **long_names: str) -> xr.Dataset:
+    """The same data, each named variable with what it is and in which unit."""
+    for name, text in long_names.items():
+        results[name].attrs["long_name"] = text
+    return results
+
+
+def spread(values: ArrayLike | Tensor) -> list[float]:
     """[lower quartile, median, upper quartile] of the finite values."""
     array = np.asarray(values, dtype=float)
     finite = array[np.isfinite(array)]
