@@ -10,7 +10,7 @@ import torch
 from dln_momentum.data.sampling import BatchStream
 from dln_momentum.data.sparse import sparse
 from dln_momentum.engine import EngineOptions, reference_iterates
-from dln_momentum.engine.engine import BACKENDS
+from dln_momentum.engine.options import BACKENDS
 from dln_momentum.errors import InputError
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import stack

@@ -1,38 +1,73 @@
-"""Which kernel advances the tiles, by a measured rule."""
+"""Which kernel advances the runs.
+
+Compiled code (numba) was the faster one on a CPU at every size and number of runs measured, from
+one run at (n, d) = (20, 30) to 1,024 at (1000, 10000): see the benchmarks. torch is what runs on a
+GPU, and what is left where numba cannot be imported.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from dln_momentum.engine import torch_kernel
-from dln_momentum.engine.tile import Tile
+from dln_momentum.engine.draws import Piece
+from dln_momentum.engine.scaled import ScaledProblem
+from dln_momentum.engine.state import State
+from dln_momentum.errors import InputError
 from dln_momentum.problem import Problem
 
-Kernel = Callable[[Tile, int, Tensor | None, Tensor | None], None]
+Kernel = Callable[[ScaledProblem, State, Tensor, Piece], None]
+"""``advance(scaled, state, runs, piece)``: advance ``runs`` [R_t], which are all at the same step,
+by the steps of the piece: everything of the state but steps and status, in place. Sign changes are
+counted at every step; the first step at or below the tolerance is looked for every `CHECK_EVERY`
+steps."""
+
+logger = logging.getLogger("dln_momentum")
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A kernel and the tile it likes."""
+    """A kernel and the runs it likes to get at a time."""
 
     name: str
     advance: Kernel
     tile_elements: int
-    """R_t d that its working set is fastest at"""
-    min_tile_runs: int = 128
-    """runs that amortise reading X once it is larger than the cache"""
+    """coordinates, over all runs of a tile"""
+    min_tile_runs: int
+    """runs to a tile at any d: fewer would read X too often"""
+    multiple: int = 1
+    """a tile of a multiple of so many runs leaves no place empty"""
 
-    def tile_runs(self, n: int, d: int) -> int:
-        """Runs to a tile for a problem of this size."""
-        return max(self.tile_elements // d, self.min_tile_runs if n * d > 2**17 else 1)
-
-
-TORCH = Backend("torch", torch_kernel.advance, tile_elements=65_536)
+    def tile_runs(self, d: int) -> int:
+        """The largest tile for networks of d coordinates."""
+        return max(self.tile_elements // d, self.min_tile_runs)
 
 
 def choose_backend(name: str, problem: Problem, runs: int) -> Backend:
-    """The backend of that name; ``auto`` decides by device and size."""
-    return TORCH
+    """The backend of that name; ``auto`` decides, and says so once on the logger."""
+    on_cpu = problem.X.device.type == "cpu"
+    if name == "numba" and not on_cpu:
+        raise InputError(["engine.backend = 'numba' runs on a CPU only; must be auto or torch"])
+    chosen, why = name, "asked for"
+    if name == "auto":
+        chosen, why = ("numba", "fastest on a CPU") if on_cpu else ("torch", "runs on this device")
+    backend = _load(chosen)
+    logger.info(
+        "engine: %s (%s) for %d runs of n = %d, d = %d",
+        *(backend.name, why, runs, problem.n, problem.d),
+    )
+    return backend
+
+
+def _load(name: str) -> Backend:
+    if name == "torch":
+        from dln_momentum.engine import torch_kernel
+
+        return Backend(name, torch_kernel.advance, 2**16, 128)
+    # numba takes a second to import, which a run on a GPU need not spend
+    from dln_momentum.engine import numba_kernel
+
+    return Backend(name, numba_kernel.advance, 2**17, 64, multiple=numba_kernel.STRIP)

@@ -2,65 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import threading
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from dln_momentum.engine.backends import choose_backend
+from dln_momentum.engine.draws import Draws
+from dln_momentum.engine.options import EngineOptions
+from dln_momentum.engine.parallel import for_each, split
+from dln_momentum.engine.scaled import ScaledProblem
 from dln_momentum.engine.snapshot import Snapshot
 from dln_momentum.engine.state import State
-from dln_momentum.engine.status import Status
-from dln_momentum.engine.tile import ScaledProblem
-from dln_momentum.errors import refuse
+from dln_momentum.engine.status import Status, judge
 from dln_momentum.problem import Problem
 
 if TYPE_CHECKING:
     from dln_momentum.data.label_noise import LabelNoise
     from dln_momentum.data.sampling import BatchStream
 
-BATCH_BYTES = 2**26
-"""How much memory the batch weights of one tile may take; longer blocks are cut into pieces."""
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """How runs are advanced; none of it changes their mathematics."""
-
-    backend: str = "auto"
-    """``auto``, ``torch`` or ``numba``"""
-    path_sums: str = "n_space"
-    """``n_space``: S_+- from the gradient sum (an identity: cheap, and no test of the theorem);
-    ``direct``: S_+- by definition at every step"""
-    tol: float = 1e-24
-    """a run whose training loss is at or below it at a block's end has converged"""
-    divergence_bound: float = 1e10
-    """a run whose loss exceeds this many times its first loss has diverged"""
-    tile_runs: int | None = None
-    """runs to a tile; None for the measured rule"""
-    num_workers: int = 1
-    """threads that advance tiles; each uses one core"""
-
-    def __post_init__(self) -> None:
-        refuse(
-            f"engine.{key} = {value!r} must be {allowed}"
-            for key, value, ok, allowed in (
-                ("backend", self.backend, self.backend in BACKENDS, f"one of {BACKENDS}"),
-                ("path_sums", self.path_sums, self.path_sums in PATH_SUMS, f"one of {PATH_SUMS}"),
-                ("tol", self.tol, self.tol >= 0, ">= 0"),
-                ("divergence_bound", self.divergence_bound, self.divergence_bound > 1, "> 1"),
-                ("tile_runs", self.tile_runs, (self.tile_runs or 1) >= 1, ">= 1 or null"),
-                ("num_workers", self.num_workers, self.num_workers >= 1, ">= 1"),
-            )
-            if not ok
-        )
-
-
-BACKENDS = ("auto", "torch")
-PATH_SUMS = ("n_space", "direct")
+Runs = Tensor | slice
 
 
 class Engine:
@@ -68,7 +30,8 @@ class Engine:
 
     Each run has its own gamma, beta, start and batch stream, on one shared problem or on one
     problem per run. Convergence and divergence are judged at the end of each block; a run that has
-    ended keeps that state and costs nothing more, and no run ever touches another's numbers.
+    ended keeps that state and costs nothing more, and no run ever touches another's numbers. With
+    the numba backend a run's numbers are the same bits whatever runs are advanced beside it.
 
     Args:
         problem: the data; its tensors' device is the engine's.
@@ -104,19 +67,16 @@ class Engine:
     ) -> None:
         self.problem = problem
         self.options = options or EngineOptions()
-        self.batches = None if batches is None or batches.full_batch else batches
-        self.label_noise = label_noise
+        self.draws = Draws(batches, label_noise)
         self.gamma, self.beta = gamma, beta
-        self.scaled = ScaledProblem.of(problem, gamma, beta)
+        self.scaled = ScaledProblem.of(problem, gamma, beta, self.options.tol)
         self.backend = choose_backend(self.options.backend, problem, runs=len(gamma))
         self._scale = gamma.sqrt()[:, None] / 2
-        start = torch.stack([w_plus, w_minus]) * self._scale
-        before = start if previous is None else torch.stack(previous) * self._scale
-        audit = self.options.path_sums == "direct"
-        self.state = State.at_rest(start, before, beta, problem.n, audit=audit)
-        self.state.loss = problem.loss(self.snapshot().theta)
+        self._start = tuple(_stored_once(w) for w in (w_plus, w_minus))
+        self.state = self._first_state(previous)
+        self._advance(torch.arange(len(gamma), device=gamma.device), steps=0)
         self.state.loss_start = self.state.loss.clone()
-        self._judge(torch.arange(len(gamma), device=gamma.device))
+        self._judge(self.running)
 
     @property
     def step(self) -> int:
@@ -136,13 +96,7 @@ class Engine:
     def advance(self, steps: int) -> None:
         """Advance every running run by a block of steps, then judge which have ended."""
         running = self.running
-        tiles = running.split(self._tile_runs(len(running))) if len(running) else ()
-        if self.options.num_workers > 1 and len(tiles) > 1:
-            with ThreadPoolExecutor(self.options.num_workers) as pool:
-                list(pool.map(lambda runs: self._advance_tile(runs, steps), tiles))
-        else:
-            for runs in tiles:
-                self._advance_tile(runs, steps)
+        self._advance(running, steps)
         self._judge(running)
 
     def run(self, max_steps: int, block_size: int = 1000) -> Snapshot:
@@ -156,29 +110,36 @@ class Engine:
         """Record that the step budget is spent: runs still running end as ``max_steps``."""
         self.state.status[self.running] = int(Status.MAX_STEPS)
 
-    def snapshot(self) -> Snapshot:
-        """Every run as it stands, in the poster's variables."""
-        state, gamma, beta = self.state, self.gamma[:, None], self.beta[:, None]
-        A = self.scaled.A
-        residuals = state.residual_sum
-        sums = residuals @ A if A.ndim == 2 else (residuals.unsqueeze(1) @ A).squeeze(1)
-        products = state.increment_products
+    def snapshot(self, runs: Runs | None = None) -> Snapshot:
+        """The runs as they stand, in the poster's variables.
+
+        Args:
+            runs: indices or a slice, for a part of them: a snapshot takes about three times the
+                memory of its runs' w, which for thousands of large networks need not exist at
+                once. All runs by default.
+        """
+        runs = slice(None) if runs is None else runs
+        state, gamma, beta = self.state, self.gamma[runs, None], self.beta[runs, None]
+        scale = self._scale[runs]
+        sums, products = state.path_sums, state.increment_products
+        w = state.w[:, runs]
+        # beta (1 - w_{k-1}/w_k) = p/w - (1 - beta)
+        boundary = (state.p[:, runs] / w).div_(1 - beta).sub_(1)
         return Snapshot(
             step=self.step,
             gamma=gamma,
             beta=beta,
-            w_start=state.w_start / self._scale,
-            w=state.w / self._scale,
-            # beta (1 - w_{k-1}/w_k) = p/w - (1 - beta)
-            boundary=state.p / ((1 - beta) * state.w) - 1,
-            gradient_sum=sums / gamma,
-            direct_path_sums=None if state.path_sums is None else state.path_sums.clone(),
-            increment_products=None if products is None else products / self._scale**2,
-            loss=state.loss.clone(),
-            sign_changes=state.sign_changes.clone(),
-            reached_tol=state.reached_tol.clone(),
-            steps=state.steps.clone(),
-            status=state.status.clone(),
+            w_start=torch.stack([w[runs] for w in self._start]),
+            w=w / scale,
+            boundary=boundary,
+            gradient_sum=self._gradient_sum(runs),
+            direct_path_sums=None if sums is None else sums[:, runs].clone(),
+            increment_products=None if products is None else products[runs] / scale**2,
+            loss=state.loss[runs].clone(),
+            sign_changes=state.sign_changes[runs].clone(),
+            reached_tol=state.reached_tol[runs].clone(),
+            steps=state.steps[runs].clone(),
+            status=state.status[runs].clone(),
         )
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -189,39 +150,50 @@ class Engine:
         """Continue from `state_dict` of an engine built from the same inputs."""
         self.state.load_state_dict(saved)
 
-    def _tile_runs(self, running: int) -> int:
-        if self.options.tile_runs is not None:
-            return self.options.tile_runs
-        share = -(-running // self.options.num_workers)
-        return min(share, self.backend.tile_runs(self.problem.n, self.problem.d))
+    def _first_state(self, previous: tuple[Tensor, Tensor] | None) -> State:
+        w = torch.stack(self._start).mul_(self._scale)
+        increment = None if previous is None else w - torch.stack(previous) * self._scale
+        audit = self.options.path_sums == "direct"
+        return State.at_start(w, increment, self.beta, self.problem.n, audit=audit)
 
-    def _advance_tile(self, runs: Tensor, steps: int) -> None:
-        tile = self.scaled.gather(self.state, runs, self.options.tol)
-        for start, stop in self._pieces(tile.step, steps, len(runs)):
-            weights = None if self.batches is None else self.batches.weights(start, stop, runs)
-            self.backend.advance(tile, stop - start, weights, self._noise(start, stop, runs))
-        self.scaled.scatter(tile, self.state, runs)
+    def _gradient_sum(self, runs: Runs) -> Tensor:
+        A, residuals = self.scaled.A, self.state.residual_sum[runs]
+        if self.scaled.shared:
+            sums = residuals @ A
+        else:
+            sums = (residuals.unsqueeze(1) @ A[runs]).squeeze(1)
+        return sums.div_(self.gamma[runs, None])
 
-    def _pieces(self, start: int, steps: int, runs: int) -> Iterator[tuple[int, int]]:
-        """Cut a block so that the batch weights of a piece fit into `BATCH_BYTES`."""
-        sampled = self.batches is not None or self.label_noise is not None
-        piece = max(1, BATCH_BYTES // (8 * runs * self.problem.n)) if sampled else steps
-        for first in range(start, start + steps, piece):
-            yield first, min(first + piece, start + steps)
+    def _advance(self, runs: Tensor, steps: int) -> None:
+        """Advance by ``steps``, without a verdict; 0 steps only evaluate the loss."""
+        options, backend = self.options, self.backend
+        largest = options.tile_runs or backend.tile_runs(self.problem.d)
+        tiles = split(runs, largest, backend.multiple, options.num_workers)
+        own = threading.local()
+        if len(tiles) == 1 or options.num_workers == 1:
+            own.draws = self.draws
 
-    def _noise(self, start: int, stop: int, runs: Tensor) -> Tensor | None:
-        noise = None if self.label_noise is None else self.label_noise.noise(start, stop, runs)
-        if noise is None:
-            return None
-        return noise * (self.gamma[runs, None] / self.problem.n**0.5)
+        def advance_tile(tile: Tensor) -> None:
+            if not hasattr(own, "draws"):
+                own.draws = self.draws.copy()
+            step = int(self.state.steps[tile[0]])
+            for piece in own.draws.pieces(step, steps, tile):
+                backend.advance(self.scaled, self.state, tile, piece)
+                self.state.steps[tile] += piece.steps
+
+        for_each(advance_tile, tiles, options.num_workers)
 
     def _judge(self, runs: Tensor) -> None:
         state, options = self.state, self.options
-        loss = state.loss[runs]
-        bound = options.divergence_bound * state.loss_start[runs].clamp_min(options.tol)
-        converged = loss <= options.tol
-        diverged = ~(loss <= bound)  # nan compares false: not finite counts as diverged
-        state.status[runs[converged]] = int(Status.CONVERGED)
-        state.status[runs[diverged]] = int(Status.DIVERGED)
-        first = converged & (state.reached_tol[runs] < 0)
+        status = judge(
+            state.loss[runs], state.loss_start[runs], options.tol, options.divergence_bound
+        )
+        state.status[runs] = status
+        first = (status == Status.CONVERGED) & (state.reached_tol[runs] < 0)
         state.reached_tol[runs[first]] = state.steps[runs[first]]
+
+
+def _stored_once(w: Tensor) -> Tensor:
+    """A copy of w [R, d]; of one row where all are alike, so that thousands cost nothing."""
+    alike = bool((w == w[:1]).all())
+    return w[:1].clone().expand_as(w) if alike else w.clone()

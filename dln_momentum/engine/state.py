@@ -28,12 +28,10 @@ class State:
     """sqrt(gamma) w / 2, [2, R, d]"""
     p: Tensor
     """w_k - beta w_{k-1} in the same scale, [2, R, d]"""
-    w_start: Tensor
-    """w at step 0, [2, R, d]"""
     residual_sum: Tensor
     """sum of the (batch-weighted) residuals gamma (X theta - y)/sqrt(n), [R, n]"""
     sign_changes: Tensor
-    """how often an entry of w_+ or w_- was seen to change sign, [R] int64"""
+    """steps at which an entry of w_+ or w_- changed its sign, over all entries, [R] int64"""
     reached_tol: Tensor
     """the first step at which the loss was seen at or below tol, -1 before it, [R] int64"""
     loss: Tensor
@@ -50,15 +48,19 @@ class State:
     """sum of dw_+ dw_- in the scale of w^2, [R, d]; only under audit"""
 
     @classmethod
-    def at_rest(cls, w: Tensor, previous: Tensor, beta: Tensor, n: int, *, audit: bool) -> State:
-        """The state at step 0 from scaled w_1 and w_0 [2, R, d], and beta [R]."""
-        _, runs, _ = w.shape
+    def at_start(
+        cls, w: Tensor, increment: Tensor | None, beta: Tensor, n: int, *, audit: bool
+    ) -> State:
+        """The state at step 0 from scaled w_1 [2, R, d], which it keeps, w_1 - w_0 and beta [R]."""
+        runs = w.shape[1]
+        # (1 - beta) w_1 + beta (w_1 - w_0), since w_1 - beta w_0 would cancel
+        p = w * (1 - beta)[:, None]
+        if increment is not None:
+            p += beta[:, None] * increment
         counts = torch.zeros(runs, dtype=torch.int64, device=w.device)
         return cls(
-            w=w.clone(),
-            # from rest this is (1 - beta) w_0, without forming w - beta w
-            p=(1 - beta)[:, None] * w + beta[:, None] * (w - previous),
-            w_start=w.clone(),
+            w=w,
+            p=p,
             residual_sum=w.new_zeros(runs, n),
             sign_changes=counts.clone(),
             reached_tol=counts - 1,

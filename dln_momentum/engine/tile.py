@@ -1,27 +1,23 @@
-"""The workspace of a kernel: some of the runs, gathered, advanced and put back.
+"""The runs that the torch kernel advances together: gathered, changed in place and put back.
 
-Gathering is what lets finished runs leave (they are not gathered any more) and what keeps the
-working set inside the cache. It copies each row once a block, nothing against a block's steps.
+It copies each row once a block, nothing against a block's steps, and leaves out runs that have
+ended.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from dln_momentum.engine.scaled import ScaledProblem
 from dln_momentum.engine.state import State
-from dln_momentum.problem import Problem
-
-CHECK_EVERY = 10
-"""Steps between two looks at the loss and the signs: a look costs as much as a pass at small n."""
 
 
 @dataclass
 class Tile:
-    """R_t runs side by side, all at the same step; the kernels change it in place."""
+    """R_t runs side by side, all at the same step."""
 
     A: Tensor
     """X / sqrt(n), [n, d] or [R_t, n, d]"""
@@ -30,83 +26,63 @@ class Tile:
     target: Tensor
     """gamma y / sqrt(n), [R_t, n]"""
     beta: Tensor
-    """[R_t]"""
-    tol: Tensor
-    """the tolerance on the loss, in the scale of the squared residual norm, [R_t]"""
-    step: int
-    """the step all these runs are at"""
+    """[R_t, 1]"""
+    tolerance: Tensor
+    """on the squared norm of the residual, [R_t]"""
     w: Tensor
     p: Tensor
     residual_sum: Tensor
-    sign_changes: Tensor
     reached_tol: Tensor
     path_sums: Tensor | None
     increment_products: Tensor | None
-
-    @property
-    def audit(self) -> bool:
-        """Whether S_+- and the increment products are summed directly at every step."""
-        return self.path_sums is not None
-
-    def residual(self, w: Tensor | None = None) -> Tensor:
-        """gamma (X theta - y)/sqrt(n) at ``w``, [R_t, n]."""
-        w = self.w if w is None else w
-        scaled_theta = w[0].square().addcmul_(w[1], w[1], value=-1)
-        if self.A.ndim == 2:
-            return torch.addmm(self.target, scaled_theta, self.A_T, beta=-1)
-        return (scaled_theta.unsqueeze(1) @ self.A_T).squeeze(1).sub_(self.target)
-
-
-@dataclass(frozen=True)
-class ScaledProblem:
-    """The data in the engine's scale, shared by the tiles."""
-
-    A: Tensor
-    A_T: Tensor
-    target: Tensor
-    """gamma y / sqrt(n), [R, n]"""
-    gamma: Tensor
-    beta: Tensor
-    n: int
+    flips: Tensor
+    """sign changes of each entry, [2, R_t, d] uint8; summed into ``sign_changes`` now and then"""
+    sign_changes: Tensor
 
     @classmethod
-    def of(cls, problem: Problem, gamma: Tensor, beta: Tensor) -> ScaledProblem:
-        """Scale a problem for runs with step sizes ``gamma`` [R]."""
-        A = (problem.X / math.sqrt(problem.n)).contiguous()
-        target = gamma[:, None] * problem.y / math.sqrt(problem.n)
-        return cls(A, A.mT.contiguous(), target, gamma, beta, problem.n)
-
-    def gather(self, state: State, runs: Tensor, tol: float) -> Tile:
-        """Copy the rows of ``runs`` [R_t] into a tile."""
-        shared = self.A.ndim == 2
-        audit = state.path_sums is not None
-        return Tile(
-            A=self.A if shared else self.A[runs],
-            A_T=self.A_T if shared else self.A_T[runs],
-            target=self.target[runs],
-            beta=self.beta[runs],
-            # loss = |residual|^2 / (2 gamma^2) in this scale
-            tol=2 * self.gamma[runs] ** 2 * tol,
-            step=int(state.steps[runs[0]]),
-            w=state.w[:, runs],
+    def gather(cls, scaled: ScaledProblem, state: State, runs: Tensor) -> Tile:
+        """Copy the rows of ``runs`` [R_t]."""
+        w = state.w[:, runs]
+        sums, products = state.path_sums, state.increment_products
+        return cls(
+            A=scaled.A if scaled.shared else scaled.A[runs],
+            A_T=scaled.transposed if scaled.shared else scaled.transposed[runs],
+            target=scaled.target[runs],
+            beta=scaled.beta[runs, None],
+            tolerance=scaled.tolerance[runs],
+            w=w,
             p=state.p[:, runs],
             residual_sum=state.residual_sum[runs],
-            sign_changes=state.sign_changes[runs],
             reached_tol=state.reached_tol[runs],
-            path_sums=state.path_sums[:, runs] if audit else None,
-            increment_products=state.increment_products[runs] if audit else None,
+            path_sums=None if sums is None else sums[:, runs],
+            increment_products=None if products is None else products[runs],
+            flips=torch.zeros_like(w, dtype=torch.uint8),
+            sign_changes=state.sign_changes[runs],
         )
 
-    def scatter(self, tile: Tile, state: State, runs: Tensor) -> None:
-        """Write an advanced tile back, with the loss where it has arrived."""
-        state.w[:, runs] = tile.w
-        state.p[:, runs] = tile.p
-        state.residual_sum[runs] = tile.residual_sum
-        state.sign_changes[runs] = tile.sign_changes
-        state.reached_tol[runs] = tile.reached_tol
-        if tile.path_sums is not None and state.path_sums is not None:
-            state.path_sums[:, runs] = tile.path_sums
-        if tile.increment_products is not None and state.increment_products is not None:
-            state.increment_products[runs] = tile.increment_products
-        state.steps[runs] = tile.step
-        state.loss[runs] = tile.residual().square().sum(-1) / (2 * self.gamma[runs] ** 2)
+    def scatter(self, state: State, runs: Tensor) -> None:
+        """Write the rows back."""
+        state.w[:, runs] = self.w
+        state.p[:, runs] = self.p
+        state.residual_sum[runs] = self.residual_sum
+        state.reached_tol[runs] = self.reached_tol
+        state.sign_changes[runs] = self.sign_changes
+        if self.path_sums is not None and state.path_sums is not None:
+            state.path_sums[:, runs] = self.path_sums
+        if self.increment_products is not None and state.increment_products is not None:
+            state.increment_products[runs] = self.increment_products
+
+    def residual_into(self, residual: Tensor, theta: Tensor) -> None:
+        """gamma (X theta - y)/sqrt(n), [R_t, n], of the scaled theta [R_t, d]."""
+        if self.A.ndim == 2:
+            torch.addmm(self.target, theta, self.A_T, beta=-1, out=residual)
+        else:
+            torch.bmm(theta.unsqueeze(1), self.A_T, out=residual.unsqueeze(1))
+            residual.sub_(self.target)
+
+    def gradient_into(self, gradient: Tensor, residual: Tensor) -> None:
+        """gamma g, [R_t, d]."""
+        if self.A.ndim == 2:
+            torch.mm(residual, self.A, out=gradient)
+        else:
+            torch.bmm(residual.unsqueeze(1), self.A, out=gradient.unsqueeze(1))

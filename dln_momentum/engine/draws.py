@@ -1,0 +1,69 @@
+"""What is drawn at random for the runs of a tile, in pieces that fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from dln_momentum.data.label_noise import LabelNoise
+    from dln_momentum.data.sampling import BatchStream
+
+PIECE_BYTES = 2**25
+"""How much a piece may take; longer blocks of steps are cut."""
+
+
+class Piece(NamedTuple):
+    """Some steps of a block."""
+
+    steps: int
+    batches: Tensor | None
+    """the rows in each batch, [steps, R_t or 1, |B|] int64; None for the full batch"""
+    noise: Tensor | None
+    """label noise, [steps, R_t or 1, n]"""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The mini-batches and the label noise of all runs, if any."""
+
+    batches: BatchStream | None
+    label_noise: LabelNoise | None
+
+    def __post_init__(self) -> None:
+        if self.batches is not None and self.batches.full_batch:
+            object.__setattr__(self, "batches", None)
+
+    def copy(self) -> Draws:
+        """The same numbers from streams of its own: a stream keeps what it drew last for the next
+        piece, and threads must not share that."""
+        batches, noise = self.batches, self.label_noise
+        return Draws(batches and replace(batches), noise and replace(noise))
+
+    def pieces(self, start: int, steps: int, runs: Tensor) -> Iterator[Piece]:
+        """The steps start <= t < start + steps of these runs, in order; all at once if it fits."""
+        per_step = self._bytes_per_step(len(runs))
+        most = max(1, PIECE_BYTES // per_step) if per_step and steps else max(1, steps)
+        for first in range(start, start + max(1, steps), most):
+            last = min(first + most, start + steps)
+            yield Piece(last - first, *self._drawn(first, last, runs))
+
+    def _drawn(self, first: int, last: int, runs: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        if first == last:
+            return None, None
+        noise = None
+        if self.label_noise is not None:
+            noise = self.label_noise.label_noise(first, last, runs)
+        batches = None if self.batches is None else self.batches.indices(first, last, runs)
+        return batches, noise
+
+    def _bytes_per_step(self, runs: int) -> int:
+        drawn = 0
+        for stream in (self.batches, self.label_noise):
+            if stream is not None:
+                width = getattr(stream, "batch_size", None) or stream.n
+                drawn += width * (runs if isinstance(stream.seeds, Sequence) else 1)
+        return 8 * drawn

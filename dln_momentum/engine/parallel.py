@@ -1,0 +1,55 @@
+"""Tiles of runs on several cores: threads, each with one core to itself.
+
+Compiled code and torch release the interpreter's lock while they compute, so threads reach what
+processes would, on shared memory and without copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+def for_each(function: Callable[[Tensor], None], tiles: Sequence[Tensor], workers: int) -> None:
+    """Call a function with every tile, on as many threads as there are workers."""
+    with _one_thread_each():
+        if workers == 1 or len(tiles) < 2:
+            for tile in tiles:
+                function(tile)
+            return
+        with ThreadPoolExecutor(min(workers, len(tiles))) as pool:
+            # reading the results raises what a thread has raised
+            list(pool.map(function, tiles))
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Keep torch from starting threads of its own; new threads inherit the number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def split(runs: Tensor, largest: int, multiple: int, workers: int) -> tuple[Tensor, ...]:
+    """Tiles of at most ``largest`` runs, enough to keep all workers busy to the end.
+
+    Args:
+        runs: indices.
+        largest: runs that fit a tile, at least ``multiple``.
+        multiple: tiles have so many runs, or a multiple of it, but for the last.
+        workers: several tiles each level out their unequal speed; one tile is enough for one.
+
+    >>> [len(tile) for tile in split(torch.arange(100), 1000, 16, workers=2)]
+    [16, 16, 16, 16, 16, 16, 4]
+    """
+    tiles_wanted = 1 if workers == 1 else 4 * workers
+    share = -(-len(runs) // tiles_wanted)
+    size = min(largest, share + -share % multiple)
+    return runs.split(max(size, 1)) if len(runs) else ()

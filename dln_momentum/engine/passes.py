@@ -1,0 +1,143 @@
+"""The passes of a step over its coordinates, compiled.
+
+Arrays are flat, and each pass works on ``size`` entries from given places on: ``plus`` and
+``minus`` in the state of w_+ and w_-, ``at`` in the buffers of a block. Whether an entry is a
+coordinate of a single run or of one run in a strip makes no difference here, so that both kinds of
+kernel share these passes and give the same bits.
+"""
+
+# numba compiles these: annotations would say nothing that it uses
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+
+COMPILED: dict[str, Any] = {"cache": True, "nogil": True, "fastmath": {"contract"}}
+COMPILED["error_model"] = "numpy"  # a test for division by zero keeps loops from vectorising
+"""How everything is compiled. To round a*b + c once is the only liberty that the compiler gets:
+sums keep their order, and nan and inf their meaning."""
+
+compiled: Any = numba.njit(**COMPILED)
+inlined: Any = numba.njit(inline="always", **COMPILED)
+
+SERIES_BOUND = 0.125
+"""|s| up to which the series of `add_path_sums` is used."""
+
+
+@compiled
+def unsigned(index):
+    """An index that cannot be negative: Python's counting from the end costs vectorisation."""
+    return np.uintp(index)
+
+
+@compiled
+def squares_difference(w, theta, plus, minus, at, size):
+    """theta' = w_+^2 - w_-^2, as a product: no cancellation, and one way to round it."""
+    for i in range(size):
+        theta[at + i] = (w[plus + i] - w[minus + i]) * (w[plus + i] + w[minus + i])
+
+
+@compiled
+def update(w, p, flips, gradient, beta, theta, plus, minus, at, size):
+    """One step of w_+- and p_+-, the next theta', and the sign changes added to ``flips``."""
+    for i in range(size):
+        old_plus, old_minus = w[plus + i], w[minus + i]
+        p_plus = p[plus + i] - gradient[at + i] * old_plus
+        p_minus = p[minus + i] + gradient[at + i] * old_minus
+        new_plus = p_plus + beta[at + i] * old_plus
+        new_minus = p_minus + beta[at + i] * old_minus
+        p[plus + i], p[minus + i] = p_plus, p_minus
+        w[plus + i], w[minus + i] = new_plus, new_minus
+        flips[at + i] += np.int32((new_plus < 0) != (old_plus < 0))
+        flips[at + i] += np.int32((new_minus < 0) != (old_minus < 0))
+        theta[at + i] = (new_plus - new_minus) * (new_plus + new_minus)
+
+
+@compiled
+def audited_update(
+    w, p, flips, gradient, beta, theta, path_sums, products, ahead, plus, minus, at, size
+):
+    """The same step, with S_+- and the products of increments summed by their definitions.
+
+    ``ahead`` is scratch of twice ``size``.
+    """
+    for i in range(size):
+        p[plus + i] -= gradient[at + i] * w[plus + i]
+        p[minus + i] += gradient[at + i] * w[minus + i]
+        ahead[i] = p[plus + i] + beta[at + i] * w[plus + i]
+        ahead[size + i] = p[minus + i] + beta[at + i] * w[minus + i]
+    add_path_sums(w, ahead, beta, path_sums, plus, unsigned(0), at, size)
+    add_path_sums(w, ahead, beta, path_sums, minus, size, at, size)
+    for i in range(size):
+        old_plus, old_minus = w[plus + i], w[minus + i]
+        new_plus, new_minus = ahead[i], ahead[size + i]
+        w[plus + i], w[minus + i] = new_plus, new_minus
+        products[plus + i] += (new_plus - old_plus) * (new_minus - old_minus)
+        flips[at + i] += np.int32((new_plus < 0) != (old_plus < 0))
+        flips[at + i] += np.int32((new_minus < 0) != (old_minus < 0))
+        theta[at + i] = (new_plus - new_minus) * (new_plus + new_minus)
+
+
+@compiled
+def add_path_sums(w, ahead, beta, sums, here, there, at, size):
+    """Add to S the term of the step from w_k (at ``here``) to w_{k+1} (in ``ahead``).
+
+        [r(w_{k+1}/w_k) + beta r(w_k/w_{k+1})] / (1-beta),    r(z) = (z - 1) - ln|z|
+
+    With the increment dw and s = dw/(w_k + w_{k+1}) one has ln(w_{k+1}/w_k) = 2 artanh s, and the
+    first order of both r cancels in closed form:
+
+        s dw (w_{k+1} + beta w_k) / ((1-beta) w_k w_{k+1}) - 2 (artanh s - s)
+
+    That is two divisions and a polynomial, which the compiler vectorises as it does not vectorise
+    logarithms; and however small the step is, the term keeps its relative accuracy, which
+    ``delta - log1p(delta)`` does not. A large step, or one across zero, takes the logarithm.
+    """
+    large = 0
+    for i in range(size):
+        old, new = w[here + i], ahead[there + i]
+        dw = new - old
+        s = dw / (new + old)
+        square = s * s
+        # artanh s - s = s^3 (1/3 + s^2/5 + ...): what is left out is below 1e-17 of the first term
+        tail = 1 / 19
+        for odd in (17, 15, 13, 11, 9, 7, 5, 3):
+            tail = tail * square + 1 / odd
+        rate = dw * (new + beta[at + i] * old) / (old * new * (1 - beta[at + i]))
+        small = abs(s) <= SERIES_BOUND
+        sums[here + i] += s * (rate - 2 * square * tail) if small else 0.0
+        large += not small
+    if large > 0:
+        _add_large_steps(w, ahead, beta, sums, here, there, at, size)
+
+
+@compiled
+def _add_large_steps(w, ahead, beta, sums, here, there, at, size):
+    for i in range(size):
+        old, new = w[here + i], ahead[there + i]
+        dw = new - old
+        if not abs(dw / (new + old)) <= SERIES_BOUND:
+            log_ratio = math.log(abs(new / old))
+            forward, backward = dw / old - log_ratio, log_ratio - dw / new
+            sums[here + i] += (forward + beta[at + i] * backward) / (1 - beta[at + i])
+
+
+@compiled
+def finish_residual(residual, ahead, target, sums, at, size):
+    """Add this step's residual to its sum; the next one starts from minus the target."""
+    for i in range(size):
+        sums[at + i] += residual[at + i]
+        ahead[at + i] = -target[at + i]
+
+
+@compiled
+def batch_weights(batch, weights):
+    """How often each of n rows is in a batch, times n / |B|."""
+    for j in range(len(weights)):
+        weights[j] = 0.0
+    for row in batch:
+        weights[row] += len(weights) / len(batch)

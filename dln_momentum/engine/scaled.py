@@ -1,0 +1,83 @@
+"""The data in the scale in which a step is cheapest, laid out for the kernels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from dln_momentum.problem import Problem
+
+CHECK_EVERY = 10
+"""Steps between two looks at the loss: a look costs as much as a pass at small n."""
+
+BLOCK_COLUMNS, BLOCK_ROWS = 100, 256
+"""Largest block of X that `strips` multiplies by at once: 200 kB, well inside a level-2 cache."""
+
+
+class DesignBlocks(NamedTuple):
+    """X/sqrt(n) cut into blocks, each stored row by row: first all blocks of the first columns."""
+
+    entries: np.ndarray
+    columns: np.ndarray
+    """where the blocks start, and d"""
+    rows: np.ndarray
+    """where the blocks start, and n"""
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledProblem:
+    """The data for R runs whose iterates are stored as sqrt(gamma) w / 2 (see `State`)."""
+
+    A: Tensor
+    """X / sqrt(n), [n, d] or [R, n, d]"""
+    target: Tensor
+    """gamma y / sqrt(n), [R, n]"""
+    gamma: Tensor
+    """[R]"""
+    beta: Tensor
+    """[R]"""
+    tolerance: Tensor
+    """the tolerance on the loss, on the squared norm of the residual in this scale, [R]"""
+
+    @classmethod
+    def of(cls, problem: Problem, gamma: Tensor, beta: Tensor, tol: float) -> ScaledProblem:
+        """Scale a problem for runs with step sizes ``gamma`` [R]."""
+        root = math.sqrt(problem.n)
+        target = (gamma[:, None] * (problem.y / root)).contiguous()
+        A = (problem.X / root).contiguous()
+        return cls(A, target, gamma, beta, 2 * gamma**2 * tol)
+
+    @property
+    def shared(self) -> bool:
+        """Whether all runs have the same X."""
+        return self.A.ndim == 2
+
+    @cached_property
+    def noise_scale(self) -> Tensor:
+        """What label noise is times in the scale of ``target``, [R]."""
+        return self.gamma / math.sqrt(self.target.shape[-1])
+
+    @cached_property
+    def transposed(self) -> Tensor:
+        """A^T, stored contiguously."""
+        return self.A.mT.contiguous()
+
+    @cached_property
+    def blocks(self) -> DesignBlocks:
+        """A shared A in blocks; a balanced cut, so that none is much smaller than the others."""
+        A = self.A.numpy()
+        rows, columns = (
+            np.linspace(0, size, -(-size // most) + 1).astype(np.int64)
+            for size, most in zip(A.shape, (BLOCK_ROWS, BLOCK_COLUMNS), strict=True)
+        )
+        slabs = np.split(A, columns[1:-1], axis=1)
+        return DesignBlocks(np.concatenate([slab.ravel() for slab in slabs]), columns, rows)
+
+    def loss(self, squared_norm: Tensor, runs: Tensor) -> Tensor:
+        """The training loss of ``runs`` from the squared norm of their scaled residual."""
+        return squared_norm / (2 * self.gamma[runs] ** 2)

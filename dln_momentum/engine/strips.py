@@ -1,0 +1,188 @@
+"""Many runs on shared data, compiled: strips of runs, one run to each place of a vector register.
+
+A step goes once through the coordinates, block by block: the block's gradient, its update, and its
+share of the next residual. Of all the arrays of length d, only w and p are streamed through the
+cache, once a step; the gradient and theta never leave it. Where X itself is small a strip takes all
+of its steps before the next one starts, and its whole state stays in the cache.
+
+Arrays are flat and laid out by strips: entry ``(s d + i) STRIP + lane`` belongs to coordinate i of
+run ``s STRIP + lane``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dln_momentum.engine.passes import (
+    audited_update,
+    batch_weights,
+    compiled,
+    finish_residual,
+    inlined,
+    squares_difference,
+    unsigned,
+    update,
+)
+from dln_momentum.engine.products import STRIP, add_strip_product, set_strip_product
+from dln_momentum.engine.scaled import CHECK_EVERY
+
+
+@compiled
+def advance_strips(
+    A, columns, rows, block, group, target, beta, w, p, residual_sum, path_sums, products,
+    runs, tolerance, gamma, loss, sign_changes, reached_tol, batches, noise, noise_scale,
+    step, steps,
+):  # fmt: skip
+    """Advance S strips by ``steps`` steps in place, ``group`` of them side by side.
+
+    Args:
+        A: X/sqrt(n) in blocks (`DesignBlocks`).
+        columns, rows: where its blocks start, and the end.
+        block: STRIP times the columns of its widest block.
+        group: strips that share each block while it is in the cache.
+        target, residual_sum: [S, n, STRIP].
+        beta: [S, STRIP].
+        w, p: [2, S, d, STRIP].
+        path_sums, products: [2, S, d, STRIP] and [S, d, STRIP], or empty.
+        runs: which run is where, for the places that stand for a run; the last strip may have more.
+        tolerance, gamma, loss, sign_changes, reached_tol: of all runs, [R].
+        batches: the rows in each batch, [steps, S STRIP or 1, |B|] int64, or of no steps.
+        noise: label noise, [steps, S STRIP or 1, n], or of no steps; in ``target`` it is times
+            ``noise_scale`` [S STRIP].
+        step: the step that the runs are at.
+    """
+    n, strips = rows[-1], len(beta) // STRIP
+    gradient, theta = np.empty(group * block), np.empty(group * block)
+    betas, scratch = np.empty(group * block), np.empty(2 * block)
+    flips, norms = np.empty(group * block, np.int32), np.empty(group * STRIP)
+    residual, ahead = np.empty(len(target)), np.empty(len(target))
+    for first in range(0, strips, group):
+        last = min(first + group, strips)
+        lanes = min(last * STRIP, len(runs)) - first * STRIP
+        for i in range(first * n * STRIP, last * n * STRIP):
+            residual[i] = -target[i]
+        for i in range((last - first) * block):
+            betas[i] = beta[(first + i // block) * STRIP + i % STRIP]
+            flips[i] = 0
+        for c in range(len(columns) - 1):
+            _block_theta(columns, c, first, last, strips, block, w, theta)
+            _add_block(A, columns, rows, c, first, last, block, theta, residual)
+        for k in range(steps):
+            if (step + k) % CHECK_EVERY == 0:
+                _squared_norms(residual, norms, first, last, n)
+                for lane in range(lanes):
+                    run = runs[first * STRIP + lane]
+                    if reached_tol[run] < 0 and norms[lane] <= tolerance[run]:
+                        reached_tol[run] = step + k
+            if len(noise) > 0:
+                _subtract_noise(residual, noise[k], noise_scale, first, last)
+            if len(batches) > 0:
+                _keep_batches(residual, batches[k], first, last, n)
+            start, size = unsigned(first * n * STRIP), unsigned((last - first) * n * STRIP)
+            finish_residual(residual, ahead, target, residual_sum, start, size)
+            for c in range(len(columns) - 1):
+                _block_gradient(A, columns, rows, c, first, last, block, residual, gradient)
+                _block_update(
+                    columns, c, first, last, strips, block, w, p, flips, gradient, betas, theta,
+                    path_sums, products, scratch,
+                )  # fmt: skip
+                _add_block(A, columns, rows, c, first, last, block, theta, ahead)
+            residual, ahead = ahead, residual
+        _squared_norms(residual, norms, first, last, n)
+        for lane in range(lanes):
+            run = runs[first * STRIP + lane]
+            loss[run] = norms[lane] / (2 * gamma[run] ** 2)
+            for i in range(
+                lane // STRIP * block + lane % STRIP, (lane // STRIP + 1) * block, STRIP
+            ):
+                sign_changes[run] += flips[i]
+
+
+@inlined
+def _places(columns, c, s, strips):
+    """Where block c of strip s lies in arrays for w_+ and for w_-, and its size."""
+    d = columns[-1]
+    plus, minus = (s * d + columns[c]) * STRIP, ((strips + s) * d + columns[c]) * STRIP
+    size = (columns[c + 1] - columns[c]) * STRIP
+    return unsigned(plus), unsigned(minus), unsigned(size)
+
+
+@inlined
+def _block_theta(columns, c, first, last, strips, block, w, theta):
+    for s in range(first, last):
+        plus, minus, size = _places(columns, c, s, strips)
+        squares_difference(w, theta, plus, minus, unsigned((s - first) * block), size)
+
+
+@inlined
+def _block_gradient(A, columns, rows, c, first, last, block, residual, gradient):
+    n, width = rows[-1], columns[c + 1] - columns[c]
+    for b in range(len(rows) - 1):
+        height, A_at = rows[b + 1] - rows[b], columns[c] * n + rows[b] * width
+        for s in range(first, last):
+            out_at, at = (s - first) * block, (s * n + rows[b]) * STRIP
+            if b == 0:
+                set_strip_product(gradient, out_at, width, A, A_at, 1, width, residual, at, height)
+            else:
+                add_strip_product(gradient, out_at, width, A, A_at, 1, width, residual, at, height)
+
+
+@inlined
+def _block_update(
+    columns, c, first, last, strips, block, w, p, flips, gradient, betas, theta, path_sums,
+    products, scratch,
+):  # fmt: skip
+    for s in range(first, last):
+        plus, minus, size = _places(columns, c, s, strips)
+        at = unsigned((s - first) * block)
+        if len(products) == 0:
+            update(w, p, flips, gradient, betas, theta, plus, minus, at, size)
+        else:
+            audited_update(
+                w, p, flips, gradient, betas, theta, path_sums, products, scratch,
+                plus, minus, at, size,
+            )  # fmt: skip
+
+
+@compiled
+def _add_block(A, columns, rows, c, first, last, block, theta, residual):
+    """Add X theta/sqrt(n) of block c of the coordinates to the residual."""
+    n, width = rows[-1], columns[c + 1] - columns[c]
+    for b in range(len(rows) - 1):
+        height, A_at = rows[b + 1] - rows[b], columns[c] * n + rows[b] * width
+        for s in range(first, last):
+            out_at, at = (s * n + rows[b]) * STRIP, (s - first) * block
+            add_strip_product(residual, out_at, height, A, A_at, width, 1, theta, at, width)
+
+
+@compiled
+def _squared_norms(residual, norms, first, last, n):
+    """|residual|^2 of each run, summed over ascending rows."""
+    for lane in range((last - first) * STRIP):
+        norms[lane] = 0.0
+    for s in range(first, last):
+        for j in range(n):
+            for lane in range(STRIP):
+                entry = residual[(s * n + j) * STRIP + lane]
+                norms[(s - first) * STRIP + lane] += entry * entry
+
+
+@compiled
+def _subtract_noise(residual, noise, scale, first, last):
+    n = noise.shape[1]
+    for place in range(first * STRIP, last * STRIP):
+        drawn = noise[place if len(noise) > 1 else 0]
+        for j in range(n):
+            residual[(place // STRIP * n + j) * STRIP + place % STRIP] -= drawn[j] * scale[place]
+
+
+@compiled
+def _keep_batches(residual, batches, first, last, n):
+    """Weight each row by how often it is in the run's batch, times n / |B|."""
+    weights = np.empty(n)
+    for place in range(first * STRIP, last * STRIP):
+        if place == first * STRIP or len(batches) > 1:
+            batch_weights(batches[place if len(batches) > 1 else 0], weights)
+        start = place // STRIP * n * STRIP + place % STRIP
+        for j in range(n):
+            residual[start + j * STRIP] *= weights[j]
