@@ -160,7 +160,13 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
         verdict += "" if len(good) == len(CLAIMED) else f", for {' and '.join(good)}"
     best = results["r_squared_of_power"].idxmax("exponent")
     along = _along_lines(results)
+    agree_to = _agree_to(along, config.along)
+    if good and ahead:
+        verdict += (
+            f"; equal lambda then agrees within {config.along:.0%} up to lambda = {agree_to:.3g}"
+        )
     measured = {
+        "largest_lambda_of_agreement": agree_to,
         "r_squared": _nested(results["r_squared"]),
         "best_exponent_of_1_minus_beta": _nested(best),
         "spread_along_level_lines": {
@@ -187,6 +193,14 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
         "A best exponent of 2 is lambda, 1 is eps, 0 is gamma.",
     ]
     return Outcome(verdict, measured, results, draw(results, along, config.explained), notes)
+
+
+def _agree_to(along: xr.DataArray, bound: float) -> float:
+    """The largest lambda up to which resolved runs of equal lambda agree within the bound."""
+    worst = along.sel(region="resolved", quantity=list(CLAIMED)).max("quantity")
+    worst = worst.dropna("bin").sortby("bin")
+    agreed = np.cumprod(worst.to_numpy() < bound).astype(bool)
+    return float(worst["lambda"].to_numpy()[agreed].max(initial=0.0))
 
 
 def _nested(values: xr.DataArray) -> Any:
