@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,6 +24,8 @@ def style() -> AbstractContextManager[None]:
 
 def save(figure: Figure, path: Path) -> None:
     """Save a figure in the package's style, undated, so that the same numbers give one file."""
+    # which tells every glyph that it embeds into a .pdf
+    logging.getLogger("fontTools").setLevel(logging.WARNING)
     undated = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
     # colours of the cycle are looked up when the figure is drawn
     with style():

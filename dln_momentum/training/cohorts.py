@@ -17,6 +17,9 @@ from dln_momentum.problem import Problem
 Stream = TypeVar("Stream", BatchStream, LabelNoise)
 Measure = Callable[[Snapshot, Problem], dict[str, Tensor]]
 
+PIECE = 2**20
+"""Entries of theta measured at once."""
+
 _RUNS_SECOND = ("w_start", "w", "boundary", "direct_path_sums")
 """The fields of a snapshot that have the runs along axis 1, after the axis of w_+ and w_-."""
 
@@ -54,13 +57,25 @@ def measure_all(
 ) -> dict[str, Tensor]:
     """What a function of runs and their problem gives for all runs, in their order.
 
+    Many runs are measured a piece at a time, so that what the function derives on its way takes
+    little memory beside the runs themselves.
+
     Args:
         cohorts: every run belongs to exactly one.
         snapshot: of all runs.
         measure: from the snapshot of a cohort and its problem to values [R, ...] by name.
     """
-    parts = [measure(cohort.snapshot(snapshot), cohort.problem) for cohort in cohorts]
-    return {name: in_order(cohorts, [part[name] for part in parts]) for name in parts[0]}
+    pieces = [piece for cohort in cohorts for piece in _pieces(cohort, *snapshot.w.shape[1:])]
+    parts = [measure(piece.snapshot(snapshot), piece.problem) for piece in pieces]
+    return {name: in_order(pieces, [part[name] for part in parts]) for name in parts[0]}
+
+
+def _pieces(cohort: Cohort, all_runs: int, d: int) -> list[Cohort]:
+    """A cohort of many runs cut into smaller ones; a stack of problems is small as it is."""
+    runs = torch.arange(all_runs) if cohort.runs is None else cohort.runs
+    if cohort.problem.runs or len(runs) * d <= PIECE:
+        return [cohort]
+    return [Cohort(cohort.problem, piece) for piece in runs.split(max(1, PIECE // d))]
 
 
 def in_order(cohorts: Sequence[Cohort], parts: Sequence[Tensor], axis: int = 0) -> Tensor:

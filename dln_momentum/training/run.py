@@ -53,7 +53,7 @@ def train(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
     return summary
 
 
-def make_module(setup: Setup) -> HeavyBallModule:
+def make_module(setup: Setup, *, trajectories: bool = True) -> HeavyBallModule:
     """The Lightning module of a setup, its data and schedule included."""
     keys = setup.config.trainer
     schedule = Schedule(keys.max_steps, keys.records, keys.block_size, keys.checkpoint_every)
@@ -65,6 +65,7 @@ def make_module(setup: Setup) -> HeavyBallModule:
         data,
         options=setup.options,
         gradient=keys.gradient,
+        trajectories=trajectories,
     )
 
 

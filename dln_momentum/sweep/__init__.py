@@ -1,0 +1,1 @@
+"""A grid of runs from one config, trained together and kept in one labelled file."""

@@ -1,0 +1,191 @@
+"""From the config of a sweep to its grid and to everything its runs are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from dln_momentum.assembly import (
+    Rates,
+    Setup,
+    attempt,
+    device_of,
+    engine_options,
+    network,
+    sound,
+    streams,
+)
+from dln_momentum.config import Gaussian, Sweep, read
+from dln_momentum.data import load
+from dln_momentum.errors import refuse
+from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.problem import Problem, stack
+from dln_momentum.sweep.grid import Grid, read_grid
+from dln_momentum.sweep.memory import Footprint
+from dln_momentum.training.cohorts import Cohort
+
+SHARED_RUNS = 16
+"""Runs on one data set that are worth a product of their own; fewer are stacked with others."""
+
+STACK_BYTES = 2**26
+"""Data in one stacked cohort, which has a copy of its data set for every run."""
+
+
+def build(config: DictConfig) -> tuple[Setup, Grid]:
+    """Check the config of a sweep and build what it describes; nothing is written.
+
+    The runs of the setup are the valid points of the grid, in their order.
+
+    Raises:
+        InputError: listing every key that is not allowed, those of the data included; or a sweep
+            that would not fit into ``sweep.memory_gb``.
+    """
+    complaints: list[str] = []
+    keys = read(config, complaints, Sweep)
+    device = device_of(keys, complaints)
+    grid = _grid(keys, complaints)
+    problem = drawn = None
+    if sound("data", complaints):
+        problem = attempt(lambda: load(**_data(keys, grid, 0)), complaints)
+    if problem is not None:
+        drawn = attempt(lambda: streams(keys, problem.n, _seeds(grid)), complaints)
+    if problem is not None and sound("model", complaints):
+        # one network of the grid's first alpha and seed, to hear what is wrong with any
+        attempt(lambda: network(keys.model, problem.d, keys.seed), complaints)
+    refuse(complaints)
+    assert grid is not None
+    assert problem is not None
+    assert drawn is not None
+    refuse(_size_problems(keys, grid, problem))
+    problems = [problem, *_other_problems(keys, grid, problem)]
+    gamma, beta = (torch.from_numpy(rate[grid.valid]) for rate in (grid.gamma, grid.beta))
+    return Setup(
+        keys,
+        cohorts([problem.to(device) for problem in problems], grid.places("data_seed")[grid.valid]),
+        _networks(keys, grid, problem.d).to(device),
+        Rates(gamma.to(device), beta.to(device)),
+        *drawn,
+        engine_options(keys),
+    ), grid
+
+
+def cohorts(problems: Sequence[Problem], places: np.ndarray) -> list[Cohort]:
+    """Runs by their data set: one cohort for each, or several small ones stacked.
+
+    Args:
+        problems: the data sets.
+        places: which of them each run has, [R].
+    """
+    if len(problems) == 1:
+        return [Cohort(problems[0])]
+    most = int(np.bincount(places).max())
+    first = problems[0]
+    rows = 4 * first.n + _test_rows(first)
+    several = STACK_BYTES // (most * 8 * rows * first.d) if most < SHARED_RUNS else 1
+    found = []
+    for start in range(0, len(problems), max(1, several)):
+        stop = start + max(1, several)
+        runs = np.flatnonzero((start <= places) & (places < stop))
+        if len(runs):
+            alone = several <= 1
+            problem = problems[start] if alone else stack([problems[i] for i in places[runs]])
+            found.append(Cohort(problem, torch.from_numpy(runs)))
+    return found
+
+
+def _grid(keys: Sweep, complaints: list[str]) -> Grid | None:
+    momentum = {name: value for name, value in vars(keys.optimizer).items() if value is not None}
+    fixed = {
+        "alpha": getattr(keys.model, "alpha", None),
+        "seed": keys.seed,
+        "data_seed": getattr(keys.data, "seed", None),
+    }
+    before = len(complaints)
+    for name, section in (("alpha", "model.alpha"), ("data_seed", "data.seed")):
+        if fixed[name] is None and getattr(keys.sweep, name) is not None:
+            complaints.append(f"sweep.{name} is given, but this config has no {section} to sweep")
+    present = {name: value for name, value in fixed.items() if value is not None}
+    grid = read_grid(vars(keys.sweep), momentum, present, complaints)
+    if len(complaints) > before or grid is None:
+        return None
+    if not grid.valid.any():
+        complaints.append(f"sweep: none of the {grid.size} grid points has beta in [0, 1)")
+    return grid
+
+
+def _data(keys: Sweep, grid: Grid | None, index: int) -> dict[str, Any]:
+    """The data config with one of the seeds on the axis."""
+    given = vars(keys.data)
+    if grid is None or "data_seed" not in grid.axes:
+        return given
+    return given | {"seed": int(grid.axes["data_seed"][index])}
+
+
+def _other_problems(keys: Sweep, grid: Grid, first: Problem) -> list[Problem]:
+    complaints: list[str] = []
+    found = []
+    for index in range(1, len(grid.axes.get("data_seed", [0]))):
+        problem = attempt(lambda i=index: load(**_data(keys, grid, i)), complaints)
+        if problem is not None:
+            found.append(problem)
+    complaints += [
+        f"sweep.data_seed: {problem.name} has (n, d) = {(problem.n, problem.d)}, "
+        f"{first.name} has {(first.n, first.d)}; one sweep needs one shape"
+        for problem in found
+        if (problem.n, problem.d) != (first.n, first.d)
+    ]
+    refuse(complaints)
+    return found
+
+
+def _seeds(grid: Grid | None) -> int | list[int]:
+    """One seed that all runs share, or one for each."""
+    if grid is None:
+        return 0
+    if "seed" not in grid.dims:
+        return int(grid.axes["seed"][0])
+    return grid.at_points("seed")[grid.valid].tolist()
+
+
+def _networks(keys: Sweep, grid: Grid, d: int) -> DiagonalLinearNet:
+    """Every run's start; each (alpha, seed) is drawn once."""
+    alphas = grid.axes.get("alpha", np.array([np.nan]))
+    random = isinstance(keys.model, Gaussian)
+    seeds = grid.axes["seed"] if random else grid.axes["seed"][:1]
+    starts = [
+        network(dataclasses.replace(keys.model, **alpha), d, int(seed))
+        for alpha in ({"alpha": a} if "alpha" in grid.axes else {} for a in alphas.tolist())
+        for seed in seeds
+    ]
+    places = grid.places("alpha") * len(seeds) + (grid.places("seed") if random else 0)
+    chosen = torch.from_numpy(places[grid.valid])
+    u, v = (torch.stack([getattr(net, name).detach() for net in starts]) for name in ("u", "v"))
+    return DiagonalLinearNet(u[chosen], v[chosen])
+
+
+def _size_problems(keys: Sweep, grid: Grid, problem: Problem) -> Iterator[str]:
+    footprint = Footprint(
+        runs=int(grid.valid.sum()),
+        n=problem.n,
+        d=problem.d,
+        test_rows=_test_rows(problem),
+        data_sets=len(grid.axes.get("data_seed", [0])),
+        records=min(keys.trainer.records, keys.trainer.max_steps),
+        direct=keys.engine.path_sums == "direct",
+        trajectories=keys.sweep.trajectories,
+    )
+    if footprint.gigabytes > keys.sweep.memory_gb:
+        yield (
+            f"sweep.memory_gb = {keys.sweep.memory_gb:g} is less than the "
+            f"{footprint.gigabytes:.3g} GiB that {grid.size} runs of (n, d) = "
+            f"{(problem.n, problem.d)} would take; raise it, or make the grid smaller"
+        )
+
+
+def _test_rows(problem: Problem) -> int:
+    return 0 if problem.X_test is None else problem.X_test.shape[-2]

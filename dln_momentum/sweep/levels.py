@@ -1,0 +1,74 @@
+"""Lines over a map of a sweep: levels of lambda and lambda_KS, and the edge of what converged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+
+from dln_momentum.engine import Status
+from dln_momentum.momentum import PAIRS, gamma_beta
+from dln_momentum.sweep.axes import MOMENTUM, geometric
+
+
+def draw_levels(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
+    """The edge of what converged, and level lines of lambda and lambda_KS."""
+    converged = (results["status"] == Status.CONVERGED).astype(float)
+    others = [name for name in converged.dims if name not in drawn]
+    share = converged.mean(others).transpose(*reversed(drawn)).to_numpy()
+    if share.min() < 0.5 < share.max():
+        centres = [results[name].to_numpy() for name in drawn]
+        ax.contour(*centres, share, levels=[0.5], colors="k", linewidths=0.9)
+    mesh = np.meshgrid(*(_fine(results[name].to_numpy()) for name in drawn))
+    levels = _lambdas(results, dict(zip(drawn, mesh, strict=True)))
+    shadow: Sequence[Any] = [patheffects.withStroke(linewidth=2.2, foreground="0.3")]
+    for name, values in levels.items():
+        dashes = "solid" if name == "lam" else "dashed"
+        lines = ax.contour(
+            *mesh, values, levels=_decades(values), colors="w", linewidths=0.9, linestyles=dashes
+        )
+        lines.set_path_effects(list(shadow))
+        if name == "lam":
+            labels = ax.clabel(lines, fmt=lambda level: rf"$\lambda$ = {level:g}", fontsize=7)
+            for label in labels:
+                label.set_path_effects(list(shadow))
+
+
+def _lambdas(results: xr.Dataset, mesh: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """lambda and lambda_KS over the drawn axes, as far as these determine them and have levels."""
+    known = {
+        name: mesh.get(name, results[name].to_numpy())
+        for name in MOMENTUM
+        if results[name].ndim == 0 or results[name].dims == (name,)
+    }
+    pair = next((pair for pair in PAIRS if set(pair) <= set(known)), ())
+    swept = [name for name in pair if results[name].ndim]
+    if not swept or not set(swept) <= set(mesh):
+        return {}
+    gamma, beta = gamma_beta(**{name: known[name] for name in pair})
+    beta = np.where((beta >= 0) & (beta < 1), beta, np.nan)
+    lam = gamma / (1 - beta) ** 2
+    found = {"lam": lam, "lam_ks": lam * (1 + beta) / 2}
+    return {
+        name: np.broadcast_to(values, next(iter(mesh.values())).shape)
+        for name, values in found.items()
+        if name not in mesh and len(_decades(values))
+    }
+
+
+def _fine(values: np.ndarray) -> np.ndarray:
+    """Many values between the least and the greatest, in the spacing of the axis."""
+    space = np.geomspace if geometric(values) else np.linspace
+    return space(values[0], values[-1], 200)
+
+
+def _decades(plane: np.ndarray) -> np.ndarray:
+    """The powers of ten strictly inside the range of the values."""
+    if not np.isfinite(plane).any():
+        return np.array([])
+    low, high = (np.log10(extreme(plane)) for extreme in (np.nanmin, np.nanmax))
+    return 10.0 ** np.arange(np.floor(low) + 1, np.ceil(high))

@@ -1,0 +1,51 @@
+"""How much memory a sweep will take, so that one that does not fit is refused before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SCALARS = 16
+"""Numbers that the monitors keep of every run at every record."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """The sizes that decide how much memory a sweep takes.
+
+    >>> sweep = Footprint(runs=4096, n=20, d=30, test_rows=100, data_sets=1, records=50)
+    >>> f"{sweep.gigabytes:.2f}"
+    '0.11'
+    """
+
+    runs: int
+    n: int
+    d: int
+    test_rows: int
+    data_sets: int
+    records: int
+    direct: bool = False
+    """whether path sums are carried"""
+    trajectories: bool = False
+    """whether the history keeps values per coordinate"""
+
+    @property
+    def gigabytes(self) -> float:
+        """The peak, in 2^30 bytes; an estimate, meant to be on the high side."""
+        doubles = self.runs * self._doubles_a_run + self.data_sets * self._doubles_a_data_set
+        return 8 * doubles / 2**30
+
+    @property
+    def _doubles_a_run(self) -> int:
+        d = self.d
+        carried = 3 * d if self.direct else 0
+        state = 6 * d + 2 * self.n + carried
+        parameters = 4 * d  # u, v and their increments
+        snapshot = 7 * d + carried
+        results = 8 * d
+        history = self.records * (SCALARS + (4 * d if self.trajectories else 0))
+        # a snapshot is kept while the next is made; a checkpoint copies what it holds
+        return 2 * (state + parameters + snapshot) + results + 3 * history
+
+    @property
+    def _doubles_a_data_set(self) -> int:
+        return (4 * self.n + self.test_rows) * self.d  # X, its two scaled forms, its row space

@@ -1,0 +1,121 @@
+"""The end of a sweep on the terminal: endings, quantiles, and a small grid run by run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from rich.console import Console
+from rich.table import Table
+
+from dln_momentum.engine import Status
+
+LISTED_RUNS = 30
+"""A grid of at most this many points is shown run by run."""
+
+QUANTITIES = {
+    "steps_to_tol": "steps to tolerance",
+    "recovery_error": "||theta - theta*||",
+    "test_error": "test error",
+    "l1_norm": "||theta||_1",
+    "balancedness_ratio": "|Delta_inf|/|Delta_0|",
+    "sign_changes": "sign changes of w_+-",
+    "distance_to_minimizer": "distance to argmin D",
+    "distance_to_gradient_flow_minimizer": "distance to GF limit",
+    "kkt_residual": "KKT residual",
+}
+COLUMNS = {
+    "steps": "steps",
+    "train_loss": "loss",
+    "recovery_error": "recovery",
+    "balancedness_ratio": "Delta ratio",
+    "sign_changes": "signs",
+}
+
+
+def print_report(results: xr.Dataset, summary: Mapping[str, Any], directory: Path) -> None:
+    """Print the tables of one sweep, and where its files are."""
+    console = Console()
+    results = with_ratio(results)
+    console.print(_endings(results, summary))
+    console.print(_quantiles(results))
+    if results["status"].size <= LISTED_RUNS and results["status"].ndim:
+        console.print(_runs(results))
+    console.print(f"results in {directory}", soft_wrap=True, highlight=False)
+
+
+def with_ratio(results: xr.Dataset) -> xr.Dataset:
+    """The results with ||Delta_inf||_1 / ||Delta_0||_1 beside the others."""
+    ratio = results["balancedness_l1"] / results["initial_balancedness_l1"]
+    return results.assign(balancedness_ratio=ratio)
+
+
+def judged(results: xr.Dataset) -> tuple[xr.DataArray, str]:
+    """The runs whose numbers mean something: the converged ones, or all that did not blow up."""
+    status = results["status"]
+    converged = status == Status.CONVERGED
+    if converged.any():
+        return converged, "runs that converged"
+    return ~status.isin([Status.DIVERGED, Status.INVALID]), "runs that did not diverge"
+
+
+def _endings(results: xr.Dataset, summary: Mapping[str, Any]) -> Table:
+    sizes = " x ".join(f"{name} ({size})" for name, size in summary["axes"].items()) or "one point"
+    table = Table(
+        title=f"{summary['data']}: {summary['runs']} runs over {sizes}\n"
+        f"trained in {summary['seconds_training']:.1f} s, "
+        f"{summary['run_steps_per_second']:.3g} run-steps a second",
+        title_justify="left",
+    )
+    table.add_column("status")
+    for column in ("runs", "share", "steps, median"):
+        table.add_column(column, justify="right")
+    for label, count in summary["status"].items():
+        steps = results["steps"].where(results["status_label"] == label)
+        shown = "-" if steps.isnull().all() else number(float(steps.median()))
+        table.add_row(label, str(count), f"{count / results['status'].size:.1%}", shown)
+    return table
+
+
+def _quantiles(results: xr.Dataset) -> Table:
+    among, name = judged(results)
+    table = Table(title=f"{int(among.sum())} {name}", title_justify="left")
+    table.add_column("quantity")
+    for column in ("least", "25 %", "median", "75 %", "greatest"):
+        table.add_column(column, justify="right")
+    for key, label in QUANTITIES.items():
+        values = results[key].where(among).to_numpy()
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            quantiles = np.quantile(finite, [0, 0.25, 0.5, 0.75, 1])
+            table.add_row(label, *map(number, quantiles.tolist()))
+    return table
+
+
+def _runs(results: xr.Dataset) -> Table:
+    dims = [str(name) for name in results["status"].dims]
+    table = Table(title="run by run", title_justify="left")
+    for column in (*dims, "status", *COLUMNS.values()):
+        table.add_column(column, justify="left" if column == "status" else "right")
+    for row in _rows(results, dims):
+        table.add_row(*row)
+    return table
+
+
+def _rows(results: xr.Dataset, dims: list[str]) -> Iterator[list[str]]:
+    for place in np.ndindex(results["status"].shape):
+        run = results.isel(dict(zip(dims, place, strict=True)))
+        numbers = [number(float(run[name])) for name in COLUMNS]
+        yield [
+            *(number(run[dim].item()) for dim in dims),
+            str(run["status_label"].item()),
+            *numbers,
+        ]
+
+
+def number(value: float) -> str:
+    """A number as a table shows it; a dash where there is none."""
+    return "-" if not np.isfinite(value) else f"{value:.4g}" if value % 1 else f"{value:.0f}"

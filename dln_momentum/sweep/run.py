@@ -1,0 +1,102 @@
+"""One run of ``dln-sweep``: from a config to one file with every run of a grid."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import DictConfig
+
+from dln_momentum.assembly import Setup
+from dln_momentum.config import Sweep
+from dln_momentum.engine import Status
+from dln_momentum.plotting import save, style
+from dln_momentum.results import versions, write_dataset, write_json
+from dln_momentum.sweep.assembly import build
+from dln_momentum.sweep.dataset import dataset
+from dln_momentum.sweep.figures import overview
+from dln_momentum.sweep.grid import Grid
+from dln_momentum.sweep.report import QUANTITIES, judged, print_report, with_ratio
+from dln_momentum.training.run import make_module
+from dln_momentum.training.trainer import fit
+
+
+def sweep(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
+    """Train every run of a grid and write everything about them into one directory.
+
+    Args:
+        config: the composed config.
+        directory: the sweep's own; made if it is not there.
+        text: the config as written to ``config.yaml``.
+
+    Returns:
+        The contents of ``summary.json``.
+
+    Raises:
+        InputError: before anything is written, listing all that is wrong.
+    """
+    setup, grid = build(config)
+    assert isinstance(setup.config, Sweep)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.yaml").write_text(text)
+    module = make_module(setup, trajectories=setup.config.sweep.trajectories)
+    logger = TensorBoardLogger(directory, name="tensorboard", version="", default_hp_metric=False)
+    started = time.perf_counter()
+    try:
+        fit(module, setup.config, directory, logger)
+        trained = time.perf_counter()
+        results = dataset(module, grid, text)
+        seconds = {
+            "seconds_training": trained - started,
+            "seconds_minimisers": time.perf_counter() - trained,
+        }
+        summary = _summary(setup, grid, results, seconds)
+        _leave(results, directory, logger, summary)
+    finally:
+        logger.finalize("success")
+    print_report(results, summary, directory)
+    return summary
+
+
+def _summary(
+    setup: Setup, grid: Grid, results: xr.Dataset, seconds: dict[str, float]
+) -> dict[str, Any]:
+    labels = results["status_label"].to_numpy()
+    counts = {status.label: int((labels == status.label).sum()) for status in Status}
+    run_steps = int(results["steps"].sum())
+    among, described = judged(results)
+    medians = with_ratio(results)[list(QUANTITIES)].where(among).median()
+    return {
+        "status": {label: count for label, count in counts.items() if count},
+        "runs": grid.size,
+        "axes": dict(zip(grid.dims, grid.shape, strict=True)),
+        "seconds": sum(seconds.values()),
+        **seconds,
+        "run_steps": run_steps,
+        "run_steps_per_second": run_steps / seconds["seconds_training"],
+        "data": setup.problem.name,
+        "n": setup.problem.n,
+        "d": setup.problem.d,
+        "batch_size": setup.config.data.batch_size or setup.problem.n,
+        "path_sums": setup.config.engine.path_sums,
+        "medians_over": described,
+        "medians": {name: float(value) for name, value in medians.items()},
+        "versions": versions(),
+    }
+
+
+def _leave(
+    results: xr.Dataset, directory: Path, logger: TensorBoardLogger, summary: dict[str, Any]
+) -> None:
+    """Write the results, the figure, the dashboard's copy of it and, last of all, the summary."""
+    write_dataset(directory / "results.nc", results)
+    figure = overview(results)
+    if figure is not None:
+        for suffix in (".png", ".pdf"):
+            save(figure, directory / f"overview{suffix}")
+        with style():
+            logger.experiment.add_figure("overview", figure)
+    write_json(directory / "summary.json", summary)
