@@ -59,7 +59,7 @@ def overview(results: xr.Dataset) -> Figure | None:
     results = with_ratio(results).sortby(drawn)
     with style():
         figure = Figure(figsize=(12.5, 7.2), layout="constrained")
-        panels = figure.subplots(2, 3).flat
+        panels = list(figure.subplots(2, 3).flat)
         for ax in panels:  # before anything is drawn: labels of level lines need the scales
             _label(ax, results, drawn)
         for ax, panel in zip(panels, PANELS, strict=False):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,16 +25,17 @@ def draw_levels(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
         ax.contour(*centres, share, levels=[0.5], colors="k", linewidths=0.9)
     mesh = np.meshgrid(*(_fine(results[name].to_numpy()) for name in drawn))
     levels = _lambdas(results, dict(zip(drawn, mesh, strict=True)))
-    shadow: Sequence[Any] = [patheffects.withStroke(linewidth=2.2, foreground="0.3")]
+    shadow: Sequence[Any] = [patheffects.withStroke(linewidth=1.8, foreground="0.3")]
     for name, values in levels.items():
         dashes = "solid" if name == "lam" else "dashed"
         lines = ax.contour(
-            *mesh, values, levels=_decades(values), colors="w", linewidths=0.9, linestyles=dashes
+            *mesh, values, levels=_decades(values), colors="w", linewidths=0.8, linestyles=dashes
         )
         lines.set_path_effects(list(shadow))
         if name == "lam":
-            labels = ax.clabel(lines, fmt=lambda level: rf"$\lambda$ = {level:g}", fontsize=7)
-            for label in labels:
+            places = [place for level in lines.levels for place in _middle(mesh, values, level)]
+            ax.clabel(lines, fmt=lambda level: rf"$\lambda$ = {level:g}", fontsize=7, manual=places)
+            for label in lines.labelTexts:
                 label.set_path_effects(list(shadow))
 
 
@@ -58,6 +59,20 @@ def _lambdas(results: xr.Dataset, mesh: Mapping[str, np.ndarray]) -> dict[str, n
         for name, values in found.items()
         if name not in mesh and len(_decades(values))
     }
+
+
+def _middle(
+    mesh: Sequence[np.ndarray], values: np.ndarray, level: float
+) -> Iterator[tuple[float, float]]:
+    """The point of a level line that is nearest to the middle of the map, if it is well inside."""
+    rows, columns = (np.linspace(-1, 1, size) for size in values.shape)
+    away = np.hypot(rows[:, None], columns[None, :])
+    near = np.abs(np.log(values / level)) < 0.1
+    if not near.any():
+        return
+    place = np.unravel_index(np.where(near, away, np.inf).argmin(), values.shape)
+    if max(abs(rows[place[0]]), abs(columns[place[1]])) < 0.93:
+        yield float(mesh[0][place]), float(mesh[1][place])
 
 
 def _fine(values: np.ndarray) -> np.ndarray:

@@ -17,14 +17,14 @@ LISTED_RUNS = 30
 """A grid of at most this many points is shown run by run."""
 
 QUANTITIES = {
-    "steps_to_tol": "steps to tolerance",
-    "recovery_error": "||theta - theta*||",
+    "steps_to_tol": "steps to tol",
+    "recovery_error": "recovery error",
     "test_error": "test error",
     "l1_norm": "||theta||_1",
-    "balancedness_ratio": "|Delta_inf|/|Delta_0|",
-    "sign_changes": "sign changes of w_+-",
-    "distance_to_minimizer": "distance to argmin D",
-    "distance_to_gradient_flow_minimizer": "distance to GF limit",
+    "balancedness_ratio": "Delta_inf/Delta_0",
+    "sign_changes": "sign changes",
+    "distance_to_minimizer": "gap to argmin D",
+    "distance_to_gradient_flow_minimizer": "gap to GF limit",
     "kkt_residual": "KKT residual",
 }
 COLUMNS = {
