@@ -19,11 +19,26 @@ PIECE_BYTES = 2**25
 class Piece(NamedTuple):
     """Some steps of a block."""
 
+    start: int
+    """the step that the runs are at"""
     steps: int
-    batches: Tensor | None
+    batches: Tensor | None = None
     """the rows in each batch, [steps, R_t or 1, |B|] int64; None for the full batch"""
-    noise: Tensor | None
+    noise: Tensor | None = None
     """label noise, [steps, R_t or 1, n]"""
+
+    def part(self, places: Tensor | slice) -> Piece:
+        """The same for some of the runs; what all of them share is kept once."""
+        if self.batches is None and self.noise is None:
+            return self
+        return self._replace(batches=_part(self.batches, places), noise=_part(self.noise, places))
+
+
+def _part(drawn: Tensor | None, places: Tensor | slice) -> Tensor | None:
+    if drawn is None or drawn.shape[1] == 1:
+        return drawn
+    # a stride of 0 repeats one draw for every run
+    return drawn[:, :1] if drawn.stride(1) == 0 else drawn[:, places]
 
 
 @dataclass(frozen=True)
@@ -49,7 +64,7 @@ class Draws:
         most = max(1, PIECE_BYTES // per_step) if per_step and steps else max(1, steps)
         for first in range(start, start + max(1, steps), most):
             last = min(first + most, start + steps)
-            yield Piece(last - first, *self._drawn(first, last, runs))
+            yield Piece(first, last - first, *self._drawn(first, last, runs))
 
     def _drawn(self, first: int, last: int, runs: Tensor) -> tuple[Tensor | None, Tensor | None]:
         if first == last:

@@ -188,9 +188,12 @@ class Engine:
         status = judge(
             state.loss[runs], state.loss_start[runs], options.tol, options.divergence_bound
         )
-        state.status[runs] = status
-        first = (status == Status.CONVERGED) & (state.reached_tol[runs] < 0)
-        state.reached_tol[runs[first]] = state.steps[runs[first]]
+        ended = status != Status.RUNNING
+        if ended.any():
+            runs, status = runs[ended], status[ended]
+            state.status[runs] = status
+            first = runs[(status == Status.CONVERGED) & (state.reached_tol[runs] < 0)]
+            state.reached_tol[first] = state.steps[first]
 
 
 def _stored_once(w: Tensor) -> Tensor:

@@ -15,9 +15,12 @@ from torch import Tensor
 from dln_momentum.engine.draws import Piece
 from dln_momentum.engine.products import STRIP
 from dln_momentum.engine.scaled import ScaledProblem
-from dln_momentum.engine.single import advance_singly
+from dln_momentum.engine.single import advance_singly, lay_out
 from dln_momentum.engine.state import State
 from dln_momentum.engine.strips import advance_strips
+
+BLOCK_COLUMNS, BLOCK_ROWS = 100, 256
+"""Largest block of X that strips are multiplied by at once: 200 kB, well inside a level-2 cache."""
 
 GROUP = 4
 """Strips side by side: more of them reuse X in the cache, and crowd it."""
@@ -25,56 +28,77 @@ GROUP = 4
 FEW = STRIP // 4
 """Up to so many runs are faster one by one than as a strip with empty places."""
 
+_NO_BATCHES, _NO_NOISE, _NO_SCALE = np.empty((0, 1, 1), np.int64), np.empty((0, 1, 1)), np.empty(0)
+
 
 def advance(scaled: ScaledProblem, state: State, runs: Tensor, piece: Piece) -> None:
     """Advance ``runs`` of the state by the steps of a piece, in place; see `backends.Kernel`."""
     left = len(runs) % STRIP
     side_by_side = len(runs) - (left if left <= FEW else 0) if scaled.shared else 0
-    places = torch.arange(len(runs))
     if side_by_side > 0:
-        _advance_strips(scaled, state, runs, places[:side_by_side], piece)
+        _advance_strips(scaled, state, runs[:side_by_side], piece.part(slice(side_by_side)))
     if side_by_side < len(runs):
-        _advance_singly(scaled, state, runs, places[side_by_side:], piece)
+        part = slice(side_by_side, None)
+        _advance_singly(scaled, state, runs[part], piece.part(part))
 
 
-def _advance_singly(
-    scaled: ScaledProblem, state: State, runs: Tensor, places: Tensor, piece: Piece
-) -> None:
+def _advance_singly(scaled: ScaledProblem, state: State, runs: Tensor, piece: Piece) -> None:
     carried = (state.w, state.p, state.residual_sum, state.path_sums, state.increment_products)
     advance_singly(
-        (scaled.A.unsqueeze(0) if scaled.shared else scaled.A).numpy(),
+        *_spans(scaled),
         scaled.target.numpy(),
         scaled.beta.numpy(),
-        *(_flat(tensor) for tensor in carried),
-        *_by_run(scaled, state, runs[places]),
-        *_drawn(scaled, piece, runs, places),
-        int(state.steps[runs[0]]),
+        *(_array(tensor, axes) for tensor, axes in zip(carried, (3, 3, 2, 3, 2), strict=True)),
+        *_by_run(scaled, state, runs),
+        *_drawn(scaled, piece, runs),
+        piece.start,
         piece.steps,
     )
 
 
-def _advance_strips(
-    scaled: ScaledProblem, state: State, runs: Tensor, places: Tensor, piece: Piece
-) -> None:
+def _advance_strips(scaled: ScaledProblem, state: State, runs: Tensor, piece: Piece) -> None:
     # the places that are left over in the last strip repeat the last run
-    padded = torch.cat([places, places[-1:].expand(-len(places) % STRIP)])
-    lanes = runs[padded]
+    places = torch.arange(-(-len(runs) // STRIP) * STRIP).clamp_max_(len(runs) - 1)
+    lanes = runs[places]
     carried = (state.w, state.p, state.residual_sum, state.path_sums, state.increment_products)
     packed = [_pack(tensor, lanes) for tensor in carried]
     advance_strips(
-        *scaled.blocks,
-        int(np.diff(scaled.blocks.columns).max()) * STRIP,
+        *_blocks(scaled),
         GROUP,
         _pack(scaled.target, lanes),
         scaled.beta[lanes].numpy(),
         *packed,
-        *_by_run(scaled, state, runs[places]),
-        *_drawn(scaled, piece, runs, padded),
-        int(state.steps[runs[0]]),
+        *_by_run(scaled, state, runs),
+        *_drawn(scaled, piece.part(places), lanes),
+        piece.start,
         piece.steps,
     )
     for tensor, values in zip(carried, packed, strict=True):
-        _unpack(values, tensor, runs[places])
+        _unpack(values, tensor, runs)
+
+
+def _spans(scaled: ScaledProblem) -> tuple[np.ndarray, ...]:
+    """A, one matrix or one for each run, and how `single` wants it."""
+    if "spans" not in scaled.layouts:
+        A = scaled.A.reshape(-1, *scaled.A.shape[-2:]).numpy()
+        scaled.layouts["spans"] = (A, *lay_out(A[0]))
+    A, by_column, by_row = scaled.layouts["spans"]
+    # with a matrix for each run these are room to lay it out in, which threads must not share
+    return (A, by_column, by_row) if len(A) == 1 else (A, by_column.copy(), by_row.copy())
+
+
+def _blocks(scaled: ScaledProblem) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """How `strips` wants a shared A: in balanced blocks, where they start, and their width."""
+    if "blocks" not in scaled.layouts:
+        A = scaled.A.numpy()
+        rows, columns = (
+            np.linspace(0, size, -(-size // most) + 1).astype(np.int64)
+            for size, most in zip(A.shape, (BLOCK_ROWS, BLOCK_COLUMNS), strict=True)
+        )
+        slabs = [slab.ravel() for slab in np.split(A, columns[1:-1], axis=1)]
+        widest = int(np.diff(columns).max()) * STRIP
+        scaled.layouts["blocks"] = (np.concatenate(slabs), columns, rows, widest)
+    return scaled.layouts["blocks"]
 
 
 def _by_run(scaled: ScaledProblem, state: State, runs: Tensor) -> Iterator[np.ndarray]:
@@ -86,23 +110,15 @@ def _by_run(scaled: ScaledProblem, state: State, runs: Tensor) -> Iterator[np.nd
         yield tensor.numpy()
 
 
-def _drawn(
-    scaled: ScaledProblem, piece: Piece, runs: Tensor, places: Tensor
-) -> Iterator[np.ndarray]:
-    """Batches and noise of the runs in these places, and what the noise is multiplied by."""
-    for drawn, dtype in ((piece.batches, torch.int64), (piece.noise, torch.float64)):
-        if drawn is None:
-            yield torch.empty(0, 1, 1, dtype=dtype).numpy()
-        elif drawn.shape[1] == 1 or drawn.stride(1) == 0:
-            # one draw for all runs
-            yield drawn[:, :1].contiguous().numpy()
-        else:
-            yield drawn.index_select(1, places).numpy()
-    yield scaled.noise_scale[runs[places]].numpy()
+def _drawn(scaled: ScaledProblem, piece: Piece, runs: Tensor) -> Iterator[np.ndarray]:
+    """Batches and noise of the runs, and what the noise is multiplied by."""
+    yield _NO_BATCHES if piece.batches is None else piece.batches.contiguous().numpy()
+    yield _NO_NOISE if piece.noise is None else piece.noise.contiguous().numpy()
+    yield _NO_SCALE if piece.noise is None else scaled.noise_scale[runs].numpy()
 
 
-def _flat(tensor: Tensor | None) -> np.ndarray:
-    return np.empty(0) if tensor is None else tensor.view(-1).numpy()
+def _array(tensor: Tensor | None, axes: int) -> np.ndarray:
+    return np.empty((0,) * axes) if tensor is None else tensor.numpy()
 
 
 def _pack(tensor: Tensor | None, lanes: Tensor) -> np.ndarray:

@@ -49,7 +49,8 @@ def split(runs: Tensor, largest: int, multiple: int, workers: int) -> tuple[Tens
     >>> [len(tile) for tile in split(torch.arange(100), 1000, 16, workers=2)]
     [16, 16, 16, 16, 16, 16, 4]
     """
-    tiles_wanted = 1 if workers == 1 else 4 * workers
-    share = -(-len(runs) // tiles_wanted)
+    share = len(runs) if workers == 1 else -(-len(runs) // (4 * workers))
     size = min(largest, share + -share % multiple)
-    return runs.split(max(size, 1)) if len(runs) else ()
+    if len(runs) <= size:
+        return (runs,) if len(runs) else ()
+    return runs.split(size)

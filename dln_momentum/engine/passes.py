@@ -6,8 +6,6 @@ coordinate of a single run or of one run in a strip makes no difference here, so
 kernel share these passes and give the same bits.
 """
 
-# numba compiles these: annotations would say nothing that it uses
-
 from __future__ import annotations
 
 import math
@@ -32,6 +30,14 @@ SERIES_BOUND = 0.125
 def unsigned(index):
     """An index that cannot be negative: Python's counting from the end costs vectorisation."""
     return np.uintp(index)
+
+
+@compiled
+def zeros(length):
+    """Zeros from the start of a cache line on: registers as long as a line else touch two."""
+    room = np.zeros(length + 8)
+    start = -(room.ctypes.data // 8) % 8
+    return room[start : start + length]
 
 
 @compiled

@@ -2,7 +2,7 @@
 
     out[j, :] (+)= sum_k A[j row_stride + k k_stride] B[k, :],      j < height, k < length
 
-The last axis of ``out`` and ``B`` fills a few vector registers: it is a strip of runs, or a strip
+The last axis of ``out`` and ``B`` fills a few vector registers: it is a strip of runs, or a span
 of coordinates of one run. A BLAS packs its operands at every call and works in blocks of its own
 size, which at n = 20 costs as much as the product; here the operands already lie as they are
 wanted. Each entry is one chain of multiply-adds over ascending k, from zero or from what ``out``
@@ -35,8 +35,8 @@ STRIP = 2 * WIDTH
 """Runs in a strip. Two registers by six rows are twelve sums at a time, enough to hide the latency
 of a multiply-add, and they fit into the 16 registers of AVX2."""
 
-SPAN = max(32, 4 * WIDTH)
-"""Coordinates in a strip of a single run: four registers or more, for the same reason."""
+MOST_VECTORS = 8
+"""Registers that a span of the coordinates of a single run fills, at most."""
 
 
 class _Emitter:
@@ -103,8 +103,8 @@ class _Emitter:
             builder.store(builder.load(total), place, align=8)
 
 
-def _product(lanes: int, heights: tuple[int, ...], accumulate: bool) -> Callable[..., None]:
-    """The product as a function for compiled code, cut into panels of these heights.
+def _strip_product(accumulate: bool) -> Callable[..., None]:
+    """The product for strips of runs, of any height, cut into panels of 6, 2 and 1 rows.
 
     Called as ``product(out, out_at, height, A, A_at, row_stride, k_stride, B, B_at, length)``, with
     flat arrays and where to start in them.
@@ -117,18 +117,18 @@ def _product(lanes: int, heights: tuple[int, ...], accumulate: bool) -> Callable
 
         def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             out, out_at, height, A, A_at, row_stride, k_stride, B, B_at, length = arguments
-            emitter = _Emitter(context, builder, lanes, length.type)
+            emitter = _Emitter(context, builder, STRIP, length.type)
             kinds = signature.args
             out = emitter.entry(kinds[0], out, out_at)
             A, B = emitter.entry(kinds[3], A, A_at), emitter.entry(kinds[7], B, B_at)
             done = emitter.number(0)
-            for rows in heights:
+            for rows in (6, 2, 1):
                 size = emitter.number(rows)
                 panels = builder.sdiv(builder.sub(height, done), size)
                 with cgutils.for_range(builder, panels) as loop:
                     j = builder.add(done, builder.mul(loop.index, size))
                     emitter.panel(
-                        emitter.along(out, j, emitter.number(lanes)),
+                        emitter.along(out, j, emitter.number(STRIP)),
                         emitter.along(A, j, row_stride),
                         row_stride, k_stride, B, length, rows, accumulate,
                     )  # fmt: skip
@@ -140,7 +140,36 @@ def _product(lanes: int, heights: tuple[int, ...], accumulate: bool) -> Callable
     return product
 
 
-set_strip_product = _product(STRIP, (6, 2, 1), accumulate=False)
-add_strip_product = _product(STRIP, (6, 2, 1), accumulate=True)
-set_span_product = _product(SPAN, (1,), accumulate=False)
-add_span_product = _product(SPAN, (1,), accumulate=True)
+def _span_product(accumulate: bool) -> Callable[..., None]:
+    """The product of one row a and a B of 1 to `MOST_VECTORS` registers: B^T a.
+
+    Called as ``product(out, out_at, vectors, a, B, B_at, length)``.
+    """
+
+    @intrinsic
+    def product(typing, out, out_at, vectors, a, B, B_at, length) -> Any:  # type: ignore
+        at = types.intp
+        signature = types.void(out, at, at, a, B, at, at)
+
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            out, out_at, vectors, a, B, B_at, length = arguments
+            kinds = signature.args
+            for count in range(1, MOST_VECTORS + 1):
+                emitter = _Emitter(context, builder, count * WIDTH, length.type)
+                one = emitter.number(1)
+                chosen = builder.icmp_signed("==", vectors, emitter.number(count))
+                with builder.if_then(chosen):
+                    emitter.panel(
+                        emitter.entry(kinds[0], out, out_at),
+                        emitter.entry(kinds[3], a, emitter.number(0)),
+                        one, one, emitter.entry(kinds[4], B, B_at), length, 1, accumulate,
+                    )  # fmt: skip
+            return context.get_dummy_value()
+
+        return signature, emit
+
+    return product
+
+
+set_strip_product, add_strip_product = _strip_product(False), _strip_product(True)
+set_span_product, add_span_product = _span_product(False), _span_product(True)

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from dln_momentum.problem import Problem
 
 CHECK_EVERY = 10
 """Steps between two looks at the loss: a look costs as much as a pass at small n."""
-
-BLOCK_COLUMNS, BLOCK_ROWS = 100, 256
-"""Largest block of X that `strips` multiplies by at once: 200 kB, well inside a level-2 cache."""
-
-
-class DesignBlocks(NamedTuple):
-    """X/sqrt(n) cut into blocks, each stored row by row: first all blocks of the first columns."""
-
-    entries: np.ndarray
-    columns: np.ndarray
-    """where the blocks start, and d"""
-    rows: np.ndarray
-    """where the blocks start, and n"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +29,8 @@ class ScaledProblem:
     """[R]"""
     tolerance: Tensor
     """the tolerance on the loss, on the squared norm of the residual in this scale, [R]"""
+    layouts: dict[str, Any] = field(default_factory=dict)
+    """what a kernel has made of A for itself, by a name of its choice"""
 
     @classmethod
     def of(cls, problem: Problem, gamma: Tensor, beta: Tensor, tol: float) -> ScaledProblem:
@@ -66,17 +54,6 @@ class ScaledProblem:
     def transposed(self) -> Tensor:
         """A^T, stored contiguously."""
         return self.A.mT.contiguous()
-
-    @cached_property
-    def blocks(self) -> DesignBlocks:
-        """A shared A in blocks; a balanced cut, so that none is much smaller than the others."""
-        A = self.A.numpy()
-        rows, columns = (
-            np.linspace(0, size, -(-size // most) + 1).astype(np.int64)
-            for size, most in zip(A.shape, (BLOCK_ROWS, BLOCK_COLUMNS), strict=True)
-        )
-        slabs = np.split(A, columns[1:-1], axis=1)
-        return DesignBlocks(np.concatenate([slab.ravel() for slab in slabs]), columns, rows)
 
     def loss(self, squared_norm: Tensor, runs: Tensor) -> Tensor:
         """The training loss of ``runs`` from the squared norm of their scaled residual."""

@@ -1,8 +1,8 @@
 """Runs one after the other, compiled: one run, or data of its own for each.
 
-The lanes of a vector register hold neighbouring coordinates here. X and its transpose are laid out
-in spans of `SPAN` columns, once a block of steps. The sums run in the same order as in `strips`, so
-that a run gets the same bits from both.
+A vector register holds neighbouring coordinates here. X and its transpose are laid out in spans of
+a few registers of columns, each span row by row. The sums run in the same order as in `strips`, so
+that a run gets the same bits from both; that is what it takes two copies of X for.
 """
 
 from __future__ import annotations
@@ -18,104 +18,171 @@ from dln_momentum.engine.passes import (
     squares_difference,
     unsigned,
     update,
+    zeros,
 )
-from dln_momentum.engine.products import SPAN, add_span_product, set_span_product
+from dln_momentum.engine.products import (
+    MOST_VECTORS,
+    WIDTH,
+    add_span_product,
+    set_span_product,
+)
 from dln_momentum.engine.scaled import CHECK_EVERY
 
 
 @compiled
 def advance_singly(
-    A, target, beta, w, p, residual_sum, path_sums, products, runs, tolerance, gamma, loss,
-    sign_changes, reached_tol, batches, noise, noise_scale, step, steps,
+    A, by_column, by_row, target, beta, w, p, residual_sum, path_sums, products, runs, tolerance,
+    gamma, loss, sign_changes, reached_tol, batches, noise, noise_scale, step, steps,
 ):  # fmt: skip
     """Advance ``runs`` by ``steps`` steps in place, one after the other.
 
     Args:
         A: X/sqrt(n), [1, n, d] for all runs or [R, n, d].
-        target, beta, ..., reached_tol: as in `ScaledProblem` and `State`, for all runs; w, p,
-            residual_sum, path_sums and products are flat, the last two empty without an audit.
+        by_column, by_row: what `lay_out` made of it, if it is for all runs; else room for that.
+        target, beta, ..., reached_tol: as in `ScaledProblem` and `State`, for all runs; path_sums
+            and products are of no runs without an audit.
         runs: which of them, [R_t].
         batches: the rows in each batch, [steps, R_t or 1, |B|] int64, or of no steps.
         noise: label noise, [steps, R_t or 1, n], or of no steps; in ``target`` it is times
             ``noise_scale`` [R_t].
         step: the step that the runs are at.
     """
-    total, n = target.shape
-    d = A.shape[2]
-    by_column, by_row = np.zeros((_spans(d), n, SPAN)), np.zeros((_spans(n), d, SPAN))
-    gradient, theta, betas = np.empty(_spans(d) * SPAN), np.empty(d), np.empty(d)
-    scratch, flips = np.empty(2 * d), np.empty(d, np.int32)
-    residual, ahead = np.empty(_spans(n) * SPAN), np.empty(_spans(n) * SPAN)
-    own_target, own_sum = np.zeros(len(residual)), np.zeros(len(residual))
-    weights = np.empty(n)
-    zero, size = unsigned(0), unsigned(d)
+    n, d = A.shape[1:]
+    filled, filled_n, audit = _filled(d), _filled(n), len(products) > 0
+    own_w, own_p, flips = zeros(2 * filled), zeros(2 * filled), np.zeros(filled, np.int32)
+    own_sums, own_products = zeros(2 * filled * audit), zeros(filled * audit)
+    own_target, own_residual_sum, betas = zeros(filled_n), zeros(filled_n), zeros(filled)
     for place in range(len(runs)):
         run = runs[place]
-        plus, minus = unsigned(run * d), unsigned((total + run) * d)
-        if place == 0 or len(A) > 1:
-            _lay_out(A[run if len(A) > 1 else 0], by_column, by_row)
-        for i in range(d):
-            betas[i], flips[i] = beta[run], 0
-        for j in range(n):
-            own_target[j], own_sum[j] = target[run, j], residual_sum[run * n + j]
-        for j in range(len(residual)):
-            residual[j] = -own_target[j]
-        squares_difference(w, theta, plus, minus, zero, size)
-        _add_product(by_row, theta, residual)
-        for k in range(steps):
-            if (step + k) % CHECK_EVERY == 0:
-                arrived = _squared_norm(residual, n) <= tolerance[run]
-                if arrived and reached_tol[run] < 0:
-                    reached_tol[run] = step + k
-            if len(noise) > 0:
-                drawn = noise[k, place if noise.shape[1] > 1 else 0]
-                for j in range(n):
-                    residual[j] -= drawn[j] * noise_scale[place]
-            if len(batches) > 0:
-                batch_weights(batches[k, place if batches.shape[1] > 1 else 0], weights)
-                for j in range(n):
-                    residual[j] *= weights[j]
-            finish_residual(residual, ahead, own_target, own_sum, zero, unsigned(len(residual)))
-            for span in range(len(by_column)):
-                set_span_product(
-                    gradient, span * SPAN, 1, residual, 0, 0, 1, by_column, span * n * SPAN, n
-                )
-            if len(products) == 0:
-                update(w, p, flips, gradient, betas, theta, plus, minus, zero, size)
-            else:
-                audited_update(
-                    w, p, flips, gradient, betas, theta, path_sums, products, scratch,
-                    plus, minus, zero, size,
-                )  # fmt: skip
-            _add_product(by_row, theta, ahead)
-            residual, ahead = ahead, residual
-        loss[run] = _squared_norm(residual, n) / (2 * gamma[run] ** 2)
-        for j in range(n):
-            residual_sum[run * n + j] = own_sum[j]
+        if len(A) > 1:
+            _fill_spans(A[run], by_column)
+            _fill_spans(A[run].T, by_row)
+        for i in range(filled):
+            # a coordinate that is not there stays at w = 1, where nothing divides by zero
+            betas[i], own_w[i], own_w[filled + i] = beta[run], 1.0, 1.0
+            own_p[i], own_p[filled + i] = 1 - beta[run], 1 - beta[run]
+        for sign in range(2):
+            _copy(w[sign, run], own_w[sign * filled :], d)
+            _copy(p[sign, run], own_p[sign * filled :], d)
+        if audit:
+            _copy(path_sums[0, run], own_sums, d)
+            _copy(path_sums[1, run], own_sums[filled:], d)
+            _copy(products[run], own_products, d)
+        _copy(target[run], own_target, n)
+        _copy(residual_sum[run], own_residual_sum, n)
+        arrived, norm = _take_steps(
+            by_column, by_row, n, d, own_target, betas, own_w, own_p, own_residual_sum, own_sums,
+            own_products, flips, tolerance[run], batches, noise, noise_scale, place, step, steps,
+        )  # fmt: skip
+        if reached_tol[run] < 0:
+            reached_tol[run] = arrived
+        loss[run] = norm / (2 * gamma[run] ** 2)
         for i in range(d):
             sign_changes[run] += flips[i]
-
-
-@inlined
-def _spans(length):
-    return -(-length // SPAN)
+            flips[i] = 0
+        for sign in range(2):
+            _copy(own_w[sign * filled :], w[sign, run], d)
+            _copy(own_p[sign * filled :], p[sign, run], d)
+        if audit:
+            _copy(own_sums, path_sums[0, run], d)
+            _copy(own_sums[filled:], path_sums[1, run], d)
+            _copy(own_products, products[run], d)
+        _copy(own_residual_sum, residual_sum[run], n)
 
 
 @compiled
-def _lay_out(A, by_column, by_row):
-    """A in spans of its columns, and its transpose in spans of its rows; the rest stays zero."""
-    for j in range(A.shape[0]):
-        for i in range(A.shape[1]):
-            by_column[i // SPAN, j, i % SPAN] = A[j, i]
-            by_row[j // SPAN, i, j % SPAN] = A[j, i]
+def _take_steps(
+    by_column, by_row, n, d, target, betas, w, p, residual_sum, path_sums, products, flips,
+    tolerance, batches, noise, noise_scale, place, step, steps,
+):  # fmt: skip
+    """The steps of one run; when its loss was first seen at or below the tolerance, or -1, and the
+    squared norm of its last residual."""
+    gradient, theta, scratch = zeros(len(betas)), zeros(len(betas)), zeros(2 * len(betas))
+    residual, ahead, weights = zeros(len(target)), zeros(len(target)), np.empty(n)
+    zero, minus, size = unsigned(0), unsigned(len(betas)), unsigned(len(betas))
+    columns, rows, arrived = _cut(d), _cut(n), -1
+    squares_difference(w, theta, zero, minus, zero, size)
+    for j in range(len(target)):
+        residual[j] = -target[j]
+    _add_product(by_row, rows, d, theta, residual)
+    for k in range(steps):
+        if (step + k) % CHECK_EVERY == 0 and arrived < 0:
+            arrived = step + k if _squared_norm(residual, n) <= tolerance else -1
+        if len(noise) > 0:
+            drawn = noise[k, place if noise.shape[1] > 1 else 0]
+            for j in range(n):
+                residual[j] -= drawn[j] * noise_scale[place]
+        if len(batches) > 0:
+            batch_weights(batches[k, place if batches.shape[1] > 1 else 0], weights)
+            for j in range(n):
+                residual[j] *= weights[j]
+        finish_residual(residual, ahead, target, residual_sum, zero, unsigned(len(target)))
+        for span in range(len(columns) - 1):
+            start, vectors = columns[span] * WIDTH, columns[span + 1] - columns[span]
+            set_span_product(gradient, start, vectors, residual, by_column, start * n, n)
+        if len(products) == 0:
+            update(w, p, flips, gradient, betas, theta, zero, minus, zero, size)
+        else:
+            audited_update(
+                w, p, flips, gradient, betas, theta, path_sums, products, scratch,
+                zero, minus, zero, size,
+            )  # fmt: skip
+        _add_product(by_row, rows, d, theta, ahead)
+        residual, ahead = ahead, residual
+    return arrived, _squared_norm(residual, n)
 
 
 @inlined
-def _add_product(by_row, theta, residual):
+def _filled(length):
+    """A length that the unrolled loops of the passes divide, at least of whole registers."""
+    return -(-length // (4 * WIDTH)) * 4 * WIDTH
+
+
+@compiled
+def _cut(length):
+    """Where the spans of a length start, and its end, in registers: balanced, for a short span is
+    a slow one."""
+    vectors = -(-length // WIDTH)
+    spans = -(-vectors // MOST_VECTORS)
+    starts = np.empty(spans + 1, np.int64)
+    for span in range(spans + 1):
+        starts[span] = span * vectors // spans
+    return starts
+
+
+@compiled
+def lay_out(A):
+    """A [n, d] in spans of its columns, and its transpose in spans of its own."""
+    n, d = A.shape
+    by_column, by_row = zeros(_filled(d) * n), zeros(_filled(n) * d)
+    _fill_spans(A, by_column)
+    _fill_spans(A.T, by_row)
+    return by_column, by_row
+
+
+@compiled
+def _fill_spans(A, laid_out):
+    rows, columns = A.shape
+    starts = _cut(columns) * WIDTH
+    for span in range(len(starts) - 1):
+        start, width = starts[span], starts[span + 1] - starts[span]
+        for j in range(rows):
+            for i in range(min(width, columns - start)):
+                laid_out[start * rows + j * width + i] = A[j, start + i]
+
+
+@compiled
+def _copy(source, copy, length):
+    for i in range(length):
+        copy[i] = source[i]
+
+
+@inlined
+def _add_product(by_row, starts, d, theta, residual):
     """Add X theta/sqrt(n) to the residual."""
-    d = by_row.shape[1]
-    for span in range(len(by_row)):
-        add_span_product(residual, span * SPAN, 1, theta, 0, 0, 1, by_row, span * d * SPAN, d)
+    for span in range(len(starts) - 1):
+        start, vectors = starts[span] * WIDTH, starts[span + 1] - starts[span]
+        add_span_product(residual, start, vectors, theta, by_row, start * d, d)
 
 
 @compiled

@@ -44,8 +44,7 @@ def judge(loss: Tensor, loss_start: Tensor, tol: float, divergence_bound: float)
     >>> judge(losses, torch.ones(4), tol=1e-24, divergence_bound=1e10).tolist()
     [1, 0, 2, 2]
     """
-    status = torch.full_like(loss, int(Status.RUNNING), dtype=torch.int64)
     # nan compares false, so "not within the bound" is also "not finite"
-    status[~(loss <= divergence_bound * loss_start.clamp_min(tol))] = int(Status.DIVERGED)
-    status[loss <= tol] = int(Status.CONVERGED)
-    return status
+    within = loss <= divergence_bound * loss_start.clamp_min(tol)
+    status = torch.where(within, int(Status.RUNNING), int(Status.DIVERGED))
+    return status.masked_fill_(loss <= tol, int(Status.CONVERGED))

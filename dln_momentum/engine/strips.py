@@ -36,7 +36,7 @@ def advance_strips(
     """Advance S strips by ``steps`` steps in place, ``group`` of them side by side.
 
     Args:
-        A: X/sqrt(n) in blocks (`DesignBlocks`).
+        A: X/sqrt(n) in blocks, each stored row by row: first all those of the first columns.
         columns, rows: where its blocks start, and the end.
         block: STRIP times the columns of its widest block.
         group: strips that share each block while it is in the cache.

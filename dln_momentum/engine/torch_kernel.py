@@ -24,7 +24,7 @@ from dln_momentum.implicit_bias import path_sum_increment
 def advance(scaled: ScaledProblem, state: State, runs: Tensor, piece: Piece) -> None:
     """Advance ``runs`` of the state by the steps of a piece, in place; see `backends.Kernel`."""
     tile = Tile.gather(scaled, state, runs)
-    step = int(state.steps[runs[0]])
+    step = piece.start
     noise = None if piece.noise is None else piece.noise.to(tile.w.device)
     weights = _batch_weights(piece.batches, tile.residual_sum)
     theta, gradient = torch.empty_like(tile.w[0]), torch.empty_like(tile.w[0])
