@@ -39,6 +39,7 @@ def run_job(config: DictConfig, target: str) -> None:
             return
         module, function = target.split(":")
         work = getattr(importlib.import_module(module), function)
+        _one_thread()
         work(config, directory, text)
     except InputError as error:
         _remove_if_empty(directory)
@@ -50,6 +51,17 @@ def run_job(config: DictConfig, target: str) -> None:
         if directory.is_dir():
             (directory / "error.txt").write_text(traceback.format_exc())
         raise
+
+
+def _one_thread() -> None:
+    """One thread for torch's own operations: the engine's workers are what uses the cores.
+
+    On tensors of this size a second thread gains nothing, and on a busy machine waiting for it
+    made a run of the default problem ten times slower.
+    """
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _already_done(directory: Path, text: str) -> bool:
