@@ -26,6 +26,7 @@ from dln_momentum.flow import (
     path_integrals,
     quadrature_path_integrals,
     running_bias,
+    summed_path_integrals,
 )
 from dln_momentum.implicit_bias import asymptotic_balancedness, kkt_residual, log_init
 from dln_momentum.minimizers import bregman_minimizer
@@ -55,6 +56,21 @@ def test_path_integrals_agree_with_a_contour_in_complex_time(lam: float):
     crossings = (zeros / np.pi).sum(0)
     np.testing.assert_allclose(path.sign_changes.numpy(), crossings, rtol=0, atol=1e-9)
     assert lam < 4 or path.sign_changes.sum() > 0
+
+
+@pytest.mark.parametrize("lam", [0.1, 10.0])
+def test_summed_integrals_agree_with_a_contour_in_complex_time(lam: float):
+    """The definition away from the zeros, the finite part around them, and an honest error bar."""
+    time = 100.0
+    _, integrals, _ = contour_integrals(DEFAULT, W_0.numpy(), lam, [0, 0.1j, time + 0.1j, time])
+    path = momentum_flow(DEFAULT, W_0, W_0, lam, time)
+    summed = summed_path_integrals(DEFAULT, path)
+    found = torch.stack([summed.i_plus[-1], summed.i_minus[-1]]).numpy()
+    error = np.abs(found - integrals).max()
+    assert error < max(1e-9, float(summed.uncertainty[-1]))
+    assert error < 1e-6
+    assert (summed.share == 1) == (lam < 1)
+    assert summed.share > 0.8
 
 
 def test_asymptotic_balancedness_with_sign_changes():

@@ -19,7 +19,11 @@ from dln_momentum.flow.mirror_flow import (
 from dln_momentum.flow.momentum_flow import momentum_flow
 from dln_momentum.flow.options import FlowOptions
 from dln_momentum.flow.path import FlowPath, SolverReport
-from dln_momentum.flow.quadrature import quadrature_path_integrals
+from dln_momentum.flow.quadrature import (
+    SummedIntegrals,
+    quadrature_path_integrals,
+    summed_path_integrals,
+)
 from dln_momentum.flow.small_lambda import (
     balance_drift,
     balance_drift_bound,
@@ -36,6 +40,7 @@ __all__ = [
     "FlowPath",
     "FlowStatus",
     "SolverReport",
+    "SummedIntegrals",
     "balance_drift",
     "balance_drift_bound",
     "boundary_terms",
@@ -53,5 +58,6 @@ __all__ = [
     "quadrature_path_integrals",
     "running_bias",
     "small_lambda_balancedness",
+    "summed_path_integrals",
     "three_point_sides",
 ]
