@@ -23,6 +23,15 @@ from dln_momentum.problem import Problem, stack
 Rates = float | Sequence[float] | np.ndarray
 """One number for all runs, or one a run."""
 
+SMALL: dict[Any, Any] = {
+    "font.size": 7,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7.5,
+    "legend.fontsize": 7,
+    "figure.titlesize": 8,
+}
+"""Font sizes, as matplotlib settings, of a figure with many panels on a page's width of 7.2 in."""
+
 
 def workers(config: DictConfig) -> int:
     """Threads for the engine: ``num_workers`` of the config, or every physical core."""
@@ -96,6 +105,19 @@ def spread(values: ArrayLike | Tensor) -> list[float]:
     if finite.size == 0:
         return [float("nan")] * 3
     return [float(q) for q in np.quantile(finite, [0.25, 0.5, 0.75])]
+
+
+def spreads(values: xr.DataArray, over: str = "data_seed") -> Any:
+    """`spread` over data sets, nested by the names of the other dimensions.
+
+    >>> data = xr.DataArray([[1.0, 2.0, 3.0]], coords={"lam": [0.5]}, dims=["lam", "data_seed"])
+    >>> spreads(data)
+    {'0.5': [1.5, 2.0, 2.5]}
+    """
+    rest = [str(dim) for dim in values.dims if dim != over]
+    if not rest:
+        return spread(values.to_numpy()) if over in values.dims else float(values)
+    return {str(k): spreads(values.sel({rest[0]: k}), over) for k in values[rest[0]].to_numpy()}
 
 
 def band(values: np.ndarray, axis: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,8 +9,6 @@ over the grid that this number explains, and what is left is the spread along it
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 import xarray as xr
@@ -19,7 +17,7 @@ from omegaconf import DictConfig
 from dln_momentum.engine import Status
 from dln_momentum.problem import Problem
 from experiments.claim import Outcome, main
-from experiments.common import described, engine_over, sparse_problems, spread, workers
+from experiments.common import described, engine_over, sparse_problems, spread, spreads, workers
 from experiments.plane_figure import draw
 
 SECTION = "2 and 6"
@@ -167,8 +165,8 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
         )
     measured = {
         "largest_lambda_of_agreement": agree_to,
-        "r_squared": _nested(results["r_squared"]),
-        "best_exponent_of_1_minus_beta": _nested(best),
+        "r_squared": spreads(results["r_squared"]),
+        "best_exponent_of_1_minus_beta": spreads(best),
         "spread_along_level_lines": {
             region: {
                 name: {
@@ -201,14 +199,6 @@ def _agree_to(along: xr.DataArray, bound: float) -> float:
     worst = worst.dropna("bin").sortby("bin")
     agreed = np.cumprod(worst.to_numpy() < bound).astype(bool)
     return float(worst["lambda"].to_numpy()[agreed].max(initial=0.0))
-
-
-def _nested(values: xr.DataArray) -> Any:
-    """Quartiles over data sets, by the names of the other dimensions."""
-    rest = [str(dim) for dim in values.dims if dim != "data_seed"]
-    if not rest:
-        return spread(values.to_numpy())
-    return {str(k): _nested(values.sel({rest[0]: k})) for k in values[rest[0]].to_numpy()}
 
 
 if __name__ == "__main__":

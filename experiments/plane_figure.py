@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import xarray as xr
 from matplotlib import rc_context
@@ -16,7 +14,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from dln_momentum.plotting import style
-from experiments.common import band
+from experiments.common import SMALL, band
 
 TITLES = {
     "recovery_error": r"$\|\theta_\infty - \theta^*\|/\|\theta^*\|$",
@@ -42,12 +40,6 @@ NAMES = {
 }
 MARKERS = "osv^D"
 LEVELS = (0.1, 1, 10, 100, 1000)
-SIZES: dict[Any, Any] = {
-    "font.size": 7,
-    "axes.titlesize": 8,
-    "axes.labelsize": 7.5,
-    "legend.fontsize": 7,
-}
 
 
 def draw(results: xr.Dataset, along: xr.DataArray, explained: float) -> Figure:
@@ -58,7 +50,7 @@ def draw(results: xr.Dataset, along: xr.DataArray, explained: float) -> Figure:
         along: spread along the level lines, by region, quantity and bin of lambda.
         explained: the R^2 that counts as an explanation.
     """
-    with style(), rc_context(SIZES):
+    with style(), rc_context(SMALL):
         figure = Figure(figsize=(7.2, 6.8), layout="constrained")
         grid = figure.add_gridspec(2, 1, height_ratios=[1.75, 1])
         top, bottom = (figure.add_subfigure(part) for part in grid)
