@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from dln_momentum.assembly import physical_cores
-from dln_momentum.data import sparse
+from dln_momentum.data import BatchStream, LabelNoise, sparse
 from dln_momentum.engine import Engine, EngineOptions
 from dln_momentum.engine.snapshot import Snapshot
 from dln_momentum.momentum import Momentum
@@ -48,6 +48,9 @@ def engine_over(
     gamma: Rates,
     beta: Rates,
     alpha: Rates = 0.1,
+    *,
+    batches: BatchStream | None = None,
+    label_noise: LabelNoise | None = None,
     **options: Any,
 ) -> Engine:
     """An engine with one uniformly initialised run for each problem.
@@ -56,6 +59,7 @@ def engine_over(
         problems: R problems; one alone is shared by as many runs as the rates have entries.
         gamma, beta: numbers, or R of them.
         alpha: initialisation scale, a number or R of them.
+        batches, label_noise: the streams of the runs, if any.
         **options: of `EngineOptions`.
     """
     rates = [torch.as_tensor(r, dtype=torch.float64).reshape(-1) for r in (gamma, beta, alpha)]
@@ -68,6 +72,8 @@ def engine_over(
         rates[1].expand(runs).clone(),
         rates[2][:, None] * unit.w_plus.detach(),
         rates[2][:, None] * unit.w_minus.detach(),
+        batches=batches,
+        label_noise=label_noise,
         options=EngineOptions(**options),
     )
 
