@@ -94,7 +94,7 @@ def _variable(grid: Grid, name: str, values: np.ndarray, lead: tuple[str, ...] =
     full[(slice(None),) * len(lead) + (grid.valid,)] = values
     dims = (*lead, *grid.dims, *("coordinate",) * len(after))
     attributes = {"long_name": LONG_NAMES[name]} if name in LONG_NAMES else {}
-    return xr.Variable(dims, full.reshape(*before, *grid.shape, *after), attributes)
+    return xr.Variable(dims, full.reshape((*before, *grid.shape, *after)), attributes)
 
 
 def _status(grid: Grid, module: HeavyBallModule) -> dict[str, xr.Variable]:

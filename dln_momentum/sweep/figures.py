@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -89,10 +90,13 @@ def _draw(ax: Axes, results: xr.Dataset, drawn: list[str], panel: Panel) -> None
     usable = ~results["status"].isin([Status.DIVERGED, Status.INVALID])
     values = results[panel.name].where(usable)
     ax.set_title(panel.title, fontsize=9)
-    if len(drawn) == 2:
-        draw_map(ax, results, values, drawn, around_one=panel.around_one)
-    else:
-        draw_curve(ax, values, drawn[0], around_one=panel.around_one)
+    with warnings.catch_warnings():
+        # the median of nothing but nan is nan, and is drawn as "no value"
+        warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
+        if len(drawn) == 2:
+            draw_map(ax, results, values, drawn, around_one=panel.around_one)
+        else:
+            draw_curve(ax, values, drawn[0], around_one=panel.around_one)
 
 
 def _label(ax: Axes, results: xr.Dataset, drawn: list[str]) -> None:

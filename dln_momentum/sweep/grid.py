@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -122,9 +122,12 @@ def _completed(
     if names <= {"gamma", "beta"}:
         completed = {"gamma": DEFAULT_GAMMA, "beta": DEFAULT_BETA} | completed
         completed = {name: value for name, value in completed.items() if name not in axes}
-    if not axes:
+    if twice := [name for name in axes if name in momentum]:
+        given = ", ".join(f"optimizer.{name} = {momentum[name]:g}" for name in twice)
+        complaints.append(f"{given} given, though it is swept: give each parameter once")
+    elif not axes:
         complaints.extend(momentum_problems("optimizer.", **completed))
-    elif {*axes, *completed} not in map(set, PAIRS) or len(axes) + len(completed) > 2:
+    elif {*axes, *completed} not in map(set, PAIRS):
         complaints.append(_no_pair(axes, completed))
     else:
         complaints.extend(_out_of_range(completed))
@@ -138,14 +141,9 @@ def _no_pair(axes: list[str], fixed: Mapping[str, float]) -> str:
     return f"{', '.join(named)} given: give exactly one of the pairs {allowed}, swept or fixed"
 
 
-def _out_of_range(fixed: Mapping[str, float]) -> list[str]:
-    return [
-        f"optimizer.{name} = {value:g} must be {allowed}"
-        for name, value in fixed.items()
-        for holds, allowed in [
-            (0 <= value < 1, "in [0, 1)")
-            if name == "beta"
-            else (value > 0 and math.isfinite(value), "finite and > 0")
-        ]
-        if not holds
-    ]
+def _out_of_range(fixed: Mapping[str, float]) -> Iterator[str]:
+    for name, value in fixed.items():
+        allowed = "in [0, 1)" if name == "beta" else "finite and > 0"
+        inside = 0 <= value < 1 if name == "beta" else 0 < value < math.inf
+        if not inside:
+            yield f"optimizer.{name} = {value:g} must be {allowed}"

@@ -83,7 +83,7 @@ def _endings(results: xr.Dataset, summary: Mapping[str, Any]) -> Table:
 def _quantiles(results: xr.Dataset) -> Table:
     among, name = judged(results)
     table = Table(title=f"{int(among.sum())} {name}", title_justify="left")
-    table.add_column("quantity")
+    table.add_column("quantity", no_wrap=True)
     for column in ("least", "25 %", "median", "75 %", "greatest"):
         table.add_column(column, justify="right")
     for key, label in QUANTITIES.items():
@@ -118,4 +118,4 @@ def _rows(results: xr.Dataset, dims: list[str]) -> Iterator[list[str]]:
 
 def number(value: float) -> str:
     """A number as a table shows it; a dash where there is none."""
-    return "-" if not np.isfinite(value) else f"{value:.4g}" if value % 1 else f"{value:.0f}"
+    return "-" if not np.isfinite(value) else f"{value:.3g}" if value % 1 else f"{value:.0f}"

@@ -1,0 +1,436 @@
+"""Sweeps: the grid, the runs in it against single runs, the file they leave, what is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from hydra import compose, initialize_config_dir
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
+
+from dln_momentum.config import CONF_DIR
+from dln_momentum.data import BatchStream, sparse
+from dln_momentum.errors import InputError
+from dln_momentum.momentum import PAIRS, Momentum
+from dln_momentum.sweep import assembly
+from dln_momentum.sweep.assembly import build, cohorts
+from dln_momentum.sweep.axes import axis_values
+from dln_momentum.sweep.figures import overview
+from dln_momentum.sweep.grid import Grid, read_grid
+from dln_momentum.sweep.run import sweep
+from dln_momentum.training import run as single
+from tests.helpers import run_app
+
+SMALL = ["data.n=5", "data.d=8", "data.s=1", "trainer.max_steps=400", "trainer.records=5"]
+SMALL += ["trainer.block_size=100", "engine=fast", "engine.num_workers=1"]
+NOT_MEASURED = {
+    "versions",
+    "seconds",
+    "status",
+    "data",
+    "path_sums",
+    "batch_size",
+    "n",
+    "d",
+    "rank",
+}
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return compose("sweep", list(overrides))
+
+
+def run_sweep(directory: Path, *overrides: str) -> xr.Dataset:
+    """``dln-sweep OVERRIDES`` in this process, and its results read back from the file."""
+    config = composed(*SMALL, *overrides)
+    sweep(config, directory, OmegaConf.to_yaml(config, resolve=True))
+    return xr.load_dataset(directory / "results.nc", engine="h5netcdf")
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the drawing of single runs and sweeps, which takes longer than the runs."""
+    monkeypatch.setattr(single, "overview", lambda *_: Figure(figsize=(1, 1)))
+    monkeypatch.setattr("dln_momentum.sweep.run.overview", lambda *_: None)
+
+
+# ---- axes and grid
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("gamma", 0.01, [0.01]),
+        ("gamma", [0.02, 1], [0.02, 1.0]),
+        ("beta", "linspace:0.5:0.9:3", [0.5, 0.7, 0.9]),
+        ("lam", "geomspace:1e-2:1e2:5", [0.01, 0.1, 1, 10, 100]),
+        ("alpha", "geomspace:1:1e-2:3", [1, 0.1, 0.01]),
+        ("seed", "range:0:4", [0, 1, 2, 3]),
+        ("data_seed", "range:9:0:-3", [9, 6, 3]),
+        ("seed", "linspace:0:8:3", [0, 4, 8]),
+        ("beta", [-0.5, 1.0], [-0.5, 1.0]),
+    ],
+)
+def test_an_axis_is_a_number_a_list_or_a_span(name: str, value: object, expected: list) -> None:
+    complaints: list[str] = []
+    found = axis_values(name, value, complaints)
+    assert complaints == []
+    assert found is not None
+    # geomspace rounds its inner values, once each
+    np.testing.assert_allclose(found, expected, rtol=1e-15)
+    assert found.dtype == (np.int64 if "seed" in name else np.float64)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("gamma", "linspace:0:1"), ("gamma", "geomspace:-1:1:5"), ("gamma", "logspace:1:2:3"),
+        ("gamma", "linspace:a:1:3"), ("gamma", "linspace:0.1:1:0"), ("gamma", "linspace:0.1:inf:3"),
+        ("gamma", "linspace:0.1:1:100000000000"), ("gamma", []), ("gamma", ["x"]), ("gamma", True),
+        ("gamma", 0.0), ("gamma", [0.1, -0.1]), ("gamma", [float("nan")]), ("gamma", [0.1, 0.1]),
+        ("eps", 0), ("lam", "linspace:0:1:5"), ("alpha", 0), ("beta", float("inf")),
+        ("seed", -1), ("seed", 0.5), ("seed", "linspace:0:1:3"), ("seed", "range:5:5"),
+        ("seed", "range:0:3:0"), ("data_seed", 2**63), ("gamma", {"a": 1}), ("gamma", ""),
+    ],
+)  # fmt: skip
+def test_anything_else_is_refused_by_name(name: str, value: object) -> None:
+    complaints: list[str] = []
+    assert axis_values(name, value, complaints) is None
+    assert len(complaints) == 1
+    assert complaints[0].startswith(f"sweep.{name} = ")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    pair=st.sampled_from(PAIRS),
+    first=st.lists(st.floats(1e-3, 2.0), min_size=1, max_size=4, unique=True),
+    second=st.lists(st.floats(1e-3, 2.0), min_size=1, max_size=4, unique=True),
+)
+def test_every_point_of_any_pair_is_valid_exactly_where_a_run_exists(
+    pair: tuple[str, str], first: list[float], second: list[float]
+) -> None:
+    complaints: list[str] = []
+    grid = read_grid(dict(zip(pair, (first, second), strict=True)), {}, {"seed": 0}, complaints)
+    assert complaints == []
+    assert grid is not None
+    assert grid.size == len(first) * len(second)
+    points = zip(*(grid.at_points(name) for name in pair), strict=True)
+    for index, point in enumerate(points):
+        try:
+            expected = Momentum.from_pair(**dict(zip(pair, map(float, point), strict=True)))
+        except InputError:
+            # up to the rounding of beta at 0, which is forgiven
+            assert not grid.valid[index] or grid.beta[index] == 0
+        else:
+            assert grid.valid[index]
+            # one rounding apart: NumPy and Python square differently
+            found, wanted = (grid.gamma[index], grid.beta[index]), (expected.gamma, expected.beta)
+            np.testing.assert_allclose(found, wanted, rtol=1e-15, atol=1e-15)
+
+
+def test_axes_that_meet_at_beta_0_are_valid_in_spite_of_rounding() -> None:
+    span = "geomspace:0.003:0.7:9"
+    grid = read_grid({"lam": span, "gamma": "geomspace:0.7:0.003:9"}, {}, {}, [])
+    assert grid is not None
+    table = grid.valid.reshape(9, 9)
+    assert table[:, ::-1].T.diagonal().all()
+    assert table.sum() == 45  # gamma <= lam
+
+
+@pytest.mark.parametrize(
+    ("swept", "fixed", "gamma", "beta"),
+    [
+        ({"gamma": [0.1, 0.2]}, {}, [0.1, 0.2], [0.9, 0.9]),
+        ({"beta": [0.1, 0.2]}, {}, [0.01, 0.01], [0.1, 0.2]),
+        ({"lam": [1, 4]}, {"beta": 0.5}, [0.25, 1.0], [0.5, 0.5]),
+        ({"lam": [1, 4]}, {"gamma": 0.01}, [0.01, 0.01], [0.9, 0.95]),
+        ({"gamma": [0.01, 0.04]}, {"lam": 1}, [0.01, 0.04], [0.9, 0.8]),
+        ({"eps": [0.1, 0.2]}, {"lam": 1}, [0.01, 0.04], [0.9, 0.8]),
+        ({"alpha": [0.1, 0.2]}, {"lam": 1, "eps": 0.1}, [0.01, 0.01], [0.9, 0.9]),
+    ],
+)
+def test_the_optimizer_completes_the_axes(
+    swept: dict, fixed: dict, gamma: list[float], beta: list[float]
+) -> None:
+    grid = read_grid(swept, fixed, {"alpha": 0.1, "seed": 0}, [])
+    assert grid is not None
+    np.testing.assert_allclose(grid.gamma, gamma, rtol=1e-14)
+    np.testing.assert_allclose(grid.beta, beta, rtol=1e-14)
+
+
+def test_the_last_axis_runs_fastest() -> None:
+    grid = Grid({"gamma": np.array([1.0, 2.0]), "beta": np.array([0.5]), "seed": np.arange(3)})
+    assert grid.dims == ("gamma", "seed")
+    assert grid.at_points("gamma").tolist() == [1, 1, 1, 2, 2, 2]
+    assert grid.at_points("seed").tolist() == [0, 1, 2, 0, 1, 2]
+    assert grid.at_points("beta").tolist() == [0.5] * 6
+
+
+# ---- runs
+
+
+def assert_same_runs(results: xr.Dataset, tmp_path: Path, *common: str, **axes: str) -> None:
+    """Every point of the results against a dln-train of its own.
+
+    Args:
+        results: what the sweep left.
+        tmp_path: where the single runs go.
+        *common: overrides of all single runs.
+        **axes: the key of dln-train that each dimension stands for.
+    """
+    for number, place in enumerate(np.ndindex(results["status"].shape)):
+        at = dict(zip(results["status"].dims, place, strict=True))
+        point = results.isel(at)
+        keys = [f"{axes[str(name)]}={point[name].item()!r}" for name in at]
+        one = run_app(tmp_path / str(number), *SMALL, *common, *keys)
+        assert one.summary["status"] == point["status_label"].item()
+        for name in set(one.summary) - NOT_MEASURED:
+            # summation orders differ between tiles of one run and of many
+            expected = np.nan if one.summary[name] is None else one.summary[name]
+            np.testing.assert_allclose(
+                point[name], expected, rtol=1e-10, atol=1e-10, err_msg=f"{name} at {at}"
+            )
+        history = one.history()
+        np.testing.assert_allclose(point["theta_inf"], history["theta"][-1], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(point["Delta_inf"], history["balancedness"][-1], rtol=1e-10)
+        np.testing.assert_allclose(point["s_plus"], history["s_plus"][-1], rtol=0, atol=1e-10)
+        np.testing.assert_allclose(
+            point["train_loss_path"], history["train_loss"], rtol=1e-10, atol=1e-20
+        )
+
+
+def test_a_grid_equals_nine_single_runs(tmp_path: Path, no_figures: None) -> None:
+    results = run_sweep(
+        tmp_path / "sweep", "sweep.gamma=[0.005,0.01,0.02]", "sweep.beta=linspace:0.5:0.9:3"
+    )
+    assert results["status"].dims == ("gamma", "beta")
+    assert_same_runs(results, tmp_path, gamma="optimizer.gamma", beta="optimizer.beta")
+
+
+def test_seeds_and_data_sets_equal_single_runs_on_mini_batches(
+    tmp_path: Path, no_figures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = ["data.batch_size=2", "model=gaussian", "optimizer.gamma=0.02"]
+    axes = ["sweep.seed=range:0:2", "sweep.data_seed=range:5:7"]
+    results = run_sweep(tmp_path / "sweep", *keys, *axes)
+    assert results["status"].dims == ("seed", "data_seed")
+    assert results["theta_star"].dims == ("data_seed", "coordinate")
+    star = sparse(5, 8, 1, seed=6).theta_star
+    assert star is not None
+    np.testing.assert_array_equal(results["theta_star"].sel(data_seed=6), star.numpy())
+    assert_same_runs(results, tmp_path, *keys, seed="seed", data_seed="data.seed")
+    # so few runs on one data set are stacked; the same with a shared X for each data set
+    monkeypatch.setattr(assembly, "SHARED_RUNS", 1)
+    shared = run_sweep(tmp_path / "shared", *keys, *axes)
+    xr.testing.assert_allclose(shared, results, rtol=1e-10, atol=1e-12)
+
+
+def test_initialisation_scales_are_an_axis(tmp_path: Path, no_figures: None) -> None:
+    keys = ["model=gaussian", "optimizer.gamma=0.02"]
+    results = run_sweep(tmp_path / "sweep", *keys, "sweep.alpha=[0.1,0.2]", "sweep.seed=3")
+    assert results["seed"].ndim == 0
+    assert_same_runs(results, tmp_path, *keys, "seed=3", alpha="model.alpha")
+
+
+def test_invalid_and_diverged_points_keep_their_place_and_disturb_nobody(
+    tmp_path: Path, no_figures: None
+) -> None:
+    beta = "sweep.beta=[0.5,1.0]"
+    results = run_sweep(tmp_path / "a", "sweep.gamma=[0.01,0.02,50]", beta)
+    assert results["status_label"].values.tolist() == [
+        ["max_steps", "invalid"], ["max_steps", "invalid"], ["diverged", "invalid"],
+    ]  # fmt: skip
+    invalid, diverged = results.isel(beta=1), results.isel(gamma=2, beta=0)
+    for name in ("theta_inf", "train_loss", "steps", "kkt_residual", "sign_changes"):
+        assert np.isnan(invalid[name]).all()
+    assert diverged["steps"] < 400  # stopped early
+    for name in ("kkt_residual", "distance_to_minimizer", "distance_to_unperturbed_minimizer"):
+        assert np.isnan(diverged[name])
+    calm = run_sweep(tmp_path / "b", "sweep.gamma=[0.01,0.02]", beta).drop_vars("step")
+    same = results.isel(gamma=slice(2)).drop_vars("step")
+    # a kernel may add in another order for another number of runs
+    xr.testing.assert_allclose(same, calm, rtol=1e-12, atol=1e-13)
+
+
+def test_a_run_that_blows_up_within_a_block_is_diverged(tmp_path: Path, no_figures: None) -> None:
+    results = run_sweep(
+        tmp_path, "sweep.gamma=[0.01,2]", "trainer.records=2", "trainer.block_size=400"
+    )
+    assert results["status_label"].values.tolist() == ["max_steps", "diverged"]
+    assert not np.isfinite(results["train_loss"][1])
+    assert np.isnan(results["kkt_residual"][1])
+    assert results["kkt_residual"][0] < 1e-10
+
+
+def test_runs_that_converge_leave_and_keep_their_end(tmp_path: Path, no_figures: None) -> None:
+    keys = ["trainer.max_steps=20000", "trainer.tol=1e-12", "trainer.records=10"]
+    results = run_sweep(tmp_path, *keys, "sweep.gamma=[0.001,0.02,0.05]")
+    assert results["status_label"].values.tolist() == ["max_steps", "converged", "converged"]
+    assert (results["train_loss"][1:] <= 1e-12).all()
+    assert results["steps"][2] < results["steps"][1] < results["steps"][0] == 20000
+    # noticed within ten steps, ended with the block
+    waited = (results["steps"] - results["steps_to_tol"])[1:]
+    assert ((waited >= 0) & (waited <= 100)).all()
+    assert np.isnan(results["steps_to_tol"][0])
+    assert (results["distance_to_minimizer"][1:] < 1e-5).all()
+
+
+def test_a_sweep_goes_on_from_its_checkpoint(tmp_path: Path, no_figures: None) -> None:
+    keys = ["sweep.gamma=[0.01,0.02]", "sweep.data_seed=[0,1]", "trainer.tol=0"]
+    whole = run_sweep(tmp_path / "whole", *keys)
+    run_sweep(tmp_path / "first", *keys, "trainer.max_steps=200")
+    checkpoint = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    rest = run_sweep(tmp_path / "rest", *keys, f"resume={checkpoint}")
+    np.testing.assert_array_equal(rest["theta_inf"], whole["theta_inf"])
+    np.testing.assert_array_equal(rest["s_plus"], whole["s_plus"])
+
+
+# ---- what is left
+
+
+def test_the_file_is_labelled(tmp_path: Path) -> None:
+    results = run_sweep(
+        tmp_path, "sweep.lam=[0.5,1,2]", "sweep.eps=[0.1,0.6]", "sweep.alpha=0.05",
+        "sweep.seed=[7]",
+    )  # fmt: skip
+    assert dict(results["status"].sizes) == {"lam": 3, "eps": 2}
+    assert results["theta_inf"].dims == ("lam", "eps", "coordinate")
+    assert results["train_loss_path"].dims == ("step", "lam", "eps")
+    assert "theta_path" not in results
+    assert (results["alpha"].item(), results["seed"].item()) == (0.05, 7)
+    status = results["status"]
+    assert status.dtype == np.int8
+    meanings = dict(
+        zip(status.attrs["flag_values"], status.attrs["flag_meanings"].split(), strict=True)
+    )
+    assert [meanings[code] for code in status.values.ravel()] == list(
+        results["status_label"].values.ravel()
+    )
+    assert results["status_label"].sel(lam=0.5, eps=0.6) == "invalid"
+    for name in ("gamma", "beta", "lam_ks"):
+        assert results.coords[name].dims == ("lam", "eps")
+    assert results["gamma"].sel(lam=2, eps=0.1).item() == pytest.approx(0.005, rel=1e-14)
+    assert results["lam_ks"].sel(lam=2, eps=0.1).item() == pytest.approx(1.95, rel=1e-14)
+    one = run_app(tmp_path / "one", *SMALL, "optimizer.lam=1", "optimizer.eps=0.1")
+    assert set(one.summary) - NOT_MEASURED <= set(results.variables)
+    assert OmegaConf.create(results.attrs["config"]).sweep.alpha == 0.05
+    assert "torch" in json.loads(results.attrs["versions"])
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["status"] == {"max_steps": 5, "invalid": 1}
+    assert summary["axes"] == {"lam": 3, "eps": 2}
+    assert summary["run_steps"] == 5 * 400
+    for name in ("config.yaml", "overview.png", "overview.pdf", "tensorboard"):
+        assert (tmp_path / name).exists()
+
+
+def test_trajectories_are_kept_on_request(tmp_path: Path, no_figures: None) -> None:
+    results = run_sweep(tmp_path, "sweep.gamma=[0.01,0.02]", "sweep.trajectories=true")
+    assert results["theta_path"].dims == ("step", "gamma", "coordinate")
+    assert results["step"].values[[0, -1]].tolist() == [0, 400]
+    np.testing.assert_array_equal(results["theta_path"][-1], results["theta_inf"])
+    assert {"own_level_set_distance_path", "distance_to_limit_path"} <= set(results)
+
+
+def test_the_figure_shows_every_quantity(tmp_path: Path, no_figures: None) -> None:
+    axes = ["sweep.gamma=geomspace:1e-3:1e-1:4", "sweep.data_seed=[0,1]"]
+    results = run_sweep(tmp_path, *axes, "sweep.beta=linspace:0.5:1:3")
+    figure = overview(results)
+    assert figure is not None
+    panels = figure.axes[:6]
+    assert [ax.get_xscale() for ax in panels] == ["log"] * 6
+    assert all(any(isinstance(c, QuadMesh) for c in ax.collections) for ax in panels)
+    curves = overview(results.isel(beta=0))
+    assert curves is not None
+    assert sum(len(ax.lines) for ax in curves.axes) >= 6
+    assert overview(results.isel(beta=0, gamma=0, data_seed=0)) is None
+
+
+def test_help_and_axes_need_no_torch() -> None:
+    code = "import sys, dln_momentum.cli.sweep; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("overrides", "messages"),
+    [
+        (["sweep.gamma=nonsense"], ["sweep.gamma = 'nonsense' must be a number"]),
+        (["+sweep.delta=1"], ["sweep.delta is no key here"]),
+        (["sweep.gamma=[0.1]", "sweep.beta=0.5", "sweep.lam=[1,2]"], ["exactly one of the pairs"]),
+        (["sweep.gamma=[0.1]", "sweep.beta=0.5", "optimizer.lam=1"], ["optimizer.lam = 1 given"]),
+        (["sweep.gamma=[0.1]", "optimizer.gamma=0.1"], ["given, though it is swept"]),
+        (["sweep.lam=[1,2]"], ["sweep.lam given: give exactly one of the pairs"]),
+        (["sweep.gamma=[0.1]", "optimizer.beta=1.5"], ["optimizer.beta = 1.5 must be in [0, 1)"]),
+        (["optimizer.gamma=-1"], ["optimizer.gamma = -1 must be finite and > 0"]),
+        (["sweep.beta=[1,2]"], ["none of the 2 grid points has beta in [0, 1)"]),
+        (["model=biased", "sweep.alpha=[0.1]"], ["no model.alpha to sweep"]),
+        (["trainer.gradient=autograd"], ["a sweep needs closed_form"]),
+        (["sweep.memory_gb=0"], ["sweep.memory_gb = 0.0 must be > 0"]),
+        (["sweep.seed=range:0:100000", "sweep.gamma=[1,2]"], ["than the", "GiB that 200000 runs"]),
+        (["sweep.seed=range:0:99999", "sweep.data_seed=range:0:99999"], ["9999800001 grid points"]),
+        (["data.batch_size=6", "sweep.eps=0"], ["data.batch_size = 6", "sweep.eps = 0"]),
+        (["data.n=9", "sweep.seed=-1", "model.alpha=0"], ["data.n", "sweep.seed", "model.alpha"]),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_before_anything_is_written(
+    tmp_path: Path, overrides: list[str], messages: list[str]
+) -> None:
+    config = composed(*SMALL, "sweep.memory_gb=0.5", *overrides)
+    with pytest.raises(InputError) as refusal:
+        sweep(config, tmp_path / "sweep", "")
+    for message in messages:
+        assert message in str(refusal.value)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_data_that_has_no_seed_or_changes_shape_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "own.npz", X=np.eye(2, 3), y=np.ones(2))
+    with pytest.raises(InputError, match=r"no data.seed to sweep"):
+        build(composed("data=file", f"data.path={tmp_path / 'own.npz'}", "sweep.data_seed=[0,1]"))
+    monkeypatch.setattr(assembly, "load", lambda **keys: sparse(5, 8 + keys["seed"], 1))
+    with pytest.raises(InputError, match=r"one sweep needs one shape"):
+        build(composed(*SMALL, "sweep.data_seed=[0,1]"))
+
+
+def test_a_larger_sweep_is_let_through_by_its_limit() -> None:
+    keys = [*SMALL, "sweep.seed=range:0:20000"]
+    with pytest.raises(InputError, match=r"sweep.memory_gb = 0.01 is less than"):
+        build(composed(*keys, "sweep.memory_gb=0.01"))
+    setup, grid = build(composed(*keys, "sweep.memory_gb=1"))
+    assert len(setup.net.u) == grid.size == 20000
+
+
+# ---- cohorts
+
+
+@settings(max_examples=30, deadline=None)
+@given(places=st.lists(st.integers(0, 4), min_size=1, max_size=60), shared=st.sampled_from([1, 16]))
+def test_every_run_is_in_one_cohort_with_its_own_data(places: list[int], shared: int) -> None:
+    problems = [sparse(2, 4, 1, seed=seed) for seed in range(5)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assembly, "SHARED_RUNS", shared)
+        found = cohorts(problems, np.array(places))
+    members = torch.cat([cohort.runs for cohort in found if cohort.runs is not None])
+    assert sorted(members.tolist()) == list(range(len(places)))
+    stream = BatchStream(2, 1, True, seeds=list(range(len(places))))
+    for cohort in found:
+        assert cohort.runs is not None
+        X = cohort.problem.X.expand(len(cohort.runs), 2, 4)
+        for row, run in zip(X, cohort.runs.tolist(), strict=True):
+            assert torch.equal(row, problems[places[run]].X)
+        assert cohort.stream(stream).seeds == tuple(cohort.runs.tolist())
