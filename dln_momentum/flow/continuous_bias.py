@@ -13,7 +13,9 @@ At rest at first, and with I_+- the limits (poster, section 4, with its signs co
 Where w_+- crosses zero the integrand has a double pole and I_+- is the Hadamard finite part, which
 may be negative. Everything here comes from the form that has no pole,
 
-    I_{+-,t} = -+ G_t - ln|w_{+-,t}/w_{+-,0}| - lambda (w_{+-,t}'/w_{+-,t} - w_{+-,0}'/w_{+-,0}).
+    I_{+-,t} = -+ G_t - ln|w_{+-,t}/w_{+-,0}| - lambda (w_{+-,t}'/w_{+-,t} - w_{+-,0}'/w_{+-,0}),
+
+and takes the path of one flow or those of many: [T, d] then stands for [T, R, d].
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from torch import Tensor
 
 from dln_momentum.flow.gradient_flow import gradient_flow
 from dln_momentum.flow.options import FlowOptions
-from dln_momentum.flow.path import FlowPath
+from dln_momentum.flow.path import FlowPath, Path
 from dln_momentum.implicit_bias import asymptotic_balancedness, log_init
 from dln_momentum.problem import Problem
 
@@ -33,6 +35,8 @@ from dln_momentum.problem import Problem
 @dataclass(frozen=True)
 class ContinuousBias:
     """What a path says of the minimiser it leads to; at one time [d], or at all times [T, d].
+
+    Of many flows, [R, d] or [T, R, d].
 
     Attributes:
         i_plus, i_minus: the exponents that shrink |w_+-|; I_+- for a path that starts at rest.
@@ -46,7 +50,7 @@ class ContinuousBias:
     log_init: Tensor
 
 
-def path_integrals(path: FlowPath) -> tuple[Tensor, Tensor]:
+def path_integrals(path: Path) -> tuple[Tensor, Tensor]:
     """I_{+-,t} at every time of the path, [T, d] each, from the regular form.
 
     Positive while w_+- has not vanished. Not finite at a time at which w_+- is exactly zero.
@@ -56,14 +60,14 @@ def path_integrals(path: FlowPath) -> tuple[Tensor, Tensor]:
     return -path.G - plus - boundary_plus, path.G - minus - boundary_minus
 
 
-def boundary_terms(path: FlowPath) -> tuple[Tensor, Tensor]:
+def boundary_terms(path: Path) -> tuple[Tensor, Tensor]:
     """lambda (w_+-'/w_+- - w_{+-,0}'/w_{+-,0}) at every time of the path, [T, d] each."""
     rates = path.dw_plus / path.w_plus, path.dw_minus / path.w_minus
     plus, minus = (path.lam * (rate - rate[0]) for rate in rates)
     return plus, minus
 
 
-def limit_bias(path: FlowPath) -> ContinuousBias:
+def limit_bias(path: Path) -> ContinuousBias:
     """Delta_inf and theta~_0 as the last time of the path tells them (poster, section 4).
 
     The speed that is left, which vanishes at convergence, is counted as gone: the error is of the
@@ -89,7 +93,7 @@ def limit_bias(path: FlowPath) -> ContinuousBias:
     return _bias(path, i_plus, i_minus)
 
 
-def running_bias(path: FlowPath) -> ContinuousBias:
+def running_bias(path: Path) -> ContinuousBias:
     """The bias at every time, before any convergence, with the boundary term kept.
 
     With ``I~_+- = I_+- + lambda (w_+-'/w_+- - w_{+-,0}'/w_{+-,0}) = -+ G - ln|w_+-/w_{+-,0}|``,
@@ -134,13 +138,13 @@ def effective_flow(
     return gradient_flow(problem, w, w, time, tol=tol, options=options)
 
 
-def _log_changes(path: FlowPath) -> tuple[Tensor, Tensor]:
+def _log_changes(path: Path) -> tuple[Tensor, Tensor]:
     """ln|w_{+-,t}/w_{+-,0}|, [T, d] each."""
     plus, minus = ((w / w[0]).abs().log() for w in (path.w_plus, path.w_minus))
     return plus, minus
 
 
-def _bias(path: FlowPath, i_plus: Tensor, i_minus: Tensor) -> ContinuousBias:
+def _bias(path: Path, i_plus: Tensor, i_minus: Tensor) -> ContinuousBias:
     return ContinuousBias(
         i_plus=i_plus,
         i_minus=i_minus,

@@ -1,0 +1,114 @@
+"""Leapfrog for many flows at once: each run of the engine is one flow, on a grid of times.
+
+With P = w + lambda w', momentum gradient flow reads ``P_+-' = -+ grad L w_+-, lambda w' = P - w``.
+With P half a step behind w, the scheme
+
+    P_{k+1/2} = P_{k-1/2} -+ eps g_k w_k,
+    lambda (w_{k+1} - w_k)/eps = P_{k+1/2} - (w_k + w_{k+1})/2
+
+is exactly MGD(gamma, beta) with the gamma and beta for which lambda_KS(gamma, beta) = lambda:
+
+    beta = (2 lambda - eps)/(2 lambda + eps),    gamma = 2 eps^2/(2 lambda + eps).
+
+beta is negative for eps > 2 lambda, and that is as it should be: lambda does not limit the step.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dln_momentum.engine import Engine, EngineOptions
+from dln_momentum.problem import Problem
+
+
+class Phase(NamedTuple):
+    """Where R flows are.
+
+    P and not w' is carried: it moves slowly however small lambda is.
+    """
+
+    wP: Tensor
+    """(w, P), each for + and -, [2, 2, R, d]"""
+    G: Tensor
+    """the integral of grad L so far, [R, d]"""
+
+    @property
+    def w(self) -> Tensor:
+        """(w_+, w_-), [2, R, d]."""
+        return self.wP[0]
+
+    @property
+    def theta(self) -> Tensor:
+        """(w_+^2 - w_-^2)/4, [R, d]."""
+        return (self.w[0] + self.w[1]) * (self.w[0] - self.w[1]) / 4
+
+    def of(self, runs: Tensor) -> Phase:
+        """Some of the runs."""
+        return Phase(self.wP[:, :, runs], self.G[runs])
+
+
+def leapfrog(
+    problem: Problem,
+    lam: Tensor,
+    start: Phase,
+    eps: Tensor,
+    steps: int,
+    options: EngineOptions,
+) -> tuple[Phase, Tensor]:
+    """Take ``steps`` steps of size eps; the error has even powers of eps only.
+
+    Time reversal maps the scheme onto itself with -eps in the place of eps. The half steps from
+    P_0 to P_{-1/2} and from P_{K-1/2} to P_K, and the trapezoidal rule for G, keep that symmetry.
+
+    Args:
+        problem: the data of these runs.
+        lam, eps: [R].
+        start: from where.
+        steps: at least 1.
+        options: of the engine; its ``tol`` must be 0 and its ``divergence_bound`` infinite.
+
+    Returns:
+        Where they arrive, and how often each run changed a sign on the way, [R].
+    """
+    beta = (2 * lam - eps) / (2 * lam + eps)
+    # at beta = 0 the engine would forget w_{-1}; this one differs from 0 by less than rounding
+    beta = torch.where(beta == 0, 1e-30, beta)
+    gamma = 2 * eps * (eps / (2 * lam + eps))
+    h = eps[:, None]
+    gradient = problem.gradient(start.theta)
+    behind = start.wP[1] + h / 2 * _force(gradient, start.w)
+    # P_{-1/2} = lambda (w_0 - w_{-1})/eps + (w_0 + w_{-1})/2, solved for w_{-1}
+    before = (start.w - (1 - beta)[:, None] * behind) / beta[:, None]
+    engine = Engine(
+        problem, gamma, beta, *start.w.unbind(), previous=(before[0], before[1]), options=options
+    )
+    engine.advance(steps)
+    end = engine.snapshot()
+    last_gradient = problem.gradient(end.theta)
+    # the engine's boundary term is lambda w'/w half a step behind
+    P = end.w * (1 + end.boundary) - h / 2 * _force(last_gradient, end.w)
+    G = start.G + h * (end.gradient_sum + (last_gradient - gradient) / 2)
+    return Phase(torch.stack([end.w, P]), G), end.sign_changes
+
+
+def of_runs(problem: Problem, runs: Tensor) -> Problem:
+    """The data of some runs; what was checked with all of them is not checked again."""
+    if not problem.runs:
+        return problem
+    part = copy.copy(problem)
+    part.__dict__.pop("row_space", None)
+    for key, core in (("X", 2), ("y", 1)):
+        tensor = getattr(problem, key)
+        if tensor.ndim > core:
+            rows = tensor.expand(*problem.runs, *tensor.shape[-core:])
+            object.__setattr__(part, key, rows[runs])
+    return part
+
+
+def _force(gradient: Tensor, w: Tensor) -> Tensor:
+    """+-grad L w_+-, [2, R, d]."""
+    return torch.stack([gradient * w[0], -gradient * w[1]])
