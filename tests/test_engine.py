@@ -7,9 +7,10 @@ from itertools import islice
 import pytest
 import torch
 
+from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.sampling import BatchStream
 from dln_momentum.data.sparse import sparse
-from dln_momentum.engine import EngineOptions, reference_iterates
+from dln_momentum.engine import Engine, EngineOptions, reference_iterates
 from dln_momentum.engine.options import BACKENDS
 from dln_momentum.errors import InputError
 from dln_momentum.network import DiagonalLinearNet
@@ -21,10 +22,18 @@ path_sums = pytest.mark.parametrize("path_sums", ["n_space", "direct"])
 
 
 def oracle(problem, net, gamma, beta, steps, weights=None):
-    """theta after ``steps`` steps of the reference recursion."""
-    iterates = reference_iterates(problem, net.u.detach(), net.v.detach(), gamma, beta, weights)
-    u, v = next(islice(iterates, steps - 1, None))
-    return u * v
+    """theta after ``steps`` steps of the reference recursion, and the sign changes until then."""
+    u, v = net.u.detach(), net.v.detach()
+    iterates = reference_iterates(problem, u, v, gamma, beta, weights)
+    before, changes = _signs(u, v), torch.zeros(u.shape[:-1], dtype=torch.int64)
+    for u, v in islice(iterates, steps):
+        now = _signs(u, v)
+        changes, before = changes + (now != before).sum((0, -1)), now
+    return u * v, changes
+
+
+def _signs(u, v):
+    return torch.stack([u + v, u - v]).signbit()
 
 
 @backends
@@ -43,9 +52,10 @@ def test_equals_the_reference_stepper(backend: str, path_sums: str, batch_size: 
     for _ in range(10):
         engine.advance(1000)
     weights = batches.weights(0, 10_000, None)
-    theta = oracle(problem, net, gamma[:, None], beta[:, None], 10_000, weights)
+    theta, changes = oracle(problem, net, gamma[:, None], beta[:, None], 10_000, weights)
     snapshot = engine.snapshot()
     assert int(snapshot.sign_changes[-1]) > 0
+    assert torch.equal(snapshot.sign_changes, changes)
     error = (snapshot.theta - theta).norm(dim=-1) / theta.norm(dim=-1)
     assert error.max() < 1e-12
 
@@ -56,9 +66,28 @@ def test_one_problem_for_each_run(backend: str) -> None:
     engine = make_engine(stack(problems), runs=3, backend=backend, tol=0.0)
     engine.advance(500)
     for run, problem in enumerate(problems):
-        theta = oracle(problem, DiagonalLinearNet.uniform(9, 0.1), 0.01, 0.9, 500)
+        theta, _ = oracle(problem, DiagonalLinearNet.uniform(9, 0.1), 0.01, 0.9, 500)
         # 500 steps that each round at 1e-16, in another order of summation
         torch.testing.assert_close(engine.snapshot().theta[run], theta, rtol=1e-11, atol=1e-14)
+
+
+@backends
+def test_label_noise_perturbs_the_targets(backend: str) -> None:
+    """A step with noise is a step on a problem with other labels; the reference takes no noise."""
+    problem, net = default_problem(), DiagonalLinearNet.gaussian(30, 0.3, seed=0, runs=(18,))
+    noise = LabelNoise(20, 0.5, until=100, seeds=range(18))
+    rate = torch.full((18,), 0.01, dtype=torch.float64)
+    engine = Engine(
+        problem, rate, 0 * rate, net.w_plus.detach(), net.w_minus.detach(),
+        label_noise=noise, options=EngineOptions(backend=backend),
+    )  # fmt: skip
+    engine.advance(1)
+    xi = noise.label_noise(0, 1)
+    assert xi is not None
+    residual = problem.residual(net.theta) - xi[0]
+    gradient = residual @ problem.X / 20
+    w_plus = (net.w_plus - 0.01 * gradient * net.w_plus).detach()
+    torch.testing.assert_close(engine.snapshot().w[0], w_plus, rtol=1e-14, atol=1e-15)
 
 
 @backends
@@ -66,6 +95,7 @@ def test_the_two_path_sums_agree(backend: str) -> None:
     engine = make_engine(default_problem(), backend=backend, path_sums="direct")
     run_to_end(engine)
     snapshot = engine.snapshot()
+    assert snapshot.direct_path_sums is not None
     difference = snapshot.direct_path_sums - snapshot.closed_form_path_sums
     assert engine.status_labels == ["converged"]
     assert difference.abs().max() < 1e-11
@@ -138,6 +168,36 @@ def test_finished_runs_keep_their_state(backend: str) -> None:
     assert engine.status_labels == ["converged", "max_steps"]
     assert 0 < int(after.reached_tol[0]) <= int(after.steps[0])
     assert int(after.reached_tol[1]) == -1
+
+
+def test_a_part_of_a_snapshot_is_the_snapshot_of_a_part() -> None:
+    engine = make_engine(default_problem(), runs=5, path_sums="direct")
+    engine.advance(100)
+    whole = engine.snapshot()
+    for runs in (slice(1, 3), torch.tensor([4, 0])):
+        part = engine.snapshot(runs)
+        assert torch.equal(part.w, whole.w[:, runs])
+        assert torch.equal(part.previous, whole.previous[:, runs])
+        assert torch.equal(part.log_init, whole.log_init[runs])
+        # a product of other shape sums in another order
+        torch.testing.assert_close(part.gradient_sum, whole.gradient_sum[runs])
+
+
+def test_auto_takes_compiled_code_on_a_cpu_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="dln_momentum"):
+        engine = make_engine(default_problem())
+    assert engine.backend.name == "numba"
+    assert caplog.messages == ["engine: numba (fastest on a CPU) for 1 runs of n = 20, d = 30"]
+
+
+def test_threads_of_torch_are_left_as_they_were() -> None:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        make_engine(default_problem(), runs=4, tile_runs=1, num_workers=2).advance(1)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_run_that_starts_at_an_interpolator_takes_no_step() -> None:

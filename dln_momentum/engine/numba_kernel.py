@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dln_momentum.engine.compiled import zeros
 from dln_momentum.engine.draws import Piece
 from dln_momentum.engine.products import STRIP
 from dln_momentum.engine.scaled import ScaledProblem
-from dln_momentum.engine.single import advance_singly, lay_out
+from dln_momentum.engine.single import advance_singly, fill_spans, filled_up
 from dln_momentum.engine.state import State
 from dln_momentum.engine.strips import advance_strips
 
@@ -81,7 +82,11 @@ def _spans(scaled: ScaledProblem) -> tuple[np.ndarray, ...]:
     """A, one matrix or one for each run, and how `single` wants it."""
     if "spans" not in scaled.layouts:
         A = scaled.A.reshape(-1, *scaled.A.shape[-2:]).numpy()
-        scaled.layouts["spans"] = (A, *lay_out(A[0]))
+        _, n, d = A.shape
+        by_column, by_row = zeros(filled_up(d) * n), zeros(filled_up(n) * d)
+        fill_spans(A[0], by_column, False)
+        fill_spans(A[0], by_row, True)
+        scaled.layouts["spans"] = (A, by_column, by_row)
     A, by_column, by_row = scaled.layouts["spans"]
     # with a matrix for each run these are room to lay it out in, which threads must not share
     return (A, by_column, by_row) if len(A) == 1 else (A, by_column.copy(), by_row.copy())

@@ -9,35 +9,13 @@ kernel share these passes and give the same bits.
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import numba
 import numpy as np
 
-COMPILED: dict[str, Any] = {"cache": True, "nogil": True, "fastmath": {"contract"}}
-COMPILED["error_model"] = "numpy"  # a test for division by zero keeps loops from vectorising
-"""How everything is compiled. To round a*b + c once is the only liberty that the compiler gets:
-sums keep their order, and nan and inf their meaning."""
-
-compiled: Any = numba.njit(**COMPILED)
-inlined: Any = numba.njit(inline="always", **COMPILED)
+from dln_momentum.engine.compiled import compiled, unsigned
 
 SERIES_BOUND = 0.125
 """|s| up to which the series of `add_path_sums` is used."""
-
-
-@compiled
-def unsigned(index):
-    """An index that cannot be negative: Python's counting from the end costs vectorisation."""
-    return np.uintp(index)
-
-
-@compiled
-def zeros(length):
-    """Zeros from the start of a cache line on: registers as long as a line else touch two."""
-    room = np.zeros(length + 8)
-    start = -(room.ctypes.data // 8) % 8
-    return room[start : start + length]
 
 
 @compiled

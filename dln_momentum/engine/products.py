@@ -35,7 +35,7 @@ STRIP = 2 * WIDTH
 """Runs in a strip. Two registers by six rows are twelve sums at a time, enough to hide the latency
 of a multiply-add, and they fit into the 16 registers of AVX2."""
 
-MOST_VECTORS = 8
+MOST_VECTORS = 6
 """Registers that a span of the coordinates of a single run fills, at most."""
 
 

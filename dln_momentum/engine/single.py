@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from dln_momentum.engine.compiled import compiled, unsigned, zeros
 from dln_momentum.engine.passes import (
     audited_update,
     batch_weights,
-    compiled,
     finish_residual,
-    inlined,
     squares_difference,
-    unsigned,
     update,
-    zeros,
 )
 from dln_momentum.engine.products import (
     MOST_VECTORS,
@@ -38,7 +35,7 @@ def advance_singly(
 
     Args:
         A: X/sqrt(n), [1, n, d] for all runs or [R, n, d].
-        by_column, by_row: what `lay_out` made of it, if it is for all runs; else room for that.
+        by_column, by_row: A and A^T by `fill_spans`, if A is for all runs; else room for them.
         target, beta, ..., reached_tol: as in `ScaledProblem` and `State`, for all runs; path_sums
             and products are of no runs without an audit.
         runs: which of them, [R_t].
@@ -48,28 +45,27 @@ def advance_singly(
         step: the step that the runs are at.
     """
     n, d = A.shape[1:]
-    filled, filled_n, audit = _filled(d), _filled(n), len(products) > 0
+    filled, filled_n, audit = len(by_column) // n, len(by_row) // d, len(products) > 0
     own_w, own_p, flips = zeros(2 * filled), zeros(2 * filled), np.zeros(filled, np.int32)
     own_sums, own_products = zeros(2 * filled * audit), zeros(filled * audit)
     own_target, own_residual_sum, betas = zeros(filled_n), zeros(filled_n), zeros(filled)
     for place in range(len(runs)):
         run = runs[place]
         if len(A) > 1:
-            _fill_spans(A[run], by_column)
-            _fill_spans(A[run].T, by_row)
+            fill_spans(A[run], by_column, False)
+            fill_spans(A[run], by_row, True)
         for i in range(filled):
             # a coordinate that is not there stays at w = 1, where nothing divides by zero
             betas[i], own_w[i], own_w[filled + i] = beta[run], 1.0, 1.0
             own_p[i], own_p[filled + i] = 1 - beta[run], 1 - beta[run]
-        for sign in range(2):
-            _copy(w[sign, run], own_w[sign * filled :], d)
-            _copy(p[sign, run], own_p[sign * filled :], d)
-        if audit:
-            _copy(path_sums[0, run], own_sums, d)
-            _copy(path_sums[1, run], own_sums[filled:], d)
-            _copy(products[run], own_products, d)
-        _copy(target[run], own_target, n)
-        _copy(residual_sum[run], own_residual_sum, n)
+        for i in range(d):
+            own_w[i], own_w[filled + i] = w[0, run, i], w[1, run, i]
+            own_p[i], own_p[filled + i] = p[0, run, i], p[1, run, i]
+            if audit:
+                own_sums[i], own_sums[filled + i] = path_sums[0, run, i], path_sums[1, run, i]
+                own_products[i] = products[run, i]
+        for j in range(n):
+            own_target[j], own_residual_sum[j] = target[run, j], residual_sum[run, j]
         arrived, norm = _take_steps(
             by_column, by_row, n, d, own_target, betas, own_w, own_p, own_residual_sum, own_sums,
             own_products, flips, tolerance[run], batches, noise, noise_scale, place, step, steps,
@@ -80,14 +76,13 @@ def advance_singly(
         for i in range(d):
             sign_changes[run] += flips[i]
             flips[i] = 0
-        for sign in range(2):
-            _copy(own_w[sign * filled :], w[sign, run], d)
-            _copy(own_p[sign * filled :], p[sign, run], d)
-        if audit:
-            _copy(own_sums, path_sums[0, run], d)
-            _copy(own_sums[filled:], path_sums[1, run], d)
-            _copy(own_products, products[run], d)
-        _copy(own_residual_sum, residual_sum[run], n)
+            w[0, run, i], w[1, run, i] = own_w[i], own_w[filled + i]
+            p[0, run, i], p[1, run, i] = own_p[i], own_p[filled + i]
+            if audit:
+                path_sums[0, run, i], path_sums[1, run, i] = own_sums[i], own_sums[filled + i]
+                products[run, i] = own_products[i]
+        for j in range(n):
+            residual_sum[run, j] = own_residual_sum[j]
 
 
 @compiled
@@ -132,8 +127,7 @@ def _take_steps(
     return arrived, _squared_norm(residual, n)
 
 
-@inlined
-def _filled(length):
+def filled_up(length):
     """A length that the unrolled loops of the passes divide, at least of whole registers."""
     return -(-length // (4 * WIDTH)) * 4 * WIDTH
 
@@ -151,33 +145,21 @@ def _cut(length):
 
 
 @compiled
-def lay_out(A):
-    """A [n, d] in spans of its columns, and its transpose in spans of its own."""
-    n, d = A.shape
-    by_column, by_row = zeros(_filled(d) * n), zeros(_filled(n) * d)
-    _fill_spans(A, by_column)
-    _fill_spans(A.T, by_row)
-    return by_column, by_row
-
-
-@compiled
-def _fill_spans(A, laid_out):
+def fill_spans(A, laid_out, transposed):
+    """Write A, or its transpose, in spans of its columns."""
     rows, columns = A.shape
-    starts = _cut(columns) * WIDTH
+    if transposed:
+        rows, columns = columns, rows
+    starts = _cut(columns)
     for span in range(len(starts) - 1):
-        start, width = starts[span], starts[span + 1] - starts[span]
+        start, width = starts[span] * WIDTH, (starts[span + 1] - starts[span]) * WIDTH
         for j in range(rows):
             for i in range(min(width, columns - start)):
-                laid_out[start * rows + j * width + i] = A[j, start + i]
+                entry = A[start + i, j] if transposed else A[j, start + i]
+                laid_out[start * rows + j * width + i] = entry
 
 
 @compiled
-def _copy(source, copy, length):
-    for i in range(length):
-        copy[i] = source[i]
-
-
-@inlined
 def _add_product(by_row, starts, d, theta, residual):
     """Add X theta/sqrt(n) to the residual."""
     for span in range(len(starts) - 1):

@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from dln_momentum.engine.compiled import compiled, inlined, unsigned
 from dln_momentum.engine.passes import (
     audited_update,
     batch_weights,
-    compiled,
     finish_residual,
-    inlined,
     squares_difference,
-    unsigned,
     update,
 )
 from dln_momentum.engine.products import STRIP, add_strip_product, set_strip_product

@@ -1,0 +1,59 @@
+"""How the CPU kernels are compiled, and kept: once a machine, a few seconds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+
+OPTIONS: dict[str, Any] = {
+    "cache": True,
+    "nogil": True,
+    # to round a*b + c once is the only liberty that the compiler gets: sums keep their order, and
+    # nan and inf their meaning
+    "fastmath": {"contract"},
+    # Python's exception for a division by zero would keep loops from vectorising
+    "error_model": "numpy",
+}
+
+
+def _digest() -> str:
+    """Of the sources beside this file.
+
+    numba takes a kept function for current while the function's own file is unchanged, although it
+    holds code from others. With this in its name it is not found once any of them has changed.
+    """
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+
+
+_VERSION = _digest()
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile a function when it is first called."""
+    function.__qualname__ += f"_{_VERSION}"
+    return numba.njit(**OPTIONS)(function)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Make a function part of whatever compiled function calls it."""
+    return numba.njit(inline="always", **OPTIONS)(function)
+
+
+@compiled
+def unsigned(index: Any) -> Any:
+    """An index that cannot be negative: Python's counting from the end costs vectorisation."""
+    return np.uintp(index)
+
+
+@compiled
+def zeros(length: Any) -> Any:
+    """Zeros from the start of a cache line on: registers as long as a line else touch two."""
+    room = np.zeros(length + 8)
+    start = -(room.ctypes.data // 8) % 8
+    return room[start : start + length]

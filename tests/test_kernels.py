@@ -1,0 +1,182 @@
+"""The compiled kernels: products, path sums to the last digits, and the same bits in any layout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+
+from dln_momentum.data.label_noise import LabelNoise
+from dln_momentum.data.sampling import BatchStream
+from dln_momentum.data.sparse import sparse
+from dln_momentum.engine import Engine, EngineOptions
+from dln_momentum.engine.compiled import compiled
+from dln_momentum.engine.passes import add_path_sums
+from dln_momentum.engine.products import (
+    MOST_VECTORS,
+    STRIP,
+    WIDTH,
+    add_span_product,
+    add_strip_product,
+    set_span_product,
+    set_strip_product,
+)
+from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.problem import Problem, stack
+from tests.helpers import default_problem
+
+
+@compiled
+def _strip(out, height, A, row_stride, k_stride, B, length, accumulate):
+    if accumulate:
+        add_strip_product(out, 0, height, A, 0, row_stride, k_stride, B, 0, length)
+    else:
+        set_strip_product(out, 0, height, A, 0, row_stride, k_stride, B, 0, length)
+
+
+@compiled
+def _span(out, vectors, a, B, length, accumulate):
+    if accumulate:
+        add_span_product(out, 0, vectors, a, B, 0, length)
+    else:
+        set_span_product(out, 0, vectors, a, B, 0, length)
+
+
+def numbers(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).standard_normal(shape)
+
+
+@pytest.mark.parametrize("height", [*range(1, 14), 25])
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_strip_products(height: int, accumulate: bool) -> None:
+    A, B, before = numbers(height, 7), numbers(7, STRIP), numbers(height, STRIP)
+    expected = A @ B + (before if accumulate else 0)
+    for matrix, strides in ((A, (7, 1)), (np.ascontiguousarray(A.T), (1, height))):
+        out = before.copy().ravel()
+        _strip(out, height, matrix.ravel(), *strides, B.ravel(), 7, accumulate)
+        # 8 terms of order one, added up in another order
+        np.testing.assert_allclose(out.reshape(height, STRIP), expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("vectors", range(1, MOST_VECTORS + 1))
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_span_products(vectors: int, accumulate: bool) -> None:
+    a, B, before = numbers(9), numbers(9, vectors * WIDTH), numbers(vectors * WIDTH)
+    out = before.copy()
+    _span(out, vectors, a, B.ravel(), 9, accumulate)
+    np.testing.assert_allclose(out, a @ B + (before if accumulate else 0), rtol=0, atol=1e-14)
+
+
+def exact_term(w: float, w_next: float, beta: float) -> Any:
+    """One step's term of S by its definition, to 60 digits."""
+    with mpmath.workdps(60):
+        w, w_next, beta = mpmath.mpf(w), mpmath.mpf(w_next), mpmath.mpf(beta)
+
+        def r(z):
+            return z - 1 - mpmath.log(abs(z))
+
+        return (r(w_next / w) + beta * r(w / w_next)) / (1 - beta)
+
+
+def test_path_sums_keep_their_relative_accuracy() -> None:
+    """Tiny steps, large ones, and steps across zero; 4 ulp for a dozen roundings."""
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal(400)
+    step = rng.choice([-1, 1], 400) * 10 ** rng.uniform(-9, 0.5, 400)
+    w_next, beta = w * (1 + step), rng.uniform(0, 0.99, 400)
+    sums = np.zeros(400)
+    zero, size = np.uintp(0), np.uintp(400)
+    add_path_sums(w, w_next, beta, sums, zero, zero, zero, size)
+    exact = [exact_term(*entries) for entries in zip(w, w_next, beta, strict=True)]
+    # near a step across zero the terms of r cancel, and only their own size bounds the error
+    scale = np.maximum(np.abs([float(e) for e in exact]), np.where(np.abs(step) > 0.1, 1.0, 0.0))
+    errors = [float(abs(mpmath.mpf(s) - e)) for s, e in zip(sums, exact, strict=True)]
+    assert (np.array(errors) / scale).max() < 1e-15
+
+
+def engine_of(
+    problem: Problem, runs: int, chosen: slice | None = None, **options
+) -> tuple[Engine, torch.Tensor]:
+    """An engine on some of ``runs`` different runs, and which they are."""
+    which = torch.arange(runs)[chosen or slice(None)]
+    gamma = torch.linspace(0.004, 0.012, runs, dtype=torch.float64)[which]
+    beta = torch.linspace(0.0, 0.95, runs, dtype=torch.float64)[which]
+    seeds = which.tolist()
+    drawn = options.pop("drawn", False)
+    n = problem.n
+    net = DiagonalLinearNet.uniform(problem.d, 0.1, runs=(len(which),))
+    engine = Engine(
+        problem,
+        gamma,
+        beta,
+        net.w_plus.detach(),
+        net.w_minus.detach(),
+        batches=BatchStream(n, 3, replacement=True, seeds=seeds) if drawn else None,
+        label_noise=LabelNoise(n, 0.01, until=50, seeds=seeds) if drawn else None,
+        options=EngineOptions(backend="numba", tol=1e-6, **options),
+    )
+    return engine, which
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+@pytest.mark.parametrize("path_sums", ["n_space", "direct"])
+@pytest.mark.parametrize("shape", [(20, 30), (70, 230)])
+def test_the_layout_does_not_change_a_bit(
+    shape: tuple[int, int], path_sums: str, drawn: bool
+) -> None:
+    """Full strips, filled-up strips, single runs, tiles and threads."""
+    n, d = shape
+    problem = sparse(n, d, 3, seed=1)
+    keys = {"path_sums": path_sums, "drawn": drawn}
+    whole, _ = engine_of(problem, 85, **keys)
+    whole.advance(100)
+    layouts = (
+        (None, {"tile_runs": 7}),
+        (None, {"num_workers": 3}),
+        (slice(3, 4), {}),
+        (slice(10, 23), {}),
+        (slice(0, 40), {}),
+    )
+    for chosen, options in layouts:
+        engine, which = engine_of(problem, 85, chosen, **keys, **options)
+        for steps in (1, 36, 63):
+            engine.advance(steps)
+        assert_same_bits(engine, whole, which)
+
+
+def assert_same_bits(engine: Engine, whole: Engine, which: torch.Tensor) -> None:
+    expected = whole.state_dict()
+    for name, found in engine.state_dict().items():
+        axis = 1 if name in ("w", "p", "path_sums") else 0
+        assert torch.equal(found, expected[name].index_select(axis, which)), name
+
+
+def test_data_of_its_own_for_each_run_gives_the_bits_of_shared_data() -> None:
+    problem = default_problem()
+    shared, _ = engine_of(problem, 20, drawn=True)
+    own, which = engine_of(stack([problem] * 20), 20, drawn=True)
+    for engine in (shared, own):
+        engine.advance(75)
+    assert_same_bits(own, shared, which)
+
+
+@pytest.mark.parametrize(("n", "d"), [(1, 2), (3, 50), (300, 410)])
+def test_any_shape_agrees_with_torch(n: int, d: int) -> None:
+    """Blocks of rows and of columns, and less than a register of either."""
+    problem = sparse(n, d, 1, seed=0)
+    rates = (torch.full((18,), 0.005, dtype=torch.float64), torch.linspace(0, 0.9, 18).double())
+    net = DiagonalLinearNet.uniform(d, 0.1, runs=(18,))
+    engines = [
+        Engine(problem, *rates, net.w_plus.detach(), net.w_minus.detach(),
+               options=EngineOptions(backend=name, tol=0.0))
+        for name in ("numba", "torch")
+    ]  # fmt: skip
+    for engine in engines:
+        engine.advance(30)
+    ours, other = (engine.snapshot() for engine in engines)
+    # 30 steps that each round at 1e-16, with sums of 410 terms
+    torch.testing.assert_close(ours.w, other.w, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(ours.loss, other.loss, rtol=1e-11, atol=1e-20)
