@@ -1,0 +1,189 @@
+"""Small and large initialisation: from the least l1 norm to the least l2 norm (section 3).
+
+    python -m experiments.initialisation_scale
+
+The minimiser of psi_{Delta_0}, Delta_0 = 2 alpha^2, is computed for alpha over ten decades and
+compared with basis pursuit and with the least-norm interpolator; gradient descent and MGF(lambda)
+are run from u_0 = sqrt(2) alpha, v_0 = 0 and compared with it. Near alpha = 0 the distance to basis
+pursuit is alpha to the power 2 (1 - max |eta_i|), where eta = X^T nu is the dual certificate and i
+runs over the coordinates off the support: the exponent can be small on an unlucky data set, and the
+local one approaches it only once the coordinate of the largest |eta_i| outweighs the others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from omegaconf import DictConfig
+from torch import Tensor
+
+from dln_momentum.interpolators import basis_pursuit, least_norm
+from dln_momentum.minimizers import bregman_minimizer
+from dln_momentum.problem import Problem, stack
+from experiments.claim import Outcome, main
+from experiments.common import described, sparse_problems, spreads, workers
+from experiments.initialisation_scale_figure import draw
+from experiments.limits import follow_flows, limits
+
+SECTION = "3"
+CLAIM = (
+    "As the initialisation scale alpha tends to 0, psi_{Delta_0} becomes proportional to the l1 "
+    "norm and sparse interpolators are recovered; as it grows, psi_{Delta_0} becomes the squared "
+    "l2 norm."
+)
+LONG_NAMES = {
+    "minimiser_to_l1": "||argmin psi_{Delta_0} - basis pursuit|| / ||basis pursuit||",
+    "minimiser_to_l2": "||argmin psi_{Delta_0} - least norm|| / ||least norm||",
+    "flow_to_l1": "||theta_inf - basis pursuit|| / ||basis pursuit||",
+    "flow_to_l2": "||theta_inf - least norm|| / ||least norm||",
+    "flow_to_minimiser": "||theta_inf - argmin psi_{Delta_0}|| / ||argmin psi_{Delta_0}||",
+    "last_iterate_to_limit": "||theta_K - theta_inf|| / ||theta_inf||, K at the loss tol",
+    "sign_changes": "number of sign changes of the entries of w_+-",
+    "basis_pursuit_error": "||basis pursuit - theta*|| / ||theta*||",
+    "exponent": "d ln ||argmin psi_{Delta_0} - basis pursuit|| / d ln alpha, two smallest alpha",
+    "predicted_exponent": "2 (1 - max |eta_i| off the support), eta the dual certificate",
+}
+
+
+def study(config: DictConfig) -> Outcome:
+    """Minimisers at every scale and flows at some of them, for every setting and data set."""
+    parts = [_setting(setting, config) for setting in config.settings]
+    names = ["({:g}, {:g}, {:g})".format(*setting) for setting in config.settings]
+    results = xr.concat(parts, "setting").assign_coords(setting=names)
+    return _judge(config, described(results, **LONG_NAMES))
+
+
+def _setting(setting: Any, config: DictConfig) -> xr.Dataset:
+    n, d, s = setting
+    problems = sparse_problems(n, d, s, config.data_seeds)
+    problem = stack(problems)
+    ends = {"l1": basis_pursuit(problem.X, problem.y), "l2": least_norm(problem.X, problem.y)}
+    alphas = np.geomspace(config.alpha[0], config.alpha[1], config.scales_of_minimisers)
+    delta = torch.from_numpy(2 * alphas**2)[:, None, None].expand(-1, len(problems), d)
+    found = bregman_minimizer(problem.row_space, problem.row_space.target(problem.y), delta)
+    at_scale = {f"minimiser_to_{k}": _distance(found.theta, end) for k, end in ends.items()}
+    near = at_scale["minimiser_to_l1"][:2]
+    per_set = {
+        "basis_pursuit_error": _distance(ends["l1"], problem.theta_star),
+        "exponent": near.log().diff(dim=0)[0] / np.log(alphas[1] / alphas[0]),
+        "predicted_exponent": _predicted(problem, found.nu[:2], delta[:2], ends["l1"]),
+    }
+    flows = _flows(problems, alphas[:: config.every], config)
+    theta = flows.pop("theta")
+    flows |= {f"flow_to_{k}": _distance(theta, end) for k, end in ends.items()}
+    flows["flow_to_minimiser"] = _distance(theta, found.theta[:: config.every])
+    dims = {1: ("data_seed",), 2: ("alpha", "data_seed"), 3: ("lam", "run_alpha", "data_seed")}
+    return xr.Dataset(
+        {k: (dims[v.ndim], v.numpy()) for k, v in (at_scale | per_set | flows).items()},
+        coords={"alpha": alphas, "run_alpha": alphas[:: config.every], "lam": list(config.lams)}
+        | {"data_seed": range(len(problems))},
+    )
+
+
+def _flows(problems: list[Problem], alphas: np.ndarray, config: DictConfig) -> dict[str, Tensor]:
+    """Runs at every lambda and scale on every problem, [lambda, alpha, data]."""
+    shape = (len(config.lams), len(alphas), len(problems))
+    grid = torch.meshgrid(
+        torch.tensor(list(config.lams), dtype=torch.float64),
+        torch.from_numpy(alphas),
+        torch.zeros(len(problems), dtype=torch.float64),
+        indexing="ij",
+    )
+    lam, alpha = (axis.flatten() for axis in grid[:2])
+    repeated = problems * (shape[0] * shape[1])
+    end = follow_flows(
+        repeated,
+        lam,
+        alpha,
+        resolution=config.resolution,
+        max_steps=config.max_steps,
+        tol=config.tol,
+        num_workers=workers(config),
+    )
+    theta = limits(end, stack(repeated))
+    return {
+        "theta": theta.reshape(*shape, -1),
+        "last_iterate_to_limit": _distance(end.theta, theta).reshape(shape),
+        "sign_changes": end.sign_changes.double().reshape(shape),
+    }
+
+
+def _predicted(problem: Problem, nu: Tensor, delta: Tensor, l1: Tensor) -> Tensor:
+    """2 (1 - max_i |eta_i|) off the support, from the dual variables at the two smallest scales.
+
+    arcsinh(2 theta/Delta) = V^T nu grows like eta ln(1/Delta), with |eta_i| = 1 on the support.
+    """
+    growth = (nu[0] - nu[1]) / (delta[1] / delta[0]).log()[..., :1]
+    eta = (problem.row_space.basis.mT @ growth.unsqueeze(-1)).squeeze(-1)
+    return 2 * (1 - eta.abs().masked_fill(l1 != 0, 0.0).amax(-1))
+
+
+def _distance(theta: Tensor, other: Tensor | None) -> Tensor:
+    """||theta - other|| / ||other||."""
+    assert other is not None
+    norm = torch.linalg.vector_norm
+    return norm(theta - other, dim=-1) / norm(other, dim=-1)
+
+
+def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
+    ends = {
+        "l1": results["flow_to_l1"].isel(run_alpha=0),
+        "l2": results["flow_to_l2"].isel(run_alpha=-1),
+    }
+    own = {
+        "l1": results["minimiser_to_l1"].isel(alpha=0),
+        "l2": results["minimiser_to_l2"].isel(alpha=-1),
+    }
+    # a run that has not converged says nothing
+    flows = {k: ~(end >= config.close).any("lam") for k, end in ends.items()}
+    passed = (own["l1"] < config.close) & (own["l2"] < config.close) & flows["l1"] & flows["l2"]
+    if bool(passed.all()):
+        verdict = "confirmed"
+    elif bool(passed.any()):
+        slow = results["exponent"].where(~passed).to_numpy()
+        verdict = (
+            f"confirmed where the l1 limit is fast enough: on {int(passed.sum())} of {passed.size} "
+            "data sets; the exponents of the others are "
+            + ", ".join(f"{exponent:.2g}" for exponent in np.sort(slow[np.isfinite(slow)]))
+        )
+    else:
+        verdict = "not seen"
+    l1_up_to, l2_from = _ranges(results, config.close)
+    measured = {
+        "largest_alpha_within_close_of_l1": l1_up_to,
+        "smallest_alpha_within_close_of_l2": l2_from,
+        "minimiser_to_l1_at_smallest_alpha": spreads(own["l1"]),
+        "minimiser_to_l2_at_largest_alpha": spreads(own["l2"]),
+        "flow_to_l1_at_smallest_alpha": spreads(ends["l1"]),
+        "flow_to_l2_at_largest_alpha": spreads(ends["l2"]),
+        "exponent_of_the_l1_limit": spreads(results["exponent"]),
+        "largest_error_of_the_predicted_exponent": float(
+            np.abs(results["exponent"] - results["predicted_exponent"]).max()
+        ),
+        "basis_pursuit_to_theta_star": spreads(results["basis_pursuit_error"]),
+        "largest_distance_of_last_iterate_to_limit": float(results["last_iterate_to_limit"].max()),
+        "share_of_runs_converged": float(results["flow_to_l1"].notnull().mean()),
+    }
+    notes = [
+        "theta_inf of a run is the minimiser for the Delta_inf and theta~_0 that it ended with.",
+        "lambda = 0 is gradient descent; its Delta_inf is below Delta_0 because gamma is finite.",
+    ]
+    return Outcome(verdict, measured, results, draw(results, config.close), notes)
+
+
+def _ranges(results: xr.Dataset, close: float) -> tuple[dict[str, float], dict[str, float]]:
+    """By setting: up to which alpha the median minimiser is close to l1, from which to l2."""
+    to_l1, to_l2 = (results[f"minimiser_to_{k}"].median("data_seed") < close for k in ("l1", "l2"))
+    names = results["setting"].to_numpy()
+    alpha = results["alpha"]
+    return (
+        {str(k): float(alpha.where(to_l1.sel(setting=k)).max()) for k in names},
+        {str(k): float(alpha.where(to_l2.sel(setting=k)).min()) for k in names},
+    )
+
+
+if __name__ == "__main__":
+    main("initialisation_scale", SECTION, CLAIM, study)
