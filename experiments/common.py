@@ -130,3 +130,15 @@ def band(values: np.ndarray, axis: int = 0) -> tuple[np.ndarray, np.ndarray, np.
     """Lower quartile, median and upper quartile along an axis, nan left out."""
     low, middle, high = np.nanquantile(values, [0.25, 0.5, 0.75], axis=axis)
     return low, middle, high
+
+
+def curve_distance(points: np.ndarray, curve: np.ndarray) -> float:
+    """Largest distance of points [m, d] to the polygon through the rows of a curve [k, d]."""
+    start, edge = curve[:-1], np.diff(curve, axis=0)
+    square = np.maximum((edge**2).sum(-1), np.finfo(float).tiny)
+    # in products, because [m, k, d] would be large; it rounds at 1e-8 of the size of the points
+    along = points @ edge.T - (start * edge).sum(-1)
+    offset = (points**2).sum(-1)[:, None] - 2 * points @ start.T + (start**2).sum(-1)
+    share = np.clip(along / square, 0, 1)
+    gap = (offset - 2 * share * along + share**2 * square).min(1).max()
+    return float(np.sqrt(max(gap, 0)))

@@ -28,6 +28,7 @@ from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
 from experiments.claim import Outcome, main
 from experiments.common import (
+    curve_distance,
     described,
     engine_over_rules,
     snapshots,
@@ -123,7 +124,8 @@ def _sweep(
     distance = np.empty(shape)
     for i, j in np.ndindex(shape):
         points = np.stack([w[i, j] for record, w in path.items() if record <= last[i, j]])
-        distance[i, j] = curve_distance(points, curves[j])
+        length = np.linalg.norm(curves[j][-1] - curves[j][0])
+        distance[i, j] = curve_distance(points, curves[j]) / length
     dims = ("lam", "data_seed")
     return xr.Dataset(
         {
@@ -156,18 +158,6 @@ def _gradient_flow_curve(
         problem, net.w_plus, net.w_minus, end, times=times, options=FlowOptions(rtol=1e-8)
     )
     return torch.cat([path.u, path.v], -1).numpy()
-
-
-def curve_distance(points: np.ndarray, curve: np.ndarray) -> float:
-    """Largest distance of points [m, d] to a polygon [k, d], over how far that goes."""
-    start, edge = curve[:-1], np.diff(curve, axis=0)
-    square = np.maximum((edge**2).sum(-1), np.finfo(float).tiny)
-    # in products, because [m, k, d] would be large; rounding of 1e-8 of the scale is allowed here
-    along = points @ edge.T - (start * edge).sum(-1)
-    offset = (points**2).sum(-1)[:, None] - 2 * points @ start.T + (start**2).sum(-1)
-    share = np.clip(along / square, 0, 1)
-    gap = (offset - 2 * share * along + share**2 * square).min(1).max()
-    return float(np.sqrt(max(gap, 0)) / np.linalg.norm(curve[-1] - curve[0]))
 
 
 def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
