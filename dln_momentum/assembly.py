@@ -43,6 +43,8 @@ class Setup:
     batches: BatchStream
     label_noise: LabelNoise | None
     options: EngineOptions
+    data_name: str
+    """what tables and figures call the data"""
 
     @property
     def problem(self) -> Problem:
@@ -77,6 +79,7 @@ def build(config: DictConfig) -> Setup:
         momentum(keys.optimizer),
         *drawn,
         engine_options(keys),
+        problem.name,
     )
 
 

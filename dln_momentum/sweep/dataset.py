@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import torch
 import xarray as xr
@@ -11,7 +9,7 @@ from torch import Tensor
 
 from dln_momentum.engine import Snapshot, Status
 from dln_momentum.problem import Problem
-from dln_momentum.results import LONG_NAMES, versions
+from dln_momentum.results import LONG_NAMES
 from dln_momentum.summary import summarise
 from dln_momentum.sweep.axes import MOMENTUM
 from dln_momentum.sweep.grid import Grid
@@ -21,13 +19,12 @@ PATH = "_path"
 """What the names of recorded values end in, to tell them from the values at the end."""
 
 
-def dataset(module: HeavyBallModule, grid: Grid, config: str) -> xr.Dataset:
+def dataset(module: HeavyBallModule, grid: Grid) -> xr.Dataset:
     """All results of a sweep that has ended.
 
     Args:
         module: the trained runs, the valid points of the grid in their order.
         grid: the grid.
-        config: the config's text, kept as an attribute.
 
     Returns:
         The swept axes as dimensions, what was not swept as scalar coordinates; every key of
@@ -52,7 +49,6 @@ def dataset(module: HeavyBallModule, grid: Grid, config: str) -> xr.Dataset:
     return xr.Dataset(
         variables | _status(grid, module) | _theta_star(grid, module),
         coords={"step": path.steps, **_axes(grid), **_momentum(grid)},
-        attrs=_attributes(module, config),
     )
 
 
@@ -129,16 +125,4 @@ def _momentum(grid: Grid) -> dict[str, xr.Variable]:
     values = {"gamma": gamma, "beta": beta, "lam": lam, "eps": eps, "lam_ks": lam * (1 + beta) / 2}
     return {
         name: xr.Variable(dims, value) for name, value in values.items() if name not in grid.axes
-    }
-
-
-def _attributes(module: HeavyBallModule, config: str) -> dict[str, str | int]:
-    problem = module.data.problem
-    return {
-        "title": "Runs of heavy ball on diagonal linear networks",
-        "data": problem.name,
-        "n": problem.n,
-        "d": problem.d,
-        "config": config,
-        "versions": json.dumps(versions()),
     }

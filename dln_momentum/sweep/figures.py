@@ -14,6 +14,7 @@ from dln_momentum.engine import Status
 from dln_momentum.plotting import style
 from dln_momentum.sweep.axes import SEEDS, geometric
 from dln_momentum.sweep.curves import draw_curve, draw_shares
+from dln_momentum.sweep.levels import level_names
 from dln_momentum.sweep.maps import draw_map, draw_status
 from dln_momentum.sweep.report import with_ratio
 
@@ -60,7 +61,7 @@ def overview(results: xr.Dataset) -> Figure | None:
     results = with_ratio(results).sortby(drawn)
     with style():
         figure = Figure(figsize=(12.5, 7.2), layout="constrained")
-        panels = list(figure.subplots(2, 3).flat)
+        panels = list(figure.subplots(2, 3, sharex=True, sharey=len(drawn) == 2).flat)
         for ax in panels:  # before anything is drawn: labels of level lines need the scales
             _label(ax, results, drawn)
         for ax, panel in zip(panels, PANELS, strict=False):
@@ -100,6 +101,7 @@ def _draw(ax: Axes, results: xr.Dataset, drawn: list[str], panel: Panel) -> None
 
 
 def _label(ax: Axes, results: xr.Dataset, drawn: list[str]) -> None:
+    ax.tick_params(labelbottom=True, labelleft=True)
     ax.set_xlabel(AXIS_LABELS[drawn[0]])
     if geometric(results[drawn[0]].to_numpy()):
         ax.set_xscale("log")
@@ -117,6 +119,8 @@ def _heading(results: xr.Dataset, drawn: list[str]) -> Iterator[str]:
               if name not in drawn]  # fmt: skip
     notes = [f"medians over {' and '.join(others)}"] if others else []
     if len(drawn) == 2:
-        notes.append(r"white: $\lambda$ (solid) and $\lambda_{KS}$ (dashed) at powers of ten")
+        names = {"lam": r"$\lambda$ (solid)", "lam_ks": r"$\lambda_{KS}$ (dashed)"}
+        lines = [names[name] for name in level_names(results, drawn)]
+        notes += [f"white: {' and '.join(lines)} at powers of ten"] if lines else []
         notes.append("black: edge of what converged; grey: no value")
     yield "; ".join(notes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,7 @@ def draw_levels(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
     if share.min() < 0.5 < share.max():
         centres = [results[name].to_numpy() for name in drawn]
         ax.contour(*centres, share, levels=[0.5], colors="k", linewidths=0.9)
-    mesh = np.meshgrid(*(_fine(results[name].to_numpy()) for name in drawn))
-    levels = _lambdas(results, dict(zip(drawn, mesh, strict=True)))
+    mesh, levels = _lambdas(results, drawn)
     shadow: Sequence[Any] = [patheffects.withStroke(linewidth=1.8, foreground="0.3")]
     for name, values in levels.items():
         dashes = "solid" if name == "lam" else "dashed"
@@ -39,25 +38,34 @@ def draw_levels(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
                 label.set_path_effects(list(shadow))
 
 
-def _lambdas(results: xr.Dataset, mesh: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """lambda and lambda_KS over the drawn axes, as far as these determine them and have levels."""
+def level_names(results: xr.Dataset, drawn: Sequence[str]) -> list[str]:
+    """Which of lam and lam_ks have level lines over the drawn axes."""
+    return list(_lambdas(results, drawn)[1])
+
+
+def _lambdas(
+    results: xr.Dataset, drawn: Sequence[str]
+) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    """A fine mesh, and lambda and lambda_KS on it, as far as it determines them and has levels."""
+    mesh = list(np.meshgrid(*(_fine(results[name].to_numpy()) for name in drawn)))
+    fine = dict(zip(drawn, mesh, strict=True))
     known = {
-        name: mesh.get(name, results[name].to_numpy())
+        name: fine.get(name, results[name].to_numpy())
         for name in MOMENTUM
         if results[name].ndim == 0 or results[name].dims == (name,)
     }
     pair = next((pair for pair in PAIRS if set(pair) <= set(known)), ())
     swept = [name for name in pair if results[name].ndim]
-    if not swept or not set(swept) <= set(mesh):
-        return {}
+    if not swept or not set(swept) <= set(drawn):
+        return mesh, {}
     gamma, beta = gamma_beta(**{name: known[name] for name in pair})
     beta = np.where((beta >= 0) & (beta < 1), beta, np.nan)
     lam = gamma / (1 - beta) ** 2
     found = {"lam": lam, "lam_ks": lam * (1 + beta) / 2}
-    return {
-        name: np.broadcast_to(values, next(iter(mesh.values())).shape)
+    return mesh, {
+        name: np.broadcast_to(values, mesh[0].shape)
         for name, values in found.items()
-        if name not in mesh and len(_decades(values))
+        if name not in drawn and len(_decades(values))
     }
 
 

@@ -118,4 +118,7 @@ def _rows(results: xr.Dataset, dims: list[str]) -> Iterator[list[str]]:
 
 def number(value: float) -> str:
     """A number as a table shows it; a dash where there is none."""
-    return "-" if not np.isfinite(value) else f"{value:.3g}" if value % 1 else f"{value:.0f}"
+    if not np.isfinite(value):
+        return "-"
+    whole = value % 1 == 0 or 1e3 <= abs(value) < 1e6
+    return f"{value:.0f}" if whole else f"{value:.3g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def sweep(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
     try:
         fit(module, setup.config, directory, logger)
         trained = time.perf_counter()
-        results = dataset(module, grid, text)
+        results = dataset(module, grid).assign_attrs(_attributes(setup, text))
         seconds = {
             "seconds_training": trained - started,
             "seconds_minimisers": time.perf_counter() - trained,
@@ -77,15 +78,28 @@ def _summary(
         **seconds,
         "run_steps": run_steps,
         "run_steps_per_second": run_steps / seconds["seconds_training"],
-        "data": setup.problem.name,
-        "n": setup.problem.n,
-        "d": setup.problem.d,
-        "batch_size": setup.config.data.batch_size or setup.problem.n,
-        "path_sums": setup.config.engine.path_sums,
+        **_settings(setup),
         "medians_over": described,
         "medians": {name: float(value) for name, value in medians.items()},
         "versions": versions(),
     }
+
+
+def _settings(setup: Setup) -> dict[str, Any]:
+    problem = setup.problem
+    return {
+        "data": setup.data_name,
+        "n": problem.n,
+        "d": problem.d,
+        "batch_size": setup.config.data.batch_size or problem.n,
+        "path_sums": setup.config.engine.path_sums,
+    }
+
+
+def _attributes(setup: Setup, text: str) -> dict[str, Any]:
+    title = "Runs of heavy ball on diagonal linear networks"
+    origin = {"config": text, "versions": json.dumps(versions())}
+    return {"title": title, **_settings(setup), **origin}
 
 
 def _leave(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
@@ -13,7 +15,7 @@ from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
 from dln_momentum.results import History
-from dln_momentum.training.cohorts import Cohort, Measure, measure_all
+from dln_momentum.training.cohorts import Measure, measure_all
 from dln_momentum.training.datamodule import Block, BlockDataModule
 from dln_momentum.training.steppers import AutogradStepper, EngineStepper, Stepper
 
@@ -138,25 +140,25 @@ class HeavyBallModule(pl.LightningModule):
             return AutogradStepper(
                 self.net, self.optimizer, self.data, options.tol, options.divergence_bound
             )
-        engines = [self._engine(cohort, self.net, options) for cohort in self.data.cohorts]
-        return EngineStepper(self.data.cohorts, engines, self.net, self.optimizer)
-
-    def _engine(self, cohort: Cohort, net: DiagonalLinearNet, options: EngineOptions) -> Engine:
+        net, data, group = self.net, self.data, self.optimizer.param_groups[0]
+        noise = data.label_noise
         w_plus, w_minus = (w.detach().reshape(-1, w.shape[-1]) for w in (net.w_plus, net.w_minus))
-        group, noise = self.optimizer.param_groups[0], self.data.label_noise
+        like = {"dtype": w_plus.dtype, "device": w_plus.device}
         gamma, beta = (
-            torch.as_tensor(group[key], dtype=w_plus.dtype, device=w_plus.device).expand(
-                len(w_plus)
-            )
-            for key in ("lr", "beta")
+            torch.as_tensor(group[key], **like).expand(len(w_plus)) for key in ("lr", "beta")
         )
-        return Engine(
-            cohort.problem,
-            *(cohort.select(values).clone() for values in (gamma, beta, w_plus, w_minus)),
-            batches=cohort.stream(self.data.batches),
-            label_noise=None if noise is None else cohort.stream(noise),
-            options=options,
-        )
+        with _one_announcement():
+            engines = [
+                Engine(
+                    cohort.problem,
+                    *(cohort.select(values).clone() for values in (gamma, beta, w_plus, w_minus)),
+                    batches=cohort.stream(data.batches),
+                    label_noise=None if noise is None else cohort.stream(noise),
+                    options=options,
+                )
+                for cohort in data.cohorts
+            ]
+        return EngineStepper(data.cohorts, engines, net, self.optimizer)
 
     def _stop_if_finished(self) -> None:
         if self.finished:
@@ -168,6 +170,24 @@ class HeavyBallModule(pl.LightningModule):
         loop = self.trainer.fit_loop.epoch_loop.manual_optimization
         loop.optim_step_progress.total.ready += steps
         loop.optim_step_progress.total.completed += steps
+
+
+@contextmanager
+def _one_announcement() -> Iterator[None]:
+    """Let the first engine say which backend it chose, and the others of a sweep be silent."""
+    said: set[str] = set()
+
+    def first_time(record: logging.LogRecord) -> bool:
+        new = record.msg not in said
+        said.add(record.msg)
+        return new
+
+    logger = logging.getLogger("dln_momentum")
+    logger.addFilter(first_time)
+    try:
+        yield
+    finally:
+        logger.removeFilter(first_time)
 
 
 def dashboard(scalars: Mapping[str, Tensor]) -> dict[str, float]:
