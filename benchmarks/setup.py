@@ -1,0 +1,59 @@
+"""What every contender trains: equal runs on one sparse-recovery problem, none of which ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dln_momentum.data.sparse import sparse
+from dln_momentum.engine import Engine, EngineOptions
+from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.problem import Problem
+
+Advance = Callable[[int], Any]
+"""Advances all runs of a contender by so many steps."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """R uniform networks on one problem with n rows and d columns."""
+
+    n: int
+    d: int
+    runs: int
+    alpha: float = 0.1
+    beta: float = 0.9
+
+    @property
+    def gamma(self) -> float:
+        """A step size at which such a problem is stable."""
+        return 0.2 / (self.n + self.d)
+
+    @cached_property
+    def problem(self) -> Problem:
+        """Three-sparse recovery from n Gaussian rows."""
+        return sparse(self.n, self.d, 3, seed=0)
+
+    def start(self) -> tuple[Tensor, Tensor]:
+        """u_0 and v_0 of all runs, [R, d]."""
+        net = DiagonalLinearNet.uniform(self.d, self.alpha, runs=(self.runs,))
+        return net.u.detach().clone(), net.v.detach().clone()
+
+    def engine(self, **options: Any) -> Engine:
+        """The engine on these runs."""
+        u, v = self.start()
+        gamma = torch.full((self.runs,), self.gamma, dtype=torch.float64)
+        options = {"tol": 0.0, "divergence_bound": float("inf")} | options
+        return Engine(
+            self.problem,
+            gamma,
+            torch.full_like(gamma, self.beta),
+            u + v,
+            u - v,
+            options=EngineOptions(**options),
+        )
