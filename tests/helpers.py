@@ -12,12 +12,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from dln_momentum.apps.train import train
 from dln_momentum.config import CONF_DIR
 from dln_momentum.data.sparse import sparse
 from dln_momentum.engine import Engine, EngineOptions
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
-from dln_momentum.training.run import train
 
 
 def column(*values: float) -> Tensor:

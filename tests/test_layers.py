@@ -16,9 +16,9 @@ LAYERS = {
         "errors", "momentum", "network", "optimizer", "problem", "row_space", "potentials",
         "minimizers", "interpolators", "implicit_bias", "reference", "data", "flow",
     ),
-    "engine": ("engine", "summary"),
-    "training": ("training", "results", "plotting", "report", "sweep"),
-    "command line": ("config", "assembly", "cli"),
+    "engine": ("engine", "summary", "flows", "verification"),
+    "training": ("training", "results", "plotting"),
+    "command line": ("config", "assembly", "report", "apps", "sweep", "cli"),
 }  # fmt: skip
 ORDER = list(LAYERS)
 LAYER_OF = {module: layer for layer, modules in LAYERS.items() for module in modules}
@@ -38,6 +38,14 @@ def imports(path: Path) -> set[str]:
 def files(layer: str) -> list[Path]:
     paths = [PACKAGE / name for name in LAYERS[layer]]
     return [f for p in paths for f in (p.rglob("*.py") if p.is_dir() else [p.with_suffix(".py")])]
+
+
+@pytest.mark.parametrize("layer", ORDER)
+def test_layers_import_only_downwards(layer: str) -> None:
+    above = set(ORDER[ORDER.index(layer) + 1 :])
+    for file in files(layer):
+        modules = {name.split(".")[1] for name in imports(file) if name.startswith("dln_momentum.")}
+        assert not above & {LAYER_OF[module] for module in modules}, file
 
 
 @pytest.mark.parametrize("layer", ["mathematics", "engine"])

@@ -18,6 +18,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
+from dln_momentum.apps import train as single
 from dln_momentum.config import CONF_DIR
 from dln_momentum.data import BatchStream, sparse
 from dln_momentum.errors import InputError
@@ -28,7 +29,6 @@ from dln_momentum.sweep.axes import axis_values
 from dln_momentum.sweep.figures import overview
 from dln_momentum.sweep.grid import Grid, read_grid
 from dln_momentum.sweep.run import sweep
-from dln_momentum.training import run as single
 from tests.helpers import run_app
 
 SMALL = ["data.n=5", "data.d=8", "data.s=1", "trainer.max_steps=400", "trainer.records=5"]

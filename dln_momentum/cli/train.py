@@ -14,7 +14,7 @@ register_resolvers()
 @hydra.main(config_path=str(CONF_DIR), config_name="train", version_base="1.3")
 def main(config: DictConfig) -> None:
     """Compose the config, check it, and train."""
-    run_job(config, "dln_momentum.training.run:train")
+    run_job(config, "dln_momentum.apps.train:train")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import xarray as xr
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 
+from dln_momentum.apps.train import make_module, trainer_keys
 from dln_momentum.assembly import Setup
 from dln_momentum.config import Sweep
 from dln_momentum.engine import Status
@@ -21,7 +22,6 @@ from dln_momentum.sweep.dataset import dataset
 from dln_momentum.sweep.figures import overview
 from dln_momentum.sweep.grid import Grid
 from dln_momentum.sweep.report import QUANTITIES, judged, print_report, with_ratio
-from dln_momentum.training.run import make_module
 from dln_momentum.training.trainer import fit
 
 
@@ -47,7 +47,7 @@ def sweep(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
     logger = TensorBoardLogger(directory, name="tensorboard", version="", default_hp_metric=False)
     started = time.perf_counter()
     try:
-        fit(module, setup.config, directory, logger)
+        fit(module, directory, logger, **trainer_keys(setup.config))
         trained = time.perf_counter()
         results = dataset(module, grid).assign_attrs(_attributes(setup, text))
         seconds = {

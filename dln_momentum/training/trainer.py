@@ -12,7 +12,6 @@ from pathlib import Path
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import Logger
 
-from dln_momentum.config import Train
 from dln_momentum.training.callbacks import (
     BalancednessMonitor,
     BlockProgress,
@@ -24,20 +23,38 @@ from dln_momentum.training.callbacks import (
 from dln_momentum.training.module import HeavyBallModule
 
 
-def fit(module: HeavyBallModule, config: Train, directory: Path, logger: Logger) -> None:
-    """Train to the end of every run, leaving ``checkpoints/`` in the directory."""
-    keys = config.trainer
-    checkpoints = StepCheckpoints(directory / "checkpoints", keys.checkpoint_every)
+def fit(
+    module: HeavyBallModule,
+    directory: Path,
+    logger: Logger,
+    *,
+    accelerator: str = "cpu",
+    checkpoint_every: int = 0,
+    progress: bool | None = None,
+    resume: str | None = None,
+) -> None:
+    """Train to the end of every run, leaving ``checkpoints/`` in the directory.
+
+    Args:
+        module: the runs, their data and schedule.
+        directory: where checkpoints go.
+        logger: where the monitors log.
+        accelerator: ``cpu`` or ``gpu``.
+        checkpoint_every: steps between checkpoints, beside the last.
+        progress: whether to show a bar; None for on when the output is a terminal.
+        resume: a checkpoint to continue from.
+    """
+    checkpoints = StepCheckpoints(directory / "checkpoints", checkpoint_every)
     monitors = [
         BalancednessMonitor(),
         PathSumsMonitor(),
         RecoveryMonitor(),
         ImplicitBiasMonitor(minimisers=module.trajectories),
     ]
-    shown = sys.stdout.isatty() if keys.progress is None else keys.progress
+    shown = sys.stdout.isatty() if progress is None else progress
     with quiet():
         trainer = pl.Trainer(
-            accelerator=keys.accelerator,
+            accelerator=accelerator,
             devices=1,
             max_epochs=-1,  # the module itself says when every run has ended
             callbacks=[*monitors, checkpoints, *([BlockProgress()] if shown else [])],
@@ -45,7 +62,7 @@ def fit(module: HeavyBallModule, config: Train, directory: Path, logger: Logger)
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(module, module.data, ckpt_path=config.resume, weights_only=True)
+        trainer.fit(module, module.data, ckpt_path=resume, weights_only=True)
 
 
 @contextmanager

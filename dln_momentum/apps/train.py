@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 
 from dln_momentum.assembly import Setup, build
+from dln_momentum.config import Train
 from dln_momentum.plotting import overview, save, style
 from dln_momentum.report import print_report
 from dln_momentum.results import versions, write_dataset, write_json
@@ -44,7 +45,7 @@ def train(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
     logger = TensorBoardLogger(directory, name="tensorboard", version="", default_hp_metric=False)
     started = time.perf_counter()
     try:
-        fit(module, setup.config, directory, logger)
+        fit(module, directory, logger, **trainer_keys(setup.config))
         summary = _summary(module, setup, time.perf_counter() - started)
         _leave(module, directory, logger, summary)
     finally:
@@ -67,6 +68,17 @@ def make_module(setup: Setup, *, trajectories: bool = True) -> HeavyBallModule:
         gradient=keys.gradient,
         trajectories=trajectories,
     )
+
+
+def trainer_keys(config: Train) -> dict[str, Any]:
+    """What `fit` takes of a config."""
+    keys = config.trainer
+    return {
+        "accelerator": keys.accelerator,
+        "checkpoint_every": keys.checkpoint_every,
+        "progress": keys.progress,
+        "resume": config.resume,
+    }
 
 
 def _summary(module: HeavyBallModule, setup: Setup, seconds: float) -> dict[str, Any]:
