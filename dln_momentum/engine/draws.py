@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from threading import Lock
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
@@ -52,11 +54,19 @@ class Draws:
         if self.batches is not None and self.batches.full_batch:
             object.__setattr__(self, "batches", None)
 
-    def copy(self) -> Draws:
-        """The same numbers from streams of its own: a stream keeps what it drew last for the next
-        piece, and threads must not share that."""
+    def for_a_thread(self) -> Draws:
+        """The same numbers for one of several threads.
+
+        A stream keeps what it drew last, for the next piece. Where each run has its own seed a
+        thread gets a stream of its own; where all runs share one, so do the threads share the
+        stream, and what one of them has drawn the others need not draw again.
+        """
         batches, noise = self.batches, self.label_noise
-        return Draws(batches and replace(batches), noise and replace(noise))
+        if batches is not None and not _one_seed(batches):
+            batches = replace(batches)
+        if noise is not None and not _one_seed(noise):
+            noise = replace(noise)
+        return Draws(batches, noise)
 
     def pieces(self, start: int, steps: int, runs: Tensor) -> Iterator[Piece]:
         """The steps start <= t < start + steps of these runs, in order; all at once if it fits."""
@@ -67,12 +77,13 @@ class Draws:
             yield Piece(first, last - first, *self._drawn(first, last, runs))
 
     def _drawn(self, first: int, last: int, runs: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        if first == last:
-            return None, None
-        noise = None
-        if self.label_noise is not None:
-            noise = self.label_noise.label_noise(first, last, runs)
-        batches = None if self.batches is None else self.batches.indices(first, last, runs)
+        batches, noise = None, None
+        if self.batches is not None and first < last:
+            with _turn(self.batches):
+                batches = self.batches.indices(first, last, runs)
+        if self.label_noise is not None and first < last:
+            with _turn(self.label_noise):
+                noise = self.label_noise.label_noise(first, last, runs)
         return batches, noise
 
     def _bytes_per_step(self, runs: int) -> int:
@@ -80,5 +91,16 @@ class Draws:
         for stream in (self.batches, self.label_noise):
             if stream is not None:
                 width = getattr(stream, "batch_size", None) or stream.n
-                drawn += width * (runs if isinstance(stream.seeds, Sequence) else 1)
+                drawn += width * (1 if _one_seed(stream) else runs)
         return 8 * drawn
+
+
+_SHARED = Lock()
+
+
+def _turn(stream: BatchStream | LabelNoise) -> AbstractContextManager[Any]:
+    return _SHARED if _one_seed(stream) else nullcontext()
+
+
+def _one_seed(stream: BatchStream | LabelNoise) -> bool:
+    return not isinstance(stream.seeds, Sequence)

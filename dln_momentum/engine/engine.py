@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 import torch
@@ -169,17 +168,13 @@ class Engine:
         options, backend = self.options, self.backend
         largest = options.tile_runs or backend.tile_runs(self.problem.d)
         tiles = split(runs, largest, backend.multiple, options.num_workers)
-        own = threading.local()
-        if len(tiles) == 1 or options.num_workers == 1:
-            own.draws = self.draws
+        alone = len(tiles) == 1 or options.num_workers == 1
 
         def advance_tile(tile: Tensor) -> None:
-            if not hasattr(own, "draws"):
-                own.draws = self.draws.copy()
-            step = int(self.state.steps[tile[0]])
-            for piece in own.draws.pieces(step, steps, tile):
+            draws = self.draws if alone else self.draws.for_a_thread()
+            for piece in draws.pieces(int(self.state.steps[tile[0]]), steps, tile):
                 backend.advance(self.scaled, self.state, tile, piece)
-                self.state.steps[tile] += piece.steps
+                self.state.steps.index_fill_(0, tile, piece.start + piece.steps)
 
         for_each(advance_tile, tiles, options.num_workers)
 
@@ -188,8 +183,8 @@ class Engine:
         status = judge(
             state.loss[runs], state.loss_start[runs], options.tol, options.divergence_bound
         )
-        ended = status != Status.RUNNING
-        if ended.any():
+        if status.any():
+            ended = status != Status.RUNNING
             runs, status = runs[ended], status[ended]
             state.status[runs] = status
             first = runs[(status == Status.CONVERGED) & (state.reached_tol[runs] < 0)]
