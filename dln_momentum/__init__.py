@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
     from dln_momentum.errors import InputError
     from dln_momentum.flow import FlowPath, gradient_flow, momentum_flow
+    from dln_momentum.flows import Flows, momentum_flows
     from dln_momentum.minimizers import bregman_minimizer
     from dln_momentum.momentum import Momentum
     from dln_momentum.network import DiagonalLinearNet
@@ -30,6 +31,7 @@ _HOMES = {
     "Engine": "engine",
     "EngineOptions": "engine",
     "FlowPath": "flow",
+    "Flows": "flows",
     "HeavyBall": "optimizer",
     "InputError": "errors",
     "Momentum": "momentum",
@@ -40,6 +42,7 @@ _HOMES = {
     "bregman_minimizer": "minimizers",
     "gradient_flow": "flow",
     "momentum_flow": "flow",
+    "momentum_flows": "flows",
     "summarise": "summary",
 }
 
@@ -48,6 +51,7 @@ __all__ = [
     "Engine",
     "EngineOptions",
     "FlowPath",
+    "Flows",
     "HeavyBall",
     "InputError",
     "Momentum",
@@ -58,6 +62,7 @@ __all__ = [
     "bregman_minimizer",
     "gradient_flow",
     "momentum_flow",
+    "momentum_flows",
     "summarise",
 ]
 
