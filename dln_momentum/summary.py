@@ -61,16 +61,15 @@ def minimiser_distances(snapshot: Snapshot, problem: Problem) -> dict[str, Tenso
     zero = torch.zeros_like(theta)
     start = log_init(snapshot.w_start[0], snapshot.w_start[1], zero, zero)
     target = problem.row_space.target(problem.y)
-    candidates = {
-        "distance_to_minimizer": (delta, c),
-        "distance_to_unperturbed_minimizer": (delta, zero),
-        "distance_to_gradient_flow_minimizer": (snapshot.balancedness_start, start),
+    flow = _minimiser_of_equals(problem, target, snapshot.balancedness_start, start)
+    return {
+        "distance_to_minimizer": distance(theta, minimiser(problem, target, delta, c)),
+        "distance_to_unperturbed_minimizer": distance(
+            theta, minimiser(problem, target, delta, zero)
+        ),
+        "distance_to_gradient_flow_minimizer": distance(theta, flow),
+        **certificate(snapshot, problem),
     }
-    distances = {
-        name: distance(theta, minimiser(problem, target, *candidate))
-        for name, candidate in candidates.items()
-    }
-    return distances | certificate(snapshot, problem)
 
 
 def certificate(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
@@ -106,6 +105,20 @@ def minimiser(problem: Problem, target: Tensor, balancedness: Tensor, log_init: 
         torch.where(usable, log_init, 0.0),
     )
     return torch.where(usable & solved.converged[:, None], solved.theta, torch.nan)
+
+
+def _minimiser_of_equals(
+    problem: Problem, target: Tensor, balancedness: Tensor, log_init: Tensor
+) -> Tensor:
+    """As `minimiser`, solved once for all runs with the same potential, up to rounding."""
+    if problem.runs:
+        return minimiser(problem, target, balancedness, log_init)
+    mantissa, exponent = torch.frexp(torch.cat([balancedness, log_init], -1))
+    rounded = torch.ldexp(torch.round(mantissa * 2**44), exponent)
+    groups, group = torch.unique(rounded, dim=0, return_inverse=True)
+    runs = torch.arange(len(group), device=group.device)
+    member = torch.zeros_like(runs[: len(groups)]).scatter_reduce(0, group, runs, "amax")
+    return minimiser(problem, target, balancedness[member], log_init[member])[group]
 
 
 def _usable(balancedness: Tensor, log_init: Tensor) -> Tensor:

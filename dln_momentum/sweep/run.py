@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from dln_momentum.sweep.figures import overview
 from dln_momentum.sweep.grid import Grid
 from dln_momentum.sweep.report import QUANTITIES, judged, print_report, with_ratio
 from dln_momentum.training.trainer import fit
+
+log = logging.getLogger("dln_momentum")
 
 
 def sweep(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
@@ -49,6 +52,7 @@ def sweep(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
     try:
         fit(module, directory, logger, **trainer_keys(setup.config))
         trained = time.perf_counter()
+        log.info("trained in %.1f s; now the minimisers of every run", trained - started)
         results = dataset(module, grid).assign_attrs(_attributes(setup, text))
         seconds = {
             "seconds_training": trained - started,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.engine import Snapshot
+from dln_momentum.engine.parallel import for_each
 from dln_momentum.problem import Problem
 
 Stream = TypeVar("Stream", BatchStream, LabelNoise)
@@ -53,7 +54,7 @@ class Cohort:
 
 
 def measure_all(
-    cohorts: Sequence[Cohort], snapshot: Snapshot, measure: Measure
+    cohorts: Sequence[Cohort], snapshot: Snapshot, measure: Measure, workers: int = 1
 ) -> dict[str, Tensor]:
     """What a function of runs and their problem gives for all runs, in their order.
 
@@ -64,9 +65,16 @@ def measure_all(
         cohorts: every run belongs to exactly one.
         snapshot: of all runs.
         measure: from the snapshot of a cohort and its problem to values [R, ...] by name.
+        workers: threads that measure pieces.
     """
     pieces = [piece for cohort in cohorts for piece in _pieces(cohort, *snapshot.w.shape[1:])]
-    parts = [measure(piece.snapshot(snapshot), piece.problem) for piece in pieces]
+    parts: list[dict[str, Tensor]] = [{}] * len(pieces)
+
+    def measure_one(index: Tensor) -> None:
+        piece = pieces[int(index)]
+        parts[int(index)] = measure(piece.snapshot(snapshot), piece.problem)
+
+    for_each(measure_one, torch.arange(len(pieces)).split(1), workers)
     return {name: in_order(pieces, [part[name] for part in parts]) for name in parts[0]}
 
 

@@ -66,7 +66,9 @@ class HeavyBallModule(pl.LightningModule):
         self.history = History()
         self.trajectories = trajectories
         self.optimizer = HeavyBall(net.parameters(), gamma, beta)
-        self.stepper = self._make_stepper(options or EngineOptions(), gradient)
+        options = options or EngineOptions()
+        self._workers = options.num_workers
+        self.stepper = self._make_stepper(options, gradient)
         self._snapshot: Snapshot | None = None
 
     def configure_optimizers(self) -> HeavyBall:
@@ -99,7 +101,7 @@ class HeavyBallModule(pl.LightningModule):
         """What a function of runs and their problem gives for all the runs as they stand."""
         snapshot = self.snapshot()
         assert snapshot is not None, "only diagonal networks have the theory's quantities"
-        return measure_all(self.data.cohorts, snapshot, function)
+        return measure_all(self.data.cohorts, snapshot, function, self._workers)
 
     @property
     def finished(self) -> bool:
