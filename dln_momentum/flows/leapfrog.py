@@ -31,7 +31,7 @@ class Phase(NamedTuple):
     P and not w' is carried: it moves slowly however small lambda is.
     """
 
-    wP: Tensor
+    values: Tensor
     """(w, P), each for + and -, [2, 2, R, d]"""
     G: Tensor
     """the integral of grad L so far, [R, d]"""
@@ -39,7 +39,7 @@ class Phase(NamedTuple):
     @property
     def w(self) -> Tensor:
         """(w_+, w_-), [2, R, d]."""
-        return self.wP[0]
+        return self.values[0]
 
     @property
     def theta(self) -> Tensor:
@@ -48,7 +48,7 @@ class Phase(NamedTuple):
 
     def of(self, runs: Tensor) -> Phase:
         """Some of the runs."""
-        return Phase(self.wP[:, :, runs], self.G[runs])
+        return Phase(self.values[:, :, runs], self.G[runs])
 
 
 def leapfrog(
@@ -80,7 +80,7 @@ def leapfrog(
     gamma = 2 * eps * (eps / (2 * lam + eps))
     h = eps[:, None]
     gradient = problem.gradient(start.theta)
-    behind = start.wP[1] + h / 2 * _force(gradient, start.w)
+    behind = start.values[1] + h / 2 * _force(gradient, start.w)
     # P_{-1/2} = lambda (w_0 - w_{-1})/eps + (w_0 + w_{-1})/2, solved for w_{-1}
     before = (start.w - (1 - beta)[:, None] * behind) / beta[:, None]
     engine = Engine(

@@ -54,7 +54,7 @@ class March:
 
     def __post_init__(self) -> None:
         self.t = torch.zeros_like(self.lam)
-        self.error = torch.zeros_like(self.phase.wP)
+        self.error = torch.zeros_like(self.phase.values)
         counts = torch.zeros_like(self.lam, dtype=torch.int64)
         self.steps, self.sign_changes, self.served = counts, counts.clone(), counts.clone()
         self.macro_steps = counts + FIRST_MACRO_STEPS
@@ -63,7 +63,7 @@ class March:
         self.step = LEVELS[0] * FIRST_STEP * torch.minimum((self.lam / size).sqrt(), 1 / size)
         rows = len(self.aim.times) + 1
         self.out_t, self.out_error = (self.t.repeat(rows, 1) for _ in range(2))
-        self.out_wP = self.phase.wP.repeat(rows, 1, 1, 1, 1)
+        self.out_values = self.phase.values.repeat(rows, 1, 1, 1, 1)
         self.out_G = self.phase.G.repeat(rows, 1, 1)
 
     def run(self) -> None:
@@ -110,7 +110,9 @@ class March:
     def _advance(self, runs: Tensor, span: Tensor, count: int, whole: Tensor) -> None:
         """Try a segment; keep it where its error is small enough, and choose the next step."""
         work = count * (LEVELS[0] + sum(LEVELS))
-        able = (self.steps[runs] + work <= self.aim.max_steps) & (self.t[runs] + span > self.t[runs])
+        able = (self.steps[runs] + work <= self.aim.max_steps) & (
+            self.t[runs] + span > self.t[runs]
+        )
         self.running[runs[~able]] = False
         runs, span, whole = runs[able], span[able], whole[able]
         if len(runs) == 0:
@@ -133,7 +135,7 @@ class March:
     def _keep(self, runs: Tensor, kept: Tensor, found: Segment, t: Tensor) -> None:
         runs, end = runs[kept], found.end.of(kept)
         self.t[runs] = t[kept]
-        self.phase.wP[:, :, runs], self.phase.G[runs] = end
+        self.phase.values[:, :, runs], self.phase.G[runs] = end
         self.error[:, :, runs] = found.error[:, :, kept]
         self.sign_changes[runs] += found.sign_changes[kept]
         self.macro_steps[runs] = (2 * self.macro_steps[runs]).clamp(max=MACRO_STEPS)
@@ -150,12 +152,12 @@ class March:
 
     def _energy(self, runs: Tensor) -> Tensor:
         phase, lam = self.phase.of(runs), self.lam[runs]
-        speed = (phase.wP[1] - phase.wP[0]).square().sum((0, -1)) / lam.square()
+        speed = (phase.values[1] - phase.values[0]).square().sum((0, -1)) / lam.square()
         return of_runs(self.problem, runs).loss(phase.theta) + lam / 4 * speed
 
     def _record(self, row: int, runs: Tensor) -> None:
         self.out_t[row, runs] = self.t[runs]
-        self.out_wP[row][:, :, runs] = self.phase.wP[:, :, runs]
+        self.out_values[row][:, :, runs] = self.phase.values[:, :, runs]
         self.out_G[row, runs] = self.phase.G[runs]
         self.out_error[row, runs] = _relative(self.error[0][:, runs], self.phase.w[:, runs])
 

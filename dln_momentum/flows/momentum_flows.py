@@ -112,7 +112,7 @@ def _tensor(value: Tensor | float, problem: Problem) -> Tensor:
 
 
 def _read(problem: Problem, march: March) -> Flows:
-    w, P = march.out_wP.unbind(1)
+    w, P = march.out_values.unbind(1)
     dw = (P - w) / march.lam[:, None]
     theta = (w[:, 0] + w[:, 1]) * (w[:, 0] - w[:, 1]) / 4
     return Flows(
@@ -155,7 +155,7 @@ def _start_problems(problem: Problem, lam: Tensor, starts: dict[str, Tensor]) ->
 
 def _time_problems(lam: Tensor, times: Tensor, tol: float | None) -> Iterator[str]:
     R = len(lam) if lam.ndim else 1
-    if times.ndim > 2 or times.numel() == 0 or times.ndim and times.shape[-1] not in (1, R):
+    if times.ndim > 2 or times.numel() == 0 or (times.ndim and times.shape[-1] not in (1, R)):
         yield f"time has shape {tuple(times.shape)}, must be a number, [{R}], or [T, {R} or 1]"
         return
     if not bool((times > 0).all()):

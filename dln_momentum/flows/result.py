@@ -23,6 +23,7 @@ class Flows(Path):
         error_estimate: of w, relative to its largest entry, [T, R]. To first order, what the
             flow has made of the differences between the extrapolations of orders 8 and 6 in all
             segments up to t. An estimate and no bound; that of the lower order, so usually high.
+            Rounding, some 1e-14 to 1e-12, is not in it.
         sign_changes: how often w_+ or w_- changed sign, over all coordinates, [R].
         steps: leapfrog steps taken, all levels and refused segments counted, [R].
         status: how each flow ended; R of them.

@@ -71,25 +71,25 @@ def segment(
     data, R = of_runs(problem, runs), len(runs)
     # the coarsest level runs from both starts at once
     scale = _size(error)
-    factor = torch.where(scale > 0, DISPLACEMENT * _size(start.wP) / scale, 1.0)[:, None]
-    both = Phase(torch.cat([start.wP, start.wP + factor * error], -2), start.G.repeat(2, 1))
+    factor = torch.where(scale > 0, DISPLACEMENT * _size(start.values) / scale, 1.0)[:, None]
+    both = Phase(torch.cat([start.values, start.values + factor * error], -2), start.G.repeat(2, 1))
     pair, lams, spans = of_runs(problem, runs.repeat(2)), lam.repeat(2), span.repeat(2)
     steps = macro_steps * LEVELS[0]
     coarsest, _ = leapfrog(pair, lams, both, spans / steps, steps, options)
-    first, displaced = coarsest.wP.split(R, -2)
+    first, displaced = coarsest.values.split(R, -2)
     ends, sign_changes = [Phase(first, coarsest.G[:R])], torch.empty(0)
     for steps in (macro_steps * n for n in LEVELS[1:]):
         end, sign_changes = leapfrog(data, lam, start, span / steps, steps, options)
         ends.append(end)
     end, lower = _combine(ends, LEVELS), _combine(ends[1:], LEVELS[1:])
-    local_error = end.wP - lower.wP
+    local_error = end.values - lower.values
     return Segment(end, local_error, (displaced - first) / factor + local_error, sign_changes)
 
 
 def _combine(ends: Sequence[Phase], levels: Sequence[int]) -> Phase:
-    terms = [(w * end.wP, w * end.G) for w, end in zip(weights(levels), ends, strict=True)]
+    terms = [(w * end.values, w * end.G) for w, end in zip(weights(levels), ends, strict=True)]
     return Phase(*(torch.stack(parts).sum(0) for parts in zip(*terms, strict=True)))
 
 
-def _size(wP: Tensor) -> Tensor:
-    return wP.abs().amax((0, 1, 3))
+def _size(values: Tensor) -> Tensor:
+    return values.abs().amax((0, 1, 3))
