@@ -34,7 +34,7 @@ SIZES = ((20, 30), (40, 100), (200, 1000), (1000, 10000))
 RUNS = (1, 64, 128, 256, 1024)
 SLICE = 0.1
 """Seconds that a contender should take in a round."""
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds a round above which a contender is left out."""
 
 console = Console(width=110)

@@ -40,20 +40,22 @@ class Task:
         return sparse(self.n, self.d, 3, seed=0)
 
     def start(self) -> tuple[Tensor, Tensor]:
-        """u_0 and v_0 of all runs, [R, d]."""
-        net = DiagonalLinearNet.uniform(self.d, self.alpha, runs=(self.runs,))
-        return net.u.detach().clone(), net.v.detach().clone()
+        """u_0 and v_0 of all runs, [R, d]; views of one row."""
+        net = DiagonalLinearNet.uniform(self.d, self.alpha)
+        u, v = (w.detach().expand(self.runs, -1) for w in (net.u, net.v))
+        return u, v
 
     def engine(self, **options: Any) -> Engine:
         """The engine on these runs."""
-        u, v = self.start()
+        net = DiagonalLinearNet.uniform(self.d, self.alpha)
+        w_plus, w_minus = (w.detach().expand(self.runs, -1) for w in (net.w_plus, net.w_minus))
         gamma = torch.full((self.runs,), self.gamma, dtype=torch.float64)
         options = {"tol": 0.0, "divergence_bound": float("inf")} | options
         return Engine(
             self.problem,
             gamma,
             torch.full_like(gamma, self.beta),
-            u + v,
-            u - v,
+            w_plus,
+            w_minus,
             options=EngineOptions(**options),
         )

@@ -1,8 +1,8 @@
 """Which kernel advances the runs.
 
 Compiled code (numba) was the faster one on a CPU at every size and number of runs measured, from
-one run at (n, d) = (20, 30) to 1,024 at (1000, 10000): see the benchmarks. torch is what runs on a
-GPU, and what is left where numba cannot be imported.
+one run at (n, d) = (20, 30) to hundreds at (1000, 10000): see benchmarks/README.md. torch is what
+runs on a GPU.
 """
 
 from __future__ import annotations
@@ -28,22 +28,24 @@ steps."""
 logger = logging.getLogger("dln_momentum")
 
 
+TILE_ELEMENTS, TILE_RUNS = 2**16, 128
+"""Coordinates of a tile, over all of its runs, and the fewest runs whatever their size. Measured:
+tiles of half to twice that are within a tenth of the best, for either kernel. Smaller ones pay more
+for a tile's beginning, larger ones leave the cache; few large networks would read X too often."""
+
+
 @dataclass(frozen=True)
 class Backend:
     """A kernel and the runs it likes to get at a time."""
 
     name: str
     advance: Kernel
-    tile_elements: int
-    """coordinates, over all runs of a tile"""
-    min_tile_runs: int
-    """runs to a tile at any d: fewer would read X too often"""
     multiple: int = 1
     """a tile of a multiple of so many runs leaves no place empty"""
 
     def tile_runs(self, d: int) -> int:
         """The largest tile for networks of d coordinates."""
-        return max(self.tile_elements // d, self.min_tile_runs)
+        return max(TILE_ELEMENTS // d, TILE_RUNS)
 
 
 def choose_backend(name: str, problem: Problem, runs: int) -> Backend:
@@ -63,11 +65,11 @@ def choose_backend(name: str, problem: Problem, runs: int) -> Backend:
 
 
 def _load(name: str) -> Backend:
-    if name == "torch":
-        from dln_momentum.engine import torch_kernel
-
-        return Backend(name, torch_kernel.advance, 2**16, 128)
     # numba takes a second to import, which a run on a GPU need not spend
-    from dln_momentum.engine import numba_kernel
+    if name == "numba":
+        from dln_momentum.engine import numba_kernel
 
-    return Backend(name, numba_kernel.advance, 2**17, 64, multiple=numba_kernel.STRIP)
+        return Backend(name, numba_kernel.advance, numba_kernel.STRIP)
+    from dln_momentum.engine import torch_kernel
+
+    return Backend(name, torch_kernel.advance)
