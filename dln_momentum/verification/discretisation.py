@@ -1,0 +1,88 @@
+"""MGD(gamma, beta) as a scheme of two flows, and the acceleration rule (sections 1 and 2)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+
+from dln_momentum.flow import DiscretisationOrders, discretisation_orders
+from dln_momentum.momentum import Momentum
+from dln_momentum.reference import reference_iterates
+from dln_momentum.verification.evidence import Evidence
+from dln_momentum.verification.statement import Hypothesis, Statement, equal
+
+STEPS = 200
+"""Steps of the coarsest of the compared runs; the others take twice and four times as many."""
+TOLERANCE = 0.1
+"""Steps of a tenth of the fastest scale leave the measured orders within 0.03 of 1 and 2."""
+
+
+def discretisation(evidence: Evidence) -> list[Statement]:
+    """The proposition: order 1 against MGF(lambda), order 2 against MGF(lambda_KS)."""
+    names = (
+        "MGD(gamma, beta) follows MGF(lambda): order in eps",
+        "MGD(gamma, beta) follows MGF(lambda_KS) half a step later: order in eps",
+    )
+    batch = _full_batch(evidence)
+    if not batch.met:
+        return [Statement(name, 1, (batch,), predicted=i + 1.0) for i, name in enumerate(names)]
+    orders = _orders(evidence)
+    return [
+        equal(name, 1, [batch], predicted=predicted, measured=measured, tolerance=TOLERANCE)
+        for name, predicted, measured in zip(
+            names, (1.0, 2.0), (orders.order, orders.order_ks), strict=True
+        )
+    ]
+
+
+def acceleration_rule(evidence: Evidence) -> Statement:
+    """rho^2 gamma, 1 - rho (1 - beta): the same path in 1/rho as many steps, up to O(eps).
+
+    The distance of the paths of rho = 4 and rho = 2 is twice that of rho = 2 and rho = 1.
+    """
+    name = "rho^2 gamma, 1 - rho (1-beta) follow the path of gamma, beta: order in eps"
+    batch = _full_batch(evidence)
+    if not batch.met:
+        return Statement(name, 2, (batch,), predicted=1.0)
+    slow = Momentum.from_pair(lam=evidence.momentum.lam, eps=_coarse_step(evidence) / 4)
+    paths = [_path(evidence, slow.accelerated(rho), round(4 * STEPS / rho)) for rho in (1, 2, 4)]
+    # every path at the times of the coarsest
+    common = [path[stride - 1 :: stride] for path, stride in zip(paths, (4, 2, 1), strict=True)]
+    gaps = [float((a - b).abs().max()) for a, b in itertools.pairwise(common)]
+    return equal(
+        name,
+        2,
+        [batch],
+        predicted=1.0,
+        measured=math.log2(gaps[1] / gaps[0]),
+        tolerance=TOLERANCE,
+    )
+
+
+def _orders(evidence: Evidence) -> DiscretisationOrders:
+    case, eps = evidence.case, _coarse_step(evidence)
+    return discretisation_orders(
+        case.problem, case.w_plus, case.w_minus, evidence.momentum.lam, STEPS * eps,
+        [eps, eps / 2, eps / 4],
+    )  # fmt: skip
+
+
+def _coarse_step(evidence: Evidence) -> float:
+    """A step that resolves both the memory lambda and the fastest oscillation of MGF(lambda)."""
+    lam = evidence.momentum.lam
+    return min(lam / 8, 0.1 * math.sqrt(lam / evidence.curvature))
+
+
+def _path(evidence: Evidence, momentum: Momentum, steps: int) -> Tensor:
+    """theta-free: (u_k, v_k) for k = 2..steps + 1, [steps, 2, d]."""
+    w_plus, w_minus = evidence.case.w_plus, evidence.case.w_minus
+    start = ((w_plus + w_minus) / 2, (w_plus - w_minus) / 2)
+    iterates = reference_iterates(evidence.problem, *start, momentum.gamma, momentum.beta)
+    return torch.stack([torch.stack(pair) for pair in itertools.islice(iterates, steps)])
+
+
+def _full_batch(evidence: Evidence) -> Hypothesis:
+    return Hypothesis("every step sees the full batch", not evidence.case.stochastic)

@@ -1,0 +1,92 @@
+"""What a small lambda guarantees, and the limit of Delta_inf as lambda -> 0 (sections 1 and 4)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from dln_momentum.flow import (
+    FlowPath,
+    balance_drift,
+    balance_drift_bound,
+    lambda_threshold,
+    limit_bias,
+    small_lambda_balancedness,
+)
+from dln_momentum.verification.course import SOLVER, Course
+from dln_momentum.verification.evidence import Evidence
+from dln_momentum.verification.statement import Hypothesis, Statement, at_most, equal
+
+SMALL = 0.1
+"""lambda times the largest curvature below which the expansion in lambda is in its range."""
+
+
+def bounded_drift(evidence: Evidence) -> Statement:
+    """|q_t - q_0| <= 2 lambda F(w_0) for q = u^2 - v^2, summed over the coordinates."""
+    path = evidence.momentum_path
+    bound = float(balance_drift_bound(path.lam, path.loss[0]))
+    return at_most(
+        "MGF: sum_i |q_(t,i) - q_(0,i)| <= 2 lambda F(w_0) at every t, q = u^2 - v^2",
+        4,
+        predicted=bound,
+        measured=balance_drift(path).sum(-1).max(),
+        # relative to the bound, which may be far below q itself
+        tolerance=SOLVER * (1 + float(path.balancedness[0].sum() / bound)),
+    )
+
+
+def threshold(evidence: Evidence, course: Course) -> Statement:
+    """Below lambda = min Delta_0/(2 F(w_0)) no balancedness ever vanishes."""
+    path, case = evidence.momentum_path, evidence.case
+    limit = float(lambda_threshold(case.problem, case.w_plus, case.w_minus))
+    q = path.w_plus * path.w_minus
+    # relative to its start, with its sign: negative once w_+ or w_- has crossed zero
+    lowest = (q / q[0]).min()
+    guaranteed = 1 - evidence.lam / limit
+    return Statement(
+        "MGF: Delta_t >= Delta_0 - 2 lambda F(w_0) > 0, no sign change (least Delta_t/Delta_0)",
+        4,
+        (Hypothesis("lambda < min Delta_0/(2 F(w_0))", guaranteed > 0, f"which is {limit:.3g}"),),
+        ">=",
+        guaranteed,
+        float(lowest),
+        max(0.0, guaranteed - float(lowest)) + int(course.sign_changes[-1]),
+        SOLVER,
+    )
+
+
+def asymptotics(evidence: Evidence, course: Course) -> Statement:
+    """Delta_inf ~ Delta_0 exp(-2 lambda int (grad L)^2): an error of order lambda in the exponent.
+
+    The errors at lambda and at lambda/2, relative to the largest exponent, must be as 2 to 1.
+    """
+    scale = evidence.lam * evidence.curvature
+    product = f"their product is {scale:.2g}"
+    small = Hypothesis("lambda < 0.1 / the largest curvature of F", scale <= SMALL, product)
+    flow = Hypothesis("the gradient flow converged", evidence.gradient_path.converged)
+    name = "MGF: ln(Delta_inf/Delta_0) ~ -2 lambda int (grad L)^2: order of its error in lambda"
+    hypotheses = (small, course.converged, flow)
+    if not all(hypothesis.met for hypothesis in hypotheses):
+        return Statement(name, 4, hypotheses, predicted=1.0)
+    error = _exponent_error(evidence, evidence.momentum_path)
+    half = _exponent_error(evidence, evidence.momentum_flow(evidence.lam / 2))
+    order = math.log2(float(error.abs().max() / half.abs().max()))
+    return equal(
+        name,
+        4,
+        hypotheses,
+        predicted=1.0,
+        measured=order,
+        # the next order adds a share of lambda times the curvature to each of the two errors
+        tolerance=0.05 + 2 * scale,
+    )
+
+
+def _exponent_error(evidence: Evidence, path: FlowPath) -> Tensor:
+    """Formula less measured exponent ln(Delta_0/Delta_inf), relative to the largest, [d]."""
+    start = path.balancedness[0]
+    estimate = small_lambda_balancedness(evidence.gradient_path, path.lam)
+    exponents = [(start / end).log() for end in (estimate, limit_bias(path).balancedness)]
+    return (exponents[0] - exponents[1]) / torch.stack(exponents).abs().max()

@@ -1,0 +1,143 @@
+"""One statement of the theory on one run: what it needs, what it predicts, what was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+UNRESOLVED = 0.3
+"""A tolerance above this says that float64 cannot decide the statement on this run."""
+
+
+class Verdict(StrEnum):
+    """What came of a statement."""
+
+    HOLDS = "holds"
+    NOT_MET = "hypotheses not met"
+    VIOLATED = "VIOLATED"
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A premise of a statement, and what was found of it here."""
+
+    text: str
+    met: bool
+    found: str = ""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement of the theory, evaluated.
+
+    Attributes:
+        name: the statement in a line.
+        section: of Papazov, Pesme and Flammarion (AISTATS 2024).
+        hypotheses: all must be met for the statement to say anything.
+        relation: how the measured number should stand to the predicted one.
+        predicted, measured: the numbers to compare, nan where there is none.
+        error: by how much the statement fails, >= 0; it judges all coordinates and times, where
+            the two numbers may sum them up.
+        tolerance: the largest error that rounding and discretisation explain.
+
+    >>> Statement("2 = 2", 1, predicted=2.0, measured=2.0, error=0.0, tolerance=0.0).verdict.value
+    'holds'
+    >>> Statement("2 = 3", 1, predicted=2.0, measured=3.0, error=1.0, tolerance=0.0).verdict.value
+    'VIOLATED'
+    """
+
+    name: str
+    section: int
+    hypotheses: tuple[Hypothesis, ...] = ()
+    relation: Literal["=", "<=", ">="] = "="
+    predicted: float = math.nan
+    measured: float = math.nan
+    error: float = math.nan
+    tolerance: float = math.nan
+
+    @property
+    def unmet(self) -> tuple[Hypothesis, ...]:
+        """The hypotheses that do not hold here."""
+        unmet = [hypothesis for hypothesis in self.hypotheses if not hypothesis.met]
+        if self.tolerance > UNRESOLVED:
+            found = f"errors up to {self.tolerance:.1g} would be rounding"
+            unmet.append(Hypothesis("float64 resolves it", False, found))
+        return tuple(unmet)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Holds, hypotheses not met, or violated; an error that is not a number is a violation."""
+        if self.unmet:
+            return Verdict.NOT_MET
+        return Verdict.HOLDS if self.error <= self.tolerance else Verdict.VIOLATED
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        met = [hypothesis for hypothesis in self.hypotheses if hypothesis.met]
+        hypotheses = [dataclasses.asdict(hypothesis) for hypothesis in (*met, *self.unmet)]
+        values = dataclasses.asdict(self) | {"hypotheses": hypotheses}
+        return values | {"verdict": self.verdict.value}
+
+
+def equal(
+    name: str,
+    section: int,
+    hypotheses: Sequence[Hypothesis] = (),
+    *,
+    predicted: Tensor | float = 0.0,
+    measured: Tensor | float = math.nan,
+    error: Tensor | float | None = None,
+    tolerance: Tensor | float,
+) -> Statement:
+    """A statement that measured = predicted.
+
+    Args:
+        error: |measured - predicted| if left out; at several times, [T].
+        tolerance: a number, or one for each time, [T].
+    """
+    predicted, measured = float(predicted), float(measured)
+    error = abs(measured - predicted) if error is None else error
+    return Statement(
+        name, section, tuple(hypotheses), "=", predicted, measured, *worst(error, tolerance)
+    )
+
+
+def at_most(
+    name: str,
+    section: int,
+    hypotheses: Sequence[Hypothesis] = (),
+    *,
+    predicted: Tensor | float,
+    measured: Tensor | float,
+    tolerance: float,
+) -> Statement:
+    """A statement that measured <= predicted; the excess is relative to a bound other than 0."""
+    predicted, measured = float(predicted), float(measured)
+    excess = (measured - predicted) / (abs(predicted) or 1.0)
+    # max would turn a nan into a 0
+    error = 0.0 if excess <= 0 else excess
+    return Statement(name, section, tuple(hypotheses), "<=", predicted, measured, error, tolerance)
+
+
+def worst(error: Tensor | float, tolerance: Tensor | float) -> tuple[float, float]:
+    """The error and the tolerance where their ratio is the largest; a nan counts as that.
+
+    Where float64 cannot decide, the others do, if there are any.
+
+    >>> worst(torch.tensor([0.25, 1e-3, 2.0]), torch.tensor([0.125, 0.1, 5.0]))
+    (0.25, 0.125)
+    """
+    errors, tolerances = torch.broadcast_tensors(
+        *(torch.as_tensor(x, dtype=torch.float64).reshape(-1) for x in (error, tolerance))
+    )
+    ratio = torch.where(errors > 0, errors / tolerances, 0.0)
+    ratio = torch.where(tolerances > UNRESOLVED, -1.0, ratio)
+    place = int(torch.where(errors.isnan(), torch.inf, ratio).argmax())
+    return float(errors[place]), float(tolerances[place])
