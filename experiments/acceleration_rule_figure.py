@@ -122,6 +122,7 @@ def _plain_ticks(axis: Axis, ticks: list[float]) -> None:
 
 
 def _band(ax: Axes, x: np.ndarray, values: np.ndarray, colour: str, label: str) -> None:
-    low, middle, high = band(values, axis=1)
+    seen = np.isfinite(values).any(axis=1)
+    x, (low, middle, high) = x[seen], band(values[seen], axis=1)
     ax.plot(x, middle, "o-", ms=3.5, color=colour, label=label)
     ax.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)

@@ -55,6 +55,8 @@ def _over_lambda(ax: Axes, one: xr.Dataset, key: str, ylabel: str) -> None:
         for equal, (mark, line) in LOOKS.items():
             values = one[key].sel(equal=equal, rho=rho).to_numpy()
             ran = np.isfinite(values).mean(-1) > 0.75
+            if not ran.any():
+                continue
             low, middle, high = band(
                 np.where(np.isfinite(values[ran]), values[ran], np.nan), axis=1
             )
