@@ -115,7 +115,7 @@ def test_an_eps_of_twice_lambda_loses_nothing():
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 2**31), scale=st.floats(-3, 1))
+@given(seed=st.integers(0, 2**31), scale=st.floats(-0.5, 1))
 def test_the_stable_step_against_an_eigenvalue(seed: int, scale: float):
     rng, H = torch.Generator().manual_seed(seed), DEFAULT.X.mT @ DEFAULT.X / DEFAULT.n
     w = 10**scale * torch.randn(2, 1, DEFAULT.d, generator=rng, dtype=torch.float64)
@@ -125,7 +125,7 @@ def test_the_stable_step_against_an_eigenvalue(seed: int, scale: float):
     found = stable_step(DEFAULT, w, column(2.0)) / SAFETY
     # a power iteration comes from below, so the step from above; these w have no structure at all
     ratio = float(found / (2 * math.sqrt(2 / mu)))
-    assert 1 - 1e-9 < ratio < 1.35
+    assert 1 - 1e-9 < ratio < 1.25
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -49,8 +49,6 @@ class March:
     lam: Tensor
     aim: Aim
     phase: Phase
-    phases: list[Phase] = field(init=False)
-    """at t = 0 and at every output time"""
 
     def __post_init__(self) -> None:
         self.t = torch.zeros_like(self.lam)

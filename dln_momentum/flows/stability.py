@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dln_momentum.problem import Problem
 
-ITERATIONS = 8
+ITERATIONS = 12
 SAFETY = 0.9
 """The power iteration ends a little below the eigenvalue, and the eigenvalue moves."""
 
