@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
-from torch import Tensor
-
 from dln_momentum.flow import (
     FlowPath,
     balance_drift,
@@ -21,6 +18,10 @@ from dln_momentum.verification.statement import Hypothesis, Statement, at_most, 
 
 SMALL = 0.1
 """lambda times the largest curvature below which the expansion in lambda is in its range."""
+
+RESOLVED = 1e-10
+"""Errors of the solver in ln Delta_inf at small lambda: the error of the formula was seen to halve
+with lambda, within 2 %, down to 6e-9."""
 
 
 def bounded_drift(evidence: Evidence) -> Statement:
@@ -58,35 +59,33 @@ def threshold(evidence: Evidence, course: Course) -> Statement:
 
 
 def asymptotics(evidence: Evidence, course: Course) -> Statement:
-    """Delta_inf ~ Delta_0 exp(-2 lambda int (grad L)^2): an error of order lambda in the exponent.
+    """Delta_inf ~ Delta_0 exp(-2 lambda int (grad L)^2), with an exponent good to O(lambda^2).
 
-    The errors at lambda and at lambda/2, relative to the largest exponent, must be as 2 to 1.
+    The errors of the exponent at lambda and at lambda/2 must be as 4 to 1.
     """
     scale = evidence.lam * evidence.curvature
     product = f"their product is {scale:.2g}"
     small = Hypothesis("lambda < 0.1 / the largest curvature of F", scale <= SMALL, product)
     flow = Hypothesis("the gradient flow converged", evidence.gradient_path.converged)
-    name = "MGF: ln(Delta_inf/Delta_0) ~ -2 lambda int (grad L)^2: order of its error in lambda"
+    name = "MGF: ln(Delta_inf/Delta_0) = -2 lambda int (grad L)^2 + O(lambda^2): order of the rest"
     hypotheses = (small, course.converged, flow)
     if not all(hypothesis.met for hypothesis in hypotheses):
-        return Statement(name, 4, hypotheses, predicted=1.0)
+        return Statement(name, 4, hypotheses, predicted=2.0)
     error = _exponent_error(evidence, evidence.momentum_path)
     half = _exponent_error(evidence, evidence.momentum_flow(evidence.lam / 2))
-    order = math.log2(float(error.abs().max() / half.abs().max()))
     return equal(
         name,
         4,
         hypotheses,
-        predicted=1.0,
-        measured=order,
+        predicted=2.0,
+        measured=math.log2(error / half) if half else math.nan,
         # the next order adds a share of lambda times the curvature to each of the two errors
-        tolerance=0.05 + 2 * scale,
+        tolerance=0.05 + 2 * scale + 2 * RESOLVED / half if half else math.inf,
     )
 
 
-def _exponent_error(evidence: Evidence, path: FlowPath) -> Tensor:
-    """Formula less measured exponent ln(Delta_0/Delta_inf), relative to the largest, [d]."""
-    start = path.balancedness[0]
+def _exponent_error(evidence: Evidence, path: FlowPath) -> float:
+    """The largest difference of the formula's ln(Delta_0/Delta_inf) and the measured one."""
     estimate = small_lambda_balancedness(evidence.gradient_path, path.lam)
-    exponents = [(start / end).log() for end in (estimate, limit_bias(path).balancedness)]
-    return (exponents[0] - exponents[1]) / torch.stack(exponents).abs().max()
+    measured = limit_bias(path).balancedness
+    return float((estimate / measured).log().abs().max())
