@@ -8,7 +8,7 @@ key is answered at once, and so is ``--help``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from uuid import uuid4
@@ -20,7 +20,7 @@ from dln_momentum.momentum import Momentum, momentum_problems
 
 DEFAULT_GAMMA, DEFAULT_BETA = 0.01, 0.9
 
-T = TypeVar("T", bound="Train")
+T = TypeVar("T", bound="App")
 
 _HERE = Path(__file__).resolve().parent
 CONF_DIR = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
@@ -153,15 +153,22 @@ class TrainerKeys:
 
 
 @dataclass
-class Train:
-    """The whole config of ``dln-train``."""
+class App:
+    """What every app has."""
 
     data: Any = MISSING
     model: Any = MISSING
+    seed: int = 0
+    name: str = MISSING
+
+
+@dataclass
+class Train(App):
+    """The whole config of ``dln-train``."""
+
     optimizer: HeavyBallKeys = field(default_factory=HeavyBallKeys)
     engine: EngineKeys = field(default_factory=EngineKeys)
     trainer: TrainerKeys = field(default_factory=TrainerKeys)
-    seed: int = 0
     resume: str | None = None
     name: str = "train"
 
@@ -189,6 +196,45 @@ class Sweep(Train):
     name: str = "sweep"
 
 
+@dataclass
+class FlowKeys:
+    """Which flow, and how it is integrated."""
+
+    lam: float | None = None
+    method: str = "auto"
+    rtol: float | None = None
+    atol: float | None = None
+    max_steps: int = 100_000
+
+
+@dataclass
+class PathKeys(FlowKeys):
+    """How far one flow goes, and how often it is looked at."""
+
+    time: float | None = None
+    tol: float = 1e-20
+    records: int = 200
+
+
+@dataclass
+class Flow(App):
+    """The whole config of ``dln-flow``."""
+
+    flow: PathKeys = field(default_factory=PathKeys)
+    name: str = "flow"
+
+
+@dataclass
+class Verify(App):
+    """The whole config of ``dln-verify``."""
+
+    optimizer: HeavyBallKeys = field(default_factory=HeavyBallKeys)
+    flow: FlowKeys = field(default_factory=FlowKeys)
+    max_steps: int | None = None
+    tol: float = 1e-20
+    name: str = "verify"
+
+
 DATA = {"sparse": Sparse, "file": File, "diabetes": Diabetes, "digits": Digits}
 MODELS = {"uniform": Uniform, "biased": Biased, "gaussian": Gaussian, "arrays": Arrays}
 
@@ -209,12 +255,8 @@ def read(config: DictConfig, complaints: list[str], schema: type[T] = Train) -> 
     sections = {
         "data": _schema("data.kind", config.data.get("kind"), DATA, complaints),
         "model": _schema("model.init", config.model.get("init"), MODELS, complaints),
-        "optimizer": HeavyBallKeys,
-        "engine": EngineKeys,
-        "trainer": TrainerKeys,
+        **{f.name: f.default_factory for f in fields(schema) if is_dataclass(f.default_factory)},
     }
-    if issubclass(schema, Sweep):
-        sections["sweep"] = SweepKeys
     filled = {key: _fill(key, config[key], kind, complaints) for key, kind in sections.items()}
     top = OmegaConf.masked_copy(config, [str(key) for key in config if key not in sections])
     result = _fill("", top, schema, complaints)
@@ -263,17 +305,24 @@ def momentum(keys: HeavyBallKeys) -> Momentum:
     return Momentum.from_pair(**given_momentum(keys))
 
 
-def problems(config: Train) -> list[str]:
+def problems(config: App) -> list[str]:
     """Everything that is wrong with a config before any data is read, one line each."""
-    single = not isinstance(config, Sweep)
-    return [
-        *(momentum_problems("optimizer.", **given_momentum(config.optimizer)) if single else ()),
-        *_model_problems(config.model),
-        *_engine_problems(config.engine),
-        *_trainer_problems(config.trainer),
-        *_resume_problems(config.resume),
-        *(() if single else _sweep_problems(config.sweep, config.trainer)),
-    ]
+    found = [*_model_problems(config.model)]
+    if isinstance(config, Train):
+        found += _engine_problems(config.engine)
+        found += _trainer_problems(config.trainer)
+        found += _resume_problems(config.resume)
+    if isinstance(config, Sweep):
+        found += _sweep_problems(config.sweep, config.trainer)
+    elif isinstance(config, Train | Verify):
+        found += momentum_problems("optimizer.", **given_momentum(config.optimizer))
+    if isinstance(config, Flow | Verify):
+        found += _flow_problems(config.flow)
+    if isinstance(config, Flow):
+        found += _path_problems(config.flow, config.data)
+    if isinstance(config, Verify):
+        found += _verify_problems(config)
+    return found
 
 
 def out_of_range(section: str, keys: Any, rules: Iterable[tuple[str, bool, str]]) -> Iterator[str]:
@@ -340,6 +389,47 @@ def _sweep_problems(keys: SweepKeys, trainer: TrainerKeys) -> Iterator[str]:
     yield from out_of_range("sweep", keys, [("memory_gb", keys.memory_gb > 0, "> 0")])
     if trainer.gradient == "autograd":
         yield "trainer.gradient = 'autograd' trains one network; a sweep needs closed_form"
+
+
+FLOW_METHODS = ("auto", "explicit", "implicit")
+
+
+def _flow_problems(keys: FlowKeys) -> Iterator[str]:
+    return out_of_range(
+        "flow",
+        keys,
+        [
+            ("lam", keys.lam is None or 0 <= keys.lam < float("inf"), "finite and >= 0"),
+            ("method", keys.method in FLOW_METHODS, f"one of {', '.join(FLOW_METHODS)}"),
+            ("rtol", keys.rtol is None or 2.3e-14 <= keys.rtol < 1, "in [2.3e-14, 1) or null"),
+            ("atol", keys.atol is None or 0 < keys.atol < float("inf"), "> 0 or null"),
+            ("max_steps", keys.max_steps >= 1, ">= 1"),
+        ],
+    )
+
+
+def _path_problems(keys: PathKeys, data: Data | None) -> Iterator[str]:
+    yield from out_of_range(
+        "flow",
+        keys,
+        [
+            ("lam", keys.lam is not None, "given; 0 is gradient flow"),
+            ("time", keys.time is None or keys.time > 0, "> 0, inf or null"),
+            ("tol", 0 < keys.tol < float("inf"), "finite and > 0"),
+            ("records", keys.records >= 2, ">= 2"),
+        ],
+    )
+    if data is not None and (data.batch_size is not None or data.label_noise):
+        yield "data.batch_size and data.label_noise: a flow follows the full loss; leave them out"
+
+
+def _verify_problems(config: Verify) -> Iterator[str]:
+    if config.flow.lam == 0:
+        yield "flow.lam = 0 must be > 0: gradient flow is verified beside every momentum flow"
+    if config.max_steps is not None and config.max_steps < 1:
+        yield f"max_steps = {config.max_steps} must be >= 1 or null"
+    if not 0 < config.tol < float("inf"):
+        yield f"tol = {config.tol:g} must be finite and > 0"
 
 
 def _resume_problems(resume: str | None) -> Iterator[str]:
