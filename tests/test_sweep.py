@@ -388,7 +388,7 @@ def test_help_and_axes_need_no_torch() -> None:
 def test_bad_input_is_refused_before_anything_is_written(
     tmp_path: Path, overrides: list[str], messages: list[str]
 ) -> None:
-    config = composed(*SMALL, "sweep.memory_gb=0.5", *overrides)
+    config = composed(*SMALL, "sweep.memory_gb=1.5", *overrides)
     with pytest.raises(InputError) as refusal:
         sweep(config, tmp_path / "sweep", "")
     for message in messages:
@@ -411,7 +411,7 @@ def test_a_larger_sweep_is_let_through_by_its_limit() -> None:
     keys = [*SMALL, "sweep.seed=range:0:20000"]
     with pytest.raises(InputError, match=r"sweep.memory_gb = 0.01 is less than"):
         build(composed(*keys, "sweep.memory_gb=0.01"))
-    setup, grid = build(composed(*keys, "sweep.memory_gb=1"))
+    setup, grid = build(composed(*keys, "sweep.memory_gb=1.5"))
     assert len(setup.net.u) == grid.size == 20000
 
 

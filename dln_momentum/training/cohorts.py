@@ -18,7 +18,7 @@ from dln_momentum.problem import Problem
 Stream = TypeVar("Stream", BatchStream, LabelNoise)
 Measure = Callable[[Snapshot, Problem], dict[str, Tensor]]
 
-PIECE = 2**20
+PIECE = 2**17
 """Entries of theta measured at once."""
 
 _RUNS_SECOND = ("w_start", "w", "boundary", "direct_path_sums")
