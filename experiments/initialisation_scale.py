@@ -5,9 +5,9 @@
 The minimiser of psi_{Delta_0}, Delta_0 = 2 alpha^2, is computed for alpha over ten decades and
 compared with basis pursuit and with the least-norm interpolator; gradient descent and MGF(lambda)
 are run from u_0 = sqrt(2) alpha, v_0 = 0 and compared with it. Near alpha = 0 the distance to basis
-pursuit is alpha to the power 2 (1 - max |eta_i|), where eta = X^T nu is the dual certificate and i
-runs over the coordinates off the support: the exponent can be small on an unlucky data set, and the
-local one approaches it only once the coordinate of the largest |eta_i| outweighs the others.
+pursuit goes like alpha to the power 2 (1 - m), where m is the least of max_i |(X^T nu)_i| over the
+coordinates i off the support, among all nu with X^T nu = sign(theta) on it: a linear program. The
+exponent can be small on an unlucky data set.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import xarray as xr
 from omegaconf import DictConfig
+from scipy.optimize import linprog
 from torch import Tensor
 
 from dln_momentum.interpolators import basis_pursuit, least_norm
@@ -44,7 +45,7 @@ LONG_NAMES = {
     "sign_changes": "number of sign changes of the entries of w_+-",
     "basis_pursuit_error": "||basis pursuit - theta*|| / ||theta*||",
     "exponent": "d ln ||argmin psi_{Delta_0} - basis pursuit|| / d ln alpha, two smallest alpha",
-    "predicted_exponent": "2 (1 - max |eta_i| off the support), eta the dual certificate",
+    "predicted_exponent": "2 (1 - min over dual certificates of their maximum off the support)",
 }
 
 
@@ -69,7 +70,7 @@ def _setting(setting: Any, config: DictConfig) -> xr.Dataset:
     per_set = {
         "basis_pursuit_error": _distance(ends["l1"], problem.theta_star),
         "exponent": near.log().diff(dim=0)[0] / np.log(alphas[1] / alphas[0]),
-        "predicted_exponent": _predicted(problem, found.nu[:2], delta[:2], ends["l1"]),
+        "predicted_exponent": l1_exponent(problem, ends["l1"]),
     }
     flows = _flows(problems, alphas[:: config.every], config)
     theta = flows.pop("theta")
@@ -111,14 +112,30 @@ def _flows(problems: list[Problem], alphas: np.ndarray, config: DictConfig) -> d
     }
 
 
-def _predicted(problem: Problem, nu: Tensor, delta: Tensor, l1: Tensor) -> Tensor:
-    """2 (1 - max_i |eta_i|) off the support, from the dual variables at the two smallest scales.
+def l1_exponent(problem: Problem, l1: Tensor) -> Tensor:
+    """2 (1 - m) of each data set, m = min_nu max_i |(V^T nu)_i| off the support, [R].
 
-    arcsinh(2 theta/Delta) = V^T nu grows like eta ln(1/Delta), with |eta_i| = 1 on the support.
+    For small Delta the dual minimises sum_i exp(ln(1/Delta) |(V^T nu)_i|) off the support, subject
+    to V^T nu = sign(theta) on it, with arcsinh(2 theta/Delta) = ln(1/Delta) V^T nu to leading
+    order; so theta_i off the support is of the order of Delta^(1 - m).
     """
-    growth = (nu[0] - nu[1]) / (delta[1] / delta[0]).log()[..., :1]
-    eta = (problem.row_space.basis.mT @ growth.unsqueeze(-1)).squeeze(-1)
-    return 2 * (1 - eta.abs().masked_fill(l1 != 0, 0.0).amax(-1))
+    pairs = zip(problem.row_space.basis.numpy(), l1.numpy(), strict=True)
+    exponents = [2 * (1 - _least_maximum(V, theta)) for V, theta in pairs]
+    return torch.tensor(exponents, dtype=torch.float64)
+
+
+def _least_maximum(V: np.ndarray, theta: np.ndarray) -> float:
+    on = theta != 0
+    sides = np.concatenate([V[:, ~on].T, -V[:, ~on].T])
+    found = linprog(
+        np.append(np.zeros(len(V)), 1.0),
+        A_ub=np.column_stack([sides, -np.ones(len(sides))]),
+        b_ub=np.zeros(len(sides)),
+        A_eq=np.column_stack([V[:, on].T, np.zeros(on.sum())]),
+        b_eq=np.sign(theta[on]),
+        bounds=(None, None),
+    )
+    return float(found.x[-1]) if found.status == 0 else np.nan
 
 
 def _distance(theta: Tensor, other: Tensor | None) -> Tensor:

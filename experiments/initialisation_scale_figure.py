@@ -72,8 +72,9 @@ def _draw_exponents(ax: Axes, part: xr.Dataset) -> None:
     top = 1.1 * float(np.nanmax([predicted.max(), measured.max()]))
     ax.plot([0, top], [0, top], color="0.5", lw=0.8, ls=":")
     ax.plot(predicted, measured, "o", ms=3.5, mfc="none", color="k")
-    ax.set(xlabel=r"$2(1 - \max_i |\eta_i|)$, a point per data set", xlim=(0, top), ylim=(0, top))
+    ax.set(xlabel="exponent of the dual certificate", xlim=(0, top), ylim=(0, top))
     ax.set_ylabel(r"exponent of the $\ell_1$ limit in $\alpha$")
+    ax.set_title("a point per data set")
 
 
 def _log_axes(ax: Axes, label: str) -> None:

@@ -1,0 +1,214 @@
+"""The runs of the published settings: large steps, label noise, biased initialisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from omegaconf import DictConfig
+from torch import Tensor
+
+from dln_momentum.data import BatchStream, LabelNoise
+from dln_momentum.engine import Engine, EngineOptions, Snapshot
+from dln_momentum.implicit_bias import log_init
+from dln_momentum.minimizers import bregman_minimizer
+from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.problem import Problem, stack
+from experiments.common import engine_over, sparse_problems, workers
+from experiments.limits import limits
+
+ONE_ROW = {"batch_size": 1, "replacement": True, "seeds": 0}
+
+
+def large_steps(config: DictConfig) -> xr.Dataset:
+    """Even et al.: GD and SGD of one row over the step size, centred and not, at every beta.
+
+    The step is gamma for GD and eps for SGD, which is what bounds the stability of either.
+    """
+    parts = [
+        xr.concat(
+            [_sweep(design, method, ends, config) for method, ends in grid.items()], "algorithm"
+        )
+        for design, grid in config.even.steps.items()
+    ]
+    return xr.concat(parts, "design").assign_coords(
+        design=list(config.even.steps), algorithm=["GD", "SGD"], beta=list(config.betas)
+    )
+
+
+def _sweep(design: str, method: str, ends: Sequence[float], config: DictConfig) -> xr.Dataset:
+    n, d, s, alpha = config.even.setting
+    problems = sparse_problems(n, d, s, config.data_seeds, design=design, mu=config.even.mu)
+    ratios = np.geomspace(ends[0], ends[1], config.even.points)
+    shape = (len(config.betas), len(ratios), len(problems))
+    edges = np.array([2 / _sharpness(problem) for problem in problems])
+    beta, step, edge = np.meshgrid(list(config.betas), ratios, edges, indexing="ij")
+    gamma = step * edge * (1 - beta if method == "SGD" else 1)
+    repeated = problems * (shape[0] * shape[1])
+    end = engine_over(
+        repeated,
+        gamma.ravel(),
+        beta.ravel(),
+        alpha,
+        batches=BatchStream(n, **ONE_ROW) if method == "SGD" else None,
+        tol=config.tol,
+        num_workers=workers(config),
+    ).run(config.even.max_steps)
+    values = _outcome(end, repeated)
+    return xr.Dataset(
+        {k: (("beta", "step", "data_seed"), v.reshape(shape).numpy()) for k, v in values.items()}
+        | {"relative_step": ("step", ratios)}
+    )
+
+
+def _sharpness(problem: Problem) -> float:
+    """The largest eigenvalue of the Hessian of F at the balanced network of theta*."""
+    assert problem.theta_star is not None
+    root = (2 * problem.theta_star.abs()).sqrt()
+    return float(torch.linalg.matrix_norm(problem.X * root, 2) ** 2 / problem.n)
+
+
+def _outcome(end: Snapshot, problems: Sequence[Problem]) -> dict[str, Tensor]:
+    """Recovery error and mean gain ln(Delta_0/Delta_inf) on and off the support, [R]."""
+    problem = stack(problems)
+    theta, star = limits(end, problem), problem.theta_star
+    assert star is not None
+    gain = (end.balancedness_start / end.limit_balancedness).log()
+    gain = torch.where(theta.isnan(), torch.nan, gain)
+    support = star != 0
+    norm = torch.linalg.vector_norm
+    return {
+        "error": norm(theta - star, dim=-1) / norm(star, dim=-1),
+        "gain_on": torch.where(support, gain, 0.0).sum(-1) / support.sum(-1),
+        "gain_off": torch.where(support, 0.0, gain).sum(-1) / (~support).sum(-1),
+    }
+
+
+def q_sums(config: DictConfig) -> xr.Dataset:
+    """At beta = 0, the error of Delta_k = Delta_0 exp(-sum_j q(gamma g_j)) at every step.
+
+    q(x) = -ln|1 - x^2|. The gradients are computed here, from theta_k and the rows drawn, and not
+    by the engine. Half of the runs have a step near the edge of stability, half a tenth of it.
+    """
+    n, d, s, alpha = config.even.setting
+    problems = sparse_problems(n, d, s, min(config.data_seeds, 4))
+    edges = torch.tensor([2 / _sharpness(problem) for problem in problems], dtype=torch.float64)
+    rows: list[xr.Dataset] = []
+    for batches, share in ((None, 0.9), (BatchStream(n, **ONE_ROW), 0.05)):
+        gamma = share * torch.cat([edges, edges / 10])
+        engine = engine_over(
+            problems * 2, gamma.numpy(), 0.0, alpha, batches=batches, tol=0.0, path_sums="direct"
+        )
+        rows.append(_q_errors(engine, batches, gamma[:, None], config.identity_steps))
+    return xr.concat(rows, "algorithm")
+
+
+def _q_errors(engine: Engine, batches: BatchStream | None, gamma: Tensor, steps: int) -> xr.Dataset:
+    problem, n = engine.problem, engine.problem.n
+    total, error = torch.zeros_like(engine.snapshot().theta), 0.0
+    for k in range(steps):
+        residual = problem.residual(engine.snapshot().theta)
+        weights = 1.0 if batches is None else batches.weights(k, k + 1)
+        residual = residual if weights is None else residual * weights
+        gradient = (residual.reshape(-1, 1, n) @ problem.X).squeeze(1) / n
+        total -= torch.log((1 - (gamma * gradient) ** 2).abs())
+        engine.advance(1)
+        now = engine.snapshot()
+        ratio = now.balancedness / (now.balancedness_start * torch.exp(-total))
+        error = max(error, float((ratio - 1).abs().max()))
+    sums = engine.snapshot().path_sums.sum(0)
+    return xr.Dataset(
+        {
+            "q_sum_error": error,
+            "q_sum_to_path_sums": float((total - sums).abs().max()),
+            "largest_q_sum": float(total.max()),
+        }
+    )
+
+
+def label_noise(config: DictConfig) -> xr.Dataset:
+    """Pesme et al.: SGD of one row, with label noise for a while and without, over eps."""
+    n, d, s, alpha = config.pesme.setting
+    problems = sparse_problems(n, d, s, config.data_seeds)
+    scales = _grid(config.pesme.eps)
+    shape = (len(config.betas), len(scales), len(problems))
+    beta, eps, _ = np.meshgrid(list(config.betas), scales, np.zeros(len(problems)), indexing="ij")
+    repeated = problems * (shape[0] * shape[1])
+    parts = []
+    for amplitude in (0.0, 2 * config.pesme.delta):
+        noise = LabelNoise(n, amplitude, config.pesme.until, seeds=0) if amplitude else None
+        # judged only every `until` steps: while the noise lasts a small loss is no convergence
+        end = engine_over(
+            repeated,
+            (eps * (1 - beta)).ravel(),
+            beta.ravel(),
+            alpha,
+            batches=BatchStream(n, **ONE_ROW),
+            label_noise=noise,
+            tol=config.tol,
+            num_workers=workers(config),
+        ).run(config.pesme.max_steps, block_size=config.pesme.until)
+        values = _outcome(end, repeated)
+        parts.append(
+            xr.Dataset(
+                {f"noise_{k}": (("beta", "eps", "data_seed"), v.reshape(shape).numpy())
+                 for k, v in values.items()}
+            )
+        )  # fmt: skip
+    coords = {"amplitude": [0.0, 2 * config.pesme.delta], "beta": list(config.betas)}
+    return xr.concat(parts, "amplitude").assign_coords(coords | {"eps": scales})
+
+
+def _grid(ends: Sequence[float]) -> np.ndarray:
+    """From [first, last, number], evenly spaced in the logarithm."""
+    return np.geomspace(ends[0], ends[1], int(ends[2]))
+
+
+def biased_start(config: DictConfig) -> xr.Dataset:
+    """Lyu et al.: heavy ball and gradient descent from biased and unbiased starts of one Delta_0.
+
+    Gradient flow's limit is the minimiser of D_{psi_{Delta_0}}(., theta_0).
+    """
+    n, d, s = config.lyu.setting
+    problems = sparse_problems(n, d, s, config.data_seeds)
+    scales = _grid(config.lyu.scale)
+    repeated = problems * len(scales)
+    nets = [_start(d, scale, config.lyu.phi) for scale in scales]
+    errors = {}
+    for start in ("biased", "unbiased"):
+        w = torch.stack([net[start] for net in nets], 1).repeat_interleave(len(problems), 1)
+        errors[start, "gradient flow"] = _flow_error(w, repeated)
+        for beta in config.lyu.betas:
+            rate = torch.full((len(repeated),), config.lyu.gamma, dtype=torch.float64)
+            options = EngineOptions(tol=config.tol, num_workers=workers(config))
+            engine = Engine(stack(repeated), rate, torch.full_like(rate, beta), *w, options=options)
+            end = engine.run(config.lyu.max_steps)
+            lam = config.lyu.gamma / (1 - beta) ** 2
+            errors[start, f"lambda = {lam:.3g}"] = _outcome(end, repeated)["error"]
+    starts, methods = (list(dict.fromkeys(names)) for names in zip(*errors, strict=True))
+    values = np.stack([[errors[a, b].reshape(len(scales), -1) for b in methods] for a in starts])
+    return xr.Dataset(
+        {"start_error": (("start", "optimiser", "scale", "data_seed"), values)},
+        coords={"start": starts, "optimiser": methods, "scale": scales},
+    )
+
+
+def _start(d: int, scale: float, phi: float) -> dict[str, Tensor]:
+    """(w_+, w_-) of u_0 = phi c, v_0 = c/phi, and of v_0 = 0 with the same Delta_0, [2, d]."""
+    net = DiagonalLinearNet.biased(d, scale, phi)
+    w = torch.stack([net.w_plus, net.w_minus]).detach()
+    root = net.balancedness.detach().sqrt()
+    return {"biased": w, "unbiased": torch.stack([root, root])}
+
+
+def _flow_error(w: Tensor, problems: Sequence[Problem]) -> Tensor:
+    problem, zero = stack(problems), torch.zeros_like(w[0])
+    target = problem.row_space.target(problem.y)
+    c = log_init(w[0], w[1], zero, zero)
+    found: Any = bregman_minimizer(problem.row_space, target, (w[0] * w[1]).abs(), c)
+    assert problem.theta_star is not None
+    norm = torch.linalg.vector_norm
+    return norm(found.theta - problem.theta_star, dim=-1) / norm(problem.theta_star, dim=-1)
