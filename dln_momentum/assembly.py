@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from dln_momentum.config import Arrays, Biased, Gaussian, Model, Train, Uniform, momentum, read
+from dln_momentum.config import App, Arrays, Biased, Gaussian, Model, Train, Uniform, momentum, read
 from dln_momentum.data import BatchStream, LabelNoise, load
 from dln_momentum.engine import EngineOptions
 from dln_momentum.errors import InputError, refuse
@@ -61,6 +61,38 @@ def build(config: DictConfig) -> Setup:
     complaints: list[str] = []
     keys = read(config, complaints)
     device = device_of(keys, complaints)
+    parts = build_parts(keys, complaints)
+    return Setup(
+        keys,
+        [Cohort(parts.problem.to(device))],
+        parts.net.to(device),
+        momentum(keys.optimizer),
+        parts.batches,
+        parts.label_noise,
+        engine_options(keys),
+        parts.problem.name,
+    )
+
+
+class Parts(NamedTuple):
+    """What every app is about: data, a network as it starts, and the rows that its steps see."""
+
+    problem: Problem
+    net: DiagonalLinearNet
+    batches: BatchStream
+    label_noise: LabelNoise | None
+
+
+def build_parts(keys: App, complaints: list[str]) -> Parts:
+    """Build the data and one network of a config.
+
+    Args:
+        keys: the config.
+        complaints: what is known to be wrong with it; sections they are about are not built.
+
+    Raises:
+        InputError: if there are complaints, those of the data and of the network included.
+    """
     problem = drawn = net = None
     if sound("data", complaints):
         problem = attempt(lambda: load(**vars(keys.data)), complaints)
@@ -72,15 +104,7 @@ def build(config: DictConfig) -> Setup:
     assert problem is not None
     assert drawn is not None
     assert net is not None
-    return Setup(
-        keys,
-        [Cohort(problem.to(device))],
-        net.to(device),
-        momentum(keys.optimizer),
-        *drawn,
-        engine_options(keys),
-        problem.name,
-    )
+    return Parts(problem, net, *drawn)
 
 
 def device_of(keys: Train, complaints: list[str]) -> str:
@@ -114,9 +138,7 @@ def physical_cores() -> int:
     return max(1, min(allowed or 1, joblib.cpu_count(only_physical_cores=True)))
 
 
-def streams(
-    keys: Train, n: int, seeds: int | Sequence[int]
-) -> tuple[BatchStream, LabelNoise | None]:
+def streams(keys: App, n: int, seeds: int | Sequence[int]) -> tuple[BatchStream, LabelNoise | None]:
     """The mini-batches and the label noise, if any, for one seed or for one a run."""
     data = keys.data
     batches = BatchStream(n, data.batch_size, data.replacement, seeds)

@@ -8,6 +8,7 @@ import logging
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -18,7 +19,7 @@ from dln_momentum.errors import InputError
 log = logging.getLogger("dln_momentum")
 
 
-def run_job(config: DictConfig, target: str) -> None:
+def run_job(config: DictConfig, target: str, result: str = "summary.json") -> dict[str, Any]:
     """Run ``target`` on a checked config in a directory that nothing else writes to.
 
     A config that is refused leaves nothing behind. A directory that already holds a finished run
@@ -29,18 +30,23 @@ def run_job(config: DictConfig, target: str) -> None:
     Args:
         config: the composed config.
         target: ``module:function``, imported only now; the function takes the config, the
-            directory and the config's text, and checks its input before it writes.
+            directory and the config's text, checks its input before it writes, and returns what
+            it has written to ``result``, last of all.
+        result: the JSON file whose ``status`` says that a run is finished.
+
+    Returns:
+        The contents of that file.
     """
     directory = Path(HydraConfig.get().runtime.output_dir)
     text = OmegaConf.to_yaml(config, resolve=True)
     try:
-        if _already_done(directory, text):
+        if _already_done(directory, text, result):
             log.info("%s already holds this run, finished; nothing to do", directory)
-            return
+            return json.loads((directory / result).read_text())
         module, function = target.split(":")
         work = getattr(importlib.import_module(module), function)
         _one_thread()
-        work(config, directory, text)
+        return work(config, directory, text)
     except InputError as error:
         _remove_if_empty(directory)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -64,9 +70,9 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _already_done(directory: Path, text: str) -> bool:
+def _already_done(directory: Path, text: str, result: str) -> bool:
     """Whether this very run is there, finished; anything else of a run there is refused."""
-    config, summary = directory / "config.yaml", directory / "summary.json"
+    config, summary = directory / "config.yaml", directory / result
     if not config.exists() and not summary.exists():
         return False
     same = config.exists() and config.read_text() == text
