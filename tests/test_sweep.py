@@ -335,7 +335,9 @@ def test_the_file_is_labelled(tmp_path: Path) -> None:
 
 
 def test_trajectories_are_kept_on_request(tmp_path: Path, no_figures: None) -> None:
-    results = run_sweep(tmp_path, "sweep.gamma=[0.01,0.02]", "sweep.trajectories=true")
+    results = run_sweep(
+        tmp_path, "sweep.gamma=[0.01,0.02]", "sweep.trajectories=true", "trainer.progress=true"
+    )
     assert results["theta_path"].dims == ("step", "gamma", "coordinate")
     assert results["step"].values[[0, -1]].tolist() == [0, 400]
     np.testing.assert_array_equal(results["theta_path"][-1], results["theta_inf"])

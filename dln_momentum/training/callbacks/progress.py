@@ -6,20 +6,22 @@ from typing import Any
 
 import lightning.pytorch as pl
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
+from dln_momentum.engine import Status
 from dln_momentum.training.module import HeavyBallModule
 
 
 class BlockProgress(pl.Callback):
-    """Steps done, how many runs have ended, and the largest training loss."""
+    """Steps done, how many runs are under way, and the largest training loss among them."""
 
     def __init__(self) -> None:
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
         )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -40,10 +42,10 @@ class BlockProgress(pl.Callback):
         """Move it."""
         assert isinstance(pl_module, HeavyBallModule)
         stepper = pl_module.stepper
-        running = int((stepper.status == 0).sum())
-        note = (
-            f"{running} of {len(stepper.status)} running, loss <= {float(stepper.loss.max()):.1e}"
-        )
+        running = stepper.status == Status.RUNNING
+        note = f"{int(running.sum())}/{len(running)} running"
+        if running.any():
+            note += f", loss <= {float(stepper.loss[running].max()):.0e}"
         self._bar.update(self._task, completed=stepper.step, note=note)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
