@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -128,7 +129,10 @@ def spreads(values: xr.DataArray, over: str = "data_seed") -> Any:
 
 def band(values: np.ndarray, axis: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lower quartile, median and upper quartile along an axis, nan left out."""
-    low, middle, high = np.nanquantile(values, [0.25, 0.5, 0.75], axis=axis)
+    with warnings.catch_warnings():
+        # where all are nan the band is nan too
+        warnings.filterwarnings("ignore", "All-NaN slice")
+        low, middle, high = np.nanquantile(values, [0.25, 0.5, 0.75], axis=axis)
     return low, middle, high
 
 
