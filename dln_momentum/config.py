@@ -144,7 +144,7 @@ class TrainerKeys:
     max_steps: int = 100_000
     tol: float = 1e-24
     divergence_bound: float = 1e10
-    block_size: int = 1000
+    block_size: int = 2000
     records: int = 200
     gradient: str = "closed_form"
     accelerator: str = "cpu"
