@@ -14,7 +14,7 @@ from dln_momentum.flows.richardson import LEVELS, ORDER, Segment, segment
 from dln_momentum.flows.stability import stable_step
 from dln_momentum.problem import Problem
 
-FIRST_MACRO_STEPS, MACRO_STEPS = 8, 64
+FIRST_MACRO_STEPS, MACRO_STEPS = 16, 64
 """Macro steps to a segment: few at first, until the step has settled, then twice as many each time.
 Longer segments have less overhead, but more is lost where one is refused."""
 

@@ -42,7 +42,7 @@ def momentum_flows(
     the extrapolation of order 6 stay below ``rtol``, or at which leapfrog is stable.
 
     On (n, d, s, alpha) = (20, 30, 3, 0.1), lambda from 1e-4 to 300 and the default rtol the
-    error of w, relative to its largest entry, stayed below 1e-10, and below 1e-9 at lambda = 1000,
+    error of w, relative to its largest entry, stayed below 1e-10, and below 1e-8 at lambda = 1000,
     where the flow amplifies errors: read ``error_estimate``. One flow that needs many
     output times is better served by `momentum_flow`.
 
