@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import joblib
 import numpy as np
@@ -13,10 +13,23 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from dln_momentum.config import App, Arrays, Biased, Gaussian, Model, Train, Uniform, momentum, read
+from dln_momentum.config import (
+    App,
+    Arrays,
+    Biased,
+    FlowKeys,
+    Gaussian,
+    Model,
+    Train,
+    Uniform,
+    momentum,
+    read,
+)
 from dln_momentum.data import BatchStream, LabelNoise, load
 from dln_momentum.engine import EngineOptions
 from dln_momentum.errors import InputError, refuse
+from dln_momentum.flow import FlowOptions
+from dln_momentum.flow.options import Method
 from dln_momentum.momentum import Momentum
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
@@ -130,6 +143,11 @@ def engine_options(keys: Train) -> EngineOptions:
         tile_runs=engine.tile_runs,
         num_workers=engine.num_workers or physical_cores(),
     )
+
+
+def flow_options(keys: FlowKeys) -> FlowOptions:
+    """How a flow is integrated, of a checked config."""
+    return FlowOptions(cast(Method, keys.method), keys.rtol, keys.atol, keys.max_steps)
 
 
 def physical_cores() -> int:

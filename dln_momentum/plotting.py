@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,34 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(path, metadata=undated)
 
 
+@dataclass(frozen=True)
+class _Notation:
+    """How the axis and the exponents of a run are written: in steps, or in continuous time."""
+
+    axis: str
+    index: str
+    label: str
+    exponent: str
+    exponents: tuple[str, str]
+    errors: tuple[str, str]
+
+
+STEPS = _Notation(
+    "step", "k", "step k (0 drawn at 1/2)", "S", ("s_plus", "s_minus"),
+    ("path_sum_balancedness_error", "path_identity_error"),
+)  # fmt: skip
+TIME = _Notation(
+    "time", "t", "time t (0 drawn at the left)", "I", ("i_plus", "i_minus"),
+    ("path_integral_balancedness_error", "path_integral_identity_error"),
+)  # fmt: skip
+
+
 def overview(history: xr.Dataset, summary: Mapping[str, Any]) -> Figure:
-    """One run on one page: loss, Delta_k, S_+-, distances to the minimisers, and theta.
+    """One run or flow on one page: loss, Delta, S_+- or I_+-, distances to minimisers, and theta.
 
     Args:
-        history: the dataset of `History` for one run, with ``minimizer`` [coordinate] and, where
-            it is known, ``theta_star``.
+        history: of one run over steps or of one flow over times, as ``dln-train`` and ``dln-flow``
+            write it, with ``minimizer`` [coordinate] and, where it is known, ``theta_star``.
         summary: the run's summary.
     """
     with style():
@@ -49,47 +72,67 @@ def overview(history: xr.Dataset, summary: Mapping[str, Any]) -> Figure:
         _distances(axes[3], history)
         _identities(axes[4], history)
         _theta(axes[5], history)
-        figure.suptitle(
-            rf"{summary['data']}: {summary['status']}, $\gamma$ = {summary['gamma']:g}, "
-            rf"$\beta$ = {summary['beta']:g}, $\lambda$ = {summary['lambda']:.3g}"
-        )
+        rates = [rf"$\lambda$ = {summary['lambda']:.3g}"]
+        if "gamma" in summary:
+            pair = (rf"$\{name}$ = {summary[name]:g}" for name in ("gamma", "beta"))
+            rates = [*pair, *rates]
+        figure.suptitle(f"{summary['data']}: {summary['status']}, {', '.join(rates)}")
         return figure
 
 
-def _steps(history: xr.Dataset) -> np.ndarray:
-    """Recorded steps as an axis that shows step 0 on a log scale."""
-    return np.maximum(history["step"].to_numpy(), 0.5)
+def _notation(history: xr.Dataset) -> _Notation:
+    return TIME if "time" in history.dims else STEPS
 
 
-def _log_axes(ax: Axes, ylabel: str) -> None:
-    ax.set(xscale="log", yscale="log", xlabel="step k (0 drawn at 1/2)", ylabel=ylabel)
+def _axis(history: xr.Dataset) -> np.ndarray:
+    """Recorded steps or times as an axis that shows 0 on a log scale."""
+    values = history[_notation(history).axis].to_numpy()
+    positive = values[values > 0]
+    return np.maximum(values, positive.min() / 2 if positive.size else 0.5)
+
+
+def _log_axes(ax: Axes, history: xr.Dataset, ylabel: str) -> None:
+    ax.set(xscale="log", yscale="log", xlabel=_notation(history).label, ylabel=ylabel)
 
 
 def _loss(ax: Axes, history: xr.Dataset) -> None:
-    ax.plot(_steps(history), history["train_loss"], label="training loss")
-    if np.isfinite(history["test_error"]).any():
-        ax.plot(_steps(history), history["test_error"], label="test error")
-    if np.isfinite(history["recovery_error"]).any():
-        ax.plot(_steps(history), history["recovery_error"], label=r"$\|\theta_k - \theta^*\|$")
-    _log_axes(ax, "loss and errors")
+    k = _notation(history).index
+    labels = {
+        "train_loss": "training loss",
+        "energy": r"energy $F + \frac{\lambda}{2} \|\dot w\|^2$",
+        "test_error": "test error",
+        "recovery_error": rf"$\|\theta_{k} - \theta^*\|$",
+    }
+    for name, label in labels.items():
+        if name in history and np.isfinite(history[name]).any():
+            # all of the energy is loss once a flow is slow
+            ax.plot(
+                _axis(history), history[name], ls="--" if name == "energy" else "-", label=label
+            )
+    _log_axes(ax, history, "loss and errors")
     ax.legend()
 
 
 def _balancedness(ax: Axes, history: xr.Dataset) -> None:
-    ax.plot(_steps(history), history["balancedness"], color="C0", alpha=0.35, lw=0.8)
-    ax.plot(
-        _steps(history), history["balancedness"].median("coordinate"), color="k", label="median"
-    )
-    _log_axes(ax, r"balancedness $\Delta_{k,i}$, a line for each $i$")
+    values, k = history["balancedness"], _notation(history).index
+    ax.plot(_axis(history), values, color="C0", alpha=0.35, lw=0.8)
+    ax.plot(_axis(history), values.median("coordinate"), color="k", label="median")
+    _log_axes(ax, history, rf"balancedness $\Delta_{{{k},i}}$, a line for each $i$")
     ax.legend()
 
 
 def _path_sums(ax: Axes, history: xr.Dataset) -> None:
-    for name, label, colour in (("s_plus", "$S_+$", "C0"), ("s_minus", "$S_-$", "C1")):
-        ax.plot(_steps(history), history[name], color=colour, alpha=0.4, lw=0.8)
-        ax.plot([], [], color=colour, label=label)
-    sums = np.concatenate([history["s_plus"], history["s_minus"]])
-    ax.set(xscale="log", xlabel="step k (0 drawn at 1/2)", ylabel=r"path sums $S_{\pm,i}$")
+    notation = _notation(history)
+    for name, sign, colour in zip(notation.exponents, "+-", ("C0", "C1"), strict=True):
+        ax.plot(_axis(history), history[name], color=colour, alpha=0.4, lw=0.8)
+        ax.plot([], [], color=colour, label=f"${notation.exponent}_{sign}$")
+    sums = np.concatenate([history[name] for name in notation.exponents])
+    kind = "sums" if notation is STEPS else "integrals"
+    ax.set(
+        xscale="log",
+        xlabel=notation.label,
+        ylabel=rf"path {kind} ${notation.exponent}_{{\pm,i}}$",
+    )
     if np.isfinite(sums).all():
         ax.set_yscale("symlog", linthresh=max(1e-6, 1e-3 * float(np.abs(sums).max())))
         if sums.min() >= 0:
@@ -98,33 +141,37 @@ def _path_sums(ax: Axes, history: xr.Dataset) -> None:
 
 
 def _distances(ax: Axes, history: xr.Dataset) -> None:
+    k = _notation(history).index
     labels = {
-        "distance_to_minimizer": r"to argmin $D_{\psi_{\Delta_k}}(\cdot, \tilde\theta_0)$",
+        "distance_to_minimizer": rf"to argmin $D_{{\psi_{{\Delta_{k}}}}}(\cdot, \tilde\theta_0)$",
         "distance_to_limit": r"to argmin $D_{\psi_{\Delta_\infty}}(\cdot, \tilde\theta_0)$",
-        "own_level_set_distance": r"to the same, over $X\theta = X\theta_k$",
+        "own_level_set_distance": rf"to the same, over $X\theta = X\theta_{k}$",
     }
     # the first two coincide once Delta_k has settled
     for (name, label), dashes in zip(labels.items(), ("-", (0, (2, 2)), "-"), strict=True):
         shown = history[name].where(history[name] > 0)
-        ax.plot(_steps(history), shown, ls=dashes, label=label)
-    _log_axes(ax, r"distance of $\theta_k$")
+        ax.plot(_axis(history), shown, ls=dashes, label=label)
+    _log_axes(ax, history, rf"distance of $\theta_{k}$")
     ax.legend()
 
 
 def _identities(ax: Axes, history: xr.Dataset) -> None:
-    labels = {
-        "path_sum_balancedness_error": r"$\Delta_k$ against $\Delta_0 e^{-(S_+ + S_-)}$",
-        "path_identity_error": "the same with boundary terms",
-        "kkt_residual": "KKT residual",
-    }
-    for name, label in labels.items():
-        ax.plot(_steps(history), history[name].where(history[name] > 0), label=label)
-    _log_axes(ax, "relative error of an identity")
+    notation = _notation(history)
+    k, x = notation.index, notation.exponent
+    labels = (
+        rf"$\Delta_{k}$ against $\Delta_0 e^{{-({x}_+ + {x}_-)}}$",
+        "the same with boundary terms",
+        "KKT residual",
+    )
+    for name, label in zip((*notation.errors, "kkt_residual"), labels, strict=True):
+        ax.plot(_axis(history), history[name].where(history[name] > 0), label=label)
+    _log_axes(ax, history, "relative error of an identity")
     ax.legend()
 
 
 def _theta(ax: Axes, history: xr.Dataset) -> None:
-    ax.plot(history["theta"][-1], "o", ms=5, label=r"$\theta_K$")
+    end = "K" if _notation(history) is STEPS else "T"
+    ax.plot(history["theta"][-1], "o", ms=5, label=rf"$\theta_{end}$")
     ax.plot(history["minimizer"], "+", ms=9, color="k", label="minimiser")
     if "theta_star" in history:
         ax.plot(history["theta_star"], "x", ms=6, color="C1", label=r"$\theta^*$")

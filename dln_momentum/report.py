@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,76 +12,140 @@ from rich.table import Table
 
 Row = tuple[str, str, str]
 
+PRINTED_WIDTH = 150
+"""Columns of a wide table that goes to a file or a pipe."""
+
 
 def print_report(summary: Mapping[str, Any], directory: Path) -> None:
-    """Print the table of one run, and where its files are."""
+    """Print the table of one run of the optimizer, and where its files are."""
+    s = summary
+    title = (
+        f"{s['data']}: {s['status']} after {s['steps']} steps in {s['seconds']:.1f} s\n"
+        f"gamma = {s['gamma']:g}, beta = {s['beta']:g}: lambda = {s['lambda']:.4g}, "
+        f"eps = {s['epsilon']:.4g}, lambda_KS = {s['lambda_ks']:.4g}"
+    )
+    rows = [
+        ("training loss", "0", number(s["train_loss"])),
+        *_balancedness_rows(s),
+        *_path_sum_rows(s),
+        *_minimiser_rows(s, "K"),
+        *_recovery_rows(s),
+    ]
+    _print(title, rows, directory)
+
+
+def print_flow_report(summary: Mapping[str, Any], directory: Path) -> None:
+    """Print the table of one flow, and where its files are."""
+    s = summary
+    kind = "gradient flow" if s["lambda"] == 0 else f"momentum flow, lambda = {s['lambda']:.4g}"
+    title = (
+        f"{s['data']}: {s['status']} at t = {s['time']:.6g} in {s['seconds']:.1f} s\n"
+        f"{kind}; {s['solver_steps']} steps of {s['solver']}"
+    )
+    rows = [
+        ("training loss", "0", number(s["train_loss"])),
+        *_energy_rows(s),
+        *_balancedness_rows(s),
+        *_path_integral_rows(s),
+        *_minimiser_rows(s, "t"),
+        (
+            "distance to GF from (sqrt(Delta_inf), 0)",
+            "small if theta~_0 is",
+            number(s["distance_to_effective_initialisation_limit"]),
+        ),
+        *_recovery_rows(s),
+    ]
+    _print(title, rows, directory)
+
+
+def wide_console() -> Console:
+    """A console for wide tables: as wide as the terminal, or wide enough where there is none."""
     console = Console()
-    table = Table(title=_title(summary), title_justify="left")
+    return console if console.is_terminal else Console(width=PRINTED_WIDTH)
+
+
+def number(value: float | int | None) -> str:
+    """A number as a table shows it; a dash where there is none.
+
+    >>> number(3), number(0.123456), number(None), number(float("nan"))
+    ('3', '0.1235', '-', '-')
+    """
+    if value is None or math.isnan(value):
+        return "-"
+    # adding 0 takes the sign from a zero
+    return f"{value:d}" if isinstance(value, int) else f"{value + 0:.4g}"
+
+
+def _print(title: str, rows: Iterable[Row], directory: Path) -> None:
+    console = Console()
+    table = Table(title=title, title_justify="left")
     table.add_column("quantity")
     table.add_column("prediction", justify="right")
     table.add_column("measured", justify="right")
-    for row in _rows(summary):
+    for row in rows:
         table.add_row(*row)
     console.print(table)
     console.print(f"results in {directory}", soft_wrap=True, highlight=False)
 
 
-def _title(s: Mapping[str, Any]) -> str:
-    return (
-        f"{s['data']}: {s['status']} after {s['steps']} steps in {s['seconds']:.1f} s\n"
-        f"gamma = {s['gamma']:g}, beta = {s['beta']:g}: lambda = {s['lambda']:.4g}, "
-        f"eps = {s['epsilon']:.4g}, lambda_KS = {s['lambda_ks']:.4g}"
-    )
-
-
-def _rows(s: Mapping[str, Any]) -> Iterator[Row]:
-    yield "training loss", "0", _number(s["train_loss"])
-    yield from _balancedness_rows(s)
-    yield from _minimiser_rows(s)
-    yield "||theta - theta*||", "", _number(s["recovery_error"])
-    yield "test error", "", _number(s["test_error"])
-    yield "||theta||_1", "", _number(s["l1_norm"])
+def _energy_rows(s: Mapping[str, Any]) -> Iterator[Row]:
+    yield "energy F + lambda/2 ||w'||^2", "0", number(s["energy"])
+    yield "energy spent, int ||w'||^2", f"<= {number(s['initial_loss'])}", number(s["dissipated"])
+    yield "  against F(w_0) - energy, relative", "0", number(s["energy_balance_error"])
 
 
 def _balancedness_rows(s: Mapping[str, Any]) -> Iterator[Row]:
     below = s["small_lambda_threshold"] is not None and s["lambda"] < s["small_lambda_threshold"]
-    threshold = _number(s["small_lambda_threshold"])
+    threshold = number(s["small_lambda_threshold"])
     signs = f"0 (lambda < {threshold})" if below else f"any (lambda >= {threshold})"
-    yield "sign changes of w_+-", signs, _number(s["sign_changes"])
-    shrinks = "< 1" if s["sign_changes"] == 0 else "any"
+    yield "sign changes of w_+-", signs, number(s["sign_changes"])
+    shrinks = "1" if s["lambda"] == 0 else "< 1" if s["sign_changes"] == 0 else "any"
     ratio = _ratio(s["balancedness_l1"], s["initial_balancedness_l1"])
-    yield "||Delta_inf||_1 / ||Delta_0||_1", shrinks, _number(ratio)
+    yield "||Delta_inf||_1 / ||Delta_0||_1", shrinks, number(ratio)
+
+
+def _path_sum_rows(s: Mapping[str, Any]) -> Iterator[Row]:
     direct = s["path_sums"] == "direct"
     source = "0" if direct else "0 (an identity: S is not summed directly)"
     yield (
         "Delta against Delta_0 exp(-(S_+ + S_-))",
         source,
-        _number(s["path_sum_balancedness_error"]),
+        number(s["path_sum_balancedness_error"]),
     )
-    yield "  with the boundary terms", source, _number(s["path_identity_error"])
-    yield "u^2 - v^2 against its log-free sum", "0", _number(s["log_free_error"])
+    yield "  with the boundary terms", source, number(s["path_identity_error"])
+    yield "u^2 - v^2 against its log-free sum", "0", number(s["log_free_error"])
 
 
-def _minimiser_rows(s: Mapping[str, Any]) -> Iterator[Row]:
+def _path_integral_rows(s: Mapping[str, Any]) -> Iterator[Row]:
+    doubt = s["path_integral_uncertainty"]
+    zero = f"0 +- {number(doubt)}" if doubt else "0"
+    yield (
+        "Delta against Delta_0 exp(-(I_+ + I_-))",
+        zero if s["status"] == "converged" else "0 once converged",
+        number(s["path_integral_balancedness_error"]),
+    )
+    yield "  with the boundary terms", zero, number(s["path_integral_identity_error"])
+
+
+def _minimiser_rows(s: Mapping[str, Any], time: str) -> Iterator[Row]:
     zero = "0" if s["status"] == "converged" else "0 once converged"
-    yield "KKT residual of theta_K", "0", _number(s["kkt_residual"])
-    yield "distance to argmin D(., theta~_0), Delta_inf", zero, _number(s["distance_to_minimizer"])
-    small = "small if theta~_0 is"
+    yield f"KKT residual of theta_{time}", "0", number(s["kkt_residual"])
+    yield "distance to argmin D(., theta~_0), Delta_inf", zero, number(s["distance_to_minimizer"])
     yield (
         "distance to argmin psi, Delta_inf",
-        small,
-        _number(s["distance_to_unperturbed_minimizer"]),
+        "small if theta~_0 is",
+        number(s["distance_to_unperturbed_minimizer"]),
     )
-    yield "ln ||theta~_0||", "", _number(s["log_perturbed_init_norm"])
+    yield "ln ||theta~_0||", "", number(s["log_perturbed_init_norm"])
     flow = s["distance_to_gradient_flow_minimizer"]
-    yield "distance to the gradient-flow limit", "0 as lambda -> 0", _number(flow)
+    yield "distance to the gradient-flow limit", "0 as lambda -> 0", number(flow)
+
+
+def _recovery_rows(s: Mapping[str, Any]) -> Iterator[Row]:
+    yield "||theta - theta*||", "", number(s["recovery_error"])
+    yield "test error", "", number(s["test_error"])
+    yield "||theta||_1", "", number(s["l1_norm"])
 
 
 def _ratio(a: float | None, b: float | None) -> float | None:
     return None if a is None or not b else a / b
-
-
-def _number(value: float | int | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:d}" if isinstance(value, int) else f"{value:.4g}"

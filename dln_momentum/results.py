@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,10 @@ LONG_NAMES = {
     "balancedness": "Delta_k = |u^2 - v^2|",
     "s_plus": "path sum S_+",
     "s_minus": "path sum S_-",
+    "i_plus": "path integral I_+",
+    "i_minus": "path integral I_-",
+    "energy": "F(w) + lambda/2 ||w'||^2",
+    "dissipated": "integral of ||w'||^2",
     "train_loss": "1/(2n) ||X theta - y||^2",
     "recovery_error": "||theta - theta*||_2",
     "test_error": "1/(2m) ||X_test theta - y_test||^2",
@@ -64,11 +68,8 @@ class History:
         variables = {}
         for name, column in self.values.items():
             blank = torch.full_like(next(iter(column.values())), torch.nan, dtype=torch.float64)
-            values = torch.stack([column.get(step, blank) for step in steps])
-            dims = ("step", "run", "coordinate")[: values.ndim]
-            attributes = {"long_name": LONG_NAMES[name]} if name in LONG_NAMES else {}
-            variables[name] = xr.Variable(dims, values.numpy(), attributes)
-        dataset = xr.Dataset(variables, coords={"step": steps})
+            variables[name] = torch.stack([column.get(step, blank) for step in steps])
+        dataset = labelled(variables, ("step", "run", "coordinate"), {"step": steps})
         return dataset.squeeze("run") if dataset.sizes.get("run") == 1 else dataset
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
@@ -84,6 +85,25 @@ class History:
             name: dict(zip(column["steps"], column["values"], strict=True))
             for name, column in saved.items()
         }
+
+
+def labelled(
+    values: Mapping[str, Tensor], dims: Sequence[str], coords: Mapping[str, Any]
+) -> xr.Dataset:
+    """Tensors by name as a dataset; each has the first of the dimensions, as many as it needs.
+
+    >>> labelled({"loss": torch.ones(2), "theta": torch.ones(2, 3)}, ("time", "i"), {}).sizes
+    Frozen({'time': 2, 'i': 3})
+    """
+    variables = {
+        name: xr.Variable(
+            dims[: value.ndim],
+            value.numpy(),
+            {"long_name": LONG_NAMES[name]} if name in LONG_NAMES else {},
+        )
+        for name, value in values.items()
+    }
+    return xr.Dataset(variables, coords=dict(coords))
 
 
 def versions() -> dict[str, str]:

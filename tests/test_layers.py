@@ -16,7 +16,7 @@ LAYERS = {
         "errors", "momentum", "network", "optimizer", "problem", "row_space", "potentials",
         "minimizers", "interpolators", "implicit_bias", "reference", "data", "flow",
     ),
-    "engine": ("engine", "summary", "flows", "verification"),
+    "engine": ("engine", "summary", "flows", "flow_summary", "verification"),
     "training": ("training", "results", "plotting"),
     "command line": ("config", "assembly", "report", "apps", "sweep", "cli"),
 }  # fmt: skip

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
-from dln_momentum.flow import FlowPath, boundary_terms
+from dln_momentum.flow import FlowPath, SummedIntegrals, boundary_terms
 from dln_momentum.implicit_bias import asymptotic_balancedness, log_init
 from dln_momentum.verification.evidence import Evidence
 from dln_momentum.verification.statement import Hypothesis
@@ -160,10 +160,28 @@ def rounding(steps: Tensor, beta: float) -> Tensor:
 
 def continuous_course(evidence: Evidence) -> Course:
     """The momentum flow at a few times, with I_+- summed from its definition."""
-    path, summed = evidence.momentum_path, evidence.summed_integrals
-    places = _log_spaced(path)
+    path = evidence.momentum_path
+    return course_of_path(
+        path, evidence.summed_integrals, log_spaced(path, TIMES), evidence.case.tol
+    )
+
+
+def course_of_path(
+    path: FlowPath, summed: SummedIntegrals | None, places: Tensor, tol: float
+) -> Course:
+    """A flow at some of its times.
+
+    Args:
+        path: every step of the solver.
+        summed: its I_+- by definition; None for gradient flow, which has none.
+        places: indices of times of the path.
+        tol: the energy that counts as converged.
+    """
     w = torch.stack([path.w_plus, path.w_minus])
     flips = (w[:, 1:] * w[:, :-1] < 0).sum((0, 2))
+    zero = torch.zeros_like(w)
+    exponents = zero if summed is None else torch.stack([summed.i_plus, summed.i_minus])
+    uncertainty = torch.zeros_like(path.t) if summed is None else summed.uncertainty
     return Course(
         label="MGF",
         exponent="I",
@@ -171,20 +189,19 @@ def continuous_course(evidence: Evidence) -> Course:
         at=path.t[places],
         w_start=w[:, 0],
         w=w[:, places],
-        exponents=torch.stack([summed.i_plus, summed.i_minus])[:, places],
-        boundary=torch.stack(boundary_terms(path))[:, places],
-        resolution=SOLVER + summed.uncertainty[places],
+        exponents=exponents[:, places],
+        boundary=(zero if summed is None else torch.stack(boundary_terms(path)))[:, places],
+        resolution=SOLVER + uncertainty[places],
         sign_changes=torch.cat([flips.new_zeros(1), flips.cumsum(0)])[places],
         energy=float(path.energy[-1]),
-        tol=evidence.case.tol,
+        tol=tol,
     )
 
 
-def _log_spaced(path: FlowPath) -> Tensor:
+def log_spaced(path: FlowPath, count: int) -> Tensor:
     """Indices of log-spaced times of the path, from its first step to its end."""
     if len(path.t) == 1:
         return torch.zeros(1, dtype=torch.int64)
-    times = torch.logspace(
-        float(path.t[1].log10()), float(path.t[-1].log10()), TIMES, dtype=torch.float64
-    )
+    first, last = float(path.t[1].log10()), float(path.t[-1].log10())
+    times = torch.logspace(first, last, count, dtype=torch.float64)
     return torch.searchsorted(path.t, times).clamp(1, len(path.t) - 1).unique()

@@ -6,18 +6,17 @@ from collections.abc import Iterator
 
 from dln_momentum.verification import continuous, finite_step, gradient_flow, small_lambda
 from dln_momentum.verification import implicit_bias as bias
-from dln_momentum.verification.case import Case
 from dln_momentum.verification.course import Course, continuous_course, discrete_course
 from dln_momentum.verification.discretisation import acceleration_rule, discretisation
 from dln_momentum.verification.evidence import Evidence
 from dln_momentum.verification.statement import Statement
 
 
-def statements(case: Case) -> Iterator[Statement]:
+def statements(evidence: Evidence) -> Iterator[Statement]:
     """Evaluate every statement of the theory on a case, one after the other.
 
     Args:
-        case: the problem, the start and the parameters.
+        evidence: of the problem, the start and the parameters; its runs are computed as needed.
 
     Yields:
         The statements, by section of Papazov, Pesme and Flammarion (AISTATS 2024).
@@ -25,12 +24,12 @@ def statements(case: Case) -> Iterator[Statement]:
     >>> import torch
     >>> from dln_momentum.momentum import Momentum
     >>> from dln_momentum.problem import Problem
+    >>> from dln_momentum.verification import Case
     >>> w = torch.full((2,), 0.5, dtype=torch.float64)
     >>> case = Case(Problem(X=[[1.0, 2.0]], y=[2.0]), w, w, Momentum(gamma=0.001, beta=0.5))
-    >>> sorted({statement.verdict.value for statement in statements(case)})
-    ['holds']
+    >>> {statement.verdict.value for statement in statements(Evidence(case))}
+    {'holds'}
     """
-    evidence = Evidence(case)
     flow = continuous_course(evidence)
     yield from discretisation(evidence)
     yield continuous.energy_balance(evidence)

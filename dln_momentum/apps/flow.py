@@ -1,0 +1,140 @@
+"""One run of ``dln-flow``: from a config to a directory of results."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from omegaconf import DictConfig
+from threadpoolctl import threadpool_limits
+from torch.utils.tensorboard.summary import hparams
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from dln_momentum.assembly import Parts, build_parts, flow_options
+from dln_momentum.config import Flow, read
+from dln_momentum.flow import FlowPath, momentum_flow
+from dln_momentum.flow_summary import FlowMeasures, measure
+from dln_momentum.plotting import overview, save, style
+from dln_momentum.problem import Problem
+from dln_momentum.report import print_flow_report
+from dln_momentum.results import labelled, versions, write_dataset, write_json
+
+SETTINGS = ("lambda", "n", "d", "alpha", "seed")
+RESULTS = ("train_loss", "recovery_error", "l1_norm", "balancedness_l1", "sign_changes")
+GROUPS = {
+    "flow": ("time", "energy", "dissipated"),
+    "recovery": ("train_loss", "recovery_error", "test_error", "l1_norm"),
+    "balancedness": ("balancedness_l1", "min_balancedness_ratio", "sign_changes"),
+    "path_integrals": ("path_integral_balancedness_error", "path_integral_identity_error"),
+    "implicit_bias": (
+        "own_level_set_distance", "distance_to_minimizer", "distance_to_limit", "kkt_residual",
+        "log_perturbed_init_norm",
+    ),
+}  # fmt: skip
+"""The dashboard's tags, by group; where ``dln-train`` has the quantity, its tag."""
+
+
+def flow(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
+    """Follow one flow and write everything about it into its directory.
+
+    Args:
+        config: the composed config.
+        directory: the run's own; made if it is not there.
+        text: the config as written to ``config.yaml``.
+
+    Returns:
+        The contents of ``summary.json``.
+
+    Raises:
+        InputError: before anything is written, listing all that is wrong.
+    """
+    complaints: list[str] = []
+    keys = read(config, complaints, Flow)
+    parts = build_parts(keys, complaints)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.yaml").write_text(text)
+    started = time.perf_counter()
+    # matrices of this size gain nothing from a second thread
+    with threadpool_limits(1):
+        path = integrate(keys, parts)
+        found = measure(parts.problem, path, keys.flow.records, keys.flow.tol)
+    summary = {
+        **_setting(keys, parts, path),
+        "seconds": time.perf_counter() - started,
+        **found.end,
+        "versions": versions(),
+    }
+    _leave(parts.problem, found, summary, directory)
+    print_flow_report(summary, directory)
+    return summary
+
+
+def integrate(keys: Flow, parts: Parts) -> FlowPath:
+    """The flow that a checked config describes, every step of the solver."""
+    flow = keys.flow
+    assert flow.lam is not None
+    w_plus, w_minus = parts.net.w_plus.detach(), parts.net.w_minus.detach()
+    options = flow_options(flow)
+    time = math.inf if flow.time is None else flow.time
+    return momentum_flow(
+        parts.problem, w_plus, w_minus, flow.lam, time, tol=flow.tol, options=options
+    )
+
+
+def _setting(keys: Flow, parts: Parts, path: FlowPath) -> dict[str, Any]:
+    problem = parts.problem
+    return {
+        "status": path.status.value,
+        "solver": " then ".join(report.method for report in path.solvers),
+        "solver_steps": sum(report.steps for report in path.solvers),
+        "message": "; ".join(report.message for report in path.solvers if report.message),
+        "data": problem.name,
+        "n": problem.n,
+        "d": problem.d,
+        "rank": problem.row_space.rank,
+        "alpha": getattr(keys.model, "alpha", None) or float(parts.net.scale.detach().max()),
+        "seed": keys.seed,
+    }
+
+
+def _leave(problem: Problem, found: FlowMeasures, summary: dict[str, Any], directory: Path) -> None:
+    """Write the history, the figure, the dashboard and, last of all, the summary."""
+    history = _history(problem, found)
+    write_dataset(directory / "history.nc", history)
+    figure = overview(history, summary)
+    save(figure, directory / "overview.png")
+    with SummaryWriter(str(directory / "tensorboard")) as writer:
+        _dashboard(writer, found, summary)
+        with style():
+            writer.add_figure("overview", figure, global_step=len(found.times) - 1)
+    write_json(directory / "summary.json", summary)
+
+
+def _history(problem: Problem, found: FlowMeasures) -> xr.Dataset:
+    values = found.scalars | found.coordinates
+    history = labelled(values, ("time", "coordinate"), {"time": found.times.numpy()})
+    history["minimizer"] = ("coordinate", found.minimizer.numpy())
+    if problem.theta_star is not None:
+        history["theta_star"] = ("coordinate", problem.theta_star.numpy())
+    return history
+
+
+def _dashboard(writer: SummaryWriter, found: FlowMeasures, summary: Mapping[str, Any]) -> None:
+    """Scalars at the recorded times, which are numbered, and the settings beside the results."""
+    values = found.scalars | {"time": found.times}
+    for group, names in GROUPS.items():
+        for name in names:
+            for place, value in enumerate(values[name].tolist()):
+                if math.isfinite(value):
+                    writer.add_scalar(f"{group}/{name}", value, place)
+    results = {f"result/{name}": float(summary[name]) for name in RESULTS}
+    file_writer: Any = writer.file_writer
+    # add_hparams would make a run of its own for them
+    for piece in hparams({name: summary[name] for name in SETTINGS}, results):
+        file_writer.add_summary(piece)
+    for name, value in results.items():
+        writer.add_scalar(name, value, 0)

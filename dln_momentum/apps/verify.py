@@ -1,0 +1,165 @@
+"""One run of ``dln-verify``: from a config to a table of statements and their verdicts."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dln_momentum.assembly import build_parts, flow_options
+from dln_momentum.config import HeavyBallKeys, Verify, momentum, read
+from dln_momentum.flow import lambda_threshold
+from dln_momentum.momentum import Momentum
+from dln_momentum.report import number, wide_console
+from dln_momentum.results import versions, write_json
+from dln_momentum.verification import Case, Evidence, Statement, Verdict, statements
+
+STYLES = {Verdict.HOLDS: "green", Verdict.NOT_MET: "yellow", Verdict.VIOLATED: "bold red"}
+
+
+def verify(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
+    """Evaluate every statement of the theory, print them as a table and keep them as JSON.
+
+    Args:
+        config: the composed config.
+        directory: the run's own; made if it is not there.
+        text: the config as written to ``config.yaml``.
+
+    Returns:
+        The contents of ``verify.json``.
+
+    Raises:
+        InputError: before anything is written, listing all that is wrong.
+    """
+    keys, case = build_case(config)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.yaml").write_text(text)
+    started = time.perf_counter()
+    evidence = Evidence(case)
+    found = list(statements(evidence))
+    result = {
+        **_setting(keys, evidence),
+        "seconds": time.perf_counter() - started,
+        **_verdicts(found),
+        "statements": [statement.as_dict() for statement in found],
+        "versions": versions(),
+    }
+    print_statements(result, found, directory)
+    write_json(directory / "verify.json", result)
+    return result
+
+
+def build_case(config: DictConfig) -> tuple[Verify, Case]:
+    """Check a config and build the case that it describes; nothing is written.
+
+    Raises:
+        InputError: listing every key that is not allowed, those of the data included.
+    """
+    complaints: list[str] = []
+    keys = read(config, complaints, Verify)
+    parts = build_parts(keys, complaints)
+    return keys, Case(
+        parts.problem,
+        parts.net.w_plus.detach(),
+        parts.net.w_minus.detach(),
+        momentum=_momentum(keys),
+        lam=keys.flow.lam,
+        batches=parts.batches,
+        label_noise=parts.label_noise,
+        max_steps=keys.max_steps,
+        tol=keys.tol,
+        options=flow_options(keys.flow),
+    )
+
+
+def _momentum(keys: Verify) -> Momentum | None:
+    """The optimizer's; None where only the flow is given."""
+    if keys.flow.lam is not None and keys.optimizer == HeavyBallKeys():
+        return None
+    return momentum(keys.optimizer)
+
+
+def _setting(keys: Verify, evidence: Evidence) -> dict[str, Any]:
+    case, used = evidence.case, evidence.momentum
+    problem = case.problem
+    return {
+        "data": problem.name,
+        "n": problem.n,
+        "d": problem.d,
+        "rank": problem.row_space.rank,
+        "alpha": getattr(keys.model, "alpha", None),
+        "seed": keys.seed,
+        "batch_size": keys.data.batch_size or problem.n,
+        "gamma": used.gamma,
+        "beta": used.beta,
+        "lambda": used.lam,
+        "epsilon": used.eps,
+        "lambda_ks": used.lam_ks,
+        "flow_lambda": evidence.lam,
+        "small_lambda_threshold": float(lambda_threshold(problem, case.w_plus, case.w_minus)),
+        "steps": evidence.snapshots[-1].step,
+    }
+
+
+def _verdicts(found: Sequence[Statement]) -> dict[str, Any]:
+    counts = Counter(statement.verdict for statement in found)
+    return {
+        "status": "violated" if counts[Verdict.VIOLATED] else "holds",
+        "violated": [s.name for s in found if s.verdict is Verdict.VIOLATED],
+        "verdicts": {verdict.value: counts[verdict] for verdict in Verdict},
+    }
+
+
+def print_statements(
+    result: Mapping[str, Any], found: Sequence[Statement], directory: Path
+) -> None:
+    """Print the table of one case, and where its files are."""
+    console = wide_console()
+    console.print(_table(result, found))
+    _print_verdicts(console, result)
+    console.print(f"results in {directory}", soft_wrap=True, highlight=False)
+
+
+def _table(result: Mapping[str, Any], found: Sequence[Statement]) -> Table:
+    title = (
+        f"{result['data']}, batches of {result['batch_size']} of {result['n']} rows: "
+        f"{result['seconds']:.1f} s\n"
+        f"MGD: gamma = {result['gamma']:.4g}, beta = {result['beta']:.6g}, lambda = "
+        f"{result['lambda']:.4g}, eps = {result['epsilon']:.4g}; "
+        f"MGF: lambda = {result['flow_lambda']:.4g}"
+    )
+    table = Table(title=title, title_justify="left", show_lines=False)
+    table.add_column("§", justify="right")
+    table.add_column("statement, and what it lacks")
+    for column in ("predicted", "measured", "error", "tolerance"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for s in found:
+        lacks = "".join(f"\n  needs: {h.text} ({h.found})" for h in s.unmet)
+        relation = "" if s.relation == "=" else f"{s.relation} "
+        table.add_row(
+            str(s.section),
+            f"{escape(s.name)}[dim]{escape(lacks)}[/dim]",
+            relation + number(s.predicted),
+            number(s.measured),
+            *("-" if math.isnan(value) else f"{value:.1e}" for value in (s.error, s.tolerance)),
+            f"[{STYLES[s.verdict]}]{s.verdict.value}[/]",
+        )
+    return table
+
+
+def _print_verdicts(console: Console, result: Mapping[str, Any]) -> None:
+    counts = result["verdicts"]
+    console.print(
+        f"{counts['holds']} statements hold, {counts['hypotheses not met']} have hypotheses that "
+        f"are not met, {counts['VIOLATED']} are VIOLATED",
+        highlight=False,
+    )

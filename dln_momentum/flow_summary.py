@@ -1,0 +1,154 @@
+"""Every number of the theory along a flow, under the names that the runs of the optimizer have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dln_momentum.flow import (
+    FlowPath,
+    SummedIntegrals,
+    effective_flow,
+    lambda_threshold,
+    limit_bias,
+    summed_path_integrals,
+)
+from dln_momentum.implicit_bias import kkt_residual, log_init, log_perturbed_init_norm
+from dln_momentum.problem import Problem
+from dln_momentum.summary import distance, minimiser, recovery
+from dln_momentum.verification.course import Course, course_of_path, log_spaced
+
+
+@dataclass(frozen=True, eq=False)
+class FlowMeasures:
+    """What `measure` finds of a flow.
+
+    Attributes:
+        times: the recorded times, [T].
+        scalars: values at these times by name, [T].
+        coordinates: values of every coordinate at these times by name, [T, d].
+        end: the scalars at the end, and what is measured there alone.
+        minimizer: argmin D_{psi_Delta}(., theta~_0) over S, Delta and theta~_0 of the end, [d].
+    """
+
+    times: Tensor
+    scalars: dict[str, Tensor]
+    coordinates: dict[str, Tensor]
+    end: dict[str, float | int]
+    minimizer: Tensor
+
+
+def measure(problem: Problem, path: FlowPath, records: int, tol: float) -> FlowMeasures:
+    """The quantities of the theory at some times of a flow, and at its end.
+
+    I_+- is summed from its definition, all but the steps within reach of a zero of w_+-, so that
+    the errors and the certificate below could fail.
+
+    Args:
+        problem: the data.
+        path: every step of the solver.
+        records: how many of its times to look at, log-spaced, both ends among them.
+        tol: the energy at which a flow counts as converged; that of the restarted one too.
+
+    >>> from dln_momentum.flow import momentum_flow
+    >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
+    >>> w = torch.full((2,), 0.5)
+    >>> path = momentum_flow(problem, w, w, lam=0.1, time=torch.inf, tol=1e-24)
+    >>> found = measure(problem, path, records=10, tol=1e-24)
+    >>> found.end["distance_to_minimizer"] < 1e-9, found.end["sign_changes"]
+    (True, 0)
+    """
+    places = torch.cat([torch.zeros(1, dtype=torch.int64), log_spaced(path, records)]).unique()
+    summed = summed_path_integrals(problem, path) if path.lam > 0 else None
+    course = course_of_path(path, summed, places, tol)
+    target = problem.row_space.target(problem.y)
+    limit = minimiser(problem, target, course.predicted_balancedness[-1:], course.log_init[-1:])
+    scalars = {
+        "train_loss": path.loss[places],
+        **recovery(course.theta, problem),
+        "energy": path.energy[places],
+        "dissipated": path.dissipated[places],
+        **_balancedness(course),
+        **_bias(problem, course),
+        "distance_to_limit": distance(course.theta, limit),
+    }
+    end = {name: float(value[-1]) for name, value in scalars.items()}
+    return FlowMeasures(
+        times=path.t[places],
+        scalars=scalars,
+        coordinates={
+            "theta": course.theta,
+            "balancedness": course.balancedness,
+            "i_plus": course.exponents[0],
+            "i_minus": course.exponents[1],
+        },
+        end={"time": float(path.t[-1]), **end, **_at_end(problem, path, course, summed, tol)},
+        minimizer=limit[0],
+    )
+
+
+def _balancedness(course: Course) -> dict[str, Tensor]:
+    """The l1 norm, the least share that is left, and how well I_+- predicts Delta_t."""
+    start, now = course.balancedness_start, course.balancedness
+    plus, minus = course.exponents
+    without_boundary = start * torch.exp(-(plus + minus))
+    return {
+        "balancedness_l1": now.sum(-1),
+        "min_balancedness_ratio": (now / start).amin(-1),
+        "sign_changes": course.sign_changes,
+        "path_integral_balancedness_error": (now / without_boundary - 1).abs().amax(-1),
+        "path_integral_identity_error": (now / course.predicted_balancedness - 1).abs().amax(-1),
+    }
+
+
+def _bias(problem: Problem, course: Course) -> dict[str, Tensor]:
+    """Distances of theta_t to the minimisers of its own potential, and the certificate."""
+    delta, c, theta = course.predicted_balancedness, course.log_init, course.theta
+    rows = problem.row_space
+    own, interpolators = rows.coordinates(theta), rows.target(problem.y)
+    return {
+        "own_level_set_distance": distance(theta, minimiser(problem, own, delta, c)),
+        "distance_to_minimizer": distance(theta, minimiser(problem, interpolators, delta, c)),
+        "kkt_residual": kkt_residual(rows, theta, delta, c),
+        "log_perturbed_init_norm": log_perturbed_init_norm(delta, c),
+    }
+
+
+def _at_end(
+    problem: Problem,
+    path: FlowPath,
+    course: Course,
+    summed: SummedIntegrals | None,
+    tol: float,
+) -> dict[str, float | int]:
+    """What is measured once, at the end."""
+    theta, delta = course.theta[-1:], course.predicted_balancedness[-1:]
+    target = problem.row_space.target(problem.y)
+    zero = torch.zeros_like(theta)
+    start = log_init(course.w_start[0], course.w_start[1], zero[0], zero[0])
+    from_start = minimiser(problem, target, course.balancedness_start[None], start[None])
+    unperturbed = minimiser(problem, target, delta, zero)
+    spent = path.energy[0] - path.energy[-1]
+    return {
+        "lambda": path.lam,
+        "initial_loss": float(path.loss[0]),
+        "small_lambda_threshold": float(lambda_threshold(problem, *course.w_start)),
+        "initial_balancedness_l1": float(course.balancedness_start.sum()),
+        "sign_changes": int(path.sign_changes.sum()),
+        "energy_balance_error": float((spent - path.dissipated[-1]).abs() / path.energy[0]),
+        "path_integral_uncertainty": 0.0 if summed is None else float(summed.uncertainty[-1]),
+        "path_integral_share": 1.0 if summed is None else summed.share,
+        "distance_to_unperturbed_minimizer": float(distance(theta, unperturbed)),
+        "distance_to_gradient_flow_minimizer": float(distance(theta, from_start)),
+        "distance_to_effective_initialisation_limit": _restart(problem, path, theta, tol),
+    }
+
+
+def _restart(problem: Problem, path: FlowPath, theta: Tensor, tol: float) -> float:
+    """||theta - the limit of gradient flow from (sqrt(Delta_inf), 0)||; nan without both limits."""
+    if not path.converged:
+        return torch.nan
+    restart = effective_flow(problem, limit_bias(path).balancedness, tol=tol)
+    return float(distance(theta, restart.theta[-1])) if restart.converged else torch.nan
