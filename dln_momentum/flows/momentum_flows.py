@@ -43,8 +43,7 @@ def momentum_flows(
 
     On (n, d, s, alpha) = (20, 30, 3, 0.1), lambda from 1e-4 to 300 and the default rtol the
     error of w, relative to its largest entry, stayed below 1e-10, and below 1e-8 at lambda = 1000,
-    where the flow amplifies errors: read ``error_estimate``. One flow that needs many
-    output times is better served by `momentum_flow`.
+    where the flow amplifies errors: read ``error_estimate``.
 
     Args:
         problem: the data, shared by all flows, or with run dimensions [R] (see `stack`).
