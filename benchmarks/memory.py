@@ -1,6 +1,6 @@
 """How much memory a large sweep takes, beside the state of its runs.
 
-    python -m benchmarks.memory --runs 10000 --n 200 --d 1000 --workers 2
+python -m benchmarks.memory --runs 10000 --n 200 --d 1000 --workers 2
 """
 
 from __future__ import annotations
