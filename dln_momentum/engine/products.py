@@ -22,7 +22,10 @@ from numba.extending import intrinsic
 
 
 def _doubles_per_register() -> int:
-    features = llvm.get_host_cpu_features()
+    try:
+        features = llvm.get_host_cpu_features()
+    except RuntimeError:  # LLVM does not know them on every platform
+        return 2
     if features.get("avx512f"):
         return 8
     return 4 if features.get("avx") else 2

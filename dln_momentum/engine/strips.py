@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dln_momentum.engine.compiled import compiled, inlined, unsigned
+from dln_momentum.engine.compiled import compiled, inlined, unsigned, zeros
 from dln_momentum.engine.passes import (
     audited_update,
     batch_weights,
@@ -50,10 +50,10 @@ def advance_strips(
         step: the step that the runs are at.
     """
     n, strips = rows[-1], len(beta) // STRIP
-    gradient, theta = np.empty(group * block), np.empty(group * block)
-    betas, scratch = np.empty(group * block), np.empty(2 * block)
+    gradient, theta = zeros(group * block), zeros(group * block)
+    betas, scratch = zeros(group * block), zeros(2 * group * block)
     flips, norms = np.empty(group * block, np.int32), np.empty(group * STRIP)
-    residual, ahead = np.empty(len(target)), np.empty(len(target))
+    residual, ahead = zeros(len(target)), zeros(len(target))
     for first in range(0, strips, group):
         last = min(first + group, strips)
         lanes = min(last * STRIP, len(runs)) - first * STRIP
@@ -130,9 +130,10 @@ def _block_update(
     columns, c, first, last, strips, block, w, p, flips, gradient, betas, theta, path_sums,
     products, scratch,
 ):  # fmt: skip
-    for s in range(first, last):
+    at_once = last - first if len(columns) == 2 else 1
+    for s in range(first, last, at_once):
         plus, minus, size = _places(columns, c, s, strips)
-        at = unsigned((s - first) * block)
+        at, size = unsigned((s - first) * block), size * unsigned(at_once)
         if len(products) == 0:
             update(w, p, flips, gradient, betas, theta, plus, minus, at, size)
         else:
