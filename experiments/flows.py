@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
 from omegaconf import DictConfig
 from threadpoolctl import threadpool_limits
 from torch import Tensor
@@ -38,8 +38,9 @@ def over(task: Task, items: Sequence[tuple[Any, ...]], config: DictConfig) -> di
     """``task(*item)`` for every item; its values stacked along a first axis."""
     # one thread each: the matrices are so small that a second one only gets in the way
     with threadpool_limits(1):
-        pool = Parallel(n_jobs=min(workers(config), len(items)))
-        rows = cast(list[dict[str, Any]], pool(delayed(task)(*item) for item in items))
+        jobs = min(workers(config), len(items))
+        with parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
+            rows = cast(list[dict[str, Any]], Parallel()(delayed(task)(*item) for item in items))
     return {key: torch.from_numpy(np.stack([row[key] for row in rows])) for key in rows[0]}
 
 
