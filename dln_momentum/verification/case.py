@@ -31,7 +31,8 @@ class Case:
         options: method and error settings of the flows.
 
     Raises:
-        InputError: without momentum and lam, for lam <= 0, or a problem with run dimensions.
+        InputError: without momentum and lam, for lam <= 0, a problem with run dimensions, or a
+            start that already interpolates.
     """
 
     problem: Problem
@@ -54,6 +55,10 @@ class Case:
         if self.problem.runs:
             complaints.append(f"problem has runs {list(self.problem.runs)}, must be one problem")
         refuse(complaints)
+        theta = (self.w_plus - self.w_minus) * (self.w_plus + self.w_minus) / 4
+        loss = float(self.problem.loss(theta))
+        if loss <= self.tol:
+            refuse([f"the start already interpolates: loss {loss:g}, must be > tol = {self.tol:g}"])
 
     @property
     def stochastic(self) -> bool:

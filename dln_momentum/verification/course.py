@@ -133,6 +133,8 @@ def _course_of_snapshots(evidence: Evidence, snapshots: list[Snapshot]) -> Cours
     end, momentum = snapshots[-1], evidence.momentum
     speed = (end.w - end.previous)[:, 0] / momentum.eps
     steps = torch.tensor([s.step for s in snapshots], dtype=torch.float64)
+    sums = torch.stack([s.path_sums[:, 0] for s in snapshots], 1)
+    boundary = torch.stack([s.boundary[:, 0] for s in snapshots], 1)
     return Course(
         label="MGD",
         exponent="S",
@@ -140,13 +142,19 @@ def _course_of_snapshots(evidence: Evidence, snapshots: list[Snapshot]) -> Cours
         at=steps,
         w_start=end.w_start[:, 0],
         w=torch.stack([s.w[:, 0] for s in snapshots], 1),
-        exponents=torch.stack([s.path_sums[:, 0] for s in snapshots], 1),
-        boundary=torch.stack([s.boundary[:, 0] for s in snapshots], 1),
-        resolution=rounding(steps, momentum.beta),
+        exponents=sums,
+        boundary=boundary,
+        # the second is what is left of huge terms that cancel
+        resolution=rounding(steps, momentum.beta) + 8 * ULP * _largest(sums, boundary),
         sign_changes=torch.stack([s.sign_changes[0] for s in snapshots]),
         energy=float(end.loss[0]) + momentum.lam / 4 * float(speed.square().sum()),
         tol=evidence.case.tol,
     )
+
+
+def _largest(*terms: Tensor) -> Tensor:
+    """The largest entry of [2, T, d] at each time, all terms added up, [T]."""
+    return torch.stack([term.abs().amax((0, 2)) for term in terms]).sum(0)
 
 
 def rounding(steps: Tensor, beta: float) -> Tensor:

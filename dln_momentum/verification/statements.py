@@ -19,7 +19,7 @@ def statements(evidence: Evidence) -> Iterator[Statement]:
         evidence: of the problem, the start and the parameters; its runs are computed as needed.
 
     Yields:
-        The statements, by section of Papazov, Pesme and Flammarion (AISTATS 2024).
+        The statements of Papazov, Pesme and Flammarion (AISTATS 2024).
 
     >>> import torch
     >>> from dln_momentum.momentum import Momentum
@@ -30,22 +30,48 @@ def statements(evidence: Evidence) -> Iterator[Statement]:
     >>> {statement.verdict.value for statement in statements(Evidence(case))}
     {'holds'}
     """
-    flow = continuous_course(evidence)
+    yield from of_the_scheme(evidence)
+    yield from of_gradient_flow(evidence)
+    yield from of_momentum_flow(evidence)
+    yield from of_small_lambda(evidence)
+    yield from of_iterates(evidence)
+
+
+def of_the_scheme(evidence: Evidence) -> Iterator[Statement]:
+    """MGD(gamma, beta) as a discretisation (sections 1 and 2)."""
     yield from discretisation(evidence)
-    yield continuous.energy_balance(evidence)
-    yield continuous.energy_bound(evidence)
     yield acceleration_rule(evidence)
+
+
+def of_gradient_flow(evidence: Evidence) -> Iterator[Statement]:
+    """Where gradient flow goes, from the start and from the effective one (sections 3 and 4)."""
     yield gradient_flow.gradient_flow_along(evidence)
     yield gradient_flow.gradient_flow_limit(evidence)
+    yield gradient_flow.effective_start(evidence)
+
+
+def of_momentum_flow(evidence: Evidence) -> Iterator[Statement]:
+    """Energy, implicit bias and mirror flow of MGF(lambda) (sections 1, 4 and 5)."""
+    flow = continuous_course(evidence)
+    yield continuous.energy_balance(evidence)
+    yield continuous.energy_bound(evidence)
     yield continuous.integrals_by_definition(evidence)
     yield continuous.positive_integrals(evidence, flow)
     yield from _implicit_bias(evidence, flow)
-    yield gradient_flow.effective_start(evidence)
+    yield continuous.mirror_flow(evidence, flow)
+    yield bias.pythagoras(evidence.problem, flow)
+
+
+def of_small_lambda(evidence: Evidence) -> Iterator[Statement]:
+    """What a small lambda guarantees (section 4)."""
+    flow = continuous_course(evidence)
     yield small_lambda.bounded_drift(evidence)
     yield small_lambda.threshold(evidence, flow)
     yield small_lambda.asymptotics(evidence, flow)
-    yield continuous.mirror_flow(evidence, flow)
-    yield bias.pythagoras(evidence.problem, flow)
+
+
+def of_iterates(evidence: Evidence) -> Iterator[Statement]:
+    """The implicit bias of MGD(gamma, beta), stochastic or not (sections 5 and 6)."""
     run = discrete_course(evidence)
     yield finite_step.sums_from_gradients(evidence, run)
     yield finite_step.positive_sums(run)

@@ -1,0 +1,343 @@
+"""dln-verify: no violation where there is none, and one wherever the theory is corrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from dln_momentum.apps.verify import verify
+from dln_momentum.cli.verify import main
+from dln_momentum.config import CONF_DIR
+from dln_momentum.data import BatchStream, LabelNoise, sparse
+from dln_momentum.engine import Snapshot
+from dln_momentum.errors import InputError
+from dln_momentum.flow import FlowOptions
+from dln_momentum.momentum import Momentum
+from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.problem import Problem
+from dln_momentum.verification import Case, Evidence, Hypothesis, Statement, Verdict, statements
+from dln_momentum.verification import course as course_module
+from dln_momentum.verification import small_lambda as small_lambda_module
+from dln_momentum.verification.statement import at_most, equal
+from dln_momentum.verification.statements import of_iterates, of_momentum_flow, of_small_lambda
+
+QUICK = ["data.n=5", "data.d=8", "data.s=1"]
+
+
+def case(problem: Problem, alpha: float = 0.1, **given: Any) -> Case:
+    net = DiagonalLinearNet.uniform(problem.d, alpha)
+    return Case(problem, net.w_plus.detach(), net.w_minus.detach(), **given)
+
+
+def verdicts(evidence: Evidence) -> dict[str, Verdict]:
+    return {statement.name: statement.verdict for statement in statements(evidence)}
+
+
+def violated(found: Iterable[Statement]) -> list[str]:
+    return [statement.name for statement in found if statement.verdict is Verdict.VIOLATED]
+
+
+def bias_of(evidence: Evidence) -> list[Statement]:
+    """The statements that a wrong exponent touches; no run is computed twice for them."""
+    return [*of_momentum_flow(evidence), *of_iterates(evidence)]
+
+
+def run_verify(directory: Path, *overrides: str) -> dict:
+    """``dln-verify OVERRIDES`` in this process."""
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        config = compose("verify", list(overrides))
+    return verify(config, directory, OmegaConf.to_yaml(config, resolve=True))
+
+
+# a run without sign changes, one with, and one below the small-lambda threshold
+SETTINGS: dict[str, dict[str, Any]] = {
+    "momentum": {"momentum": Momentum(0.01, 0.9)},
+    "oscillating": {"momentum": Momentum.from_pair(lam=8.0, beta=0.95)},
+    "small-lambda": {"momentum": Momentum.from_pair(lam=0.002, eps=0.001)},
+}
+
+
+@pytest.fixture(scope="module", params=SETTINGS)
+def evidence(request: pytest.FixtureRequest) -> Evidence:
+    """Its runs are computed once; the corruptions below act on what is derived from them."""
+    return Evidence(case(sparse(5, 8, 1, seed=0), **SETTINGS[request.param]))
+
+
+def test_no_violation(evidence: Evidence) -> None:
+    found = list(statements(evidence))
+    assert not violated(found)
+    assert len({s.name for s in found}) == len(found) > 30
+    met = [s for s in found if s.verdict is Verdict.HOLDS]
+    assert len(met) > 22
+    # tolerances are not so wide that anything would pass: orders aside, all are below 1e-3
+    assert max(s.tolerance for s in met if "order" not in s.name and "1 %" not in s.name) < 1e-3
+    needs_signs = [s for s in found if "no w_+- changed sign" in {h.text for h in s.unmet}]
+    assert bool(needs_signs) == bool(evidence.momentum_path.sign_changes.any())
+
+
+def sums_negated(snapshot: Snapshot) -> Tensor:
+    assert snapshot.direct_path_sums is not None
+    return -snapshot.direct_path_sums
+
+
+def minus_sum_negated(snapshot: Snapshot) -> Tensor:
+    assert snapshot.direct_path_sums is not None
+    return snapshot.direct_path_sums * torch.tensor([1.0, -1.0])[:, None, None]
+
+
+@pytest.mark.parametrize("corrupted", [sums_negated, minus_sum_negated])
+def test_a_wrong_sign_in_the_path_sums_is_found(
+    evidence: Evidence, corrupted: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Snapshot, "path_sums", property(corrupted))
+    found = violated(bias_of(evidence))
+    assert any(name.startswith("MGD: Delta_k") for name in found)
+    assert any(name.startswith("MGD: S_+- = ") for name in found)
+    assert not any(name.startswith("MGF") for name in found)
+
+
+def test_wrong_signs_in_the_formulae_are_found(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            course_module, "asymptotic_balancedness", lambda d, p, m: d * torch.exp(-p + m)
+        )
+        names = violated(bias_of(evidence))
+        assert any(name.startswith("MGD: Delta_k = ") for name in names)
+        assert any(name.startswith("MGF: Delta_t = ") for name in names)
+    with monkeypatch.context() as patch:
+        patch.setattr(course_module, "log_init", lambda wp, wm, p, m: (wp / wm).abs().log() + p - m)
+        names = violated(bias_of(evidence))
+        for label in ("MGD", "MGF"):
+            assert any(name.startswith(f"{label}: KKT") for name in names)
+            assert any(name.startswith(f"{label}: theta_") and "argmin D" in name for name in names)
+    assert not violated(bias_of(evidence))
+
+
+def test_a_wrong_sign_in_the_path_integrals_is_found(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summed = evidence.summed_integrals
+    wrong = dataclasses.replace(summed, i_plus=-summed.i_plus, i_minus=-summed.i_minus)
+    monkeypatch.setitem(evidence.__dict__, "summed_integrals", wrong)
+    names = violated(bias_of(evidence))
+    assert any(name.startswith("MGF: I_+- = lambda int") for name in names)
+    assert any(name.startswith("MGF: Delta_inf = ") for name in names)
+
+
+def test_the_texts_small_lambda_formula_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delta_0 exp(-2 lambda int grad L), without the square."""
+    evidence = Evidence(case(sparse(5, 8, 1, seed=0), lam=0.002))
+    assert not violated(of_small_lambda(evidence))
+    monkeypatch.setattr(
+        small_lambda_module,
+        "small_lambda_balancedness",
+        lambda path, lam: path.balancedness[0] * torch.exp(-2 * lam * path.G[-1]),
+    )
+    assert any("O(lambda^2)" in name for name in violated(of_small_lambda(evidence)))
+
+
+def test_mini_batches_and_label_noise() -> None:
+    problem = sparse(5, 8, 1, seed=0)
+    batches = BatchStream(5, 2, True, seeds=0)
+    sampled = Evidence(case(problem, momentum=Momentum(0.01, 0.9), batches=batches))
+    noise = LabelNoise(5, 0.1, 10**9, seeds=0)
+    noisy = Evidence(
+        case(problem, momentum=Momentum(0.01, 0.9), label_noise=noise, max_steps=20_000)
+    )
+    for evidence in (sampled, noisy):
+        found = verdicts(evidence)
+        assert Verdict.VIOLATED not in found.values()
+        orders = [name for name in found if "order in eps" in name]
+        assert len(orders) == 3
+        assert {found[name] for name in orders} == {Verdict.NOT_MET}
+    # every statement that needs no limit holds on batches that never come to rest
+    assert found["MGD: theta_k = argmin D(., theta~_0) over X theta = X theta_k"] == "holds"
+    assert found["MGD: Delta_inf = Delta_0 exp(-(S_+ + S_-))"] == "hypotheses not met"
+
+
+def test_a_run_that_blows_up_is_judged_by_what_it_leaves() -> None:
+    problem = sparse(5, 8, 1, seed=0)
+    for gamma in (30.0, 1e6):
+        evidence = Evidence(case(problem, momentum=Momentum(gamma, 0.5), lam=1.0))
+        found = verdicts(evidence)
+        assert Verdict.VIOLATED not in found.values()
+        assert found["MGF: Delta_inf = Delta_0 exp(-(I_+ + I_-))"] == "holds"
+        assert found["MGD: Delta_inf = Delta_0 exp(-(S_+ + S_-))"] == "hypotheses not met"
+
+
+def test_a_flow_that_is_given_up_is_judged_by_what_it_leaves() -> None:
+    problem = sparse(5, 8, 1, seed=0)
+    evidence = Evidence(case(problem, lam=1.0, options=FlowOptions(max_steps=30)))
+    found = verdicts(evidence)
+    assert Verdict.VIOLATED not in found.values()
+    assert found["MGF: Delta_inf = Delta_0 exp(-(I_+ + I_-))"] == "hypotheses not met"
+    assert found["MGF: Delta_t = Delta_0 exp(-(I~_+ + I~_-)) at every t"] == "holds"
+
+
+def test_lambda_alone_chooses_a_step_that_resolves_its_flow() -> None:
+    for lam in (0.01, 8.0):
+        evidence = Evidence(case(sparse(5, 8, 1, seed=0), lam=lam))
+        assert evidence.momentum.lam == pytest.approx(lam)
+        assert evidence.momentum.eps <= lam / 2
+        # far inside the bound 2(1+beta)/curvature of stability
+        assert evidence.momentum.gamma * evidence.curvature < 0.1
+
+
+@settings(max_examples=4, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    log_lam=st.floats(-2.0, 1.0),
+    log_alpha=st.floats(-2.0, 0.5),
+    beta=st.floats(0.0, 0.98),
+)
+def test_no_violation_on_random_problems(
+    seed: int, log_lam: float, log_alpha: float, beta: float
+) -> None:
+    problem = sparse(4, 7, 2, seed=seed)
+    momentum = Momentum.from_pair(lam=10**log_lam, beta=beta)
+    given = case(problem, 10**log_alpha, momentum=momentum, max_steps=100_000)
+    assert not violated(statements(Evidence(given)))
+
+
+def test_refuses() -> None:
+    problem = sparse(5, 8, 1, seed=0)
+    with pytest.raises(InputError, match="at least one must be given"):
+        case(problem)
+    with pytest.raises(InputError, match="lam = 0 must be > 0"):
+        case(problem, lam=0.0)
+    w = torch.ones(2, dtype=torch.float64)
+    interpolated = Problem(w[None], 1.5 * w[:1])
+    with pytest.raises(InputError, match="already interpolates"):
+        Case(interpolated, 2 * w, w, lam=1.0)
+
+
+def test_a_verdict_follows_from_hypotheses_error_and_tolerance() -> None:
+    unmet = Hypothesis("it rains", met=False, found="it does not")
+    assert equal("a", 1, measured=1e-3, tolerance=1e-2).verdict is Verdict.HOLDS
+    assert equal("a", 1, measured=1e-1, tolerance=1e-2).verdict is Verdict.VIOLATED
+    assert equal("a", 1, measured=math.nan, tolerance=1e-2).verdict is Verdict.VIOLATED
+    assert equal("a", 1, [unmet], measured=1e-3, tolerance=1e-2).verdict is Verdict.NOT_MET
+    unresolved = equal("a", 1, measured=1e-3, tolerance=10.0)
+    assert unresolved.verdict is Verdict.NOT_MET
+    assert [h.text for h in unresolved.unmet] == ["float64 resolves it"]
+    assert at_most("a", 1, predicted=2.0, measured=1.0, tolerance=0.0).verdict is Verdict.HOLDS
+    assert at_most("a", 1, predicted=2.0, measured=3.0, tolerance=0.1).error == 0.5
+    assert at_most("a", 1, predicted=1.0, measured=math.nan, tolerance=0.1).verdict == "VIOLATED"
+    assert json.loads(json.dumps(Statement("a", 1, (unmet,)).as_dict()))["verdict"] == (
+        "hypotheses not met"
+    )
+
+
+def test_the_app_leaves_a_table_and_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run_verify(tmp_path, *QUICK, "flow.lam=0.5")
+    kept = json.loads((tmp_path / "verify.json").read_text())
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "verify.json"}
+    assert kept["status"] == result["status"] == "holds"
+    assert kept["flow_lambda"] == pytest.approx(kept["lambda"]) == pytest.approx(0.5)
+    first = kept["statements"][0]
+    assert set(first) == {
+        "name", "section", "hypotheses", "relation", "predicted", "measured", "error",
+        "tolerance", "verdict",
+    }  # fmt: skip
+    assert sum(kept["verdicts"].values()) == len(kept["statements"])
+    shown = capsys.readouterr().out
+    assert "predicted" in shown
+    assert "0 are VIOLATED" in shown
+
+
+def test_data_of_ones_own(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(6, 9))
+    # a rank below n, columns of different scales, and no theta* to go with it
+    X[5] = X[4] + X[3]
+    X[:, 0] *= 30
+    np.savez(tmp_path / "mine.npz", X=X, y=X @ generator.normal(size=9))
+    result = run_verify(
+        tmp_path / "run", "data=file", f"data.path={tmp_path / 'mine.npz'}", "optimizer.lam=0.3",
+        "optimizer.beta=0.9", "model=gaussian",
+    )  # fmt: skip
+    assert result["rank"] == 5
+    assert result["status"] == "holds", result["violated"]
+    assert result["verdicts"]["holds"] > 20
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, directory: Path, *arguments: str) -> int:
+    """The exit code of ``dln-verify ARGUMENTS``."""
+    monkeypatch.chdir(directory)
+    monkeypatch.setattr(sys, "argv", ["dln-verify", *arguments, "hydra.run.dir=out"])
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_the_exit_code_says_whether_the_theory_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_main(monkeypatch, tmp_path, *QUICK) == 0
+    # done already: its verdict is read back
+    assert run_main(monkeypatch, tmp_path, *QUICK) == 0
+    assert run_main(monkeypatch, tmp_path, *QUICK, "seed=1") == 2
+    (tmp_path / "broken").mkdir()
+    monkeypatch.setattr(Snapshot, "path_sums", property(sums_negated))
+    assert run_main(monkeypatch, tmp_path / "broken", *QUICK) == 1
+    kept = json.loads((tmp_path / "broken" / "out" / "verify.json").read_text())
+    assert kept["status"] == "violated"
+    assert kept["violated"]
+    assert run_main(monkeypatch, tmp_path / "broken", *QUICK) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["flow.lam=0"], "flow.lam = 0 must be > 0"),
+        (["max_steps=0", "tol=0"], "2 problems"),
+        (["+flow.time=3"], "flow.time is no key here"),
+        (["optimizer.lam=1"], "give exactly one of the pairs"),
+        (["data.n=50"], "n"),
+    ],
+)
+def test_the_app_refuses(tmp_path: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run_verify(tmp_path / "run", *overrides)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["data=diabetes"],
+        ["data.batch_size=5"],
+        ["optimizer.lam=0.002", "optimizer.eps=0.001"],
+        ["optimizer.lam=1", "optimizer.beta=0.95"],
+        ["optimizer.lam=8", "optimizer.beta=0.95"],
+        ["data=digits", "optimizer.lam=0.002", "optimizer.eps=0.001", "data.batch_size=5"],
+        ["data=diabetes", "optimizer.lam=8", "optimizer.eps=0.2", "data.batch_size=5"],
+    ],
+    ids=" ".join,
+)
+def test_no_violation_in_any_of_the_settings(tmp_path: Path, overrides: list[str]) -> None:
+    result = run_verify(tmp_path, *overrides)
+    assert result["status"] == "holds", result["violated"]
+    assert result["verdicts"]["holds"] >= 20
