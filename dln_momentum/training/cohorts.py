@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,14 +12,9 @@ from torch import Tensor
 
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.engine import Snapshot
-from dln_momentum.engine.parallel import for_each
 from dln_momentum.problem import Problem
 
 Stream = TypeVar("Stream", BatchStream, LabelNoise)
-Measure = Callable[[Snapshot, Problem], dict[str, Tensor]]
-
-PIECE = 2**17
-"""Entries of theta measured at once."""
 
 _RUNS_SECOND = ("w_start", "w", "boundary", "direct_path_sums")
 """The fields of a snapshot that have the runs along axis 1, after the axis of w_+ and w_-."""
@@ -48,76 +43,27 @@ class Cohort:
         seeds = [stream.seeds[run] for run in self.runs.tolist()]
         return dataclasses.replace(stream, seeds=seeds)
 
-    def snapshot(self, whole: Snapshot) -> Snapshot:
-        """The part of a snapshot that belongs to this cohort."""
-        return whole if self.runs is None else take(whole, self.runs)
 
+def in_order(places: Sequence[Tensor], parts: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """Join parts along the axis of the runs, in the order of all runs.
 
-def measure_all(
-    cohorts: Sequence[Cohort], snapshot: Snapshot, measure: Measure, workers: int = 1
-) -> dict[str, Tensor]:
-    """What a function of runs and their problem gives for all runs, in their order.
-
-    Many runs are measured a piece at a time, so that what the function derives on its way takes
-    little memory beside the runs themselves.
-
-    Args:
-        cohorts: every run belongs to exactly one.
-        snapshot: of all runs.
-        measure: from the snapshot of a cohort and its problem to values [R, ...] by name.
-        workers: threads that measure pieces.
+    >>> in_order([torch.tensor([0, 2]), torch.tensor([1])], [torch.zeros(2), torch.ones(1)])
+    tensor([0., 1., 0.])
     """
-    pieces = [piece for cohort in cohorts for piece in _pieces(cohort, *snapshot.w.shape[1:])]
-    parts: list[dict[str, Tensor]] = [{}] * len(pieces)
-
-    def measure_one(index: Tensor) -> None:
-        piece = pieces[int(index)]
-        parts[int(index)] = measure(piece.snapshot(snapshot), piece.problem)
-
-    for_each(measure_one, torch.arange(len(pieces)).split(1), workers)
-    return {name: in_order(pieces, [part[name] for part in parts]) for name in parts[0]}
-
-
-def _pieces(cohort: Cohort, all_runs: int, d: int) -> list[Cohort]:
-    """A cohort of many runs cut into smaller ones; a stack of problems is small as it is."""
-    runs = torch.arange(all_runs) if cohort.runs is None else cohort.runs
-    if cohort.problem.runs or len(runs) * d <= PIECE:
-        return [cohort]
-    return [Cohort(cohort.problem, piece) for piece in runs.split(max(1, PIECE // d))]
-
-
-def in_order(cohorts: Sequence[Cohort], parts: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """Join the values of each cohort along the axis of the runs, in the order of all runs."""
-    if cohorts[0].runs is None:
+    if len(parts) == 1:
         return parts[0]
-    places = torch.cat([cohort.runs for cohort in cohorts if cohort.runs is not None])
-    return torch.cat(list(parts), axis).index_select(axis, places.argsort().to(parts[0].device))
+    order = torch.cat(list(places)).argsort()
+    return torch.cat(list(parts), axis).index_select(axis, order.to(parts[0].device))
 
 
-def take(whole: Snapshot, runs: Tensor) -> Snapshot:
-    """Some of the runs of a snapshot."""
-    chosen = {
-        name: value.index_select(_axis(name), runs.to(value.device))
-        for name, value in vars(whole).items()
-        if name in _FIELDS and isinstance(value, Tensor)
-    }
-    return dataclasses.replace(whole, **chosen)
-
-
-def join(cohorts: Sequence[Cohort], parts: Sequence[Snapshot]) -> Snapshot:
+def join(places: Sequence[Tensor], parts: Sequence[Snapshot]) -> Snapshot:
     """The snapshot of all runs from those of their cohorts."""
-    if cohorts[0].runs is None:
-        return parts[0]
     joined = {
-        name: in_order(cohorts, [getattr(part, name) for part in parts], _axis(name))
-        for name in _FIELDS
+        name: in_order(places, [getattr(part, name) for part in parts], _axis(name))
+        for name in (field.name for field in dataclasses.fields(Snapshot))
         if isinstance(getattr(parts[0], name), Tensor)
     }
-    step = max(part.step for part in parts)
-    return dataclasses.replace(parts[0], **joined, step=step)
-
-
-_FIELDS = frozenset(field.name for field in dataclasses.fields(Snapshot))
+    return dataclasses.replace(parts[0], **joined, step=max(part.step for part in parts))
 
 
 def _axis(name: str) -> int:

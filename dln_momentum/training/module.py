@@ -15,9 +15,8 @@ from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
 from dln_momentum.results import History
-from dln_momentum.training.cohorts import Measure, measure_all
 from dln_momentum.training.datamodule import Block, BlockDataModule
-from dln_momentum.training.steppers import AutogradStepper, EngineStepper, Stepper
+from dln_momentum.training.steppers import AutogradStepper, EngineStepper, Measure, Stepper
 
 
 class HeavyBallModule(pl.LightningModule):
@@ -66,9 +65,7 @@ class HeavyBallModule(pl.LightningModule):
         self.history = History()
         self.trajectories = trajectories
         self.optimizer = HeavyBall(net.parameters(), gamma, beta)
-        options = options or EngineOptions()
-        self._workers = options.num_workers
-        self.stepper = self._make_stepper(options, gradient)
+        self.stepper = self._make_stepper(options or EngineOptions(), gradient)
         self._snapshot: Snapshot | None = None
 
     def configure_optimizers(self) -> HeavyBall:
@@ -99,9 +96,12 @@ class HeavyBallModule(pl.LightningModule):
 
     def measure(self, function: Measure) -> dict[str, Tensor]:
         """What a function of runs and their problem gives for all the runs as they stand."""
-        snapshot = self.snapshot()
-        assert snapshot is not None, "only diagonal networks have the theory's quantities"
-        return measure_all(self.data.cohorts, snapshot, function, self._workers)
+        return self.stepper.measure(function)
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether the theory's quantities are defined, and can be measured."""
+        return isinstance(self.net, DiagonalLinearNet)
 
     @property
     def finished(self) -> bool:

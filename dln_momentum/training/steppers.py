@@ -6,19 +6,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from dln_momentum.engine import Engine, Snapshot, Status
+from dln_momentum.engine.parallel import for_each
 from dln_momentum.engine.status import judge
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
+from dln_momentum.problem import Problem
 from dln_momentum.training.cohorts import Cohort, in_order, join
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.path_tracker import PathTracker
+
+Measure = Callable[[Snapshot, Problem], dict[str, Tensor]]
+"""From the snapshot of some runs and their problem to values [R, ...] by name."""
+
+PIECE = 2**17
+"""Entries of theta that are read out and measured at once."""
 
 
 class Stepper(Protocol):
@@ -55,6 +63,10 @@ class Stepper(Protocol):
         """The runs in the poster's variables; None for another architecture."""
         ...
 
+    def measure(self, function: Measure) -> dict[str, Tensor]:
+        """What a function of runs and their problem gives for all of them, in their order."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """What a bitwise resume needs beyond the network's parameters."""
         ...
@@ -75,7 +87,10 @@ class EngineStepper:
         optimizer: HeavyBall,
     ) -> None:
         self.engines = list(engines)
-        self._cohorts = list(cohorts)
+        self._places = [
+            torch.arange(len(engine.gamma)) if cohort.runs is None else cohort.runs
+            for cohort, engine in zip(cohorts, engines, strict=True)
+        ]
         self._net = net
         self._optimizer = optimizer
 
@@ -87,12 +102,12 @@ class EngineStepper:
     @property
     def loss(self) -> Tensor:
         """Training loss of each run, [R]."""
-        return in_order(self._cohorts, [engine.state.loss for engine in self.engines])
+        return in_order(self._places, [engine.state.loss for engine in self.engines])
 
     @property
     def status(self) -> Tensor:
         """`Status` of each run, [R]."""
-        return in_order(self._cohorts, [engine.state.status for engine in self.engines])
+        return in_order(self._places, [engine.state.status for engine in self.engines])
 
     def advance(self, steps: int) -> None:
         """Take a block of steps."""
@@ -112,7 +127,25 @@ class EngineStepper:
 
     def snapshot(self) -> Snapshot:
         """The runs in the poster's variables."""
-        return join(self._cohorts, [engine.snapshot() for engine in self.engines])
+        return join(self._places, [engine.snapshot() for engine in self.engines])
+
+    def measure(self, function: Measure) -> dict[str, Tensor]:
+        """What a function of runs and their problem gives for all of them, in their order.
+
+        Many runs are read out and measured a piece at a time, on all cores, so that what the
+        function derives on its way takes little memory beside the runs themselves.
+        """
+        pieces = list(self._pieces())
+        parts: list[dict[str, Tensor]] = [{}] * len(pieces)
+
+        def measure_one(index: Tensor) -> None:
+            engine, local, _ = pieces[int(index)]
+            parts[int(index)] = function(engine.snapshot(local), engine.problem)
+
+        workers = self.engines[0].options.num_workers
+        for_each(measure_one, torch.arange(len(pieces)).split(1), workers)
+        places = [runs for _, _, runs in pieces]
+        return {name: in_order(places, [part[name] for part in parts]) for name in parts[0]}
 
     def state_dict(self) -> dict[str, Any]:
         """The states of the engines."""
@@ -125,18 +158,32 @@ class EngineStepper:
 
     @torch.no_grad()
     def _sync(self) -> None:
-        """Show the module and the optimizer where the engine stands.
+        """Show the module and the optimizer where the engines stand.
 
         A checkpoint's u, v and their increments then mean what they say, so that another program
         can continue from them with HeavyBall alone.
         """
-        snapshot = self.snapshot()
-        for parameter, now, sign in ((self._net.u, snapshot.u, 1), (self._net.v, snapshot.v, -1)):
-            increment = snapshot.w - snapshot.previous
-            parameter.copy_(now.view_as(parameter))
-            self._optimizer.state[parameter]["increment"] = (
-                (increment[0] + sign * increment[1]) / 2
-            ).view_as(parameter)
+        for engine, local, runs in self._pieces():
+            snapshot = engine.snapshot(local)
+            step = snapshot.w - snapshot.previous
+            self._show(self._net.u, runs, snapshot.u, (step[0] + step[1]) / 2)
+            self._show(self._net.v, runs, snapshot.v, (step[0] - step[1]) / 2)
+
+    def _show(self, parameter: nn.Parameter, runs: Tensor, value: Tensor, step: Tensor) -> None:
+        state = self._optimizer.state[parameter]
+        if "increment" not in state:
+            state["increment"] = torch.zeros_like(parameter)
+        for whole, part in ((parameter, value), (state["increment"], step)):
+            whole.view(-1, whole.shape[-1])[runs] = part
+
+    def _pieces(self) -> Iterator[tuple[Engine, slice, Tensor]]:
+        """An engine, some of its runs, and their places among all; a stack of problems is whole."""
+        for engine, places in zip(self.engines, self._places, strict=True):
+            whole = len(places) if engine.problem.runs else PIECE // engine.problem.d
+            size = max(1, whole)
+            for start in range(0, len(places), size):
+                local = slice(start, start + size)
+                yield engine, local, places[local]
 
 
 class AutogradStepper:
@@ -190,6 +237,12 @@ class AutogradStepper:
         if self._tracker is None:
             return None
         return self._tracker.snapshot(self.step, self.loss, self.status)
+
+    def measure(self, function: Measure) -> dict[str, Tensor]:
+        """What a function of the run and its problem gives."""
+        snapshot = self.snapshot()
+        assert snapshot is not None, "only diagonal networks have the theory's quantities"
+        return function(snapshot, self._data.problem)
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, and the path sums of a diagonal network."""

@@ -47,7 +47,7 @@ class ImplicitBiasMonitor(Monitor):
         """Measure the whole path against where it was bound to end."""
         assert isinstance(pl_module, HeavyBallModule)
         history = pl_module.history
-        if pl_module.snapshot() is None or not self._minimisers:
+        if not (pl_module.diagonal and self._minimisers):
             return
         limit = pl_module.measure(_limit)["limit"].cpu()
         for step, theta in history.values["theta"].items():

@@ -45,5 +45,5 @@ class Monitor(pl.Callback):
             self._record(pl_module)
 
     def _record(self, module: HeavyBallModule) -> None:
-        if module.snapshot() is not None:
+        if module.diagonal:
             module.record(self.group, module.measure(self.measure))
