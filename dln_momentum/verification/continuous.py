@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from dln_momentum.flow import mirror_flow_residual, path_integrals
-from dln_momentum.verification.course import SOLVER, Course
+from dln_momentum.verification.course import Course, solver_error
 from dln_momentum.verification.evidence import Evidence
 from dln_momentum.verification.statement import Hypothesis, Statement, at_most, equal
 
@@ -53,7 +53,7 @@ def integrals_by_definition(evidence: Evidence) -> Statement:
         predicted=by_definition[:, -1].sum(),
         measured=regular[:, -1].sum(),
         error=(by_definition - regular).abs().amax((0, 2)),
-        tolerance=SOLVER + summed.uncertainty,
+        tolerance=solver_error(path) + summed.uncertainty,
     )
 
 
@@ -69,7 +69,7 @@ def positive_integrals(evidence: Evidence, course: Course) -> Statement:
         [course.moved, course.no_sign_change(last)],
         predicted=0.0,
         measured=-growth.min(),
-        tolerance=SOLVER,
+        tolerance=solver_error(path),
     )
 
 
@@ -92,7 +92,7 @@ def mirror_flow(evidence: Evidence, course: Course) -> Statement:
         [quiet],
         measured=residual.max(),
         error=residual,
-        tolerance=(SOLVER + evidence.summed_integrals.uncertainty) / size,
+        tolerance=(solver_error(path) + evidence.summed_integrals.uncertainty) / size,
     )
 
 
@@ -103,4 +103,4 @@ def _energy_resolution(evidence: Evidence) -> float:
     """
     problem, path = evidence.problem, evidence.momentum_path
     norm = torch.linalg.vector_norm
-    return SOLVER * (1 + float(norm(problem.y) / norm(problem.residual(path.theta[0]))))
+    return solver_error(path) * (1 + float(norm(problem.y) / norm(problem.residual(path.theta[0]))))

@@ -15,9 +15,8 @@ from dln_momentum.verification.evidence import Evidence
 from dln_momentum.verification.statement import Hypothesis
 
 ULP = torch.finfo(torch.float64).eps
-SOLVER = 1e-7
-"""What the flow's solver may add to a logarithm: local errors of 1e-9 at about a thousand steps,
-few of which add up."""
+LOCAL_ERRORS = 50
+"""How many of the solver's local errors, of a thousand or so, add up at worst."""
 TIMES = 12
 
 
@@ -152,6 +151,16 @@ def _course_of_snapshots(evidence: Evidence, snapshots: list[Snapshot]) -> Cours
     )
 
 
+def solver_error(path: FlowPath) -> float:
+    """What the solver of a flow may add to a logarithm or to G, which cancel in I_+-."""
+    return LOCAL_ERRORS * loosest(path) * (1 + float(path.G.abs().max()))
+
+
+def loosest(path: FlowPath) -> float:
+    """The relative error of the solver's steps; no claim is made below 1e-9."""
+    return max([1e-9, *(report.rtol for report in path.solvers)])
+
+
 def _largest(*terms: Tensor) -> Tensor:
     """The largest entry of [2, T, d] at each time, all terms added up, [T]."""
     return torch.stack([term.abs().amax((0, 2)) for term in terms]).sum(0)
@@ -199,7 +208,7 @@ def course_of_path(
         w=w[:, places],
         exponents=exponents[:, places],
         boundary=(zero if summed is None else torch.stack(boundary_terms(path)))[:, places],
-        resolution=SOLVER + uncertainty[places],
+        resolution=solver_error(path) + uncertainty[places],
         sign_changes=torch.cat([flips.new_zeros(1), flips.cumsum(0)])[places],
         energy=float(path.energy[-1]),
         tol=tol,

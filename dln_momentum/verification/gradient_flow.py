@@ -11,7 +11,7 @@ from dln_momentum.flow import FlowPath, limit_bias
 from dln_momentum.implicit_bias import log_init
 from dln_momentum.problem import Problem
 from dln_momentum.summary import distance, minimiser
-from dln_momentum.verification.course import SOLVER
+from dln_momentum.verification.course import solver_error
 from dln_momentum.verification.evidence import Evidence
 from dln_momentum.verification.implicit_bias import SOLVED, off_target
 from dln_momentum.verification.statement import Hypothesis, Statement, equal
@@ -76,7 +76,7 @@ def _compare(
     found = minimiser(problem, target, start[None], c[None])[0]
     size = torch.linalg.vector_norm(theta)
     # Delta does not move; the errors of the solver in ln|w_+-| shift c
-    shift = math.sqrt(problem.d) * SOLVER * torch.hypot(2 * theta, start).max()
+    shift = math.sqrt(problem.d) * solver_error(path) * torch.hypot(2 * theta, start).max()
     allowed = off_target(problem, theta, start, target) + shift
     return equal(
         name,
