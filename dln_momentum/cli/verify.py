@@ -1,4 +1,4 @@
-"""``dln-verify``: evaluate every statement of the theory on one problem; exit code 1 if one fails."""
+"""``dln-verify``: judge every statement of the theory on one problem; exit code 1 if one fails."""
 
 from __future__ import annotations
 
