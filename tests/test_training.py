@@ -30,6 +30,12 @@ def small_module(gradient: str = "closed_form", batch_size: int | None = 2) -> H
     return HeavyBallModule(net, 0.02, 0.9, data, options=options, gradient=gradient)
 
 
+def test_says_which_backend_it_chose(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="dln_momentum"):
+        small_module()
+    assert caplog.messages == ["engine: numba (fastest on a CPU) for 1 runs of n = 5, d = 8"]
+
+
 @pytest.mark.parametrize("batch_size", [None, 2])
 def test_closed_form_and_autograd_train_the_same_network(batch_size: int | None) -> None:
     fast, slow = (small_module(g, batch_size) for g in ("closed_form", "autograd"))

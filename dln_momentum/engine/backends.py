@@ -7,7 +7,6 @@ runs on a GPU.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,9 +24,6 @@ by the steps of the piece: everything of the state but steps and status, in plac
 counted at every step; the first step at or below the tolerance is looked for every `CHECK_EVERY`
 steps."""
 
-logger = logging.getLogger("dln_momentum")
-
-
 TILE_ELEMENTS, TILE_RUNS = 2**16, 128
 """Coordinates of a tile, over all of its runs, and the fewest runs whatever their size. Measured:
 tiles of half to twice that are within a tenth of the best, for either kernel. Smaller ones pay more
@@ -39,6 +35,8 @@ class Backend:
     """A kernel and the runs it likes to get at a time."""
 
     name: str
+    why: str
+    """why it was chosen"""
     advance: Kernel
     multiple: int = 1
     """a tile of a multiple of so many runs leaves no place empty"""
@@ -48,28 +46,22 @@ class Backend:
         return max(TILE_ELEMENTS // d, TILE_RUNS)
 
 
-def choose_backend(name: str, problem: Problem, runs: int) -> Backend:
-    """The backend of that name; ``auto`` decides, and says so once on the logger."""
+def choose_backend(name: str, problem: Problem) -> Backend:
+    """The backend of that name; ``auto`` decides."""
     on_cpu = problem.X.device.type == "cpu"
     if name == "numba" and not on_cpu:
         raise InputError(["engine.backend = 'numba' runs on a CPU only; must be auto or torch"])
-    chosen, why = name, "asked for"
-    if name == "auto":
-        chosen, why = ("numba", "fastest on a CPU") if on_cpu else ("torch", "runs on this device")
-    backend = _load(chosen)
-    logger.info(
-        "engine: %s (%s) for %d runs of n = %d, d = %d",
-        *(backend.name, why, runs, problem.n, problem.d),
-    )
-    return backend
+    if name != "auto":
+        return _load(name, "asked for")
+    return _load("numba", "fastest on a CPU") if on_cpu else _load("torch", "runs on this device")
 
 
-def _load(name: str) -> Backend:
+def _load(name: str, why: str) -> Backend:
     # numba takes a second to import, which a run on a GPU need not spend
     if name == "numba":
         from dln_momentum.engine import numba_kernel
 
-        return Backend(name, numba_kernel.advance, numba_kernel.STRIP)
+        return Backend(name, why, numba_kernel.advance, numba_kernel.STRIP)
     from dln_momentum.engine import torch_kernel
 
-    return Backend(name, torch_kernel.advance)
+    return Backend(name, why, torch_kernel.advance)

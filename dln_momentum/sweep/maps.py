@@ -55,8 +55,8 @@ def draw_map(
     draw_levels(ax, results, drawn)
     assert isinstance(ax.figure, Figure)
     if norm is not None:
-        bar = ax.figure.colorbar(mesh, ax=ax)
-        if around_one:
+        bar = ax.figure.colorbar(mesh, ax=ax, extend="both" if around_one else "neither")
+        if around_one and norm.vmax is not None and norm.vmax < WIDE:
             _plain_ticks(bar)
 
 
@@ -108,7 +108,9 @@ def _norm(plane: np.ndarray, *, around_one: bool) -> Normalize | None:
     if finite.size == 0:
         return None
     if around_one:
-        reach = max(finite.max(), 1 / max(finite.min(), 1e-3), 1.1)
+        # a few extreme runs at the edge of divergence must not take all the colours
+        low, high = np.quantile(finite, [0.01, 0.99])
+        reach = max(high, 1 / max(low, 1e-3), 1.1)
         return LogNorm(1 / reach, reach)
     if finite.min() > 0:
         return LogNorm() if finite.max() > WIDE * finite.min() else Normalize()

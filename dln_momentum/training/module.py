@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -17,6 +16,8 @@ from dln_momentum.optimizer import HeavyBall
 from dln_momentum.results import History
 from dln_momentum.training.datamodule import Block, BlockDataModule
 from dln_momentum.training.steppers import AutogradStepper, EngineStepper, Measure, Stepper
+
+logger = logging.getLogger(__name__)
 
 
 class HeavyBallModule(pl.LightningModule):
@@ -122,9 +123,9 @@ class HeavyBallModule(pl.LightningModule):
         """Put values [R] or [R, d] into the history, and the scalars onto the dashboard."""
         scalars = {name: value for name, value in values.items() if value.ndim == 1}
         self.history.record(self.stepper.step, values if self.trajectories else scalars)
-        for logger in self.loggers:
+        for board in self.loggers:
             shown = dashboard({f"{group}/{name}": value for name, value in scalars.items()})
-            logger.log_metrics(shown, step=self.stepper.step)
+            board.log_metrics(shown, step=self.stepper.step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what a bitwise resume needs beside the parameters, and the history so far."""
@@ -149,17 +150,21 @@ class HeavyBallModule(pl.LightningModule):
         gamma, beta = (
             torch.as_tensor(group[key], **like).expand(len(w_plus)) for key in ("lr", "beta")
         )
-        with _one_announcement():
-            engines = [
-                Engine(
-                    cohort.problem,
-                    *(cohort.select(values).clone() for values in (gamma, beta, w_plus, w_minus)),
-                    batches=cohort.stream(data.batches),
-                    label_noise=None if noise is None else cohort.stream(noise),
-                    options=options,
-                )
-                for cohort in data.cohorts
-            ]
+        engines = [
+            Engine(
+                cohort.problem,
+                *(cohort.select(values).clone() for values in (gamma, beta, w_plus, w_minus)),
+                batches=cohort.stream(data.batches),
+                label_noise=None if noise is None else cohort.stream(noise),
+                options=options,
+            )
+            for cohort in data.cohorts
+        ]
+        backend, problem = engines[0].backend, engines[0].problem
+        logger.info(
+            "engine: %s (%s) for %d runs of n = %d, d = %d",
+            *(backend.name, backend.why, len(w_plus), problem.n, problem.d),
+        )
         return EngineStepper(data.cohorts, engines, net, self.optimizer)
 
     def _stop_if_finished(self) -> None:
@@ -172,24 +177,6 @@ class HeavyBallModule(pl.LightningModule):
         loop = self.trainer.fit_loop.epoch_loop.manual_optimization
         loop.optim_step_progress.total.ready += steps
         loop.optim_step_progress.total.completed += steps
-
-
-@contextmanager
-def _one_announcement() -> Iterator[None]:
-    """Let the first engine say which backend it chose, and the others of a sweep be silent."""
-    said: set[str] = set()
-
-    def first_time(record: logging.LogRecord) -> bool:
-        new = record.msg not in said
-        said.add(record.msg)
-        return new
-
-    logger = logging.getLogger("dln_momentum")
-    logger.addFilter(first_time)
-    try:
-        yield
-    finally:
-        logger.removeFilter(first_time)
 
 
 def dashboard(scalars: Mapping[str, Tensor]) -> dict[str, float]:

@@ -164,17 +164,13 @@ class EngineStepper:
         can continue from them with HeavyBall alone.
         """
         for engine, local, runs in self._pieces():
-            snapshot = engine.snapshot(local)
-            step = snapshot.w - snapshot.previous
-            self._show(self._net.u, runs, snapshot.u, (step[0] + step[1]) / 2)
-            self._show(self._net.v, runs, snapshot.v, (step[0] - step[1]) / 2)
-
-    def _show(self, parameter: nn.Parameter, runs: Tensor, value: Tensor, step: Tensor) -> None:
-        state = self._optimizer.state[parameter]
-        if "increment" not in state:
-            state["increment"] = torch.zeros_like(parameter)
-        for whole, part in ((parameter, value), (state["increment"], step)):
-            whole.view(-1, whole.shape[-1])[runs] = part
+            values, steps = engine.variables(local)
+            for i, parameter in enumerate((self._net.u, self._net.v)):
+                increment = self._optimizer.state[parameter].setdefault(
+                    "increment", torch.zeros_like(parameter)
+                )
+                parameter.view(-1, parameter.shape[-1])[runs] = values[i]
+                increment.view(-1, parameter.shape[-1])[runs] = steps[i]
 
     def _pieces(self) -> Iterator[tuple[Engine, slice, Tensor]]:
         """An engine, some of its runs, and their places among all; a stack of problems is whole."""

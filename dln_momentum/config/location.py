@@ -1,0 +1,18 @@
+"""Where configs lie, and how their directories get names of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import uuid4
+
+from omegaconf import OmegaConf
+
+_HERE = Path(__file__).resolve().parent.parent
+CONF_DIR = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
+"""Beside the package in an installed wheel, else the repository's."""
+
+
+def register_resolvers() -> None:
+    """Name the resolver that makes output directories unique: ``${run_id:}``."""
+    if not OmegaConf.has_resolver("run_id"):
+        OmegaConf.register_new_resolver("run_id", lambda: uuid4().hex[:6], use_cache=True)
