@@ -49,7 +49,7 @@ def print_flow_report(summary: Mapping[str, Any], directory: Path) -> None:
         *_path_integral_rows(s),
         *_minimiser_rows(s, "t"),
         (
-            "distance to GF from (sqrt(Delta_inf), 0)",
+            "distance to GF from Delta_inf",
             "small if theta~_0 is",
             number(s["distance_to_effective_initialisation_limit"]),
         ),
@@ -130,9 +130,9 @@ def _path_integral_rows(s: Mapping[str, Any]) -> Iterator[Row]:
 def _minimiser_rows(s: Mapping[str, Any], time: str) -> Iterator[Row]:
     zero = "0" if s["status"] == "converged" else "0 once converged"
     yield f"KKT residual of theta_{time}", "0", number(s["kkt_residual"])
-    yield "distance to argmin D(., theta~_0), Delta_inf", zero, number(s["distance_to_minimizer"])
+    yield "distance to argmin D(., theta~_0)", zero, number(s["distance_to_minimizer"])
     yield (
-        "distance to argmin psi, Delta_inf",
+        "distance to argmin psi_(Delta_inf)",
         "small if theta~_0 is",
         number(s["distance_to_unperturbed_minimizer"]),
     )

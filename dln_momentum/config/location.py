@@ -13,6 +13,14 @@ CONF_DIR = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf
 
 
 def register_resolvers() -> None:
-    """Name the resolver that makes output directories unique: ``${run_id:}``."""
+    """Name what configs may call: ``${run_id:}``, which makes output directories unique, and
+    ``${options:GROUP,...}``, the options of groups for ``--help``."""
     if not OmegaConf.has_resolver("run_id"):
         OmegaConf.register_new_resolver("run_id", lambda: uuid4().hex[:6], use_cache=True)
+        OmegaConf.register_new_resolver("options", _options)
+
+
+def _options(*groups: str) -> str:
+    """A line ``group: option, ...`` for each group."""
+    files = {group: sorted((CONF_DIR / group).glob("*.yaml")) for group in groups}
+    return "\n".join(f"{group}: {', '.join(f.stem for f in files[group])}" for group in groups)
