@@ -4,7 +4,7 @@ Runs the same steps of the default problem (a) by the engine in a plain loop and
 ``Trainer.fit``, in blocks of K, interleaved, and prints the median and quartiles of the paired
 ratios (b)/(a) of the time per step.
 
-    python -m benchmarks.lightning_overhead --steps 20000 --repeats 9
+    python -m benchmarks.lightning_overhead --runs 1 256
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -28,26 +29,27 @@ from dln_momentum.training.schedule import Schedule
 from dln_momentum.training.trainer import quiet
 
 
-def make_module(steps: int, block: int, path_sums: str) -> HeavyBallModule:
-    """The default problem, recorded only at its first and last step."""
+def make_module(runs: int, steps: int, block: int, path_sums: str) -> HeavyBallModule:
+    """So many runs on the default problem, recorded only at their first and last step."""
     problem = sparse(20, 30, 3, seed=0)
     data = BlockDataModule(problem, Schedule(steps, 2, block), BatchStream(20, None, True, 0))
     options = EngineOptions(tol=0.0, path_sums=path_sums)
-    return HeavyBallModule(DiagonalLinearNet.uniform(30, 0.1), 0.01, 0.9, data, options=options)
+    net = DiagonalLinearNet.uniform(30, 0.1, runs=(runs,))
+    return HeavyBallModule(net, 0.01, 0.9, data, options=options)
 
 
-def plain_seconds(steps: int, block: int, path_sums: str) -> float:
-    """The same blocks in a loop."""
-    module = make_module(steps, block, path_sums)
+def plain_seconds(*setting: Any) -> float:
+    """The blocks of `make_module` in a loop."""
+    module = make_module(*setting)
     started = time.perf_counter()
     for start, stop in module.data.schedule.blocks(0):
         module.stepper.advance(stop - start)
     return time.perf_counter() - started
 
 
-def lightning_seconds(steps: int, block: int, path_sums: str) -> float:
+def lightning_seconds(*setting: Any) -> float:
     """The same blocks under Trainer.fit, its set-up not counted."""
-    module = make_module(steps, block, path_sums)
+    module = make_module(*setting)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder, quiet():
         trainer = pl.Trainer(
@@ -79,27 +81,33 @@ class Clock(pl.Callback):
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--blocks", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--runs", type=int, nargs="+", default=[1, 256])
+    parser.add_argument("--blocks", type=int, nargs="+", default=[10, 100, 1000, 2000])
     parser.add_argument("--path-sums", default="direct", choices=["direct", "n_space"])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    plain_seconds(100, 100, arguments.path_sums)  # compiles, and warms the caches
-    table = Table("block K", "plain, us/step", "Lightning / plain, median (quartiles)")
-    for block in arguments.blocks:
-        pairs = [
-            (
-                plain_seconds(arguments.steps, block, arguments.path_sums),
-                lightning_seconds(arguments.steps, block, arguments.path_sums),
-            )
-            for _ in range(arguments.repeats)
-        ]
-        ratios = [through / plain for plain, through in pairs]
-        low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
-        plain = np.median([plain for plain, _ in pairs]) / arguments.steps * 1e6
-        table.add_row(str(block), f"{plain:.2f}", f"{middle:.2f} ({low:.2f} to {high:.2f})")
+    table = Table("runs R", "block K", "plain, us/step", "Lightning / plain, median (quartiles)")
+    for runs in arguments.runs:
+        for block in arguments.blocks:
+            # enough blocks to time; a tenth of the steps where there are many runs
+            steps = max(arguments.steps // (10 if runs > 16 else 1), 10 * block)
+            table.add_row(str(runs), str(block), *compare(arguments, runs, steps, block))
     Console().print(table)
+
+
+def compare(arguments: argparse.Namespace, runs: int, steps: int, block: int) -> tuple[str, str]:
+    """Microseconds a plain step, and the paired ratios to it."""
+    setting = (runs, steps, block, arguments.path_sums)
+    plain_seconds(runs, 100, 100, arguments.path_sums)  # compiles, and warms the caches
+    pairs = [
+        (plain_seconds(*setting), lightning_seconds(*setting)) for _ in range(arguments.repeats)
+    ]
+    ratios = [through / plain for plain, through in pairs]
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+    plain = np.median([plain for plain, _ in pairs]) / steps * 1e6
+    return f"{plain:.2f}", f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 if __name__ == "__main__":
