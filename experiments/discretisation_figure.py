@@ -45,7 +45,7 @@ def _draw_paths(ax: Axes, results: xr.Dataset) -> None:
     name = _mathematical(str(first["case"].values))
     ax.set_title(f"{name}, one data set", fontsize=8)
     ax.set_xlim(right=0.6 * float(t[-1]))
-    ax.legend(loc="lower left")
+    ax.legend(loc="lower left", handlelength=1.4, handletextpad=0.5, borderaxespad=0.1, fontsize=7)
 
 
 def _draw_errors(ax: Axes, results: xr.Dataset) -> None:

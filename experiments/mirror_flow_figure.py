@@ -61,7 +61,8 @@ def _paths(ax: Axes, results: xr.Dataset, name: str, ylabel: str, relative: bool
         lines[0].set_label(label)
     ax.set(xscale="log", xlabel="time t", ylabel=ylabel, xlim=(0.03, None))
     if not relative:
-        ax.legend(loc="center right", bbox_to_anchor=(1, 0.72))
+        # between the first two paths, which is empty once b_t has settled
+        ax.legend(loc="center right", bbox_to_anchor=(1.03, 0.72), handlelength=1.0, fontsize=7)
 
 
 def _potential(ax: Axes, results: xr.Dataset) -> None:

@@ -36,7 +36,9 @@ def draw(results: xr.Dataset, predicted: xr.DataArray) -> Figure:
         betas = enumerate(results["beta"].to_numpy())
         handles = [Line2D([], [], color=f"C{j}", label=rf"$\beta$ = {b:g}") for j, b in betas]
         for design, ls in DESIGNS.items():
-            handles.append(Line2D([], [], color="k", ls=ls, label=f"{design} design (top left)"))
+            handles.append(
+                Line2D([], [], color="k", ls=ls, label=f"{design} design, first two panels")
+            )
         figure.legend(handles=handles, ncols=5, loc="outside upper center")
     return figure
 
@@ -92,7 +94,7 @@ def _draw_noise_gain(ax: Axes, results: xr.Dataset, predicted: xr.DataArray) -> 
                marker=MARKERS[j], ms=4 + 2 * (2 - j), mfc="none", lw=0.8)  # fmt: skip
     ax.plot(eps, predicted, "k:", lw=1, label=r"$(2\delta\varepsilon)^2$ a noisy step")
     ax.set(xlabel=r"$\varepsilon = \gamma/(1-\beta)$", ylabel="gain by label noise, off support")
-    ax.set_title("label noise acts through ε")
+    ax.set_title(r"label noise acts through $\varepsilon$")
     _log(ax, y=True)
     _label_eps(ax, eps)
     ax.legend(loc="upper left")

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from omegaconf import DictConfig
 
 from dln_momentum.plotting import style
@@ -28,15 +29,18 @@ def draw(config: DictConfig, results: xr.Dataset) -> Figure:
                 low, middle, high = band(part[name].to_numpy(), axis=1)
                 ax.plot(part["lam"], middle, **look)
                 ax.fill_between(part["lam"], low, high, alpha=0.2, lw=0)
+        for ax in (drift, formula):
+            ax.set(xscale="log", yscale="log", xlabel=r"$\lambda$")
+            # labels of minor ticks, which a short axis gets, run into each other
+            ax.xaxis.set_minor_formatter(NullFormatter())
         _finish_crossing(crossing, results)
         drift.axhline(1, color="k", ls=":")
-        drift.set(xscale="log", yscale="log", xlabel=r"$\lambda$", ylim=(None, 1.6))
+        drift.set_ylim(top=1.6)
         drift.set_ylabel(r"drift of $u^2 - v^2$ over $2 \lambda F(w_0)$")
         drift.text(results["lam"][0], 0.88, "the bound", va="top", fontsize=8)
         lam = results["lam"].to_numpy()
         guide = float(results["exponent_error"].isel(lam=0).min()) / 2
         formula.plot(lam, guide * lam / lam[0], "k:", label=r"slope 1")
-        formula.set(xscale="log", yscale="log", xlabel=r"$\lambda$")
         formula.set_ylabel(r"relative error of $\ln(\Delta_0/\Delta_\infty)$")
         formula.legend(loc="upper left")
         figure.legend(*crossing.get_legend_handles_labels(), loc="outside upper center", ncols=3)
@@ -55,7 +59,10 @@ def _finish_crossing(ax: Axes, results: xr.Dataset) -> None:
         if end > left and factor * end > low:
             ax.plot([left, end], [factor * left, factor * end], "0.75", lw=0.8, zorder=0)
             x = end / 1.7
-            ax.text(x, factor * x, rf"$\times 10^{power}$", fontsize=7, ha="center", va="center")
+            if x > 2 * left:
+                ax.text(
+                    x, factor * x, rf"$\times 10^{power}$", fontsize=7, ha="center", va="center"
+                )
     ax.set(
         xlabel=r"guaranteed threshold on $\lambda$", ylabel=r"first $\lambda$ with a sign change"
     )
