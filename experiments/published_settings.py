@@ -64,11 +64,13 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
         name: all(share[name] >= config.majority for share in shares.values())
         for name in shares[str(config.betas[0])]
     }
-    same_to = differ["eps"].where(differ <= config.same).max()
+    same = (differ <= config.same).cumprod("eps") > 0
+    same_to = differ["eps"].where(same).max()
     effects[f"gains by label noise that depend on eps alone (to eps = {float(same_to):.2g})"] = (
         bool(np.isfinite(same_to))
     )
-    effects["a lower error by heavy ball"] = max(mitigated.values()) >= config.majority
+    *_, theirs = mitigated.values()
+    effects["a lower error by heavy ball"] = theirs >= config.majority
     seen, missed = ([name for name, ok in effects.items() if ok is want] for want in (True, False))
     if not missed:
         verdict = "confirmed"
