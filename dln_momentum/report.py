@@ -78,7 +78,9 @@ def number(value: float | int | None) -> str:
 
 def _print(title: str, rows: Iterable[Row], directory: Path) -> None:
     console = Console()
-    table = Table(title=title, title_justify="left")
+    # a table's own title would wrap at the table's width
+    console.print(title, style="italic", highlight=False)
+    table = Table()
     table.add_column("quantity")
     table.add_column("prediction", justify="right")
     table.add_column("measured", justify="right")

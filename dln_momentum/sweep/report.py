@@ -40,6 +40,8 @@ def print_report(results: xr.Dataset, summary: Mapping[str, Any], directory: Pat
     """Print the tables of one sweep, and where its files are."""
     console = Console()
     results = with_ratio(results)
+    # a table's own title would wrap at the table's width
+    console.print(_heading(summary), style="italic", highlight=False)
     console.print(_endings(results, summary))
     console.print(_quantiles(results))
     if results["status"].size <= LISTED_RUNS and results["status"].ndim:
@@ -62,14 +64,17 @@ def judged(results: xr.Dataset) -> tuple[xr.DataArray, str]:
     return ~status.isin([Status.DIVERGED, Status.INVALID]), "runs that did not diverge"
 
 
-def _endings(results: xr.Dataset, summary: Mapping[str, Any]) -> Table:
+def _heading(summary: Mapping[str, Any]) -> str:
     sizes = " x ".join(f"{name} ({size})" for name, size in summary["axes"].items()) or "one point"
-    table = Table(
-        title=f"{summary['data']}: {summary['runs']} runs over {sizes}\n"
+    return (
+        f"{summary['data']}: {summary['runs']} runs over {sizes}\n"
         f"trained in {summary['seconds_training']:.1f} s, "
-        f"{summary['run_steps_per_second']:.3g} run-steps a second",
-        title_justify="left",
+        f"{summary['run_steps_per_second']:.3g} run-steps a second"
     )
+
+
+def _endings(results: xr.Dataset, summary: Mapping[str, Any]) -> Table:
+    table = Table()
     table.add_column("status")
     for column in ("runs", "share", "steps, median"):
         table.add_column(column, justify="right")
