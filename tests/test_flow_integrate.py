@@ -130,6 +130,23 @@ def test_energy_balance_and_bound(lam: float):
     assert (path.dissipated <= path.loss[0]).all()
 
 
+@pytest.mark.parametrize(("alpha", "steps"), [(1e-3, 2500), (2.0, 900), (10.0, 10_000)])
+def test_no_scale_makes_the_solver_crawl(alpha: float, steps: int):
+    """Asked for less than the rounding of w', it would need ten times the steps of these bounds."""
+    start = uniform_start(DEFAULT, alpha)
+    path = momentum_flow(DEFAULT, start, start, 0.01, math.inf, tol=1e-20)
+    assert path.converged
+    assert len(path.t) < steps
+
+
+def test_large_weights_are_as_accurate_as_small_ones():
+    start, times = uniform_start(DEFAULT, 2.0), np.geomspace(0.01, 20.0, 20)
+    path = momentum_flow(DEFAULT, start, start, 0.01, times[-1], times=torch.from_numpy(times))
+    state = np.concatenate([start.numpy(), np.zeros(3 * DEFAULT.d)])
+    # the documented accuracy, on both sides of the change of method at t = 1
+    assert relative_error(path, solve_in_layers(DEFAULT, state, 0.01, times)) < 1e-9
+
+
 @pytest.mark.parametrize("kind", ["diabetes", "digits"])
 @pytest.mark.parametrize("lam", [0.0, 0.01, 10.0])
 def test_converges_on_real_data_too(kind: str, lam: float):

@@ -48,12 +48,13 @@ class Integration:
             max_steps=self.options.max_steps,
             watched=watched,
         )
+        scale = float(np.abs(system.read(initial).w).max())
         reports: list[SolverReport] = []
         t, state = 0.0, initial
         # a trial step may overflow; the error estimate then rejects it
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             while march.status is FlowStatus.TIME_REACHED and t < self.time:
-                solver = self._solver(system, linearise, t, state)
+                solver = self._solver(system, linearise, t, state, scale)
                 before = march.steps
                 march.run(solver)
                 reports.append(_report(solver, march.steps - before, march.message))
@@ -67,11 +68,12 @@ class Integration:
         linearise: Callable[[np.ndarray], Linearised],
         t: float,
         state: np.ndarray,
+        scale: float,
     ) -> DOP853 | StructuredRadau:
         method, time = self.options.method, self.time
         explicit_until = {"auto": min(self.switch, time), "explicit": time, "implicit": 0.0}[method]
         implicit = t >= explicit_until
-        rtol, atol = self.options.tolerances(implicit)
+        rtol, atol = self.options.tolerances(implicit, scale)
         if implicit:
             return StructuredRadau(
                 system.rhs, t, state, time, linearise=linearise, rtol=rtol, atol=atol

@@ -23,7 +23,9 @@ class FlowOptions:
             not limit; "auto" chooses.
         rtol: relative error of a step. None is 1e-13 for DOP853 and 1e-9 for Radau, whose error
             estimate is two orders behind its solution.
-        atol: absolute error of a step. None is 1e-4 of rtol.
+        atol: absolute error of a step. None is rtol times 1e-4, or times 1e-3 of the largest
+            entry of w_0 if that is more: below this lies the rounding of w' where w is large,
+            and a solver that is asked for less than rounding crawls.
         max_steps: a longer integration counts as failed.
     """
 
@@ -32,10 +34,10 @@ class FlowOptions:
     atol: float | None = None
     max_steps: int = 2_000_000
 
-    def tolerances(self, implicit: bool) -> tuple[float, float]:
-        """rtol and atol of a step, for SciPy."""
+    def tolerances(self, implicit: bool, scale: float) -> tuple[float, float]:
+        """rtol and atol of a step, for SciPy, where the largest entry of w_0 is ``scale``."""
         rtol = self.rtol or (1e-9 if implicit else 1e-13)
-        return rtol, self.atol or 1e-4 * rtol
+        return rtol, self.atol or max(1e-4, 1e-3 * scale) * rtol
 
 
 def option_problems(options: FlowOptions) -> Iterator[str]:

@@ -1,0 +1,171 @@
+"""dln-flow: what it leaves, under the names that dln-train has, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from dln_momentum.apps.flow import flow
+from dln_momentum.config import CONF_DIR
+from dln_momentum.errors import InputError
+from tests.test_default_run import KEYS
+
+SMALL = ["data.n=5", "data.d=8", "data.s=1"]
+
+
+def run_flow(directory: Path, *overrides: str) -> dict:
+    """``dln-flow OVERRIDES`` in this process."""
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        config = compose("flow", list(overrides))
+    return flow(config, directory, OmegaConf.to_yaml(config, resolve=True))
+
+
+def history_of(directory: Path) -> xr.Dataset:
+    with xr.open_dataset(directory / "history.nc", engine="h5netcdf") as dataset:
+        return dataset.load()
+
+
+def test_a_flow_leaves_its_files_and_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = run_flow(tmp_path, *SMALL)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"config.yaml", "summary.json", "history.nc", "overview.png", "tensorboard"}
+    assert json.loads((tmp_path / "summary.json").read_text()) == json.loads(json.dumps(summary))
+    # what has no meaning in continuous time is all that is missing
+    of_steps = {"steps", "gamma", "beta", "epsilon", "lambda_ks", "batch_size"}
+    assert set(summary) >= KEYS - of_steps - {"path_sum_balancedness_error"}
+    shown = capsys.readouterr().out
+    assert "prediction" in shown
+    assert "momentum flow, lambda = 1" in shown
+    assert (tmp_path / "overview.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.01, 1.0, 8.0])
+def test_the_flow_ends_where_the_theory_says(tmp_path: Path, lam: float) -> None:
+    s = run_flow(tmp_path, f"flow.lam={lam}")
+    assert s["status"] == "converged"
+    assert s["lambda"] == lam
+    assert s["energy"] <= 1e-20
+    # the loss left over is 1e-20: 1e-9 in the residual, the smallest singular value is 0.5
+    assert s["distance_to_minimizer"] < 1e-8
+    doubt = s["path_integral_uncertainty"]
+    # I_+- by definition; the solver's local errors are 1e-9 each
+    assert s["path_integral_balancedness_error"] < 1e-7 + doubt
+    assert s["kkt_residual"] < 1e-7 + doubt
+    assert s["path_integral_share"] > 0.95
+    assert s["dissipated"] <= s["initial_loss"] * (1 + 1e-9)
+    assert s["energy_balance_error"] < 1e-9
+    # the restart ends at argmin psi_{Delta_inf}, as far from theta as that is
+    assert s["distance_to_effective_initialisation_limit"] == pytest.approx(
+        s["distance_to_unperturbed_minimizer"], rel=1e-4, abs=1e-8
+    )
+    assert (s["sign_changes"] > 0) == (lam > 1)
+    if lam == 0:
+        assert s["distance_to_gradient_flow_minimizer"] < 1e-8
+        assert s["min_balancedness_ratio"] == pytest.approx(1.0, abs=1e-12)
+
+
+def test_the_history_is_labelled_and_exact_before_convergence(tmp_path: Path) -> None:
+    summary = run_flow(tmp_path, *SMALL, "flow.lam=0.1", "flow.time=20", "flow.records=50")
+    assert summary["status"] == "time_reached"
+    assert summary["distance_to_effective_initialisation_limit"] is None or math.isnan(
+        summary["distance_to_effective_initialisation_limit"]
+    )
+    history = history_of(tmp_path)
+    assert dict(history.sizes).keys() == {"time", "coordinate"}
+    times = history["time"].to_numpy()
+    assert times[0] == 0
+    assert times[-1] == summary["time"] == 20
+    assert 20 < len(times) <= 51
+    assert np.isfinite(history["theta"]).all()
+    # the solver's local errors are 1e-9 each
+    assert float(history["own_level_set_distance"].max()) < 1e-7
+    assert float(history["path_integral_identity_error"].max()) < 1e-7
+    assert float(history["train_loss"][-1]) == summary["train_loss"]
+    assert (history["i_plus"].diff("time") >= -1e-12).all()
+    assert history["balancedness"].attrs["long_name"].startswith("Delta")
+
+
+def test_the_dashboard_has_every_group(tmp_path: Path) -> None:
+    summary = run_flow(tmp_path, *SMALL, "flow.records=20")
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    assert tags >= {
+        "flow/time", "flow/energy", "recovery/train_loss", "recovery/l1_norm",
+        "balancedness/balancedness_l1", "implicit_bias/kkt_residual",
+        "implicit_bias/own_level_set_distance", "path_integrals/path_integral_identity_error",
+    }  # fmt: skip
+    assert "overview" in events.Tags()["images"]
+    times = events.Scalars("flow/time")
+    # steps number the records, the tag says what time they are
+    assert [point.step for point in times] == list(range(len(times)))
+    assert times[-1].value == pytest.approx(summary["time"], rel=1e-6)
+    assert events.Scalars("recovery/train_loss")[-1].value == pytest.approx(
+        summary["train_loss"], rel=1e-6
+    )
+
+
+def test_a_flow_that_is_given_up_is_a_result(tmp_path: Path) -> None:
+    summary = run_flow(tmp_path, *SMALL, "flow.max_steps=40")
+    assert summary["status"] == "failed"
+    assert "40 steps" in summary["message"]
+    # the solver's local errors, and the quadrature over so few and so long steps
+    assert summary["path_integral_identity_error"] < 1e-7 + summary["path_integral_uncertainty"]
+    assert summary["path_integral_uncertainty"] < 1e-4
+    assert (tmp_path / "overview.png").exists()
+
+
+def test_data_of_ones_own(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(4, 7))
+    np.savez(tmp_path / "mine.npz", X=X, y=X[:, 0])
+    path = f"data.path={tmp_path / 'mine.npz'}"
+    summary = run_flow(tmp_path / "run", "data=file", path, "flow=gradient", "model=gaussian")
+    assert summary["status"] == "converged"
+    assert math.isnan(summary["recovery_error"])
+    assert summary["distance_to_minimizer"] < 1e-8
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["flow.lam=null"], "0 is gradient flow"),
+        (["flow.lam=-1", "flow.tol=0", "flow.method=euler"], "3 problems"),
+        (["data.batch_size=2"], "a flow follows the full loss"),
+        (["flow.records=1", "data.n=50"], "2 problems"),
+        (["flow.time=0"], "flow.time = 0.0 must be > 0"),
+    ],
+)
+def test_refuses(tmp_path: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run_flow(tmp_path / "run", *overrides)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("app", ["flow", "verify"])
+def test_help_shows_groups_keys_and_examples_without_torch(tmp_path: Path, app: str) -> None:
+    code = (
+        f"import sys; sys.argv = ['dln-{app}', '--help']\n"
+        f"from dln_momentum.cli.{app} import main\n"
+        "try: main()\n"
+        "finally: assert not {'torch', 'lightning'} & set(sys.modules)"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    assert shown.count(f"\ndln-{app} ") == 4
+    assert "data: diabetes, digits, file, sparse" in shown
+    assert "method: auto" in shown
+    assert not list(tmp_path.iterdir())
