@@ -43,8 +43,8 @@ CLAIM = (
     "to which gradient flow from u_0 = sqrt(Delta_inf), v_0 = 0 converges."
 )
 
-AMPLIFYING = 3.0
-"""From this lambda on the flow itself amplifies errors, and is solved more tightly."""
+AMPLIFYING, TIGHTER = 3.0, 1e-3
+"""From this lambda on the flow itself amplifies errors, and takes this share of rtol."""
 
 EQUALITIES = ("to_minimizer", "to_minimizer_by_definition", "restart_to_unperturbed")
 SPREAD = ("to_unperturbed", "to_gradient_flow", "to_l1", "log10_perturbed_init")
@@ -84,7 +84,8 @@ def study(config: DictConfig) -> Outcome:
 
 def _setting(setting: Any, config: DictConfig) -> xr.Dataset:
     problems = sparse_problems(setting.n, setting.d, setting.s, config.data_seeds)
-    task = partial(_run, alpha=setting.alpha, rtol=config.rtol, tol=config.tol)
+    keys = {"alpha": setting.alpha, "rtol": config.rtol, "tol": config.tol, "reach": config.reach}
+    task = partial(_run, **keys)
     flows = over_grid(task, problems, config.lams, config)
     values = _distances(stack(problems), flows, setting.alpha) | {
         "l1_of_balancedness": flows["balancedness"].sum(-1) / (2 * setting.alpha**2 * setting.d),
@@ -97,14 +98,16 @@ def _setting(setting: Any, config: DictConfig) -> xr.Dataset:
     return xr.Dataset(data, coords)
 
 
-def _run(problem: Problem, lam: float, alpha: float, rtol: float, tol: float) -> dict[str, Any]:
+def _run(
+    problem: Problem, lam: float, alpha: float, rtol: float, tol: float, reach: float
+) -> dict[str, Any]:
     """One flow to convergence, what it says of its limit, and the gradient flow restarted."""
     w = uniform_start(problem, alpha)
-    options = FlowOptions(rtol=rtol if lam < AMPLIFYING else 0.01 * rtol)
+    options = FlowOptions(rtol=rtol if lam < AMPLIFYING else TIGHTER * rtol)
     path = momentum_flow(problem, w, w, lam, math.inf, tol=tol, options=options)
     bias = limit_bias(path)
     restarted = effective_flow(problem, bias.balancedness, tol=tol, options=RESTART)
-    summed = summed_path_integrals(problem, path)
+    summed = summed_path_integrals(problem, path, reach)
     i_plus, i_minus = summed.i_plus[-1], summed.i_minus[-1]
     return {
         "theta": path.theta[-1],
@@ -177,10 +180,12 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
 
 
 def _verdict(config: DictConfig, theorem: bool, reach: int) -> str:
-    if not theorem or reach == 0:
+    if not theorem:
         return "not seen"
     if reach == len(config.lams):
         return "confirmed"
+    if reach == 0:
+        return "confirmed where the claim is the theorem; not seen: a negligible theta~_0"
     return (
         f"confirmed where lambda <= {config.lams[reach - 1]:g}; above, the theorem still holds, "
         f"but leaving out theta~_0 moves the minimiser by more than {config.negligible:.0%}"

@@ -60,7 +60,8 @@ def _scatter(ax: Axes, part: xr.Dataset, norm: LogNorm) -> None:
     size, crossed = part["log10_perturbed_init"].to_numpy(), part["crossed"].to_numpy() > 0
     colour = np.broadcast_to(part["lam"].to_numpy()[:, None], size.shape)
     cost = part["to_unperturbed"].to_numpy()
-    look = {"norm": norm, "s": 10, "lw": 0.8}
+    # above the grid
+    look = {"norm": norm, "s": 10, "lw": 0.8, "zorder": 2}
     ax.scatter(size[~crossed], cost[~crossed], c=colour[~crossed], marker="o", **look)
     ax.scatter(size[crossed], cost[crossed], c=colour[crossed], marker="x", **look)
     for marker, label in (("o", r"no $w_\pm$ crossed 0"), ("x", "some did")):
