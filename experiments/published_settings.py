@@ -55,14 +55,14 @@ def study(config: DictConfig) -> Outcome:
 
 
 def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
-    shares = {str(beta): _shares(results.sel(beta=beta)) for beta in config.betas}
+    shares = {f"beta={beta:g}": _shares(results.sel(beta=beta)) for beta in config.betas}
     mitigated, differ = _mitigation(results), _difference(results)
     effects = {
         "the q-sums at beta = 0": bool((results["q_sum_error"] <= config.identity_tol).all())
     }
     effects |= {
         name: all(share[name] >= config.majority for share in shares.values())
-        for name in shares[str(config.betas[0])]
+        for name in next(iter(shares.values()))
     }
     same = (differ <= config.same).cumprod("eps") > 0
     same_to = differ["eps"].where(same).max()
@@ -78,12 +78,12 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
         verdict = f"confirmed where the claim is about {', '.join(seen)}" if seen else "not seen"
         verdict += f"; not seen: {', '.join(missed)}" if seen else ""
     measured = {
-        "q_sum_error": results["q_sum_error"].to_series().to_dict(),
-        "q_sum_to_path_sums": results["q_sum_to_path_sums"].to_series().to_dict(),
-        "largest_q_sum": results["largest_q_sum"].to_series().to_dict(),
+        "q_sum_error": spreads(results["q_sum_error"]),
+        "q_sum_to_path_sums": spreads(results["q_sum_to_path_sums"]),
+        "largest_q_sum": spreads(results["largest_q_sum"]),
         "share_of_sets_with_the_effect": shares,
         "share_of_sets_with_lower_error_by_heavy_ball_than_gd": mitigated,
-        "largest_difference_of_noise_gains_at_equal_eps": differ.to_series().to_dict(),
+        "largest_difference_of_noise_gains_at_equal_eps": spreads(differ),
         "noise_gain_over_prediction": spreads(
             results["noise_excess"] / _predicted(config, results)
         ),
