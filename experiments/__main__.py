@@ -30,6 +30,7 @@ from experiments.claim import SCALES
 from experiments.page import page
 
 ROOT = Path(__file__).resolve().parent.parent
+OUTPUTS = ROOT / "outputs"
 
 
 def main() -> int:
@@ -40,15 +41,13 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=CLAIMS, default=list(CLAIMS))
     parser.add_argument("--publish", action="store_true")
     arguments = parser.parse_args()
-    folder = ROOT / "outputs" / "reproduction" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    folder = OUTPUTS / "reproduction" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder.mkdir(parents=True)
     claims = run_all(arguments.only, arguments.scale, arguments.jobs, folder)
     text = page(claims, arguments.scale)
     (folder / "reproduction.md").write_text(text)
-    relative = folder.relative_to(ROOT / "outputs")
-    (ROOT / "outputs" / "reproduction.md").write_text(
-        text.replace("](", f"]({relative.as_posix()}/")
-    )
+    latest = page(claims, arguments.scale, folder.relative_to(OUTPUTS).as_posix() + "/")
+    (OUTPUTS / "reproduction.md").write_text(latest)
     if arguments.publish:
         publish(folder, text, [claim["name"] for claim in claims if "verdict" in claim])
     console = Console()

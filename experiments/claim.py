@@ -119,6 +119,7 @@ def run(
         "measured": outcome.measured,
         "notes": outcome.notes,
         "scale": settings.scale,
+        "settings": OmegaConf.to_container(settings, resolve=True),
         "command": f"python -m experiments.{name}"
         + ("" if settings.scale == "full" else f" scale={settings.scale}"),
         "versions": versions(),

@@ -119,12 +119,20 @@ def spreads(values: xr.DataArray, over: str = "data_seed") -> Any:
 
     >>> data = xr.DataArray([[1.0, 2.0, 3.0]], coords={"lam": [0.5]}, dims=["lam", "data_seed"])
     >>> spreads(data)
-    {'0.5': [1.5, 2.0, 2.5]}
+    {'lambda=0.5': [1.5, 2.0, 2.5]}
     """
     rest = [str(dim) for dim in values.dims if dim != over]
     if not rest:
         return spread(values.to_numpy()) if over in values.dims else float(values)
-    return {str(k): spreads(values.sel({rest[0]: k}), over) for k in values[rest[0]].to_numpy()}
+    places = values[rest[0]].to_numpy()
+    return {_place(rest[0], k): spreads(values.sel({rest[0]: k}), over) for k in places}
+
+
+def _place(dim: str, value: Any) -> str:
+    """A name as it is; a number with what it is a number of."""
+    if isinstance(value, str):
+        return str(value)
+    return f"{'lambda' if dim == 'lam' else dim}={value:g}"
 
 
 def band(values: np.ndarray, axis: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
