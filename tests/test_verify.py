@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from rich.console import Console
 from torch import Tensor
 
+from dln_momentum.apps import verify as verify_module
 from dln_momentum.apps.verify import verify
 from dln_momentum.cli.verify import main
 from dln_momentum.config import CONF_DIR
@@ -31,6 +34,8 @@ from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
 from dln_momentum.verification import Case, Evidence, Hypothesis, Statement, Verdict, statements
 from dln_momentum.verification import course as course_module
+from dln_momentum.verification import gradient_flow as gradient_flow_module
+from dln_momentum.verification import implicit_bias as implicit_bias_module
 from dln_momentum.verification import small_lambda as small_lambda_module
 from dln_momentum.verification.statement import at_most, equal
 from dln_momentum.verification.statements import of_iterates, of_momentum_flow, of_small_lambda
@@ -138,6 +143,33 @@ def test_a_wrong_sign_in_the_path_integrals_is_found(
     names = violated(bias_of(evidence))
     assert any(name.startswith("MGF: I_+- = lambda int") for name in names)
     assert any(name.startswith("MGF: Delta_inf = ") for name in names)
+
+
+def test_a_limit_that_is_off_by_one_percent_is_found(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = course_module.asymptotic_balancedness
+    monkeypatch.setattr(course_module, "asymptotic_balancedness", lambda *s: 1.01 * exact(*s))
+    names = violated(bias_of(evidence))
+    for name in ("MGD: Delta_k", "MGD: Delta_inf", "MGF: Delta_t", "MGF: Delta_inf"):
+        assert any(found.startswith(f"{name} = ") for found in names)
+
+
+@pytest.mark.parametrize("module", [implicit_bias_module, gradient_flow_module])
+def test_a_minimiser_that_is_off_by_a_thousandth_is_found(
+    evidence: Evidence, module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = module.minimiser
+    monkeypatch.setattr(module, "minimiser", lambda *given: 1.001 * exact(*given))
+    names = violated(statements(evidence))
+    labels = {name.split(":")[0] for name in names}
+    assert all("argmin" in name for name in names)
+    if module is implicit_bias_module:
+        assert labels == {"MGD", "MGF"}
+        assert len(names) == 4
+    else:
+        assert labels == {"GF", "GF from u = sqrt(Delta_inf), v = 0"}
+        assert len(names) == 3
 
 
 def test_the_texts_small_lambda_formula_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,6 +293,18 @@ def test_the_app_leaves_a_table_and_json(
     shown = capsys.readouterr().out
     assert "predicted" in shown
     assert "0 are VIOLATED" in shown
+
+
+def test_the_table_is_readable_in_a_narrow_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verify_module, "wide_console", lambda: Console(width=80))
+    run_verify(tmp_path, *QUICK, "flow.lam=4")
+    shown = capsys.readouterr().out
+    # what fits on a line is on one, and its numbers below it
+    assert "MGF: int ||w'||^2 <= F(w_0)  " in shown
+    assert shown.count("  predicted ") == shown.count("  error ") > 30
+    assert max(map(len, shown.splitlines()[:-1])) <= 80
 
 
 def test_data_of_ones_own(tmp_path: Path) -> None:

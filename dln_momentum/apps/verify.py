@@ -23,6 +23,9 @@ from dln_momentum.results import versions, write_json
 from dln_momentum.verification import Case, Evidence, Statement, Verdict, statements
 
 STYLES = {Verdict.HOLDS: "green", Verdict.NOT_MET: "yellow", Verdict.VIOLATED: "bold red"}
+NUMBERS = ("predicted", "measured", "error", "tolerance")
+WIDE = 120
+"""Columns of a terminal from which on every number has a column of its own."""
 
 
 def verify(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
@@ -123,12 +126,7 @@ def print_statements(
 ) -> None:
     """Print the table of one case, and where its files are."""
     console = wide_console()
-    console.print(_table(result, found))
-    _print_verdicts(console, result)
-    console.print(f"results in {directory}", soft_wrap=True, highlight=False)
-
-
-def _table(result: Mapping[str, Any], found: Sequence[Statement]) -> Table:
+    layout = _wide_table if console.width >= WIDE else _narrow_table
     title = (
         f"{result['data']}, batches of {result['batch_size']} of {result['n']} rows: "
         f"{result['seconds']:.1f} s\n"
@@ -136,24 +134,49 @@ def _table(result: Mapping[str, Any], found: Sequence[Statement]) -> Table:
         f"{result['lambda']:.4g}, eps = {result['epsilon']:.4g}; "
         f"MGF: lambda = {result['flow_lambda']:.4g}"
     )
-    table = Table(title=title, title_justify="left", show_lines=False)
+    console.print(layout(Table(title=title, title_justify="left"), found))
+    _print_verdicts(console, result)
+    console.print(f"results in {directory}", soft_wrap=True, highlight=False)
+
+
+def _wide_table(table: Table, found: Sequence[Statement]) -> Table:
+    """A column for every number."""
     table.add_column("§", justify="right")
     table.add_column("statement, and what it lacks")
-    for column in ("predicted", "measured", "error", "tolerance"):
+    for column in NUMBERS:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict")
     for s in found:
-        lacks = "".join(f"\n  needs: {h.text} ({h.found})" for h in s.unmet)
-        relation = "" if s.relation == "=" else f"{s.relation} "
-        table.add_row(
-            str(s.section),
-            f"{escape(s.name)}[dim]{escape(lacks)}[/dim]",
-            relation + number(s.predicted),
-            number(s.measured),
-            *("-" if math.isnan(value) else f"{value:.1e}" for value in (s.error, s.tolerance)),
-            f"[{STYLES[s.verdict]}]{s.verdict.value}[/]",
-        )
+        table.add_row(str(s.section), _text(s), *_numbers(s), _verdict(s))
     return table
+
+
+def _narrow_table(table: Table, found: Sequence[Statement]) -> Table:
+    """The numbers under the statement, for a terminal of 80 columns."""
+    table.add_column("§", justify="right")
+    table.add_column("statement, its numbers, and what it lacks")
+    table.add_column("verdict", max_width=len("hypotheses"))
+    for s in found:
+        pairs = [f"{name} {value}" for name, value in zip(NUMBERS, _numbers(s), strict=True)]
+        lines = f"  {', '.join(pairs[:2])}\n  {', '.join(pairs[2:])}"
+        table.add_row(str(s.section), _text(s, lines), _verdict(s))
+    return table
+
+
+def _text(s: Statement, *lines: str) -> str:
+    lacks = (f"  needs: {h.text} ({h.found})" for h in s.unmet)
+    below = "".join(f"\n{line}" for line in (*lines, *lacks))
+    return f"{escape(s.name)}[dim]{escape(below)}[/dim]"
+
+
+def _numbers(s: Statement) -> tuple[str, ...]:
+    relation = "" if s.relation == "=" else f"{s.relation} "
+    allowed = ("-" if math.isnan(value) else f"{value:.1e}" for value in (s.error, s.tolerance))
+    return relation + number(s.predicted), number(s.measured), *allowed
+
+
+def _verdict(s: Statement) -> str:
+    return f"[{STYLES[s.verdict]}]{s.verdict.value}[/]"
 
 
 def _print_verdicts(console: Console, result: Mapping[str, Any]) -> None:

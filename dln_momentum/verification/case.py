@@ -12,8 +12,8 @@ from dln_momentum.flow import FlowOptions
 from dln_momentum.momentum import Momentum
 from dln_momentum.problem import Problem
 
-FLOW = FlowOptions(max_steps=5000)
-"""Flows that need more steps than this are slow to converge: a few seconds are spent on them."""
+FLOW = FlowOptions(max_steps=10_000)
+"""Flows that need more steps than this are slow to converge: some ten seconds are spent on each."""
 
 
 @dataclass(frozen=True, eq=False)
