@@ -98,9 +98,18 @@ def _balancedness(course: Course) -> dict[str, Tensor]:
         "balancedness_l1": now.sum(-1),
         "min_balancedness_ratio": (now / start).amin(-1),
         "sign_changes": course.sign_changes,
-        "path_integral_balancedness_error": (now / without_boundary - 1).abs().amax(-1),
-        "path_integral_identity_error": (now / course.predicted_balancedness - 1).abs().amax(-1),
+        "path_integral_balancedness_error": _share_between(now, without_boundary),
+        "path_integral_identity_error": _share_between(now, course.predicted_balancedness),
     }
+
+
+def _share_between(a: Tensor, b: Tensor) -> Tensor:
+    """|a - b| as a share of the larger of the two, the largest over coordinates, [T].
+
+    Near a zero of w_+- the exponent without its boundary term is off by hundreds, and the error
+    relative to the other one would overflow.
+    """
+    return -torch.expm1(-(a / b).log().abs()).amax(-1)
 
 
 def _bias(problem: Problem, course: Course) -> dict[str, Tensor]:

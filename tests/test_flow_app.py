@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -17,7 +18,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from dln_momentum.apps.flow import flow
 from dln_momentum.config import CONF_DIR
+from dln_momentum.data import sparse
 from dln_momentum.errors import InputError
+from dln_momentum.flow import momentum_flow
+from dln_momentum.flow_summary import measure
+from dln_momentum.problem import Problem
 from tests.test_default_run import KEYS
 
 SMALL = ["data.n=5", "data.d=8", "data.s=1"]
@@ -52,9 +57,12 @@ def test_a_flow_leaves_its_files_and_a_table(
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.01, 1.0, 8.0])
-def test_the_flow_ends_where_the_theory_says(tmp_path: Path, lam: float) -> None:
-    s = run_flow(tmp_path, f"flow.lam={lam}")
-    assert s["status"] == "converged"
+def test_the_flow_ends_where_the_theory_says(lam: float) -> None:
+    problem = sparse(20, 30, 3)
+    w = torch.full((30,), 0.1 * math.sqrt(2), dtype=torch.float64)
+    path = momentum_flow(problem, w, w, lam, math.inf, tol=1e-20)
+    s = measure(problem, path, records=200, tol=1e-20).end
+    assert path.converged
     assert s["lambda"] == lam
     assert s["energy"] <= 1e-20
     # the loss left over is 1e-20: 1e-9 in the residual, the smallest singular value is 0.5
@@ -95,6 +103,19 @@ def test_the_history_is_labelled_and_exact_before_convergence(tmp_path: Path) ->
     assert float(history["train_loss"][-1]) == summary["train_loss"]
     assert (history["i_plus"].diff("time") >= -1e-12).all()
     assert history["balancedness"].attrs["long_name"].startswith("Delta")
+
+
+def test_errors_are_shares_where_weights_cross_zero() -> None:
+    """There the exponents without boundary terms are off by hundreds, and exp would overflow."""
+    drawn = sparse(5, 8, 1)
+    problem, w = Problem(X=drawn.X, y=1000 * drawn.y), torch.full((8,), 0.1, dtype=torch.float64)
+    path = momentum_flow(problem, w, w, lam=1.0, time=5.0)
+    found = measure(problem, path, records=200, tol=1e-20)
+    exponents = found.coordinates["i_plus"] + found.coordinates["i_minus"]
+    assert exponents.abs().max() > 100
+    error = found.scalars["path_integral_balancedness_error"]
+    assert 0 <= error.min() <= error.max() <= 1
+    assert error.max() > 0.99
 
 
 def test_the_dashboard_has_every_group(tmp_path: Path) -> None:
