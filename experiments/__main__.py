@@ -99,6 +99,7 @@ def publish(folder: Path, text: str, names: list[str]) -> None:
 def verdicts(claims: list[dict[str, Any]]) -> Table:
     """The table that ends a reproduction."""
     table = Table("#", "experiment", "section", "verdict", "seconds")
+    table.columns[1].no_wrap = True
     for claim in claims:
         number = str(CLAIMS.index(claim["name"]) + 1)
         verdict = claim.get("verdict") or f"[red]failed to run[/red]: {claim['error']}"

@@ -157,6 +157,7 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
     where = "; ".join(
         f"rho <= {float(rho):g} at {case}"
         for case, rho in zip(results["case"].values, up_to.values, strict=True)
+        if rho > 0
     )
     verdict = "confirmed" if bool((up_to == config.rhos[-1]).all()) else f"confirmed where {where}"
     measured = {str(case): _numbers(results.sel(case=case)) for case in results["case"].values}

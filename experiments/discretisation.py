@@ -198,7 +198,8 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
         results["order"].median("data_seed") - xr.DataArray(list(ORDERS), dims="flow")
     )
     good = (worst_order.max("flow") < config.order_agreement) & (
-        excess.min(["data_seed", "halving"]) > config.pessimistic
+        # a nan is an error that could not be measured
+        excess.min(["data_seed", "halving"], skipna=False) > config.pessimistic
     )
     kept = [str(case) for case, ok in zip(results["case"].values, good.values, strict=True) if ok]
     verdict = "confirmed" if bool(good.all()) else f"confirmed where {'; '.join(kept)}"

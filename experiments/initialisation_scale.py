@@ -154,8 +154,10 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
         "l1": results["minimiser_to_l1"].isel(alpha=0),
         "l2": results["minimiser_to_l2"].isel(alpha=-1),
     }
-    # a run that has not converged says nothing
-    flows = {k: ~(end >= config.close).any("lam") for k, end in ends.items()}
+    # a run that has not converged says nothing, and some must have
+    flows = {
+        k: end.notnull().any("lam") & ~(end >= config.close).any("lam") for k, end in ends.items()
+    }
     passed = (own["l1"] < config.close) & (own["l2"] < config.close) & flows["l1"] & flows["l2"]
     if bool(passed.all()):
         verdict = "confirmed"

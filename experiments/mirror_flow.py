@@ -44,6 +44,12 @@ CLAIM = (
     "theta*."
 )
 
+NOTES = [
+    "The poster's text has span(x_1..x_n)^perp for the change of grad Phi; it is the span itself.",
+    "T is `wait` lambda after the last sign change of w_+-, 0 without sign changes; from there on "
+    "I_+- are summed from their definition, by quadrature.",
+]
+
 LONG_NAMES = {
     "residual": "max over t and i of the residual of the mirror flow over that of |G|",
     "outside_span": "part of the mirror image's change outside span(x_1..x_n), relative",
@@ -204,7 +210,7 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
         },
         "runs_not_converged": int((~results["converged"].astype(bool)).sum()),
     }
-    return Outcome(verdict, measured, results, draw(config, results))
+    return Outcome(verdict, measured, results, draw(config, results), NOTES)
 
 
 def _by_lam(values: xr.DataArray) -> dict[str, float]:

@@ -159,7 +159,7 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
     best = results["r_squared_of_power"].idxmax("exponent")
     along = _along_lines(results)
     agree_to = _agree_to(along, config.along)
-    if good and ahead:
+    if good and ahead and agree_to > 0:
         verdict += (
             f"; equal lambda then agrees within {config.along:.0%} up to lambda = {agree_to:.3g}"
         )

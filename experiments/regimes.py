@@ -192,9 +192,11 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
 def _regimes(typical: xr.Dataset, lams: np.ndarray, config: DictConfig) -> dict[str, Any]:
     """What the poster says of each regime, on one problem, and where it begins."""
     follows = typical["distance"].values < config.same_curve
-    tail = lams >= config.slow_from
-    growth = np.polyfit(np.log(lams[tail]), np.log(typical["time"].values[tail]), 1)[0]
-    fewest = int(np.nanargmin(typical["steps"].values))
+    time, steps = typical["time"].values, typical["steps"].values
+    tail = (lams >= config.slow_from) & np.isfinite(time)
+    # nan, and so not seen, where too few converged
+    growth = np.polyfit(np.log(lams[tail]), np.log(time[tail]), 1)[0] if tail.sum() > 1 else np.nan
+    fewest = int(np.where(np.isfinite(steps), steps, np.inf).argmin())
     rise = typical["rise"].values
     return {
         "seen": {
