@@ -109,7 +109,7 @@ def _share_between(a: Tensor, b: Tensor) -> Tensor:
     Near a zero of w_+- the exponent without its boundary term is off by hundreds, and the error
     relative to the other one would overflow.
     """
-    return -torch.expm1(-(a / b).log().abs()).amax(-1)
+    return -torch.expm1(-(a / b).log().abs().amax(-1))
 
 
 def _bias(problem: Problem, course: Course) -> dict[str, Tensor]:

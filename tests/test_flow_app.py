@@ -115,6 +115,13 @@ def test_errors_are_shares_where_weights_cross_zero() -> None:
     assert exponents.abs().max() > 100
     error = found.scalars["path_integral_balancedness_error"]
     assert 0 <= error.min() <= error.max() <= 1
+    now = found.coordinates["balancedness"]
+    predicted = now[0] * torch.exp(-exponents)
+    share = (now - predicted).abs() / torch.maximum(now, predicted)
+    finite = predicted.isfinite().all(-1)
+    # a difference of nearly equal numbers
+    torch.testing.assert_close(error[finite], share.amax(-1)[finite], rtol=0, atol=1e-14)
+    assert (error[~finite] == 1).all()
     assert error.max() > 0.99
 
 
