@@ -19,6 +19,8 @@ _REACH = 0.03
 # A step is tried at this multiple where theta has to shrink by orders of magnitude.
 _STRETCH = 16.0
 _HALVINGS = 60
+# The relative residual up to which a guess is a better start than none.
+_NEAR = 0.1
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ def bregman_minimizer(
     balancedness: Tensor,
     log_init: Tensor | None = None,
     *,
+    near: Tensor | None = None,
     tol: float = 1e-13,
     max_iterations: int = 200,
 ) -> Minimizer:
@@ -70,6 +73,8 @@ def bregman_minimizer(
         target: b, [*runs, r].
         balancedness: Delta, finite and positive, broadcasts to [*runs, d].
         log_init: c, broadcasts to [*runs, d]; zero where left out.
+        near: Where to look first, broadcasts to [*runs, d]. The minimiser is unique, so that this
+            changes the time alone; it is passed over where it is of no help.
         tol: The relative residual that counts as converged.
         max_iterations: Newton steps before a run is given up.
 
@@ -89,14 +94,17 @@ def bregman_minimizer(
             [1.5...e-02, 1.5...e-02, 9.8...e-01],
             [3.3333e-01, 3.3333e-01, 6.6667e-01]], dtype=torch.float64)
     """
-    refuse(_faults(row_space, target, balancedness, log_init, tol, max_iterations))
+    refuse(_faults(row_space, target, balancedness, log_init, near, tol, max_iterations))
     half = checked_balancedness(balancedness) / 2
     log_init = torch.zeros_like(half) if log_init is None else log_init
-    runs, basis, b, half, c = _flatten(row_space.basis, target, half, log_init)
+    guess = half.new_full(half.shape[-1:], torch.nan) if near is None else near
+    runs, basis, b, half, c, guess = _flatten(row_space.basis, target, half, log_init, guess)
     size = max(1, _CHUNK_ENTRIES // basis.shape[-2:].numel())
     chunks = [slice(i, i + size) for i in range(0, max(len(b), 1), size)]
     parts = [
-        _solve(_part(basis, chunk), b[chunk], half[chunk], c[chunk], tol, max_iterations)
+        _solve(
+            _part(basis, chunk), b[chunk], half[chunk], c[chunk], guess[chunk], tol, max_iterations
+        )
         for chunk in chunks
     ]
     z, residual, iterations = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -114,6 +122,7 @@ def _faults(
     target: Tensor,
     balancedness: Tensor,
     log_init: Tensor | None,
+    near: Tensor | None,
     tol: float,
     max_iterations: int,
 ) -> Iterator[str]:
@@ -126,6 +135,7 @@ def _faults(
         "target": (target.shape, (r,)),
         "balancedness": (balancedness.shape, (1, d)),
         "log_init": ((1,) if log_init is None else log_init.shape, (1, d)),
+        "near": ((d,) if near is None else near.shape, (d,)),
     }
     for name, (shape, allowed) in shapes.items():
         if len(shape) < 1 or shape[-1] not in allowed:
@@ -139,16 +149,16 @@ def _faults(
 
 
 def _flatten(
-    basis: Tensor, target: Tensor, half: Tensor, log_init: Tensor
-) -> tuple[torch.Size, Tensor, Tensor, Tensor, Tensor]:
+    basis: Tensor, target: Tensor, *of_coordinates: Tensor
+) -> tuple[torch.Size, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The shape of the runs, and the inputs with the runs along one axis."""
     r, d = basis.shape[-2:]
-    leading = [t.shape[:-1] for t in (target, half, log_init)]
+    leading = [t.shape[:-1] for t in (target, *of_coordinates)]
     runs = torch.broadcast_shapes(*leading, basis.shape[:-2])
     if basis.ndim > 2:
         basis = basis.expand(*runs, r, d).reshape(-1, r, d)
-    half, log_init = (t.expand(*runs, d).reshape(-1, d) for t in (half, log_init))
-    return runs, basis, target.expand(*runs, r).reshape(-1, r), half, log_init
+    half, c, guess = (t.expand(*runs, d).reshape(-1, d) for t in of_coordinates)
+    return runs, basis, target.expand(*runs, r).reshape(-1, r), half, c, guess
 
 
 def _part(basis: Tensor, index: slice | Tensor) -> Tensor:
@@ -156,10 +166,16 @@ def _part(basis: Tensor, index: slice | Tensor) -> Tensor:
 
 
 def _solve(
-    basis: Tensor, b: Tensor, half: Tensor, c: Tensor, tol: float, max_iterations: int
+    basis: Tensor,
+    b: Tensor,
+    half: Tensor,
+    c: Tensor,
+    guess: Tensor,
+    tol: float,
+    max_iterations: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Newton's method from _start: the best z = c + V^T nu, its residual and the steps taken."""
-    z = _start(basis, b, half, c)
+    """Newton's method: the best z = c + V^T nu, its residual and the steps taken."""
+    z = _start(basis, b, half, c, guess)
     best_z, best = z.clone(), torch.full_like(z[:, 0], torch.inf)
     iterations = torch.zeros_like(best, dtype=torch.int64)
     active = torch.arange(len(z), device=z.device)
@@ -195,7 +211,19 @@ def _relative_norm(slack: Tensor, b: Tensor, theta: Tensor) -> Tensor:
     return norm(slack, dim=-1) / torch.where(scale == 0, 1.0, scale)
 
 
-def _start(basis: Tensor, b: Tensor, half: Tensor, c: Tensor) -> Tensor:
+def _start(basis: Tensor, b: Tensor, half: Tensor, c: Tensor, guess: Tensor) -> Tensor:
+    """The guess, brought to the form c + V^T nu; where that is far off, `_cold_start`."""
+    away = torch.asinh(guess / half) - c
+    z = c + apply(basis.mT, apply(basis, away))
+    theta = _predictor(z, half)
+    near = _relative_norm(b - apply(basis, theta), b, theta) < _NEAR
+    if not bool(near.all()):
+        far = ~near
+        z[far] = _cold_start(_part(basis, far), b[far], half[far], c[far])
+    return z
+
+
+def _cold_start(basis: Tensor, b: Tensor, half: Tensor, c: Tensor) -> Tensor:
     """The solution with sinh replaced by its chord up to the size theta may have."""
     reach = torch.maximum(torch.linalg.vector_norm(b, dim=-1), 2 * half.amax(-1))
     slope = _chord_slope(torch.zeros_like(half), half, reach)

@@ -63,9 +63,9 @@ def minimiser_distances(snapshot: Snapshot, problem: Problem) -> dict[str, Tenso
     target = problem.row_space.target(problem.y)
     flow = _minimiser_of_equals(problem, target, snapshot.balancedness_start, start)
     return {
-        "distance_to_minimizer": distance(theta, minimiser(problem, target, delta, c)),
+        "distance_to_minimizer": distance(theta, minimiser(problem, target, delta, c, theta)),
         "distance_to_unperturbed_minimizer": distance(
-            theta, minimiser(problem, target, delta, zero)
+            theta, minimiser(problem, target, delta, zero, theta)
         ),
         "distance_to_gradient_flow_minimizer": distance(theta, flow),
         **certificate(snapshot, problem),
@@ -92,10 +92,17 @@ def potential(snapshot: Snapshot) -> tuple[Tensor, Tensor]:
     return delta, c
 
 
-def minimiser(problem: Problem, target: Tensor, balancedness: Tensor, log_init: Tensor) -> Tensor:
+def minimiser(
+    problem: Problem,
+    target: Tensor,
+    balancedness: Tensor,
+    log_init: Tensor,
+    near: Tensor | None = None,
+) -> Tensor:
     """argmin { D_{psi_Delta}(., theta~_0) : V theta = target } of each run, [R, d].
 
     It is nan for a run whose potential is not finite (it diverged), and where the solver failed.
+    It is unique: ``near``, where the solver looks first, changes the time alone.
     """
     usable = _usable(balancedness, log_init)
     solved = bregman_minimizer(
@@ -103,6 +110,7 @@ def minimiser(problem: Problem, target: Tensor, balancedness: Tensor, log_init: 
         torch.where(usable, target, 0.0),
         torch.where(usable, balancedness, 1.0),
         torch.where(usable, log_init, 0.0),
+        near=near,
     )
     return torch.where(usable & solved.converged[:, None], solved.theta, torch.nan)
 

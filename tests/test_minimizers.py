@@ -249,6 +249,22 @@ def test_one_problem_a_run_of_any_rank() -> None:
         torch.testing.assert_close(found.theta[1, i], expected.theta, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("n", "d", "s"), SHAPES)
+def test_where_the_solver_looks_first_does_not_matter(n: int, d: int, s: int) -> None:
+    runs = 12
+    rows = RowSpace.of(gaussian(n, d))
+    b, delta, c = rows.coordinates(sparse(runs, d, s)), scales("each", runs, d), gaussian(runs, d)
+    cold = bregman_minimizer(rows, b, delta, c)
+    guesses = torch.stack([cold.theta, 1.01 * cold.theta, gaussian(runs, d), 0 * cold.theta])
+    guesses[3, 0] = torch.inf
+    warm = bregman_minimizer(rows, b, delta, c, near=guesses)
+    # both are within 1e-13 of the level set
+    torch.testing.assert_close(warm.theta, cold.theta.expand(4, -1, -1), rtol=0, atol=1e-11)
+    assert_optimal(rows, b.expand(4, -1, -1), delta.expand(4, -1, -1), c, warm)
+    # at the answer itself: one step beyond the tolerance, and one to see it
+    assert (warm.iterations[0] <= 2).all()
+
+
 def test_nothing_to_fit_is_zero() -> None:
     rows = RowSpace.of(gaussian(3, 5))
     found = bregman_minimizer(rows, torch.zeros(3).double(), torch.ones(5).double())

@@ -14,17 +14,19 @@ from dln_momentum.summary import summarise
 from dln_momentum.sweep.axes import MOMENTUM
 from dln_momentum.sweep.grid import Grid
 from dln_momentum.training.module import HeavyBallModule
+from dln_momentum.training.steppers import Report
 
 PATH = "_path"
 """What the names of recorded values end in, to tell them from the values at the end."""
 
 
-def dataset(module: HeavyBallModule, grid: Grid) -> xr.Dataset:
+def dataset(module: HeavyBallModule, grid: Grid, report: Report | None = None) -> xr.Dataset:
     """All results of a sweep that has ended.
 
     Args:
         module: the trained runs, the valid points of the grid in their order.
         grid: the grid.
+        report: told how many runs more have been summarised, which takes the time here.
 
     Returns:
         The swept axes as dimensions, what was not swept as scalar coordinates; every key of
@@ -33,7 +35,7 @@ def dataset(module: HeavyBallModule, grid: Grid) -> xr.Dataset:
         known; and the recorded values as ``NAME_path``, with a dimension ``step`` before them.
         Floats are nan at invalid points.
     """
-    final = module.measure(summarise) | module.measure(_vectors)
+    final = module.measure(summarise, report) | module.measure(_vectors)
     variables = {
         name: _variable(grid, name, _float(value))
         for name, value in final.items()

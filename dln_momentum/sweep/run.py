@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import xarray as xr
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
+from rich.progress import Progress
 
 from dln_momentum.apps.train import make_module, trainer_keys
 from dln_momentum.assembly import Setup
@@ -53,7 +55,11 @@ def sweep(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
         fit(module, directory, logger, **trainer_keys(setup.config))
         trained = time.perf_counter()
         log.info("trained in %.1f s; now the minimisers of every run", trained - started)
-        results = dataset(module, grid).assign_attrs(_attributes(setup, text))
+        shown = setup.config.trainer.progress
+        with Progress(disable=not (sys.stdout.isatty() if shown is None else shown)) as bar:
+            task = bar.add_task("minimisers", total=int(grid.valid.sum()))
+            results = dataset(module, grid, lambda runs: bar.advance(task, runs))
+        results = results.assign_attrs(_attributes(setup, text))
         seconds = {
             "seconds_training": trained - started,
             "seconds_minimisers": time.perf_counter() - trained,

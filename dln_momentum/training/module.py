@@ -15,7 +15,7 @@ from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
 from dln_momentum.results import History
 from dln_momentum.training.datamodule import Block, BlockDataModule
-from dln_momentum.training.steppers import AutogradStepper, EngineStepper, Measure, Stepper
+from dln_momentum.training.steppers import AutogradStepper, EngineStepper, Measure, Report, Stepper
 
 logger = logging.getLogger(__name__)
 
@@ -95,9 +95,9 @@ class HeavyBallModule(pl.LightningModule):
             self._snapshot = self.stepper.snapshot()
         return self._snapshot
 
-    def measure(self, function: Measure) -> dict[str, Tensor]:
+    def measure(self, function: Measure, report: Report | None = None) -> dict[str, Tensor]:
         """What a function of runs and their problem gives for all the runs as they stand."""
-        return self.stepper.measure(function)
+        return self.stepper.measure(function, report)
 
     @property
     def diagonal(self) -> bool:

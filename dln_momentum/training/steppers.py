@@ -25,6 +25,9 @@ from dln_momentum.training.path_tracker import PathTracker
 Measure = Callable[[Snapshot, Problem], dict[str, Tensor]]
 """From the snapshot of some runs and their problem to values [R, ...] by name."""
 
+Report = Callable[[int], object]
+"""Told how many runs more have been measured, from any thread."""
+
 PIECE = 2**17
 """Entries of theta that are read out and measured at once."""
 
@@ -63,7 +66,7 @@ class Stepper(Protocol):
         """The runs in the poster's variables; None for another architecture."""
         ...
 
-    def measure(self, function: Measure) -> dict[str, Tensor]:
+    def measure(self, function: Measure, report: Report | None = None) -> dict[str, Tensor]:
         """What a function of runs and their problem gives for all of them, in their order."""
         ...
 
@@ -129,7 +132,7 @@ class EngineStepper:
         """The runs in the poster's variables."""
         return join(self._places, [engine.snapshot() for engine in self.engines])
 
-    def measure(self, function: Measure) -> dict[str, Tensor]:
+    def measure(self, function: Measure, report: Report | None = None) -> dict[str, Tensor]:
         """What a function of runs and their problem gives for all of them, in their order.
 
         Many runs are read out and measured a piece at a time, on all cores, so that what the
@@ -139,8 +142,10 @@ class EngineStepper:
         parts: list[dict[str, Tensor]] = [{}] * len(pieces)
 
         def measure_one(index: Tensor) -> None:
-            engine, local, _ = pieces[int(index)]
+            engine, local, runs = pieces[int(index)]
             parts[int(index)] = function(engine.snapshot(local), engine.problem)
+            if report is not None:
+                report(len(runs))
 
         workers = self.engines[0].options.num_workers
         for_each(measure_one, torch.arange(len(pieces)).split(1), workers)
@@ -234,8 +239,8 @@ class AutogradStepper:
             return None
         return self._tracker.snapshot(self.step, self.loss, self.status)
 
-    def measure(self, function: Measure) -> dict[str, Tensor]:
-        """What a function of the run and its problem gives."""
+    def measure(self, function: Measure, report: Report | None = None) -> dict[str, Tensor]:
+        """What a function of the run and its problem gives; there is one run, and no report."""
         snapshot = self.snapshot()
         assert snapshot is not None, "only diagonal networks have the theory's quantities"
         return function(snapshot, self._data.problem)
