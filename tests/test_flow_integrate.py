@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dln_momentum.data import load, sparse
 from dln_momentum.errors import InputError
-from dln_momentum.flow import FlowOptions, FlowStatus, gradient_flow, momentum_flow
+from dln_momentum.flow import FlowOptions, FlowStatus, gradient_flow, momentum_flow, stepping
 from dln_momentum.problem import Problem
 from tests.flow_oracles import layers, solve_in_layers, uniform_start
 
@@ -199,6 +199,18 @@ def test_failure_is_a_status_with_the_path_so_far():
     assert path.solvers[-1].message == "more than 20 steps"
     assert len(path.t) == 21
     assert path.w_plus.isfinite().all()
+
+
+def test_a_long_integration_says_where_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level("INFO", logger="dln_momentum"):
+        momentum_flow(DEFAULT, W_0, W_0, 1.0, 1.0)
+        assert not caplog.messages
+        monkeypatch.setattr(stepping, "PATIENCE", 0.0)
+        path = momentum_flow(DEFAULT, W_0, W_0, 1.0, 1.0)
+    assert len(caplog.messages) == len(path.t) - 1
+    assert caplog.messages[-1] == f"flow: at t = 1 after {len(path.t) - 1} steps"
 
 
 def test_a_start_that_interpolates_stays_there():

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from time import monotonic
 
 import numpy as np
 from scipy.integrate import OdeSolver
+
+PATIENCE = 10.0
+"""Seconds after which an integration that still runs says where it is, again and again."""
+
+logger = logging.getLogger(__name__)
 
 
 class FlowStatus(StrEnum):
@@ -43,6 +50,7 @@ class March:
 
     def __post_init__(self) -> None:
         self.sign_changes = np.zeros(self.watched, dtype=np.int64)
+        self._quiet_until = monotonic() + PATIENCE
 
     def run(self, solver: OdeSolver) -> None:
         """Step a fresh solver until its bound, or the first accepted state that has converged.
@@ -58,6 +66,7 @@ class March:
                 self.status, self.message = FlowStatus.FAILED, message
                 return
             self.steps += 1
+            self._say_where(solver.t)
             self.sign_changes += np.signbit(before) != np.signbit(solver.y[: self.watched])
             self._serve(solver)
         self.status = FlowStatus.CONVERGED
@@ -69,6 +78,11 @@ class March:
         if message is None and not np.isfinite(solver.y).all():
             return "the state is no longer finite"
         return message
+
+    def _say_where(self, t: float) -> None:
+        if monotonic() >= self._quiet_until:
+            self._quiet_until = monotonic() + PATIENCE
+            logger.info("flow: at t = %.6g after %d steps", t, self.steps)
 
     def _serve(self, solver: OdeSolver) -> None:
         """Record the start, and the outputs that the last step made available."""
