@@ -15,10 +15,11 @@ from dln_momentum.flow import (
     limit_bias,
     summed_path_integrals,
 )
-from dln_momentum.implicit_bias import kkt_residual, log_init, log_perturbed_init_norm
+from dln_momentum.implicit_bias import log_init, log_perturbed_init_norm
 from dln_momentum.problem import Problem
 from dln_momentum.summary import distance, minimiser, recovery
 from dln_momentum.verification.course import Course, course_of_path, log_spaced
+from dln_momentum.verification.implicit_bias import certificate
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +121,7 @@ def _bias(problem: Problem, course: Course) -> dict[str, Tensor]:
     return {
         "own_level_set_distance": distance(theta, minimiser(problem, own, delta, c)),
         "distance_to_minimizer": distance(theta, minimiser(problem, interpolators, delta, c)),
-        "kkt_residual": kkt_residual(rows, theta, delta, c),
+        "kkt_residual": certificate(problem, course),
         "log_perturbed_init_norm": log_perturbed_init_norm(delta, c),
     }
 

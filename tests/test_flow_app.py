@@ -155,6 +155,14 @@ def test_a_flow_that_is_given_up_is_a_result(tmp_path: Path) -> None:
     assert (tmp_path / "overview.png").exists()
 
 
+def test_a_flow_that_is_asked_for_more_than_rounding_is_a_result(tmp_path: Path) -> None:
+    """Its time runs to 1e17, where the quadrature of I_+- is worth nothing and says so."""
+    summary = run_flow(tmp_path, *SMALL, "flow.tol=1e-300", "flow.max_steps=3000")
+    assert summary["status"] == "failed"
+    assert summary["path_integral_uncertainty"] > 1
+    assert summary["train_loss"] < 1e-28
+
+
 def test_data_of_ones_own(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     X = generator.normal(size=(4, 7))
@@ -174,6 +182,7 @@ def test_data_of_ones_own(tmp_path: Path) -> None:
         (["data.batch_size=2"], "a flow follows the full loss"),
         (["flow.records=1", "data.n=50"], "2 problems"),
         (["flow.time=0"], "flow.time = 0.0 must be > 0"),
+        (["flow.tol=10"], "the start already interpolates"),
     ],
 )
 def test_refuses(tmp_path: Path, overrides: list[str], message: str) -> None:

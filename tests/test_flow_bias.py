@@ -173,6 +173,16 @@ def test_a_start_with_speed_still_leads_to_its_minimiser():
     torch.testing.assert_close(path.theta[-1], oracle, rtol=0, atol=1e-9)
 
 
+def test_a_path_of_one_time_has_integrals_of_zero():
+    start = (W_0 * W_0 + 4 * DEFAULT.theta_star.clamp(min=0)).sqrt()  # type: ignore[union-attr]
+    other = (W_0 * W_0 + 4 * (-DEFAULT.theta_star).clamp(min=0)).sqrt()  # type: ignore[operator]
+    path = momentum_flow(DEFAULT, start, other, 1.0, 10.0, tol=1e-25)
+    summed = summed_path_integrals(DEFAULT, path)
+    assert summed.i_plus.tolist() == summed.i_minus.tolist() == [[0.0] * DEFAULT.d]
+    assert summed.uncertainty.tolist() == [0.0]
+    assert summed.share == 1
+
+
 def test_the_quadrature_is_refused_across_a_zero():
     path = momentum_flow(DEFAULT, W_0, W_0, 10.0, 100.0)
     with pytest.raises(InputError, match="sign changes 0"):

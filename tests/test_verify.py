@@ -222,6 +222,18 @@ def test_a_flow_that_is_given_up_is_judged_by_what_it_leaves() -> None:
     assert found["MGF: Delta_t = Delta_0 exp(-(I~_+ + I~_-)) at every t"] == "holds"
 
 
+def test_a_flow_beyond_rounding_is_judged_by_what_came_before() -> None:
+    problem = sparse(5, 8, 1, seed=0)
+    evidence = Evidence(case(problem, lam=1.0, tol=1e-300, options=FlowOptions(max_steps=3000)))
+    # its time runs to 1e17, where the quadrature has lost every digit
+    assert evidence.summed_integrals.uncertainty[-1] > 1
+    found = list(of_momentum_flow(evidence))
+    assert not violated(found)
+    kkt = next(s for s in found if s.name.startswith("MGF: KKT"))
+    assert kkt.verdict is Verdict.HOLDS
+    assert kkt.tolerance < 1e-2
+
+
 def test_lambda_alone_chooses_a_step_that_resolves_its_flow() -> None:
     for lam in (0.01, 8.0):
         evidence = Evidence(case(sparse(5, 8, 1, seed=0), lam=lam))
@@ -268,6 +280,12 @@ def test_a_verdict_follows_from_hypotheses_error_and_tolerance() -> None:
     unresolved = equal("a", 1, measured=1e-3, tolerance=10.0)
     assert unresolved.verdict is Verdict.NOT_MET
     assert [h.text for h in unresolved.unmet] == ["float64 resolves it"]
+    several = equal(
+        "a", 1, error=torch.tensor([1e-9, math.nan]), tolerance=torch.tensor([0.1, 9.0])
+    )
+    assert several.verdict is Verdict.HOLDS
+    lost = equal("a", 1, error=torch.tensor([1e-9, math.nan]), tolerance=torch.tensor([0.1, 0.1]))
+    assert lost.verdict is Verdict.VIOLATED
     assert at_most("a", 1, predicted=2.0, measured=1.0, tolerance=0.0).verdict is Verdict.HOLDS
     assert at_most("a", 1, predicted=2.0, measured=3.0, tolerance=0.1).error == 0.5
     assert at_most("a", 1, predicted=1.0, measured=math.nan, tolerance=0.1).verdict == "VIOLATED"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from dln_momentum.assembly import Parts, build_parts, flow_options
 from dln_momentum.config import Flow, read
+from dln_momentum.errors import refuse
 from dln_momentum.flow import FlowPath, momentum_flow
 from dln_momentum.flow_summary import FlowMeasures, measure
 from dln_momentum.plotting import overview, save, style
@@ -55,6 +56,7 @@ def flow(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
     complaints: list[str] = []
     keys = read(config, complaints, Flow)
     parts = build_parts(keys, complaints)
+    refuse(_nothing_to_follow(keys, parts))
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.yaml").write_text(text)
     started = time.perf_counter()
@@ -71,6 +73,12 @@ def flow(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
     _leave(parts.problem, found, summary, directory)
     print_flow_report(summary, directory)
     return summary
+
+
+def _nothing_to_follow(keys: Flow, parts: Parts) -> Iterator[str]:
+    loss, tol = float(parts.problem.loss(parts.net.theta.detach())), keys.flow.tol
+    if loss <= tol:
+        yield f"the start already interpolates: loss {loss:g}, must be > flow.tol = {tol:g}"
 
 
 def integrate(keys: Flow, parts: Parts) -> FlowPath:

@@ -17,6 +17,8 @@ REACH = 0.1
 """Steps over which w_+- changes by a larger share are too near a zero of w_+- to be summed: there
 the integrand is a double pole at the distance w/w', and no polynomial."""
 
+TINY = torch.finfo(torch.float64).tiny
+
 
 @dataclass(frozen=True)
 class SummedIntegrals:
@@ -88,7 +90,7 @@ def summed_path_integrals(
         far = piece.change <= reach
         sums.append(_accumulated(torch.where(far, piece.value, regular.diff(dim=0))))
         bounds.append(_accumulated(torch.where(far, piece.doubt, 0.0)).amax(-1))
-        shares.append(float((far * steps).sum(0).min() / path.t[-1]))
+        shares.append(1.0 - float((~far * steps).sum(0).max() / path.t[-1].clamp_min(TINY)))
     return SummedIntegrals(sums[0], sums[1], torch.maximum(bounds[0], bounds[1]), min(shares))
 
 
@@ -123,4 +125,4 @@ def _piece(path: FlowPath, w: Tensor, dw: Tensor, gradient: Tensor, rate: Tensor
 
 
 def _accumulated(pieces: Tensor) -> Tensor:
-    return torch.cat([torch.zeros_like(pieces[:1]), pieces.cumsum(0)])
+    return torch.cat([pieces.new_zeros(1, *pieces.shape[1:]), pieces.cumsum(0)])

@@ -58,7 +58,7 @@ def balancedness_limit(course: Course) -> Statement:
 
 def optimality_along(problem: Problem, course: Course) -> Statement:
     """KKT: arcsinh(2 theta/Delta)/2 - c/2 lies in span(x_1..x_n) at every time."""
-    residual = kkt_residual(problem.row_space, *_mirror_arguments(course))
+    residual = certificate(problem, course)
     images = mirror_map(course.theta, course.balancedness) - course.log_init / 2
     size = torch.linalg.vector_norm(images, dim=-1).clamp_min(torch.finfo(images.dtype).tiny)
     return equal(
@@ -71,6 +71,15 @@ def optimality_along(problem: Problem, course: Course) -> Statement:
         # an error of the exponents moves every coordinate of the image by as much
         tolerance=math.sqrt(problem.d) * course.resolution / size,
     )
+
+
+def certificate(problem: Problem, course: Course) -> Tensor:
+    """The KKT residual of theta at each time, [T]; nan where the exponents left float64."""
+    delta, c = course.predicted_balancedness, course.log_init
+    usable = ((delta > 0) & delta.isfinite() & c.isfinite()).all(-1, keepdim=True)
+    theta, delta, c = (torch.where(usable, x, 1.0) for x in (course.theta, delta, c))
+    residual = kkt_residual(problem.row_space, theta, delta, c)
+    return torch.where(usable[:, 0], residual, torch.nan)
 
 
 def distance_along(problem: Problem, course: Course) -> Statement:
@@ -217,10 +226,6 @@ def _steepest_each(theta: Tensor, balancedness: Tensor) -> Tensor:
 
 def _steepest(theta: Tensor, balancedness: Tensor) -> float:
     return float(_steepest_each(theta, balancedness).max())
-
-
-def _mirror_arguments(course: Course) -> tuple[Tensor, Tensor, Tensor]:
-    return course.theta, course.predicted_balancedness, course.log_init
 
 
 def _log_ratio(predicted: Tensor, measured: Tensor) -> Tensor:

@@ -138,6 +138,6 @@ def worst(error: Tensor | float, tolerance: Tensor | float) -> tuple[float, floa
         *(torch.as_tensor(x, dtype=torch.float64).reshape(-1) for x in (error, tolerance))
     )
     ratio = torch.where(errors > 0, errors / tolerances, 0.0)
-    ratio = torch.where(tolerances > UNRESOLVED, -1.0, ratio)
-    place = int(torch.where(errors.isnan(), torch.inf, ratio).argmax())
+    ratio = torch.where(errors.isnan(), torch.inf, ratio)
+    place = int(torch.where(tolerances > UNRESOLVED, -1.0, ratio).argmax())
     return float(errors[place]), float(tolerances[place])
