@@ -85,4 +85,4 @@ def _path(evidence: Evidence, momentum: Momentum, steps: int) -> Tensor:
 
 
 def _full_batch(evidence: Evidence) -> Hypothesis:
-    return Hypothesis("every step sees the full batch", not evidence.case.stochastic)
+    return Hypothesis("every step follows the full gradient", not evidence.case.stochastic)
