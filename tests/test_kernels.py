@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from functools import partial
 from typing import Any
 
 import mpmath
@@ -12,7 +14,7 @@ import torch
 from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.sampling import BatchStream
 from dln_momentum.data.sparse import sparse
-from dln_momentum.engine import Engine, EngineOptions
+from dln_momentum.engine import Engine, EngineOptions, torch_kernel
 from dln_momentum.engine.compiled import compiled
 from dln_momentum.engine.passes import add_path_sums
 from dln_momentum.engine.products import (
@@ -105,18 +107,14 @@ def engine_of(
     gamma = torch.linspace(0.004, 0.012, runs, dtype=torch.float64)[which]
     beta = torch.linspace(0.0, 0.95, runs, dtype=torch.float64)[which]
     seeds = which.tolist()
-    drawn = options.pop("drawn", False)
-    n = problem.n
+    drawn, n = options.pop("drawn", False), problem.n
     net = DiagonalLinearNet.uniform(problem.d, 0.1, runs=(len(which),))
     engine = Engine(
         problem,
-        gamma,
-        beta,
-        net.w_plus.detach(),
-        net.w_minus.detach(),
+        *(t.to(problem.X.device) for t in (gamma, beta, net.w_plus.detach(), net.w_minus.detach())),
         batches=BatchStream(n, 3, replacement=True, seeds=seeds) if drawn else None,
         label_noise=LabelNoise(n, 0.01, until=50, seeds=seeds) if drawn else None,
-        options=EngineOptions(backend="numba", tol=1e-6, **options),
+        options=EngineOptions(**{"backend": "numba", "tol": 1e-6} | options),
     )
     return engine, which
 
@@ -180,3 +178,44 @@ def test_any_shape_agrees_with_torch(n: int, d: int) -> None:
     # 30 steps that each round at 1e-16, with sums of 410 terms
     torch.testing.assert_close(ours.w, other.w, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(ours.loss, other.loss, rtol=1e-11, atol=1e-20)
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+@pytest.mark.parametrize("path_sums", ["n_space", "direct"])
+def test_steps_that_are_recorded_and_repeated_are_the_same_bits(
+    path_sums: str, drawn: bool
+) -> None:
+    """As on a GPU: the same calls again, on the same memory, without another look at arguments."""
+
+    def record(steps: torch_kernel.Replay) -> torch_kernel.Replay:
+        steps()
+        return steps
+
+    plain, recorded = (
+        engine_of(default_problem(), 5, backend="torch", path_sums=path_sums, drawn=drawn)[0]
+        for _ in range(2)
+    )
+    plain.advance(7)
+    plain.advance(151)
+    whole = partial(torch_kernel.advance, record=record)
+    recorded.backend = dataclasses.replace(recorded.backend, advance=whole)
+    recorded.advance(7)
+    recorded.advance(151)
+    assert_same_bits(recorded, plain, torch.arange(5))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("drawn", [False, True])
+@pytest.mark.parametrize("path_sums", ["n_space", "direct"])
+def test_a_gpu_agrees_with_the_cpu(path_sums: str, drawn: bool) -> None:
+    problem = default_problem()
+    keys = {"path_sums": path_sums, "drawn": drawn, "backend": "torch"}
+    here, _ = engine_of(problem, 40, **keys)
+    there, _ = engine_of(problem.to("cuda"), 40, **keys)
+    for engine in (here, there):
+        engine.advance(7)
+        engine.advance(500)
+    for name, expected in here.state_dict().items():
+        found = there.state_dict()[name].cpu()
+        # 507 steps that each round at 1e-16; counts and steps are integers
+        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-14)

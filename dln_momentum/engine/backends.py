@@ -28,6 +28,8 @@ TILE_ELEMENTS, TILE_RUNS = 2**16, 128
 """Coordinates of a tile, over all of its runs, and the fewest runs whatever their size. Measured:
 tiles of half to twice that are within a tenth of the best, for either kernel. Smaller ones pay more
 for a tile's beginning, larger ones leave the cache; few large networks would read X too often."""
+GPU_ELEMENTS = 2**27
+"""A gigabyte of w: on a GPU a tile is all runs, as long as its workspace fits."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,12 @@ class Backend:
     advance: Kernel
     multiple: int = 1
     """a tile of a multiple of so many runs leaves no place empty"""
+    elements: int = TILE_ELEMENTS
+    """coordinates of a tile, over all of its runs"""
 
     def tile_runs(self, d: int) -> int:
         """The largest tile for networks of d coordinates."""
-        return max(TILE_ELEMENTS // d, TILE_RUNS)
+        return max(self.elements // d, TILE_RUNS)
 
 
 def choose_backend(name: str, problem: Problem) -> Backend:
@@ -52,11 +56,12 @@ def choose_backend(name: str, problem: Problem) -> Backend:
     if name == "numba" and not on_cpu:
         raise InputError(["engine.backend = 'numba' runs on a CPU only; must be auto or torch"])
     if name != "auto":
-        return _load(name, "asked for")
-    return _load("numba", "fastest on a CPU") if on_cpu else _load("torch", "runs on this device")
+        return _load(name, "asked for", on_cpu)
+    chosen = ("numba", "fastest on a CPU") if on_cpu else ("torch", "runs on this device")
+    return _load(*chosen, on_cpu)
 
 
-def _load(name: str, why: str) -> Backend:
+def _load(name: str, why: str, on_cpu: bool) -> Backend:
     # numba takes a second to import, which a run on a GPU need not spend
     if name == "numba":
         from dln_momentum.engine import numba_kernel
@@ -64,4 +69,5 @@ def _load(name: str, why: str) -> Backend:
         return Backend(name, why, numba_kernel.advance, numba_kernel.STRIP)
     from dln_momentum.engine import torch_kernel
 
-    return Backend(name, why, torch_kernel.advance)
+    elements = TILE_ELEMENTS if on_cpu else GPU_ELEMENTS
+    return Backend(name, why, torch_kernel.advance, elements=elements)

@@ -182,8 +182,10 @@ class Engine:
         """Advance by ``steps``, without a verdict; 0 steps only evaluate the loss."""
         options, backend = self.options, self.backend
         largest = options.tile_runs or backend.tile_runs(self.problem.d)
-        tiles = split(runs, largest, backend.multiple, options.num_workers)
-        alone = len(tiles) == 1 or options.num_workers == 1
+        # one GPU has one queue
+        workers = options.num_workers if runs.device.type == "cpu" else 1
+        tiles = split(runs, largest, backend.multiple, workers)
+        alone = len(tiles) == 1 or workers == 1
 
         def advance_tile(tile: Tensor) -> None:
             draws = self.draws if alone else self.draws.for_a_thread()
@@ -191,7 +193,7 @@ class Engine:
                 backend.advance(self.scaled, self.state, tile, piece)
                 self.state.steps.index_fill_(0, tile, piece.start + piece.steps)
 
-        for_each(advance_tile, tiles, options.num_workers)
+        for_each(advance_tile, tiles, workers)
 
     def _judge(self, runs: Tensor) -> None:
         state, options = self.state, self.options

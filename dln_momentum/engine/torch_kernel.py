@@ -7,9 +7,14 @@ With the scaling of `State`, one full step is two matrix products and a few pass
     G      = res A                  gamma g
     p_+-  -= +-G w_+-
     w_+-   = p_+- + beta w_+-
+
+Steps are taken `CHECK_EVERY` at a time in memory that stays where it is, so that a GPU records
+them once a block, as a CUDA graph, and repeats that: one launch in place of some two hundred.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -20,43 +25,137 @@ from dln_momentum.engine.state import State
 from dln_momentum.engine.tile import Tile
 from dln_momentum.implicit_bias import path_sum_increment
 
+Replay = Callable[[], None]
+Drawn = tuple[Tensor | None, Tensor | None]
+"""Label noise and batch weights, [steps, R_t or 1, n] each, or None."""
 
-def advance(scaled: ScaledProblem, state: State, runs: Tensor, piece: Piece) -> None:
-    """Advance ``runs`` of the state by the steps of a piece, in place; see `backends.Kernel`."""
+
+def advance(
+    scaled: ScaledProblem,
+    state: State,
+    runs: Tensor,
+    piece: Piece,
+    record: Callable[[Replay], Replay] | None = None,
+) -> None:
+    """Advance ``runs`` of the state by the steps of a piece, in place; see `backends.Kernel`.
+
+    Args:
+        record: turns a function of fixed memory into one that repeats it. `_graph` on a GPU by
+            default, and nothing elsewhere.
+    """
     tile = Tile.gather(scaled, state, runs)
-    step = piece.start
+    walk = _Walk(tile, scaled.noise_scale[runs, None], piece.start)
     noise = None if piece.noise is None else piece.noise.to(tile.w.device)
-    weights = _batch_weights(piece.batches, tile.residual_sum)
-    theta, gradient = torch.empty_like(tile.w[0]), torch.empty_like(tile.w[0])
-    residual = torch.empty_like(tile.residual_sum)
-    noise_scale = scaled.noise_scale[runs, None]
-    negative, before = tile.w.signbit(), tile.w.signbit()
-    for k in range(piece.steps):
-        _theta_into(theta, tile.w)
-        tile.residual_into(residual, theta)
-        if (step + k) % CHECK_EVERY == 0:
-            _note_tolerance(tile, residual, step + k)
-            _sum_flips(tile)
-        if noise is not None:
-            residual.addcmul_(noise[k], noise_scale, value=-1)
-        if weights is not None:
-            residual.mul_(weights[k])
-        tile.residual_sum.add_(residual)
-        tile.gradient_into(gradient, residual)
-        tile.p[0].addcmul_(gradient, tile.w[0], value=-1)
-        tile.p[1].addcmul_(gradient, tile.w[1])
+    drawn = noise, _batch_weights(piece.batches, tile.residual_sum)
+    if record is None and tile.w.is_cuda:
+        record = _graph
+    to_look = min(-piece.start % CHECK_EVERY, piece.steps)
+    repeats = (piece.steps - to_look) // CHECK_EVERY
+    walk.take(to_look, _rows(drawn, 0, to_look), look=False)
+    _repeat(walk, drawn, to_look, repeats, record)
+    done = to_look + repeats * CHECK_EVERY
+    walk.take(piece.steps - done, _rows(drawn, done, piece.steps), look=True)
+    state.loss[runs] = scaled.loss(walk.squared_norm(), runs)
+    tile.scatter(state, runs)
+
+
+class _Walk:
+    """The tile's steps, and all that they write to: every call uses the same memory."""
+
+    def __init__(self, tile: Tile, noise_scale: Tensor, step: int) -> None:
+        self._tile, self._noise_scale = tile, noise_scale
+        self._theta, self._gradient = torch.empty_like(tile.w[0]), torch.empty_like(tile.w[0])
+        self._residual = torch.empty_like(tile.residual_sum)
+        self._negative, self._before = tile.w.signbit(), tile.w.signbit()
+        self._step = torch.tensor(step, device=tile.w.device)
+
+    def take(self, steps: int, drawn: Drawn, *, look: bool) -> None:
+        """Take so many steps, at most `CHECK_EVERY`, after a look at the loss if it is time."""
+        noise, weights = drawn
+        for k in range(steps):
+            self._evaluate()
+            if look and k == 0:
+                self._note_tolerance()
+            if noise is not None:
+                self._residual.addcmul_(noise[k], self._noise_scale, value=-1)
+            if weights is not None:
+                self._residual.mul_(weights[k])
+            self._update()
+        self._step.add_(steps)
+        # an entry's count is a byte
+        self._tile.sign_changes.add_(self._tile.flips.sum((0, 2), dtype=torch.int64))
+        self._tile.flips.zero_()
+
+    def squared_norm(self) -> Tensor:
+        """The squared norm of the present residual, [R_t]."""
+        self._evaluate()
+        return self._residual.square().sum(-1)
+
+    def _evaluate(self) -> None:
+        w, theta = self._tile.w, self._theta
+        torch.mul(w[0], w[0], out=theta)
+        theta.addcmul_(w[1], w[1], value=-1)
+        self._tile.residual_into(self._residual, theta)
+
+    def _note_tolerance(self) -> None:
+        tile = self._tile
+        arrived = (self._residual.square().sum(-1) <= tile.tolerance) & (tile.reached_tol < 0)
+        tile.reached_tol.copy_(torch.where(arrived, self._step, tile.reached_tol))
+
+    def _update(self) -> None:
+        tile = self._tile
+        tile.residual_sum.add_(self._residual)
+        tile.gradient_into(self._gradient, self._residual)
+        tile.p[0].addcmul_(self._gradient, tile.w[0], value=-1)
+        tile.p[1].addcmul_(self._gradient, tile.w[1])
         if tile.path_sums is None:
             torch.addcmul(tile.p, tile.w, tile.beta, out=tile.w)
         else:
             _audited_update(tile)
-        negative, before = before, negative
-        torch.signbit(tile.w, out=negative)
-        tile.flips.add_(before.logical_xor_(negative).view(torch.uint8))
-    _sum_flips(tile)
-    _theta_into(theta, tile.w)
-    tile.residual_into(residual, theta)
-    state.loss[runs] = scaled.loss(residual.square().sum(-1), runs)
-    tile.scatter(state, runs)
+        # an even number of steps leaves both where they were, as a recording needs
+        self._negative, self._before = self._before, self._negative
+        torch.signbit(tile.w, out=self._negative)
+        tile.flips.add_(self._before.logical_xor_(self._negative).view(torch.uint8))
+
+
+def _repeat(
+    walk: _Walk, drawn: Drawn, first: int, times: int, record: Callable[[Replay], Replay] | None
+) -> None:
+    """Take `CHECK_EVERY` steps so many times; once as they are, and then recorded."""
+    chunks = (_rows(drawn, k, k + CHECK_EVERY) for k in _starts(first, times))
+    if record is None or times < 3:
+        for chunk in chunks:
+            walk.take(CHECK_EVERY, chunk, look=True)
+        return
+    noise, weights = (None if t is None else t.clone() for t in next(chunks))
+    replay = record(lambda: walk.take(CHECK_EVERY, (noise, weights), look=True))
+    for chunk in chunks:
+        for kept, now in zip((noise, weights), chunk, strict=True):
+            if kept is not None and now is not None:
+                kept.copy_(now)
+        replay()
+
+
+def _starts(first: int, times: int) -> Iterator[int]:
+    return iter(range(first, first + times * CHECK_EVERY, CHECK_EVERY))
+
+
+def _graph(steps: Replay) -> Replay:
+    """Take the steps once, which readies the libraries they call, and record them."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        steps()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=side):
+        steps()
+    return graph.replay
+
+
+def _rows(drawn: Drawn, start: int, stop: int) -> Drawn:
+    noise, weights = (None if t is None else t[start:stop] for t in drawn)
+    return noise, weights
 
 
 def _batch_weights(batches: Tensor | None, residual: Tensor) -> Tensor | None:
@@ -69,11 +168,6 @@ def _batch_weights(batches: Tensor | None, residual: Tensor) -> Tensor | None:
     return weights.scatter_add_(-1, batches, share.expand(batches.shape))
 
 
-def _theta_into(theta: Tensor, w: Tensor) -> None:
-    torch.mul(w[0], w[0], out=theta)
-    theta.addcmul_(w[1], w[1], value=-1)
-
-
 def _audited_update(tile: Tile) -> None:
     """The same update, with S_+- and the products of increments summed by their definitions."""
     assert tile.path_sums is not None
@@ -83,13 +177,3 @@ def _audited_update(tile: Tile) -> None:
     tile.path_sums.add_(path_sum_increment(tile.w, w_next, tile.beta))
     tile.increment_products.addcmul_(step[0], step[1])
     tile.w.copy_(w_next)
-
-
-def _note_tolerance(tile: Tile, residual: Tensor, step: int) -> None:
-    arrived = (residual.square().sum(-1) <= tile.tolerance) & (tile.reached_tol < 0)
-    tile.reached_tol.masked_fill_(arrived, step)
-
-
-def _sum_flips(tile: Tile) -> None:
-    tile.sign_changes.add_(tile.flips.sum((0, 2), dtype=torch.int64))
-    tile.flips.zero_()
