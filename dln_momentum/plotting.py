@@ -14,8 +14,12 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 STYLE = Path(__file__).with_name("dln.mplstyle")
+
+MOST_LINES = 200
+"""Coordinates that get a line each; of more, so many are drawn, evenly spaced."""
 
 
 def style() -> AbstractContextManager[None]:
@@ -31,6 +35,11 @@ def save(figure: Figure, path: Path) -> None:
     # colours of the cycle are looked up when the figure is drawn
     with style():
         figure.savefig(path, metadata=undated)
+
+
+def picture(path: Path) -> np.ndarray:
+    """A saved figure as an image [height, width, 3], for dashboards."""
+    return (255 * imread(path)[..., :3]).round().astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,11 @@ def _log_axes(ax: Axes, history: xr.Dataset, ylabel: str) -> None:
     ax.set(xscale="log", yscale="log", xlabel=_notation(history).label, ylabel=ylabel)
 
 
+def _lines(values: xr.DataArray) -> xr.DataArray:
+    every = -(-values.sizes["coordinate"] // MOST_LINES)
+    return values.isel(coordinate=slice(None, None, every))
+
+
 def _loss(ax: Axes, history: xr.Dataset) -> None:
     k = _notation(history).index
     labels = {
@@ -115,16 +129,16 @@ def _loss(ax: Axes, history: xr.Dataset) -> None:
 
 def _balancedness(ax: Axes, history: xr.Dataset) -> None:
     values, k = history["balancedness"], _notation(history).index
-    ax.plot(_axis(history), values, color="C0", alpha=0.35, lw=0.8)
+    ax.plot(_axis(history), _lines(values), color="C0", alpha=0.35, lw=0.8)
     ax.plot(_axis(history), values.median("coordinate"), color="k", label="median")
-    _log_axes(ax, history, rf"balancedness $\Delta_{{{k},i}}$, a line for each $i$")
+    _log_axes(ax, history, rf"balancedness $\Delta_{{{k},i}}$, a line for an $i$")
     ax.legend()
 
 
 def _path_sums(ax: Axes, history: xr.Dataset) -> None:
     notation = _notation(history)
     for name, sign, colour in zip(notation.exponents, "+-", ("C0", "C1"), strict=True):
-        ax.plot(_axis(history), history[name], color=colour, alpha=0.4, lw=0.8)
+        ax.plot(_axis(history), _lines(history[name]), color=colour, alpha=0.4, lw=0.8)
         ax.plot([], [], color=colour, label=f"${notation.exponent}_{sign}$")
     sums = np.concatenate([history[name] for name in notation.exponents])
     kind = "sums" if notation is STEPS else "integrals"

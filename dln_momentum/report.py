@@ -41,6 +41,7 @@ def print_flow_report(summary: Mapping[str, Any], directory: Path) -> None:
     title = (
         f"{s['data']}: {s['status']} at t = {s['time']:.6g} in {s['seconds']:.1f} s\n"
         f"{kind}; {s['solver_steps']} steps of {s['solver']}"
+        + (f"\n{s['message']}" if s["message"] else "")
     )
     rows = [
         ("training loss", "0", number(s["train_loss"])),

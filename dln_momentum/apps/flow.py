@@ -19,7 +19,7 @@ from dln_momentum.config import Flow, read
 from dln_momentum.errors import refuse
 from dln_momentum.flow import FlowPath, momentum_flow
 from dln_momentum.flow_summary import FlowMeasures, measure
-from dln_momentum.plotting import overview, save, style
+from dln_momentum.plotting import overview, picture, save
 from dln_momentum.problem import Problem
 from dln_momentum.report import print_flow_report
 from dln_momentum.results import labelled, versions, write_dataset, write_json
@@ -117,8 +117,8 @@ def _leave(problem: Problem, found: FlowMeasures, summary: dict[str, Any], direc
     save(figure, directory / "overview.png")
     with SummaryWriter(str(directory / "tensorboard")) as writer:
         _dashboard(writer, found, summary)
-        with style():
-            writer.add_figure("overview", figure, global_step=len(found.times) - 1)
+        image, last = picture(directory / "overview.png"), len(found.times) - 1
+        writer.add_image("overview", image, last, dataformats="HWC")
     write_json(directory / "summary.json", summary)
 
 

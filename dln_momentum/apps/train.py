@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from dln_momentum.assembly import Setup, build
 from dln_momentum.config import Train
-from dln_momentum.plotting import overview, save, style
+from dln_momentum.plotting import overview, picture, save
 from dln_momentum.report import print_report
 from dln_momentum.results import versions, write_dataset, write_json
 from dln_momentum.summary import minimiser, summarise
@@ -122,8 +122,8 @@ def _leave(
     write_dataset(directory / "history.nc", history)
     figure = overview(history, summary)
     save(figure, directory / "overview.png")
-    with style():
-        logger.experiment.add_figure("overview", figure, global_step=summary["steps"])
+    image = picture(directory / "overview.png")
+    logger.experiment.add_image("overview", image, summary["steps"], dataformats="HWC")
     metrics = {f"result/{name}": float(summary[name]) for name in RESULTS}
     logger.log_hyperparams({name: summary[name] for name in SETTINGS}, metrics)
     write_json(directory / "summary.json", summary)

@@ -49,7 +49,7 @@ def momentum(keys: HeavyBallKeys) -> Momentum:
 
 def problems(config: App) -> list[str]:
     """Everything that is wrong with a config before any data is read, one line each."""
-    found = [*_model_problems(config.model)]
+    found = [*_noise_problems(config.data), *_model_problems(config.model)]
     if isinstance(config, Train):
         found += _engine_problems(config.engine)
         found += _trainer_problems(config.trainer)
@@ -72,6 +72,11 @@ def out_of_range(section: str, keys: Any, rules: Iterable[tuple[str, bool, str]]
     for key, holds, allowed in rules:
         if not holds:
             yield f"{section}.{key} = {getattr(keys, key)!r} must be {allowed}"
+
+
+def _noise_problems(keys: Data | None) -> Iterator[str]:
+    if keys is not None and keys.label_noise > 0 and keys.noise_until == 0:
+        yield f"data.noise_until = 0 must be >= 1 for data.label_noise = {keys.label_noise:g}"
 
 
 def _model_problems(keys: Any) -> Iterator[str]:

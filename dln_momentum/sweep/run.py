@@ -18,7 +18,7 @@ from dln_momentum.apps.train import make_module, trainer_keys
 from dln_momentum.assembly import Setup
 from dln_momentum.config import Sweep
 from dln_momentum.engine import Status
-from dln_momentum.plotting import save, style
+from dln_momentum.plotting import picture, save
 from dln_momentum.results import versions, write_dataset, write_json
 from dln_momentum.sweep.assembly import build
 from dln_momentum.sweep.dataset import dataset
@@ -121,6 +121,6 @@ def _leave(
     if figure is not None:
         for suffix in (".png", ".pdf"):
             save(figure, directory / f"overview{suffix}")
-        with style():
-            logger.experiment.add_figure("overview", figure)
+        image = picture(directory / "overview.png")
+        logger.experiment.add_image("overview", image, dataformats="HWC")
     write_json(directory / "summary.json", summary)
