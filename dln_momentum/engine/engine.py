@@ -185,11 +185,11 @@ class Engine:
         # one GPU has one queue
         workers = options.num_workers if runs.device.type == "cpu" else 1
         tiles = split(runs, largest, backend.multiple, workers)
-        alone = len(tiles) == 1 or workers == 1
+        alone, start = len(tiles) == 1 or workers == 1, self.step
 
         def advance_tile(tile: Tensor) -> None:
             draws = self.draws if alone else self.draws.for_a_thread()
-            for piece in draws.pieces(int(self.state.steps[tile[0]]), steps, tile):
+            for piece in draws.pieces(start, steps, tile):
                 backend.advance(self.scaled, self.state, tile, piece)
                 self.state.steps.index_fill_(0, tile, piece.start + piece.steps)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-import torch
 from torch import Tensor
 
 
@@ -46,5 +45,5 @@ def judge(loss: Tensor, loss_start: Tensor, tol: float, divergence_bound: float)
     """
     # nan compares false, so "not within the bound" is also "not finite"
     within = loss <= divergence_bound * loss_start.clamp_min(tol)
-    status = torch.where(within, int(Status.RUNNING), int(Status.DIVERGED))
-    return status.masked_fill_(loss <= tol, int(Status.CONVERGED))
+    # arithmetic, since a block of steps of one run is as short as a few selections
+    return (loss <= tol).long().add_(~within, alpha=int(Status.DIVERGED))
