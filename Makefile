@@ -21,7 +21,12 @@ lint: $(INSTALLED)
 	$(BIN)/pyright
 
 bench: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	$(BIN)/python -m benchmarks.engine --quick
 	$(BIN)/python -m benchmarks.lightning_overhead
+	$(BIN)/python -m benchmarks.cores
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.flows
 
 reproduce: $(INSTALLED)
 	$(BIN)/python -m experiments --scale full $(ARGS)

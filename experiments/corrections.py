@@ -19,6 +19,7 @@ from torch import Tensor
 from dln_momentum.data import sparse
 from dln_momentum.flow import (
     gradient_flow,
+    limit_bias,
     momentum_flow,
     path_integrals,
     quadrature_path_integrals,
@@ -42,6 +43,7 @@ def rows() -> Iterator[Row]:
     yield _small_lambda(problem, w)
     yield _quadratic_limit()
     yield _gradient_flow_limit(problem, w)
+    yield _mirror_change(problem, w)
 
 
 def _path_sum_sign(problem: Problem) -> Row:
@@ -107,6 +109,20 @@ def _gradient_flow_limit(problem: Problem, w: tuple[Tensor, Tensor]) -> Row:
         "argmin D(theta, theta_0)",
         f"{torch.linalg.vector_norm(problem.theta_star - limit):.1e}",
         f"{torch.linalg.vector_norm(right - limit):.1e}",
+    )
+
+
+def _mirror_change(problem: Problem, w: tuple[Tensor, Tensor]) -> Row:
+    """grad Phi is 1/2 (arcsinh(2 theta/Delta) - c), of which theta_0 has none."""
+    path = momentum_flow(problem, *w, lam=0.1, time=math.inf, tol=1e-20)
+    end = limit_bias(path)
+    change = mirror_map(path.theta[-1], end.balancedness) - end.log_init / 2
+    norm, rows = torch.linalg.vector_norm, problem.row_space
+    return (
+        "grad Phi_inf(theta_inf) - grad Phi_0(theta_0) in span^perp",
+        "in span(x_1..x_n)",
+        f"{norm(rows.project(change)) / norm(change):.1e}",
+        f"{norm(rows.reject(change)) / norm(change):.1e}",
     )
 
 

@@ -44,6 +44,8 @@ class Backend:
     """a tile of a multiple of so many runs leaves no place empty"""
     elements: int = TILE_ELEMENTS
     """coordinates of a tile, over all of its runs"""
+    threads_from: int = 0
+    """networks of fewer coordinates are slower on two threads than on one"""
 
     def tile_runs(self, d: int) -> int:
         """The largest tile for networks of d coordinates."""
@@ -70,4 +72,5 @@ def _load(name: str, why: str, on_cpu: bool) -> Backend:
     from dln_momentum.engine import torch_kernel
 
     elements = TILE_ELEMENTS if on_cpu else GPU_ELEMENTS
-    return Backend(name, why, torch_kernel.advance, elements=elements)
+    # short operations spend their time under the interpreter's lock
+    return Backend(name, why, torch_kernel.advance, elements=elements, threads_from=100)

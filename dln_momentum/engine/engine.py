@@ -183,7 +183,8 @@ class Engine:
         options, backend = self.options, self.backend
         largest = options.tile_runs or backend.tile_runs(self.problem.d)
         # one GPU has one queue
-        workers = options.num_workers if runs.device.type == "cpu" else 1
+        threads = runs.device.type == "cpu" and self.problem.d >= backend.threads_from
+        workers = options.num_workers if threads else 1
         tiles = split(runs, largest, backend.multiple, workers)
         alone, start = len(tiles) == 1 or workers == 1, self.step
 

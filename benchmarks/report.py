@@ -1,0 +1,96 @@
+"""The tables of benchmarks/README.md, from what `benchmarks.engine --json` has kept.
+
+python -m benchmarks.report results/*.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+Costs = dict[str, np.ndarray]
+"""Microseconds a step and run by contender, one of each round."""
+
+ENGINE = "engine numba, n_space"
+RATIOS = {
+    "engine / floor": (ENGINE, "floor"),
+    "engine, direct S / floor": ("engine numba, direct", "floor"),
+    "engine on torch / floor": ("engine torch, n_space", "floor"),
+    "JAX, same algebra / engine": ("JAX scan, by hand, n_space S", ENGINE),
+    "JAX, autograd, direct S / engine": ("JAX scan, autograd, direct S", ENGINE),
+    "torch textbook, direct S / engine": ("torch textbook, direct S", ENGINE),
+    "torch SGD + autograd / engine": ("torch SGD + autograd, no S", ENGINE),
+}
+ALONE = {
+    "engine, blocks of 10,000": ENGINE,
+    "engine, blocks of 1,000": "engine numba, n_space, blocks of 1000",
+    "engine, direct S": "engine numba, direct",
+    "numba loop": "numba loop, no S",
+    "JAX, same algebra": "JAX scan, by hand, n_space S",
+    "numpy loop": "numpy loop, no S",
+    "torch SGD + autograd": "torch SGD + autograd, no S",
+}
+
+
+def read(paths: list[Path]) -> dict[tuple[int, int, int], Costs]:
+    """Costs by (n, d, R)."""
+    costs: dict[tuple[int, int, int], Costs] = defaultdict(dict)
+    for path in paths:
+        for result in json.loads(path.read_text())["results"]:
+            key = (result["n"], result["d"], result["runs"])
+            costs[key][result["contender"]] = np.array(result["microseconds"])
+    for found in costs.values():
+        found["floor"] = np.min([c for name, c in found.items() if name.startswith("floor")], 0)
+    return dict(sorted(costs.items()))
+
+
+def ratio(costs: Costs, name: str, base: str) -> str:
+    """Median of the paired ratios and half the distance of their quartiles."""
+    if name not in costs:
+        return ""
+    low, middle, high = np.quantile(costs[name] / costs[base], (0.25, 0.5, 0.75))
+    digits = 2 if middle < 10 else 0
+    return f"{middle:,.{digits}f} ± {(high - low) / 2:.{digits}f}"
+
+
+def row(*cells: str) -> str:
+    """One line of a Markdown table."""
+    return "| " + " | ".join(cells) + " |"
+
+
+def many_runs(costs: dict[tuple[int, int, int], Costs]) -> list[str]:
+    """The cost of the floor and of the engine, and ratios."""
+    head = ["n, d", "R", "floor, us", "engine, us", *RATIOS]
+    lines = [row(*head), row(*["---"] * len(head))]
+    for (n, d, runs), found in costs.items():
+        if runs > 1:
+            medians = (f"{np.median(found[name]):.3g}" for name in ("floor", ENGINE))
+            ratios = (ratio(found, name, base) for name, base in RATIOS.values())
+            lines.append(row(f"{n}, {d}", str(runs), *medians, *ratios))
+    return lines
+
+
+def one_run(costs: dict[tuple[int, int, int], Costs]) -> list[str]:
+    """Microseconds a step of a single run."""
+    lines = [row("n, d", *ALONE), row(*["---"] * (len(ALONE) + 1))]
+    for (n, d, runs), found in costs.items():
+        if runs == 1:
+            medians = (np.median(found[name]) if name in found else None for name in ALONE.values())
+            lines.append(row(f"{n}, {d}", *("" if m is None else f"{m:,.3g}" for m in medians)))
+    return lines
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("paths", nargs="+", type=Path)
+    costs = read(parser.parse_args().paths)
+    print("\n".join([*many_runs(costs), "", *one_run(costs)]))
+
+
+if __name__ == "__main__":
+    main()
