@@ -142,14 +142,15 @@ def _starts(first: int, times: int) -> Iterator[int]:
 
 def _graph(steps: Replay) -> Replay:
     """Take the steps once, which readies the libraries they call, and record them."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
+    here, side, graph = torch.cuda.current_stream(), torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    side.wait_stream(here)
     with torch.cuda.stream(side):
         steps()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=side):
+        # without the garbage collection of torch.cuda.graph, which takes as long as a block
+        graph.capture_begin()
         steps()
+        graph.capture_end()
+    here.wait_stream(side)
     return graph.replay
 
 
