@@ -39,6 +39,7 @@ def judge(loss: Tensor, loss_start: Tensor, tol: float, divergence_bound: float)
         tol: converged at or below it.
         divergence_bound: diverged beyond this many times ``loss_start``, or if not finite.
 
+    >>> import torch
     >>> losses = torch.tensor([1e-30, 0.5, 1e20, torch.nan])
     >>> judge(losses, torch.ones(4), tol=1e-24, divergence_bound=1e10).tolist()
     [1, 0, 2, 2]
