@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
+from numbers import Real
 from typing import Any, overload
 
 import torch
@@ -12,6 +14,9 @@ from torch.optim import Optimizer
 from dln_momentum.errors import refuse
 
 Parameter = float | Tensor
+
+GROUP_KEYS = ("params", "param_names", "lr", "beta", "initial_lr")
+"""What a group may hold: torch's optimizers pass over other keys, and train something else."""
 
 
 class HeavyBall(Optimizer):
@@ -30,13 +35,18 @@ class HeavyBall(Optimizer):
         params: parameters, or groups of them with their own ``gamma`` and ``beta``.
         gamma: step size > 0: a number, or a tensor of shape ``runs`` when every parameter has
             shape ``(*runs, ...)``, one step size for each run. Each group keeps it under
-            torch's own key ``lr``, so that every scheduler of torch works.
+            torch's own key ``lr``, so that torch's schedulers work. They know one number only:
+            where there is one a run, change it in place, ``group["lr"].mul_(0.5)``.
         beta: momentum in [0, 1): a number or a tensor of shape ``runs``.
         previous: w_0, one tensor a parameter in their order; the parameters' present values are
             then w_1. Left out, w_1 = w_0 (zero initial speed).
 
     Raises:
-        InputError: for gamma or beta outside their range, or previous of a wrong shape.
+        InputError: for gamma or beta outside their range or of a shape that is not that of the
+            runs, for previous of a wrong shape, or for a key of a group that means nothing here.
+
+    It has no weight decay, dampening, Nesterov step or maximisation: the theory is about none of
+    them. A parameter without a gradient is left where it is, its increment too.
 
     >>> w = torch.nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
     >>> optimizer = HeavyBall([w], gamma=0.1, beta=0.5)
@@ -61,16 +71,28 @@ class HeavyBall(Optimizer):
             self._start_from(list(previous))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of parameters; its step size may be given as ``gamma`` or ``lr``."""
+        """Add a group of parameters; its step size may be given as ``gamma`` or ``lr``.
+
+        Args:
+            param_group: ``params``, and ``gamma`` and ``beta`` where they are not the defaults.
+
+        Raises:
+            InputError: as for the optimizer itself.
+        """
+        refuse(["gamma and lr are one thing: give one"] * ({"gamma", "lr"} <= param_group.keys()))
         if "gamma" in param_group:
             param_group["lr"] = param_group.pop("gamma")
-        gamma, beta = (param_group.get(key, self.defaults[key]) for key in ("lr", "beta"))
-        # "not all(...)" also refuses nan
-        refuse(
-            [f"gamma = {gamma} must be > 0"] * (not _all(gamma, lambda g: g > 0))
-            + [f"beta = {beta} must be in [0, 1)"] * (not _all(beta, lambda b: 0 <= b < 1))
-        )
+        for key in ("lr", "beta"):
+            value = param_group.get(key, self.defaults[key])
+            # a scheduler writes into a tensor, which may be the caller's or another group's
+            param_group[key] = value.clone() if isinstance(value, Tensor) else value
+        refuse(_group_problems(param_group))
+        # torch makes a list of the parameters, which may come as a generator
         super().add_param_group(param_group)
+        mismatches = [*_shape_problems(self.param_groups[-1])]
+        if mismatches:
+            del self.param_groups[-1]
+            refuse(mismatches)
 
     def previous(self, parameter: Tensor) -> Tensor:
         """w_{k-1} of one parameter, whose present value is w_k."""
@@ -116,7 +138,7 @@ class HeavyBall(Optimizer):
         if shapes[0] != shapes[1]:
             refuse([f"previous has shapes {shapes[0]}; the parameters have {shapes[1]}"])
         for parameter, w_0 in zip(parameters, previous, strict=True):
-            self.state[parameter]["increment"] = parameter.detach() - w_0
+            self.state[parameter]["increment"] = parameter.detach() - w_0.detach().to(parameter)
 
 
 def _over_runs(value: Parameter, parameter: Tensor) -> Parameter:
@@ -126,6 +148,36 @@ def _over_runs(value: Parameter, parameter: Tensor) -> Parameter:
     return value.reshape(value.shape + (1,) * (parameter.ndim - value.ndim))
 
 
-def _all(value: Parameter, holds: Callable[[float], bool]) -> bool:
-    values = value.flatten().tolist() if isinstance(value, Tensor) else [float(value)]
-    return all(holds(number) for number in values)
+def _group_problems(group: dict[str, Any]) -> Iterator[str]:
+    ranges = (("lr", "gamma", "finite and > 0", _positive), ("beta", "beta", "in [0, 1)", _damped))
+    for key, name, allowed, holds in ranges:
+        value = group[key]
+        numbers = value.flatten().tolist() if isinstance(value, Tensor) else [value]
+        if not numbers or not all(isinstance(x, Real) and holds(float(x)) for x in numbers):
+            yield f"{name} = {value} must be {allowed}"
+    unknown = ", ".join(key for key in group if key not in GROUP_KEYS)
+    if unknown:
+        yield f"{unknown}: no key of a group of heavy ball, which has params, gamma and beta"
+
+
+def _shape_problems(group: dict[str, Any]) -> Iterator[str]:
+    for key, name in (("lr", "gamma"), ("beta", "beta")):
+        shape = tuple(group[key].shape) if isinstance(group[key], Tensor) else ()
+        for parameter in group["params"]:
+            runs = tuple(parameter.shape[: len(shape)])
+            if len(runs) < len(shape) or any(
+                a not in (1, b) for a, b in zip(shape, runs, strict=False)
+            ):
+                yield (
+                    f"{name} has shape {shape}, which is no shape of the runs of a parameter "
+                    f"of shape {tuple(parameter.shape)}"
+                )
+                break
+
+
+def _positive(gamma: float) -> bool:
+    return 0 < gamma < math.inf
+
+
+def _damped(beta: float) -> bool:
+    return 0 <= beta < 1

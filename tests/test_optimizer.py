@@ -168,9 +168,88 @@ def test_trains_any_module_and_skips_parameters_without_gradient() -> None:
         ({"gamma": 0.0}, "gamma = 0.0"),
         ({"gamma": 0.1, "beta": 1.0}, "beta = 1.0"),
         ({"gamma": torch.tensor([0.1, -0.1])}, "gamma = "),
+        ({"gamma": float("inf")}, "gamma = inf must be finite"),
+        ({"gamma": float("nan")}, "gamma = nan"),
+        ({"gamma": None}, "gamma = None"),
+        ({"gamma": 0.1, "beta": torch.full((3,), 0.5)}, r"beta has shape \(3,\)"),
+        ({"gamma": torch.full((2, 2), 0.1)}, r"gamma has shape \(2, 2\)"),
         ({"gamma": 0.1, "previous": [torch.zeros(3)]}, "previous has shapes"),
     ],
 )
 def test_bad_input_is_refused(keys: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         HeavyBall([nn.Parameter(torch.zeros(2))], **keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"weight_decay": 0.1}, "weight_decay: no key of a group"),
+        ({"momentum": 0.9, "maximize": True}, "momentum, maximize: no key of a group"),
+        ({"gamma": 0.1, "lr": 0.2}, "give one"),
+        ({"gamma": -1.0}, "gamma = -1.0"),
+        ({"beta": torch.zeros(5)}, "beta has shape"),
+    ],
+)
+def test_a_bad_group_is_refused_and_leaves_the_optimizer_as_it_was(
+    keys: dict, message: str
+) -> None:
+    """Torch itself passes over keys it does not know: a weight decay would be lost in silence."""
+    optimizer = HeavyBall([nn.Parameter(torch.zeros(2))], 0.1, 0.5)
+    with pytest.raises(InputError, match=message):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2))], **keys})
+    assert len(optimizer.param_groups) == 1
+
+
+def test_the_callers_tensors_are_left_alone() -> None:
+    """A scheduler writes into a tensor; two groups and the caller must not share one."""
+    gamma = torch.tensor(0.1, dtype=torch.float64)
+    groups = [{"params": [nn.Parameter(torch.ones(2))]} for _ in range(2)]
+    optimizer = HeavyBall(groups, gamma)
+    w_0 = nn.Parameter(torch.zeros(2))
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    optimizer.step()
+    scheduler.step()
+    assert gamma.item() == 0.1
+    assert [group["lr"].item() for group in optimizer.param_groups] == [0.05, 0.05]
+    w = nn.Parameter(torch.ones(2))
+    started = HeavyBall([w], 0.1, 0.5, previous=[w_0])
+    assert not started.state[w]["increment"].requires_grad
+
+
+def test_a_step_size_a_run_can_be_changed_on_the_way() -> None:
+    w = nn.Parameter(torch.ones(2, 3, dtype=torch.float64))
+    optimizer = HeavyBall([w], torch.tensor([0.1, 0.2], dtype=torch.float64))
+    optimizer.param_groups[0]["lr"].mul_(0.5)
+    w.grad = torch.ones_like(w)
+    optimizer.step()
+    assert w[:, 0].tolist() == [1 - 0.05, 1 - 0.1]
+
+
+@pytest.mark.parametrize("gamma", [0.1, torch.full((5,), 0.1, dtype=torch.float64)])
+def test_sparse_gradients_are_the_dense_ones(gamma: float | Tensor) -> None:
+    weights = []
+    for sparse in (False, True):
+        table = nn.Embedding.from_pretrained(
+            torch.ones(5, 3, dtype=torch.float64), freeze=False, sparse=sparse
+        )
+        optimizer = HeavyBall(table.parameters(), gamma, 0.9)
+        for row in range(3):
+            optimizer.zero_grad()
+            table(torch.tensor([1, 1, row])).sum().backward()
+            optimizer.step()
+        weights.append(table.weight.detach())
+    # sums of at most three gradients, in another order
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-15, atol=1e-15)
+
+
+def test_single_precision_parameters_stay_single() -> None:
+    w = nn.Parameter(torch.ones(2))
+    optimizer = HeavyBall(
+        [w], torch.tensor([0.1, 0.2], dtype=torch.float64), 0.5,
+        previous=[torch.zeros(2, dtype=torch.float64)],
+    )  # fmt: skip
+    w.grad = torch.ones_like(w)
+    optimizer.step()
+    assert w.dtype == optimizer.state[w]["increment"].dtype == torch.float32
+    assert w.tolist() == pytest.approx([1.4, 1.3], rel=1e-6)
