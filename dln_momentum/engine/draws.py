@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ class Piece(NamedTuple):
         if self.batches is None and self.noise is None:
             return self
         return self._replace(batches=_part(self.batches, places), noise=_part(self.noise, places))
+
+    def to(self, device: torch.device) -> Piece:
+        """The same where the runs are."""
+        batches, noise = (t if t is None else t.to(device) for t in (self.batches, self.noise))
+        return self._replace(batches=batches, noise=noise)
 
 
 def _part(drawn: Tensor | None, places: Tensor | slice) -> Tensor | None:

@@ -14,7 +14,8 @@ them once a block, as a CUDA graph, and repeats that: one launch in place of som
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -45,16 +46,14 @@ def advance(
     """
     tile = Tile.gather(scaled, state, runs)
     walk = _Walk(tile, scaled.noise_scale[runs, None], piece.start)
-    noise = None if piece.noise is None else piece.noise.to(tile.w.device)
-    drawn = noise, _batch_weights(piece.batches, tile.residual_sum)
+    drawn = partial(_drawn, piece.part(slice(None)).to(tile.w.device), scaled.target.shape[-1])
     if record is None and tile.w.is_cuda:
-        record = _graph
+        record = partial(_graph, tile.w.device)
     to_look = min(-piece.start % CHECK_EVERY, piece.steps)
-    repeats = (piece.steps - to_look) // CHECK_EVERY
-    walk.take(to_look, _rows(drawn, 0, to_look), look=False)
-    _repeat(walk, drawn, to_look, repeats, record)
-    done = to_look + repeats * CHECK_EVERY
-    walk.take(piece.steps - done, _rows(drawn, done, piece.steps), look=True)
+    done = piece.steps - (piece.steps - to_look) % CHECK_EVERY
+    walk.take(to_look, drawn(0, to_look), look=False)
+    _repeat(walk, drawn, range(to_look, done, CHECK_EVERY), record)
+    walk.take(piece.steps - done, drawn(done, piece.steps), look=True)
     state.loss[runs] = scaled.loss(walk.squared_norm(), runs)
     tile.scatter(state, runs)
 
@@ -119,11 +118,14 @@ class _Walk:
 
 
 def _repeat(
-    walk: _Walk, drawn: Drawn, first: int, times: int, record: Callable[[Replay], Replay] | None
+    walk: _Walk,
+    drawn: Callable[[int, int], Drawn],
+    starts: range,
+    record: Callable[[Replay], Replay] | None,
 ) -> None:
-    """Take `CHECK_EVERY` steps so many times; once as they are, and then recorded."""
-    chunks = (_rows(drawn, k, k + CHECK_EVERY) for k in _starts(first, times))
-    if record is None or times < 3:
+    """Take `CHECK_EVERY` steps from each start on; once as they are, and then recorded."""
+    chunks = (drawn(start, start + CHECK_EVERY) for start in starts)
+    if record is None or len(starts) < 3:
         for chunk in chunks:
             walk.take(CHECK_EVERY, chunk, look=True)
         return
@@ -136,36 +138,43 @@ def _repeat(
         replay()
 
 
-def _starts(first: int, times: int) -> Iterator[int]:
-    return iter(range(first, first + times * CHECK_EVERY, CHECK_EVERY))
+def _graph(device: torch.device, steps: Replay) -> Replay:
+    """Take the steps once, which readies the libraries they call, and record them.
 
-
-def _graph(steps: Replay) -> Replay:
-    """Take the steps once, which readies the libraries they call, and record them."""
-    here, side, graph = torch.cuda.current_stream(), torch.cuda.Stream(), torch.cuda.CUDAGraph()
-    side.wait_stream(here)
-    with torch.cuda.stream(side):
-        steps()
-        # without the garbage collection of torch.cuda.graph, which takes as long as a block
-        graph.capture_begin()
-        steps()
-        graph.capture_end()
-    here.wait_stream(side)
+    What the steps allocate while they are recorded belongs to the graph, and is given back when
+    the next block is recorded. Both happen on one stream, whose workspace for matrix products is
+    allocated the first time and never again.
+    """
+    with torch.cuda.device(device):
+        here, side, graph = (
+            torch.cuda.current_stream(),
+            _side_stream(device),
+            torch.cuda.CUDAGraph(),
+        )
+        side.wait_stream(here)
+        with torch.cuda.stream(side):
+            steps()
+        with torch.cuda.graph(graph, stream=side):
+            steps()
+        here.wait_stream(side)
     return graph.replay
 
 
-def _rows(drawn: Drawn, start: int, stop: int) -> Drawn:
-    noise, weights = (None if t is None else t[start:stop] for t in drawn)
-    return noise, weights
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
 
 
-def _batch_weights(batches: Tensor | None, residual: Tensor) -> Tensor | None:
+def _drawn(piece: Piece, n: int, start: int, stop: int) -> Drawn:
+    """What is drawn for some steps of a piece: weights take more memory than batches."""
+    noise = None if piece.noise is None else piece.noise[start:stop]
+    return noise, None if piece.batches is None else _batch_weights(piece.batches[start:stop], n)
+
+
+def _batch_weights(batches: Tensor, n: int) -> Tensor:
     """How often each row is in a batch, times n / |B|, [steps, R_t or 1, n]."""
-    if batches is None:
-        return None
-    n, batches = residual.shape[-1], batches.to(residual.device)
-    weights = residual.new_zeros(*batches.shape[:2], n)
-    share = residual.new_tensor(n / batches.shape[-1])
+    weights = torch.zeros(*batches.shape[:2], n, dtype=torch.float64, device=batches.device)
+    share = weights.new_tensor(n / batches.shape[-1])
     return weights.scatter_add_(-1, batches, share.expand(batches.shape))
 
 
