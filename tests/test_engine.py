@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ import torch
 from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.sampling import BatchStream
 from dln_momentum.data.sparse import sparse
-from dln_momentum.engine import Engine, EngineOptions, reference_iterates
+from dln_momentum.engine import Engine, EngineOptions, Status, reference_iterates
 from dln_momentum.engine.options import BACKENDS
+from dln_momentum.engine.products import STRIP
+from dln_momentum.engine.status import judge
 from dln_momentum.errors import InputError
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import stack
@@ -40,13 +43,17 @@ def _signs(u, v):
 @path_sums
 @pytest.mark.parametrize("batch_size", [None, 5])
 def test_equals_the_reference_stepper(backend: str, path_sums: str, batch_size: int | None) -> None:
-    """1e-12 after 1e4 steps, sign changes included: lambda is 0.25, 1, 4 and 9."""
-    problem = default_problem()
-    gamma, beta = column(0.01, 0.01, 0.01, 0.01), column(0.8, 0.9, 0.95, 1 - 0.1 / 3)
-    net = DiagonalLinearNet.uniform(30, 0.1, runs=(4,))
-    batches = BatchStream(20, batch_size, replacement=True, seeds=[0, 1, 2, 3])
+    """1e-12 after 1e4 steps, sign changes included: lambda is 0.25, 1, 4 and 9.
+
+    Of the runs, a strip goes side by side and one alone.
+    """
+    problem, runs = default_problem(), STRIP + 1
+    beta = column(1 - 0.1 / 3, 0.8, 0.9, 0.95).repeat(STRIP)[:runs]
+    gamma = torch.full_like(beta, 0.01)
+    net = DiagonalLinearNet.uniform(30, 0.1, runs=(runs,))
+    batches = BatchStream(20, batch_size, replacement=True, seeds=range(runs))
     engine = make_engine(
-        problem, gamma, beta, runs=4, net=net, batches=batches,
+        problem, gamma, beta, runs=runs, net=net, batches=batches,
         backend=backend, path_sums=path_sums, tol=0.0,
     )  # fmt: skip
     for _ in range(10):
@@ -54,7 +61,7 @@ def test_equals_the_reference_stepper(backend: str, path_sums: str, batch_size: 
     weights = batches.weights(0, 10_000, None)
     theta, changes = oracle(problem, net, gamma[:, None], beta[:, None], 10_000, weights)
     snapshot = engine.snapshot()
-    assert int(snapshot.sign_changes[-1]) > 0
+    assert int(snapshot.sign_changes[0]) > 0
     assert torch.equal(snapshot.sign_changes, changes)
     error = (snapshot.theta - theta).norm(dim=-1) / theta.norm(dim=-1)
     assert error.max() < 1e-12
@@ -154,6 +161,65 @@ def test_a_diverging_run_is_a_status_and_harms_no_neighbour(backend: str) -> Non
 
 
 @backends
+@path_sums
+def test_a_run_that_overflows_changes_no_bit_of_another(backend: str, path_sums: str) -> None:
+    """inf and nan for most of a block, in one strip with others and in the run taken alone."""
+    runs, wild = STRIP + 1, [3, STRIP]
+    gamma = torch.full((runs,), 0.01, dtype=torch.float64)
+    blown = gamma.clone()
+    blown[wild] = 5.0
+    calm, mixed = (
+        make_engine(
+            default_problem(), rate, runs=runs, backend=backend, path_sums=path_sums, tol=0.0
+        )
+        for rate in (gamma, blown)
+    )
+    for engine in (calm, mixed):
+        engine.advance(300)
+    assert not mixed.state.w[:, wild].isfinite().any()
+    assert [label == "diverged" for label in mixed.status_labels] == [
+        run in wild for run in range(runs)
+    ]
+    others = [run for run in range(runs) if run not in wild]
+    assert torch.equal(mixed.state.w[:, others], calm.state.w[:, others])
+    ended = mixed.state_dict()
+    for engine in (calm, mixed):
+        engine.advance(300)
+    # a product of fewer runs may add up in another order
+    torch.testing.assert_close(
+        mixed.state.w[:, others], calm.state.w[:, others], rtol=1e-12, atol=1e-16
+    )
+    torch.testing.assert_close(
+        mixed.state.w[:, wild], ended["w"][:, wild], rtol=0, atol=0, equal_nan=True
+    )
+
+
+def test_a_loss_that_overflows_is_diverged_however_large_it_was() -> None:
+    loss = column(torch.inf, 1e302, torch.nan)
+    found = judge(loss, column(1e300, 1e300, torch.inf), tol=1e-24, divergence_bound=1e10)
+    assert found.tolist() == [Status.DIVERGED, Status.RUNNING, Status.DIVERGED]
+
+
+@pytest.mark.parametrize("runs", [1, STRIP - 1, STRIP, STRIP + 1, 5 * STRIP + 7])
+@pytest.mark.parametrize("shape", [(1, 2), (2, 3)])
+@backends
+def test_any_number_of_tiny_networks(backend: str, shape: tuple[int, int], runs: int) -> None:
+    """Less than a register of rows, of coordinates and of runs."""
+    problem = sparse(*shape, 1, seed=0)
+    gamma = torch.linspace(0.004, 0.02, runs, dtype=torch.float64)
+    beta = torch.linspace(0, 0.95, runs, dtype=torch.float64)
+    net = DiagonalLinearNet.gaussian(shape[1], 0.3, seed=0, runs=(runs,))
+    engine = make_engine(problem, gamma, beta, runs=runs, net=net, backend=backend, tol=0.0)
+    engine.advance(123)
+    theta, changes = oracle(problem, net, gamma[:, None], beta[:, None], 123)
+    snapshot = engine.snapshot()
+    # 123 steps that each round at 1e-16
+    torch.testing.assert_close(snapshot.theta, theta, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(snapshot.loss, problem.loss(theta), rtol=1e-9, atol=1e-20)
+    assert torch.equal(snapshot.sign_changes, changes)
+
+
+@backends
 def test_finished_runs_keep_their_state(backend: str) -> None:
     gamma, beta = column(0.01, 0.0005), column(0.9, 0.9)
     engine = make_engine(default_problem(), gamma, beta, runs=2, backend=backend)
@@ -206,7 +272,34 @@ def test_a_run_that_starts_at_an_interpolator_takes_no_step() -> None:
     net = DiagonalLinearNet(2 * u[None], v[None] / 2)
     engine = make_engine(problem, net=net)
     assert engine.status_labels == ["converged"]
+    engine.advance(10)
     assert engine.step == 0
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"gamma": 0.02}, "another gamma"),
+        ({"beta": 0.8}, "another beta"),
+        ({"alpha": 0.2}, "other networks at step 0"),
+        ({"problem": default_problem(seed=1)}, "another loss at step 0"),
+        ({"runs": 2}, r"of 2 runs of \(n, d\) = \(20, 30\), path_sums = n_space"),
+        ({"path_sums": "direct"}, "path_sums = direct; this config, .* path_sums = n_space"),
+    ],
+)
+def test_the_state_of_other_runs_is_refused(other: dict, message: str) -> None:
+    keys: dict[str, Any] = {"problem": default_problem()} | other
+    saved = make_engine(**keys).state_dict()
+    with pytest.raises(InputError, match=message):
+        make_engine(default_problem()).load_state_dict(saved)
+
+
+def test_a_run_goes_on_with_another_backend() -> None:
+    first = make_engine(default_problem(), backend="torch")
+    first.advance(100)
+    second = make_engine(default_problem(), backend="numba")
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(second.snapshot().w, first.snapshot().w)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from dln_momentum.engine.status import Status
+from dln_momentum.errors import refuse
 
 
 @dataclass
@@ -81,11 +83,18 @@ class State:
         """Take every tensor from a checkpoint of a state of the same kind and shape.
 
         Raises:
-            ValueError: where names or shapes differ.
+            InputError: where names or shapes differ.
         """
-        expected = {name: tuple(t.shape) for name, t in self.state_dict().items()}
-        found = {name: tuple(t.shape) for name, t in saved.items()}
-        if expected != found:
-            raise ValueError(f"checkpoint holds {found}, this run needs {expected}")
+        own = self.state_dict()
+        if {name: t.shape for name, t in own.items()} != {
+            name: t.shape for name, t in saved.items()
+        }:
+            refuse([f"resume: the checkpoint is of {_kind(saved)}; this config, of {_kind(own)}"])
         for name, tensor in saved.items():
             setattr(self, name, tensor.to(self.w.device, copy=True))
+
+
+def _kind(tensors: Mapping[str, Tensor]) -> str:
+    runs, n = tensors["residual_sum"].shape
+    path_sums = "direct" if "path_sums" in tensors else "n_space"
+    return f"{runs} runs of (n, d) = {(n, tensors['w'].shape[-1])}, path_sums = {path_sums}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+import torch
 from torch import Tensor
 
 
@@ -39,12 +40,12 @@ def judge(loss: Tensor, loss_start: Tensor, tol: float, divergence_bound: float)
         tol: converged at or below it.
         divergence_bound: diverged beyond this many times ``loss_start``, or if not finite.
 
-    >>> import torch
     >>> losses = torch.tensor([1e-30, 0.5, 1e20, torch.nan])
     >>> judge(losses, torch.ones(4), tol=1e-24, divergence_bound=1e10).tolist()
     [1, 0, 2, 2]
     """
     # nan compares false, so "not within the bound" is also "not finite"
-    within = loss <= divergence_bound * loss_start.clamp_min(tol)
+    bound = (divergence_bound * loss_start.clamp_min(tol)).clamp_max(torch.finfo(loss.dtype).max)
+    within = loss <= bound
     # arithmetic, since a block of steps of one run is as short as a few selections
     return (loss <= tol).long().add_(~within, alpha=int(Status.DIVERGED))
