@@ -21,6 +21,9 @@ STYLE = Path(__file__).with_name("dln.mplstyle")
 MOST_LINES = 200
 """Coordinates that get a line each; of more, so many are drawn, evenly spaced."""
 
+LARGEST = 1e200
+"""What is beyond, or below its inverse on a log axis, is left out: the margins would overflow."""
+
 
 def style() -> AbstractContextManager[None]:
     """The package's matplotlib style, as a context."""
@@ -101,7 +104,15 @@ def _axis(history: xr.Dataset) -> np.ndarray:
 
 
 def _log_axes(ax: Axes, history: xr.Dataset, ylabel: str) -> None:
-    ax.set(xscale="log", yscale="log", xlabel=_notation(history).label, ylabel=ylabel)
+    ax.set(xscale="log", xlabel=_notation(history).label, ylabel=ylabel)
+    # an empty axis cannot be logarithmic: nothing is positive where a run starts converged
+    if any(np.isfinite(np.asarray(line.get_ydata())).any() for line in ax.lines):
+        ax.set_yscale("log")
+
+
+def _positive(values: xr.DataArray) -> xr.DataArray:
+    """What a log axis can show."""
+    return values.where((values > 1 / LARGEST) & (values < LARGEST))
 
 
 def _lines(values: xr.DataArray) -> xr.DataArray:
@@ -120,15 +131,14 @@ def _loss(ax: Axes, history: xr.Dataset) -> None:
     for name, label in labels.items():
         if name in history and np.isfinite(history[name]).any():
             # all of the energy is loss once a flow is slow
-            ax.plot(
-                _axis(history), history[name], ls="--" if name == "energy" else "-", label=label
-            )
+            dashes = "--" if name == "energy" else "-"
+            ax.plot(_axis(history), _positive(history[name]), ls=dashes, label=label)
     _log_axes(ax, history, "loss and errors")
     ax.legend()
 
 
 def _balancedness(ax: Axes, history: xr.Dataset) -> None:
-    values, k = history["balancedness"], _notation(history).index
+    values, k = _positive(history["balancedness"]), _notation(history).index
     ax.plot(_axis(history), _lines(values), color="C0", alpha=0.35, lw=0.8)
     ax.plot(_axis(history), values.median("coordinate"), color="k", label="median")
     _log_axes(ax, history, rf"balancedness $\Delta_{{{k},i}}$, a line for an $i$")
@@ -163,8 +173,7 @@ def _distances(ax: Axes, history: xr.Dataset) -> None:
     }
     # the first two coincide once Delta_k has settled
     for (name, label), dashes in zip(labels.items(), ("-", (0, (2, 2)), "-"), strict=True):
-        shown = history[name].where(history[name] > 0)
-        ax.plot(_axis(history), shown, ls=dashes, label=label)
+        ax.plot(_axis(history), _positive(history[name]), ls=dashes, label=label)
     _log_axes(ax, history, rf"distance of $\theta_{k}$")
     ax.legend()
 
@@ -178,14 +187,15 @@ def _identities(ax: Axes, history: xr.Dataset) -> None:
         "KKT residual",
     )
     for name, label in zip((*notation.errors, "kkt_residual"), labels, strict=True):
-        ax.plot(_axis(history), history[name].where(history[name] > 0), label=label)
+        ax.plot(_axis(history), _positive(history[name]), label=label)
     _log_axes(ax, history, "relative error of an identity")
     ax.legend()
 
 
 def _theta(ax: Axes, history: xr.Dataset) -> None:
     end = "K" if _notation(history) is STEPS else "T"
-    ax.plot(history["theta"][-1], "o", ms=5, label=rf"$\theta_{end}$")
+    theta = history["theta"][-1]
+    ax.plot(theta.where(abs(theta) < LARGEST), "o", ms=5, label=rf"$\theta_{end}$")
     ax.plot(history["minimizer"], "+", ms=9, color="k", label="minimiser")
     if "theta_star" in history:
         ax.plot(history["theta_star"], "x", ms=6, color="C1", label=r"$\theta^*$")

@@ -11,6 +11,7 @@ from torch import nn
 
 from dln_momentum.data import BatchStream, sparse
 from dln_momentum.engine import EngineOptions
+from dln_momentum.errors import InputError
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.module import HeavyBallModule
@@ -155,10 +156,78 @@ def test_a_finished_run_goes_on_with_more_steps(tmp_path: Path) -> None:
     assert more.history()["step"].max() == 700
 
 
+def test_a_converged_run_goes_on_to_a_lower_tolerance(tmp_path: Path) -> None:
+    keys = [*SMALL, "optimizer.gamma=0.02", "trainer.max_steps=20000"]
+    first = run_app(tmp_path / "first", *keys, "trainer.tol=1e-6")
+    checkpoint = first.directory / "checkpoints" / "last.ckpt"
+    more = run_app(tmp_path / "more", *keys, "trainer.tol=1e-10", f"resume={checkpoint}")
+    whole = run_app(tmp_path / "whole", *keys, "trainer.tol=1e-10")
+    assert first.summary["status"] == more.summary["status"] == "converged"
+    for name in ("steps", "steps_to_tol", "train_loss", "l1_norm"):
+        assert more.summary[name] == whole.summary[name]
+    assert more.summary["steps"] > first.summary["steps"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = run_app(tmp_path_factory.mktemp("run"), *SMALL, "trainer.tol=0", "trainer.max_steps=50")
+    return run.directory / "checkpoints" / "last.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("data.seed=1", "other data"),
+        ("data.n=6", "other data"),
+        ("model.alpha=0.3", "other initial weights"),
+        ("optimizer.gamma=0.02", "other gamma and beta"),
+        ("data.batch_size=2", "other mini-batches"),
+        ("trainer.gradient=autograd", "other gradient and path sums"),
+        ("engine=fast", "other gradient and path sums"),
+        ("trainer.max_steps=40", "trainer.max_steps = 40 must be >= 50"),
+    ],
+)
+def test_the_checkpoint_of_another_run_is_refused(
+    tmp_path: Path, checkpoint: Path, key: str, message: str
+) -> None:
+    """Continued under another gamma, a run would satisfy no theorem, and its numbers look sound."""
+    keys = [*SMALL, "trainer.tol=0", "trainer.max_steps=50", f"resume={checkpoint}", key]
+    with pytest.raises(InputError, match=message):
+        run_app(tmp_path / "other", *keys)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["text", "foreign"])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "file.ckpt"
+    if kind == "text":
+        path.write_text("step 1: 0.1")
+    else:
+        torch.save({"state_dict": {}}, path)
+    with pytest.raises(InputError, match="resume"):
+        run_app(tmp_path / "run", *SMALL, f"resume={path}")
+
+
+@pytest.mark.parametrize(
+    ("runs", "gradient", "message"),
+    [((), "auto", "closed_form or autograd"), ((2,), "autograd", "trains one network")],
+)
+def test_gradients_that_do_not_exist_are_refused(
+    runs: tuple[int, ...], gradient: str, message: str
+) -> None:
+    data = BlockDataModule(
+        sparse(5, 8, 1, seed=0), Schedule(100, 5, 50), BatchStream(5, None, True, seeds=0)
+    )
+    net = DiagonalLinearNet.uniform(8, 0.1, runs=runs)
+    with pytest.raises(InputError, match=message):
+        HeavyBallModule(net, 0.01, 0.9, data, gradient=gradient)
+
+
 @pytest.mark.parametrize(
     ("keys", "status"),
     [
         (["trainer.tol=1e-6"], "converged"),
+        (["trainer.tol=10"], "converged"),  # from the start
         (["optimizer.gamma=5"], "diverged"),
         (["trainer.max_steps=50", "trainer.tol=0"], "max_steps"),
     ],

@@ -17,6 +17,7 @@ from dln_momentum.results import versions, write_dataset, write_json
 from dln_momentum.summary import minimiser, summarise
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.module import HeavyBallModule
+from dln_momentum.training.resuming import read_checkpoint, refuse_another_run
 from dln_momentum.training.schedule import Schedule
 from dln_momentum.training.trainer import fit
 
@@ -39,9 +40,12 @@ def train(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
         InputError: before anything is written, listing all that is wrong.
     """
     setup = build(config)
+    module = make_module(setup)
+    if setup.config.resume is not None:
+        checkpoint = read_checkpoint(setup.config.resume)
+        refuse_another_run(checkpoint, module.identity, setup.config.trainer.max_steps)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.yaml").write_text(text)
-    module = make_module(setup)
     logger = TensorBoardLogger(directory, name="tensorboard", version="", default_hp_metric=False)
     started = time.perf_counter()
     try:

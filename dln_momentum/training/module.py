@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
+from dln_momentum.errors import refuse
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
 from dln_momentum.results import History
 from dln_momentum.training.datamodule import Block, BlockDataModule
+from dln_momentum.training.resuming import identity, refuse_another_run
 from dln_momentum.training.steppers import AutogradStepper, EngineStepper, Measure, Report, Stepper
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,10 @@ class HeavyBallModule(pl.LightningModule):
         options: of the engine; its ``tol`` and ``divergence_bound`` hold for autograd as well.
         gradient: ``closed_form`` or ``autograd``; a network that is not diagonal needs the latter.
         trajectories: whether the history keeps values per coordinate; scalars it always keeps.
+
+    Raises:
+        InputError: for another ``gradient``, autograd of more than one diagonal network, or rates
+            that `HeavyBall` refuses.
 
     >>> from dln_momentum.data import BatchStream, sparse
     >>> from dln_momentum.training.schedule import Schedule
@@ -66,7 +72,14 @@ class HeavyBallModule(pl.LightningModule):
         self.history = History()
         self.trajectories = trajectories
         self.optimizer = HeavyBall(net.parameters(), gamma, beta)
-        self.stepper = self._make_stepper(options or EngineOptions(), gradient)
+        options = options or EngineOptions()
+        refuse(_gradient_problems(net, gradient))
+        # the network is only now where the run starts
+        arithmetic = f"{gradient}, {options.path_sums}"
+        self.identity = identity(
+            data.cohorts, net, (gamma, beta), data.batches, data.label_noise, arithmetic
+        )
+        self.stepper = self._make_stepper(options, gradient)
         self._snapshot: Snapshot | None = None
 
     def configure_optimizers(self) -> HeavyBall:
@@ -129,11 +142,18 @@ class HeavyBallModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what a bitwise resume needs beside the parameters, and the history so far."""
+        checkpoint["identity"] = self.identity
         checkpoint["stepper"] = self.stepper.state_dict()
         checkpoint["history"] = self.history.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue where a checkpoint stands; a spent step budget may have been raised since."""
+        """Continue where a checkpoint stands; the step budget may have been raised since, or the
+        tolerance lowered.
+
+        Raises:
+            InputError: for the checkpoint of another run.
+        """
+        refuse_another_run(checkpoint, self.identity, self.data.schedule.max_steps)
         self.stepper.load_state_dict(checkpoint["stepper"])
         self.stepper.reopen()
         self.history.load_state_dict(checkpoint["history"])
@@ -177,6 +197,13 @@ class HeavyBallModule(pl.LightningModule):
         loop = self.trainer.fit_loop.epoch_loop.manual_optimization
         loop.optim_step_progress.total.ready += steps
         loop.optim_step_progress.total.completed += steps
+
+
+def _gradient_problems(net: nn.Module, gradient: str) -> Iterator[str]:
+    if gradient not in ("closed_form", "autograd"):
+        yield f"gradient = {gradient!r} must be closed_form or autograd"
+    if gradient == "autograd" and isinstance(net, DiagonalLinearNet) and net.u[..., 0].numel() > 1:
+        yield f"gradient = 'autograd' trains one network; u has shape {[*net.u.shape]}"
 
 
 def dashboard(scalars: Mapping[str, Tensor]) -> dict[str, float]:

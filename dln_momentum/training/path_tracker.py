@@ -26,7 +26,7 @@ class PathTracker:
         self.path_sums = torch.zeros_like(self.w_start)
         self.increment_products = torch.zeros_like(self.w_start[0])
         self.gradient_sum = torch.zeros_like(self.w_start[0])
-        self.sign_changes = torch.zeros(1, dtype=torch.int64)
+        self.sign_changes = torch.zeros(1, dtype=torch.int64, device=self.w_start.device)
         self.previous = self.w_start
 
     def read(self) -> Tensor:

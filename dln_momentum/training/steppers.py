@@ -59,7 +59,7 @@ class Stepper(Protocol):
         ...
 
     def reopen(self) -> None:
-        """Let the runs go on whose step budget was spent."""
+        """Let the runs go on whose step budget was spent, or whose loss is above the tolerance."""
         ...
 
     def snapshot(self) -> Snapshot | None:
@@ -124,9 +124,16 @@ class EngineStepper:
             engine.stop()
 
     def reopen(self) -> None:
-        """Let the runs go on whose step budget was spent."""
+        """Let the runs go on whose step budget was spent.
+
+        So do those that had converged by a larger tolerance, if they are as far as the others.
+        """
         for engine in self.engines:
-            _reopen(engine.state.status)
+            state = engine.state
+            again = state.status == Status.CONVERGED
+            again &= (state.loss > engine.options.tol) & (state.steps == self.step)
+            state.reached_tol[again] = -1
+            state.status[again | (state.status == Status.MAX_STEPS)] = int(Status.RUNNING)
 
     def snapshot(self) -> Snapshot:
         """The runs in the poster's variables."""
@@ -213,13 +220,14 @@ class AutogradStepper:
 
     def advance(self, steps: int) -> None:
         """Take a block of steps."""
-        weights = self._data.batches.weights(self.step, self.step + steps)
-        noise = None
-        if self._data.label_noise is not None:
-            noise = self._data.label_noise.label_noise(self.step, self.step + steps)
+        window, stream = (self.step, self.step + steps), self._data.label_noise
+        weights = self._data.batches.weights(*window)
+        noise = None if stream is None else stream.label_noise(*window)
+        device = self._data.problem.X.device
+        weights, noise = (None if x is None else x[:, 0].to(device) for x in (weights, noise))
         for k in range(steps):
             self._one_step(
-                None if weights is None else weights[k, 0], None if noise is None else noise[k, 0]
+                None if weights is None else weights[k], None if noise is None else noise[k]
             )
         self.step += steps
         self.loss = self._full_loss()
@@ -230,8 +238,9 @@ class AutogradStepper:
         self.status[self.status == Status.RUNNING] = int(Status.MAX_STEPS)
 
     def reopen(self) -> None:
-        """Let the run go on if its step budget was spent."""
-        _reopen(self.status)
+        """Let the run go on if its step budget was spent, or its loss is above the tolerance."""
+        if self.status != Status.DIVERGED and self.loss > self._tol:
+            self.status[:] = int(Status.RUNNING)
 
     def snapshot(self) -> Snapshot | None:
         """The run in the poster's variables, for a diagonal network."""
@@ -275,7 +284,3 @@ class AutogradStepper:
         problem = self._data.problem
         residual = self._net(problem.X).reshape(1, problem.n) - problem.y
         return residual.square().sum(-1) / (2 * problem.n)
-
-
-def _reopen(status: Tensor) -> None:
-    status[status == Status.MAX_STEPS] = int(Status.RUNNING)

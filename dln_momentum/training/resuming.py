@@ -1,0 +1,104 @@
+"""Whether a checkpoint belongs to a run: the theory is about one gamma, one start, one data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dln_momentum.data import BatchStream, LabelNoise
+from dln_momentum.errors import InputError, refuse
+from dln_momentum.training.cohorts import Cohort
+
+PIECE = 2**10
+"""Rows of a tensor digested at once, so that one row expanded to many runs needs no memory."""
+
+
+def identity(
+    cohorts: Sequence[Cohort],
+    start: nn.Module,
+    rates: Iterable[Any],
+    batches: BatchStream,
+    label_noise: LabelNoise | None,
+    arithmetic: str,
+) -> dict[str, str]:
+    """What determines every iterate of a run, as text by name; a checkpoint carries it.
+
+    Args:
+        cohorts: the data of the runs.
+        start: the network before its first step.
+        rates: gamma and beta, numbers or tensors.
+        batches: the mini-batches; their seed matters unless every batch is full.
+        label_noise: the label noise, if any.
+        arithmetic: the kind of gradient and of path sums.
+    """
+    data = [t for cohort in cohorts for t in (cohort.problem.X, cohort.problem.y, cohort.runs)]
+    return {
+        "data": digest(data),
+        "initial weights": digest(start.state_dict().values()),
+        "gamma and beta": digest(torch.as_tensor(rate, dtype=torch.float64) for rate in rates),
+        "mini-batches": "full" if batches.full_batch else digest([], repr(batches)),
+        "label noise": "none" if label_noise is None else digest([], repr(label_noise)),
+        "gradient and path sums": arithmetic,
+    }
+
+
+def digest(tensors: Iterable[Tensor | None], text: str = "") -> str:
+    """A short name of the values and shapes of tensors.
+
+    >>> digest([torch.ones(2)]) == digest([torch.ones(2)]), digest([]) == digest([torch.ones(2)])
+    (True, False)
+    """
+    found = blake2b(text.encode(), digest_size=16)
+    for tensor in tensors:
+        if tensor is not None:
+            found.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
+            for piece in torch.atleast_1d(tensor.detach()).split(PIECE):
+                found.update(piece.cpu().contiguous().numpy())
+    return found.hexdigest()
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint holds.
+
+    Raises:
+        InputError: for a file that is no checkpoint.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch raises whatever the bytes of another file happen to cause
+        raise InputError([f"resume = {str(path)!r} is no checkpoint: it cannot be read"]) from error
+
+
+def refuse_another_run(
+    checkpoint: Mapping[str, Any], own: Mapping[str, str], max_steps: int
+) -> None:
+    """Refuse to continue from a checkpoint of another run, or of one that has gone further.
+
+    Raises:
+        InputError: naming everything that differs.
+
+    >>> refuse_another_run({"identity": {"data": "a"}, "global_step": 5}, {"data": "b"}, 10)
+    Traceback (most recent call last):
+    dln_momentum.errors.InputError: resume: the checkpoint is of a run with other data
+    """
+    found = checkpoint.get("identity") if isinstance(checkpoint, Mapping) else None
+    if not isinstance(found, Mapping):
+        raise InputError(["resume: the checkpoint is not one of dln-train or dln-sweep"])
+    step = checkpoint["global_step"]
+    refuse(
+        [
+            *(
+                f"resume: the checkpoint is of a run with other {name}"
+                for name, value in own.items()
+                if found.get(name) != value
+            ),
+            *([f"trainer.max_steps = {max_steps} must be >= {step}, the step of the checkpoint"]
+              * (step > max_steps)),
+        ]
+    )  # fmt: skip
