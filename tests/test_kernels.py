@@ -146,8 +146,8 @@ def test_the_layout_does_not_change_a_bit(
 
 
 def assert_same_bits(engine: Engine, whole: Engine, which: torch.Tensor) -> None:
-    expected = whole.state_dict()
-    for name, found in engine.state_dict().items():
+    expected = whole.state.state_dict()
+    for name, found in engine.state.state_dict().items():
         axis = 1 if name in ("w", "p", "path_sums") else 0
         assert torch.equal(found, expected[name].index_select(axis, which)), name
 
