@@ -25,7 +25,7 @@ from dln_momentum.config import (
     momentum,
     read,
 )
-from dln_momentum.data import BatchStream, LabelNoise, load
+from dln_momentum.data import BatchStream, LabelNoise, load, read_archive
 from dln_momentum.engine import EngineOptions
 from dln_momentum.errors import InputError, refuse
 from dln_momentum.flow import FlowOptions
@@ -109,9 +109,9 @@ def build_parts(keys: App, complaints: list[str]) -> Parts:
     problem = drawn = net = None
     if sound("data", complaints):
         problem = attempt(lambda: load(**vars(keys.data)), complaints)
-    if problem is not None:
+    if problem is not None and sound("seed", complaints):
         drawn = attempt(lambda: streams(keys, problem.n, keys.seed), complaints)
-    if problem is not None and sound("model", complaints):
+    if problem is not None and sound("model", complaints) and sound("seed", complaints):
         net = attempt(lambda: network(keys.model, problem.d, keys.seed), complaints)
     refuse(complaints)
     assert problem is not None
@@ -180,15 +180,16 @@ def _arrays(model: Arrays, d: int) -> tuple[Tensor, Tensor]:
     if model.path is None:
         found = {"u": model.u, "v": model.v}
     else:
-        with np.load(model.path, allow_pickle=False) as archive:
-            found = {key: archive[key] for key in ("u", "v") if key in archive}
-    arrays = {key: torch.as_tensor(value, dtype=torch.float64) for key, value in found.items()}
+        found = read_archive(model.path, "model.path")
+    arrays = {key: np.asarray(found[key]) for key in ("u", "v") if key in found}
+    numbers = {key: array for key, array in arrays.items() if array.dtype.kind in "biuf"}
     refuse(
         f"model.{key} must be {d} numbers, as many as the data has columns; found {what}"
         for key in ("u", "v")
-        if (what := list(arrays[key].shape) if key in arrays else "none") != [d]
+        if (what := list(numbers[key].shape) if key in numbers else "none") != [d]
     )
-    return arrays["u"], arrays["v"]
+    u, v = (torch.as_tensor(numbers[key], dtype=torch.float64) for key in ("u", "v"))
+    return u, v
 
 
 def attempt(make: Callable[[], T], complaints: list[str]) -> T | None:

@@ -28,6 +28,9 @@ from dln_momentum.row_space import RowSpace
 
 Pair = Tensor | tuple[Tensor, Tensor]
 
+_ROUNDINGS = 16
+"""Ulps that the logarithms and products of two terms, equal in exact arithmetic, may be apart."""
+
 
 def path_sum_increment(w: Tensor, w_next: Tensor, beta: Tensor | float) -> Tensor:
     """One step's term of S, from its definition.
@@ -130,12 +133,30 @@ def kkt_residual(
 
     theta is the minimiser exactly when ``z = (arcsinh(2 theta/Delta) - c)/2`` lies in
     span(x_1..x_n). The residual is the norm of z's component outside the span relative to the
-    norm of z: a certificate that needs one projection and no solver. It is 0 where z = 0.
+    norm of z: a certificate that needs one projection and no solver. It is 0 where z is 0 to the
+    rounding of its two terms, as at the start of a run, where theta is theta~_0 itself.
+
+    Args:
+        row_space: span(x_1..x_n) in R^d.
+        theta: the predictor, [*runs, d].
+        balancedness: Delta, positive, [*runs, d].
+        log_init: c, [*runs, d].
+
+    Raises:
+        InputError: if ``balancedness`` is not finite and positive.
+
+    >>> rows = RowSpace.of(torch.tensor([[3.0, 4.0]]))
+    >>> one, theta = torch.ones(2), torch.tensor([0.5, 0.0])
+    >>> [kkt_residual(rows, theta, one, c) for c in (0 * one, torch.asinh(2 * theta))]
+    [tensor(0.8000), tensor(0.)]
     """
-    z = mirror_map(theta, balancedness) - log_init / 2
-    outside = torch.linalg.vector_norm(row_space.reject(z), dim=-1)
-    norm = torch.linalg.vector_norm(z, dim=-1)
-    return torch.where(norm > 0, outside / norm, torch.zeros_like(norm))
+    mirror, start = mirror_map(theta, balancedness), log_init / 2
+    z = mirror - start
+    outside, norm, *terms = (
+        torch.linalg.vector_norm(x, dim=-1) for x in (row_space.reject(z), z, mirror, start)
+    )
+    rounding = _ROUNDINGS * torch.finfo(z.dtype).eps * (terms[0] + terms[1])
+    return torch.where(norm > rounding, outside / norm, torch.where(norm.isnan(), norm, 0.0))
 
 
 def log_free_balance(

@@ -89,6 +89,8 @@ def test_the_users_own_files(tmp_path: Path) -> None:
         (["model=arrays", "model.u=[1]", "model.v=[0]"], ["model.u must be 30 numbers"]),
         (["data=file"], ["data.path must be given"]),
         (["data=file", "data.path=nowhere.npz"], ["nowhere.npz"]),
+        (["model=gaussian", "seed=-1"], ["seed = -1 must be in [0, 2^64)"]),
+        (["seed=18446744073709551616"], ["seed = 18446744073709551616 must be in [0, 2^64)"]),
         (["data.n=40"], ["data.n = 40 must be an integer in [1, d - 1] = [1, 29]"]),
         (["data.s=31", "data.design=cubic"], ["data.s = 31", "data.design = 'cubic'"]),
         (["data.batch_size=21"], ["data.batch_size = 21"]),
@@ -112,6 +114,23 @@ def test_every_problem_is_listed_at_once() -> None:
     with pytest.raises(InputError) as refusal:
         setup("data.n=40", "optimizer.gamma=-1", "model.alpha=-1", "trainer.max_steps=0")
     assert len(refusal.value.problems) == 4
+
+
+@pytest.mark.parametrize("kind", ["text", "unnamed", "strings", "ragged"])
+def test_bad_arrays_of_a_start_are_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "init.npz"
+    if kind == "text":
+        path.write_text("u, v")
+    elif kind == "unnamed":
+        with path.open("wb") as file:
+            np.save(file, np.ones(30))
+    else:
+        bad = np.full(30, "a") if kind == "strings" else np.ones((2, 30))
+        np.savez(path, u=bad, v=np.ones(30))
+    with pytest.raises(
+        InputError, match=r"^model\.(path = .* cannot be read|u must be 30 numbers)"
+    ):
+        setup("model=arrays", f"model.path={path}")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -8,6 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from dln_momentum.cli.train import main
+
 QUICK = ["debug=quick"]
 
 
@@ -79,6 +83,20 @@ def test_no_run_writes_into_anothers_directory(tmp_path: Path) -> None:
     assert second.returncode == 2
     assert "already holds another run" in second.stderr
     assert (tmp_path / "here" / "summary.json").read_bytes() == before
+
+
+def test_a_directory_that_cannot_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process, since the permissions of a directory do not bind the superuser."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["dln-train", *QUICK, "hydra.run.dir=here"])
+    monkeypatch.setattr("dln_momentum.cli.job.os.access", lambda *_: False)
+    with pytest.raises(SystemExit) as ending:
+        main()
+    assert ending.value.code == 2
+    assert "here' must be a writable directory" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_help_is_quick(tmp_path: Path) -> None:

@@ -198,3 +198,17 @@ def test_log_norm_of_the_perturbed_initialisation(c: float) -> None:
 def test_no_perturbation_has_log_norm_minus_infinity() -> None:
     zero = torch.zeros(2, dtype=torch.float64)
     assert log_perturbed_init_norm(zero + 1, zero).item() == -math.inf
+
+
+def test_a_start_is_its_own_minimiser_to_rounding() -> None:
+    """At step 0 theta is theta~_0: what is left of z is rounding, which has no direction."""
+    problem = sparse(5, 8, 2, seed=0)
+    net = DiagonalLinearNet.gaussian(8, alpha=1.0, seed=1, runs=(50,))
+    zero = torch.zeros_like(net.theta)
+    c = log_init(net.w_plus, net.w_minus, zero, zero)
+    residual = kkt_residual(problem.row_space, net.theta, net.balancedness, c)
+    assert (residual == 0).all()
+    # any other theta is seen, however near
+    away = net.theta * (1 + 1e-9)
+    assert (kkt_residual(problem.row_space, away, net.balancedness, c) > 0.1).all()
+    assert kkt_residual(problem.row_space, away * torch.nan, net.balancedness, c).isnan().all()

@@ -241,6 +241,21 @@ def test_every_ending_is_a_recorded_status(tmp_path: Path, keys: list[str], stat
     assert (run.directory / "overview.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize("engine", ["audit", "fast"])
+def test_the_table_fits_80_columns(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    engine: str,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    run_app(tmp_path, *SMALL, "trainer.max_steps=50", f"engine={engine}")
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert len(table) == 14  # none of them wrapped
+    assert all(len(line) <= 80 for line in table)
+    assert sum("0 once converged" in line for line in table) == 2
+
+
 def test_the_dashboard_has_every_group(tmp_path: Path) -> None:
     run = run_app(tmp_path, *SMALL)
     events = EventAccumulator(str(run.directory / "tensorboard"))

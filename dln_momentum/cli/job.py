@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import logging
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -43,6 +45,8 @@ def run_job(config: DictConfig, target: str, result: str = "summary.json") -> di
         if _already_done(directory, text, result):
             log.info("%s already holds this run, finished; nothing to do", directory)
             return json.loads((directory / result).read_text())
+        if directory.exists() and not os.access(directory, os.W_OK):
+            raise InputError([f"hydra.run.dir = {str(directory)!r} must be a writable directory"])
         module, function = target.split(":")
         work = getattr(importlib.import_module(module), function)
         _one_thread()
@@ -54,7 +58,8 @@ def run_job(config: DictConfig, target: str, result: str = "summary.json") -> di
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except Exception:
-        if directory.is_dir():
+        # a full disk must not hide what went wrong first
+        with contextlib.suppress(OSError):
             (directory / "error.txt").write_text(traceback.format_exc())
         raise
 

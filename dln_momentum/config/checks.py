@@ -50,6 +50,8 @@ def momentum(keys: HeavyBallKeys) -> Momentum:
 def problems(config: App) -> list[str]:
     """Everything that is wrong with a config before any data is read, one line each."""
     found = [*_noise_problems(config.data), *_model_problems(config.model)]
+    if not 0 <= config.seed < 2**64:
+        found.append(f"seed = {config.seed} must be in [0, 2^64)")
     if isinstance(config, Train):
         found += _engine_problems(config.engine)
         found += _trainer_problems(config.trainer)

@@ -11,7 +11,7 @@ from dln_momentum.data.real import diabetes, digits
 from dln_momentum.data.sampling import BatchStream
 from dln_momentum.data.sparse import sparse
 from dln_momentum.data.standardise import Rows, standardised
-from dln_momentum.data.tabular import from_csv, from_file, from_npz
+from dln_momentum.data.tabular import from_csv, from_file, from_npz, read_archive
 from dln_momentum.problem import Problem, ProblemError
 
 LOADERS: dict[str, Callable[..., Problem]] = {
@@ -66,6 +66,7 @@ __all__ = [
     "from_file",
     "from_npz",
     "load",
+    "read_archive",
     "sparse",
     "standardised",
 ]

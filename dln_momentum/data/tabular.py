@@ -63,11 +63,7 @@ def from_npz(path: str | Path, *, standardise: bool = False) -> Problem:
     >>> from_npz(path)
     Problem('problem.npz', runs=[], n=1, d=3)
     """
-    file = _existing(path)
-    try:
-        arrays = _read_archive(file)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ProblemError([f"data.path = {str(path)!r} cannot be read: {error}"]) from error
+    arrays = read_archive(path, "data.path")
     missing = [key for key in REQUIRED if key not in arrays]
     if missing:
         raise ProblemError(
@@ -86,7 +82,7 @@ def from_npz(path: str | Path, *, standardise: bool = False) -> Problem:
         raise ProblemError(wrong)
     ignored = sorted(set(arrays) - set(DIMENSIONS))
     notes = (f"keys ignored: {', '.join(ignored)}",) if ignored else ()
-    return _problem(Rows(**used, notes=notes), file.name, standardise)
+    return _problem(Rows(**used, notes=notes), Path(path).name, standardise)
 
 
 def from_csv(path: str | Path, *, target: str | None = None, standardise: bool = False) -> Problem:
@@ -113,7 +109,7 @@ def from_csv(path: str | Path, *, target: str | None = None, standardise: bool =
     """
     import pandas as pd
 
-    file = _existing(path)
+    file = _existing(path, "data.path")
     try:
         table = pd.read_csv(file)
     except (ValueError, OSError) as error:
@@ -135,19 +131,32 @@ def from_csv(path: str | Path, *, target: str | None = None, standardise: bool =
     return _problem(Rows(X=X, y=y, notes=notes), file.name, standardise)
 
 
-def _existing(path: str | Path) -> Path:
+def _existing(path: str | Path, key: str) -> Path:
     file = Path(path).expanduser()
     if not file.is_file():
-        raise ProblemError([f"data.path = {str(path)!r} is no file (looked in {Path.cwd()})"])
+        raise ProblemError([f"{key} = {str(path)!r} is no file (looked in {Path.cwd()})"])
     return file
 
 
-def _read_archive(file: Path) -> dict[str, np.ndarray]:
-    loaded = np.load(file, allow_pickle=False)
-    if not isinstance(loaded, NpzFile):
-        raise ValueError("it holds one array without a name")
-    with loaded as archive:
-        arrays = {key: archive[key] for key in archive}
+def read_archive(path: str | Path, key: str) -> dict[str, np.ndarray]:
+    """The arrays of an ``.npz`` by name, those of numbers in double precision.
+
+    Args:
+        path: the file.
+        key: the config key that names it, for complaints.
+
+    Raises:
+        ProblemError: for a missing file, or one that is no archive of arrays.
+    """
+    file = _existing(path, key)
+    try:
+        loaded = np.load(file, allow_pickle=False)
+        if not isinstance(loaded, NpzFile):
+            raise ValueError("it holds one array without a name")
+        with loaded as archive:
+            arrays = {name: archive[name] for name in archive}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ProblemError([f"{key} = {str(path)!r} cannot be read: {error}"]) from error
     # means and deviations of single-precision columns must not be rounded to single precision
     return {key: a.astype(np.float64) if a.dtype.kind in "biuf" else a for key, a in arrays.items()}
 
