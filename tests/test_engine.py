@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any
 
 import pytest
 import torch
@@ -276,21 +275,10 @@ def test_a_run_that_starts_at_an_interpolator_takes_no_step() -> None:
     assert engine.step == 0
 
 
-@pytest.mark.parametrize(
-    ("other", "message"),
-    [
-        ({"gamma": 0.02}, "another gamma"),
-        ({"beta": 0.8}, "another beta"),
-        ({"alpha": 0.2}, "other networks at step 0"),
-        ({"problem": default_problem(seed=1)}, "another loss at step 0"),
-        ({"runs": 2}, r"of 2 runs of \(n, d\) = \(20, 30\), path_sums = n_space"),
-        ({"path_sums": "direct"}, "path_sums = direct; this config, .* path_sums = n_space"),
-    ],
-)
-def test_the_state_of_other_runs_is_refused(other: dict, message: str) -> None:
-    keys: dict[str, Any] = {"problem": default_problem()} | other
-    saved = make_engine(**keys).state_dict()
-    with pytest.raises(InputError, match=message):
+@pytest.mark.parametrize("other", [{"runs": 2}, {"path_sums": "direct"}])
+def test_a_state_of_another_shape_is_refused(other: dict) -> None:
+    saved = make_engine(default_problem(), **other).state_dict()
+    with pytest.raises(ValueError, match="checkpoint holds"):
         make_engine(default_problem()).load_state_dict(saved)
 
 

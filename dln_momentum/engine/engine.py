@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +15,6 @@ from dln_momentum.engine.scaled import ScaledProblem
 from dln_momentum.engine.snapshot import Snapshot
 from dln_momentum.engine.state import State
 from dln_momentum.engine.status import Status, judge
-from dln_momentum.errors import refuse
 from dln_momentum.problem import Problem
 
 if TYPE_CHECKING:
@@ -24,13 +22,6 @@ if TYPE_CHECKING:
     from dln_momentum.data.sampling import BatchStream
 
 Runs = Tensor | slice
-
-_OTHER = {
-    "gamma": "another gamma",
-    "beta": "another beta",
-    "start": "other networks at step 0",
-    "loss_start": "another loss at step 0, thus other data or networks",
-}
 
 
 class Engine:
@@ -166,28 +157,12 @@ class Engine:
         )
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything that a bitwise resume needs, and what tells whose state it is."""
-        return self._marks() | self.state.state_dict()
+        """Everything that a bitwise resume needs."""
+        return self.state.state_dict()
 
     def load_state_dict(self, saved: dict[str, Tensor]) -> None:
-        """Continue from `state_dict` of an engine built from the same inputs.
-
-        Raises:
-            InputError: where that engine had other runs, rates, data or starts.
-        """
-        own = self._marks() | {"loss_start": self.state.loss_start}
-        self.state.load_state_dict({k: t for k, t in saved.items() if k not in self._marks()})
-        # sums that another backend has added up in another order agree to rounding
-        alike = partial(torch.allclose, rtol=1e-9, atol=0.0, equal_nan=True)
-        refuse(
-            f"resume: the checkpoint was made with {_OTHER[name]}; must be the same"
-            for name, values in own.items()
-            if not alike(values, saved[name].to(values))
-        )
-
-    def _marks(self) -> dict[str, Tensor]:
-        start = torch.linalg.vector_norm(torch.stack(self._start), dim=(0, 2))
-        return {"gamma": self.gamma.clone(), "beta": self.beta.clone(), "start": start}
+        """Continue from `state_dict` of an engine built from the same inputs."""
+        self.state.load_state_dict(saved)
 
     def _first_state(self, previous: tuple[Tensor, Tensor] | None) -> State:
         w = torch.stack(self._start).mul_(self._scale)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from dln_momentum.engine.status import Status
-from dln_momentum.errors import refuse
 
 
 @dataclass
@@ -83,18 +81,11 @@ class State:
         """Take every tensor from a checkpoint of a state of the same kind and shape.
 
         Raises:
-            InputError: where names or shapes differ.
+            ValueError: where names or shapes differ.
         """
-        own = self.state_dict()
-        if {name: t.shape for name, t in own.items()} != {
-            name: t.shape for name, t in saved.items()
-        }:
-            refuse([f"resume: the checkpoint is of {_kind(saved)}; this config, of {_kind(own)}"])
+        expected = {name: tuple(t.shape) for name, t in self.state_dict().items()}
+        found = {name: tuple(t.shape) for name, t in saved.items()}
+        if expected != found:
+            raise ValueError(f"checkpoint holds {found}, this run needs {expected}")
         for name, tensor in saved.items():
             setattr(self, name, tensor.to(self.w.device, copy=True))
-
-
-def _kind(tensors: Mapping[str, Tensor]) -> str:
-    runs, n = tensors["residual_sum"].shape
-    path_sums = "direct" if "path_sums" in tensors else "n_space"
-    return f"{runs} runs of (n, d) = {(n, tensors['w'].shape[-1])}, path_sums = {path_sums}"
