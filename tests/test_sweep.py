@@ -28,6 +28,7 @@ from dln_momentum.sweep.assembly import build, cohorts
 from dln_momentum.sweep.axes import axis_values
 from dln_momentum.sweep.figures import overview
 from dln_momentum.sweep.grid import Grid, read_grid
+from dln_momentum.sweep.levels import _lambdas
 from dln_momentum.sweep.run import sweep
 from tests.helpers import run_app
 
@@ -42,8 +43,16 @@ NOT_MEASURED = {
     "batch_size",
     "n",
     "d",
-    "rank",
 }
+
+
+SAME_BITS = {
+    "theta_inf": "theta",
+    "Delta_inf": "balancedness",
+    "train_loss_path": "train_loss",
+    "sign_changes_path": "sign_changes",
+}
+"""What a run leaves that is the state of the engine, in a sweep and in a history of its own."""
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -196,18 +205,18 @@ def assert_same_runs(results: xr.Dataset, tmp_path: Path, *common: str, **axes: 
         one = run_app(tmp_path / str(number), *SMALL, *common, *keys)
         assert one.summary["status"] == point["status_label"].item()
         for name in set(one.summary) - NOT_MEASURED:
-            # summation orders differ between tiles of one run and of many
+            # what is measured of many runs at once adds up in another order
             expected = np.nan if one.summary[name] is None else one.summary[name]
             np.testing.assert_allclose(
                 point[name], expected, rtol=1e-10, atol=1e-10, err_msg=f"{name} at {at}"
             )
         history = one.history()
-        np.testing.assert_allclose(point["theta_inf"], history["theta"][-1], rtol=0, atol=1e-12)
-        np.testing.assert_allclose(point["Delta_inf"], history["balancedness"][-1], rtol=1e-10)
-        np.testing.assert_allclose(point["s_plus"], history["s_plus"][-1], rtol=0, atol=1e-10)
-        np.testing.assert_allclose(
-            point["train_loss_path"], history["train_loss"], rtol=1e-10, atol=1e-20
-        )
+        for mine, its in SAME_BITS.items():
+            expected = history[its] if mine.endswith("_path") else history[its][-1]
+            np.testing.assert_array_equal(point[mine], expected, err_msg=f"{mine} at {at}")
+        # in n-space the gradient sum of many runs is a product of another shape
+        np.testing.assert_allclose(point["s_plus"], history["s_plus"][-1], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(point["s_minus"], history["s_minus"][-1], rtol=0, atol=1e-12)
 
 
 def test_a_grid_equals_nine_single_runs(tmp_path: Path, no_figures: None) -> None:
@@ -324,6 +333,8 @@ def test_the_file_is_labelled(tmp_path: Path) -> None:
     assert results["lam_ks"].sel(lam=2, eps=0.1).item() == pytest.approx(1.95, rel=1e-14)
     one = run_app(tmp_path / "one", *SMALL, "optimizer.lam=1", "optimizer.eps=0.1")
     assert set(one.summary) - NOT_MEASURED <= set(results.variables)
+    assert all(variable.attrs.get("long_name") for variable in results.variables.values())
+    assert results["rank"].sel(lam=1, eps=0.1) == 5
     assert OmegaConf.create(results.attrs["config"]).sweep.alpha == 0.05
     assert "torch" in json.loads(results.attrs["versions"])
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -356,6 +367,60 @@ def test_the_figure_shows_every_quantity(tmp_path: Path, no_figures: None) -> No
     assert curves is not None
     assert sum(len(ax.lines) for ax in curves.axes) >= 6
     assert overview(results.isel(beta=0, gamma=0, data_seed=0)) is None
+
+
+def test_levels_are_those_that_some_run_has(tmp_path: Path, no_figures: None) -> None:
+    results = run_sweep(tmp_path, "sweep.gamma=[0.001,0.01]", "sweep.beta=[0.5,0.8,1.1]")
+    _, levels = _lambdas(results.sortby(["gamma", "beta"]), ["gamma", "beta"])
+    # lambda from 0.004 to 0.25, and without end towards beta = 1
+    np.testing.assert_allclose(levels["lam"][1], [0.01, 0.1])
+
+
+def test_what_has_no_value_is_drawn_as_such(tmp_path: Path, no_figures: None) -> None:
+    results = run_sweep(tmp_path, "sweep.gamma=[50,60]", "sweep.beta=[0.5,0.9]")
+    assert (results["status_label"] == "diverged").all()
+    for part in (results, results.isel(beta=0)):
+        figure = overview(part)
+        assert figure is not None
+        assert all(ax.texts[0].get_text() == "no value" for ax in figure.axes[:5])
+
+
+@pytest.mark.parametrize("axes", [1, 3, 5])
+def test_tables_fit_80_columns_with_whole_numbers(
+    tmp_path: Path, no_figures: None, axes: int,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "80")
+    given = ["sweep.gamma=[0.0123,50]", "sweep.beta=[0.512,0.987]", "sweep.alpha=[0.0512,0.123]",
+             "sweep.data_seed=[0,1]", "sweep.seed=[123456789]"]  # fmt: skip
+    run_sweep(tmp_path, *given[:axes], "model=gaussian", "trainer.progress=false")
+    printed = capsys.readouterr().out
+    tables = [line for line in printed.splitlines() if line.startswith(("│", "┃", "┏"))]
+    assert max(map(len, tables)) <= 80
+    assert "…" not in printed
+    assert "diverged" in printed
+
+
+def test_the_memory_of_stacked_data_counts_a_copy_for_every_run() -> None:
+    keys = [*SMALL, "data.n=20", "data.d=40", "sweep.data_seed=range:0:2000", "sweep.beta=[0,0.5]"]
+    with pytest.raises(InputError, match="GiB that 4000 runs") as few:
+        build(composed(*keys, "sweep.memory_gb=0.1"))
+    needed = float(str(few.value).split("less than the ")[1].split(" GiB")[0])
+    # X, its scaled form, its row space and the test rows, of each data set and of each run
+    assert needed > 1 + 6000 * (4 * 20 + 100) * 40 * 8 / 2**30
+
+
+def test_a_sweep_does_not_go_on_from_another(tmp_path: Path, no_figures: None) -> None:
+    run_sweep(tmp_path / "first", "sweep.gamma=[0.01,0.02]")
+    resume = f"resume={tmp_path / 'first' / 'checkpoints' / 'last.ckpt'}"
+    for axis, message in (
+        ("sweep.gamma=[0.01,0.03]", "other gamma and beta"),
+        ("sweep.gamma=[0.01,0.02,0.03]", "other initial weights"),
+        ("sweep.data_seed=[3,4]", "other data"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run_sweep(tmp_path / axis, axis, resume)
+        assert not (tmp_path / axis).exists()
 
 
 def test_help_and_axes_need_no_torch() -> None:

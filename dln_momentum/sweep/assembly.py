@@ -86,19 +86,24 @@ def cohorts(problems: Sequence[Problem], places: np.ndarray) -> list[Cohort]:
     """
     if len(problems) == 1:
         return [Cohort(problems[0])]
-    most = int(np.bincount(places).max())
-    first = problems[0]
-    rows = 4 * first.n + _test_rows(first)
-    several = STACK_BYTES // (most * 8 * rows * first.d) if most < SHARED_RUNS else 1
+    several = _stacked(problems[0], places)
     found = []
-    for start in range(0, len(problems), max(1, several)):
-        stop = start + max(1, several)
-        runs = np.flatnonzero((start <= places) & (places < stop))
+    for start in range(0, len(problems), several):
+        runs = np.flatnonzero((start <= places) & (places < start + several))
         if len(runs):
-            alone = several <= 1
+            alone = several == 1
             problem = problems[start] if alone else stack([problems[i] for i in places[runs]])
             found.append(Cohort(problem, torch.from_numpy(runs)))
     return found
+
+
+def _stacked(problem: Problem, places: np.ndarray) -> int:
+    """How many data sets of this size go into one cohort, by which of them each run has."""
+    most = int(np.bincount(places).max())
+    if most >= SHARED_RUNS:
+        return 1
+    rows = 4 * problem.n + _test_rows(problem)
+    return max(1, STACK_BYTES // (most * 8 * rows * problem.d))
 
 
 def _grid(keys: Sweep, complaints: list[str]) -> Grid | None:
@@ -177,12 +182,15 @@ def _networks(keys: Sweep, grid: Grid, d: int) -> DiagonalLinearNet:
 
 
 def _size_problems(keys: Sweep, grid: Grid, problem: Problem) -> Iterator[str]:
+    runs, data_sets = int(grid.valid.sum()), len(grid.axes.get("data_seed", [0]))
+    if data_sets > 1 and _stacked(problem, grid.places("data_seed")[grid.valid]) > 1:
+        data_sets += runs  # a copy for every run in a stack
     footprint = Footprint(
-        runs=int(grid.valid.sum()),
+        runs=runs,
         n=problem.n,
         d=problem.d,
         test_rows=_test_rows(problem),
-        data_sets=len(grid.axes.get("data_seed", [0])),
+        data_sets=data_sets,
         records=min(keys.trainer.records, keys.trainer.max_steps),
         direct=keys.engine.path_sums == "direct",
         trajectories=keys.sweep.trajectories,

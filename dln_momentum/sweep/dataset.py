@@ -9,13 +9,38 @@ from torch import Tensor
 
 from dln_momentum.engine import Snapshot, Status
 from dln_momentum.problem import Problem
-from dln_momentum.results import LONG_NAMES
+from dln_momentum.results import LONG_NAMES as RECORDED_NAMES
 from dln_momentum.summary import summarise
 from dln_momentum.sweep.axes import MOMENTUM
 from dln_momentum.sweep.grid import Grid
 from dln_momentum.training.module import HeavyBallModule
 from dln_momentum.training.steppers import Report
 
+LONG_NAMES = RECORDED_NAMES | {
+    "gamma": "step size",
+    "beta": "momentum",
+    "lam": "lambda = gamma/(1-beta)^2",
+    "lambda": "gamma/(1-beta)^2",
+    "eps": "epsilon = gamma/(1-beta)",
+    "epsilon": "gamma/(1-beta)",
+    "lam_ks": "lambda_KS = lambda (1+beta)/2",
+    "lambda_ks": "lambda (1+beta)/2",
+    "alpha": "initialisation scale",
+    "seed": "seed of the initialisation, the mini-batches and the label noise",
+    "data_seed": "seed of the data",
+    "step": "steps taken",
+    "steps": "steps taken",
+    "steps_to_tol": "first step seen with a training loss at or below trainer.tol",
+    "rank": "rank of X",
+    "small_lambda_threshold": "min_i Delta_{0,i} / (2 F(w_0)): below it no Delta ever vanishes",
+    "initial_balancedness_l1": "||Delta_0||_1",
+    "log_free_error": "error of u^2 - v^2 against its log-free sum, relative to max_i Delta_0",
+    "theta_inf": "theta at the end",
+    "Delta_inf": "Delta at the end",
+    "theta_star": "theta*, which made the labels",
+    "status": "how the run ended",
+    "status_label": "how the run ended",
+}
 PATH = "_path"
 """What the names of recorded values end in, to tell them from the values at the end."""
 
@@ -30,33 +55,38 @@ def dataset(module: HeavyBallModule, grid: Grid, report: Report | None = None) -
 
     Returns:
         The swept axes as dimensions, what was not swept as scalar coordinates; every key of
-        `summarise`, ``status`` and ``status_label`` on the grid; theta_inf, Delta_inf, s_plus and
-        s_minus with a dimension ``coordinate`` more; theta_star of each data set, where it is
-        known; and the recorded values as ``NAME_path``, with a dimension ``step`` before them.
-        Floats are nan at invalid points.
+        `summarise`, ``rank``, ``status`` and ``status_label`` on the grid; theta_inf, Delta_inf,
+        s_plus and s_minus with a dimension ``coordinate`` more; theta_star of each data set, where
+        it is known; and the recorded values as ``NAME_path``, with a dimension ``step`` before
+        them. Floats are nan at invalid points.
     """
-    final = module.measure(summarise, report) | module.measure(_vectors)
+    final = module.measure(summarise, report) | module.measure(_others)
     variables = {
-        name: _variable(grid, name, _float(value))
+        name: _variable(grid, _float(value))
         for name, value in final.items()
         if name not in MOMENTUM  # gamma and beta are coordinates
     }
     variables["steps_to_tol"] = variables["steps_to_tol"].where(variables["steps_to_tol"] >= 0)
     path = module.history
     variables |= {
-        name + PATH: _variable(grid, name, _float(path.column(name)), lead=("step",))
+        name + PATH: _variable(grid, _float(path.column(name)), lead=("step",))
         for name in path.values
         if sorted(path.values[name]) == path.steps
     }
-    return xr.Dataset(
+    found = xr.Dataset(
         variables | _status(grid, module) | _theta_star(grid, module),
         coords={"step": path.steps, **_axes(grid), **_momentum(grid)},
     )
+    for name, values in found.variables.items():
+        if long_name := LONG_NAMES.get(str(name).removesuffix(PATH)):
+            values.attrs["long_name"] = long_name
+    return found
 
 
-def _vectors(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
+def _others(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
     s_plus, s_minus = snapshot.path_sums
     return {
+        "rank": problem.row_space.ranks.expand_as(snapshot.loss),
         "theta_inf": snapshot.theta,
         "Delta_inf": snapshot.balancedness,
         "s_plus": s_plus,
@@ -85,14 +115,13 @@ def _float(values: Tensor) -> np.ndarray:
     return values.double().cpu().numpy()
 
 
-def _variable(grid: Grid, name: str, values: np.ndarray, lead: tuple[str, ...] = ()) -> xr.Variable:
+def _variable(grid: Grid, values: np.ndarray, lead: tuple[str, ...] = ()) -> xr.Variable:
     """Values [*lead, runs, ...] on the grid, nan at invalid points."""
     before, after = values.shape[: len(lead)], values.shape[len(lead) + 1 :]
     full = np.full((*before, grid.size, *after), np.nan)
     full[(slice(None),) * len(lead) + (grid.valid,)] = values
     dims = (*lead, *grid.dims, *("coordinate",) * len(after))
-    attributes = {"long_name": LONG_NAMES[name]} if name in LONG_NAMES else {}
-    return xr.Variable(dims, full.reshape((*before, *grid.shape, *after)), attributes)
+    return xr.Variable(dims, full.reshape((*before, *grid.shape, *after)))
 
 
 def _status(grid: Grid, module: HeavyBallModule) -> dict[str, xr.Variable]:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -91,12 +92,14 @@ def _draw(ax: Axes, results: xr.Dataset, drawn: list[str], panel: Panel) -> None
     usable = ~results["status"].isin([Status.DIVERGED, Status.INVALID])
     values = results[panel.name].where(usable)
     ax.set_title(panel.title, fontsize=9)
+    if not np.isfinite(values).any():
+        ax.text(0.5, 0.5, "no value", transform=ax.transAxes, ha="center")
     with warnings.catch_warnings():
         # the median of nothing but nan is nan, and is drawn as "no value"
         warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
         if len(drawn) == 2:
             draw_map(ax, results, values, drawn, around_one=panel.around_one)
-        else:
+        elif np.isfinite(values).any():
             draw_curve(ax, values, drawn[0], around_one=panel.around_one)
 
 

@@ -25,10 +25,10 @@ def draw_levels(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
         ax.contour(*centres, share, levels=[0.5], colors="k", linewidths=0.9)
     mesh, levels = _lambdas(results, drawn)
     shadow: Sequence[Any] = [patheffects.withStroke(linewidth=1.8, foreground="0.3")]
-    for name, values in levels.items():
+    for name, (values, decades) in levels.items():
         dashes = "solid" if name == "lam" else "dashed"
         lines = ax.contour(
-            *mesh, values, levels=_decades(values), colors="w", linewidths=0.8, linestyles=dashes
+            *mesh, values, levels=decades, colors="w", linewidths=0.8, linestyles=dashes
         )
         lines.set_path_effects(list(shadow))
         if name == "lam":
@@ -45,8 +45,8 @@ def level_names(results: xr.Dataset, drawn: Sequence[str]) -> list[str]:
 
 def _lambdas(
     results: xr.Dataset, drawn: Sequence[str]
-) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
-    """A fine mesh, and lambda and lambda_KS on it, as far as it determines them and has levels."""
+) -> tuple[list[np.ndarray], dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """A fine mesh; lambda and lambda_KS on it and their levels, where it determines them."""
     mesh = list(np.meshgrid(*(_fine(results[name].to_numpy()) for name in drawn)))
     fine = dict(zip(drawn, mesh, strict=True))
     known = {
@@ -62,10 +62,13 @@ def _lambdas(
     beta = np.where((beta >= 0) & (beta < 1), beta, np.nan)
     lam = gamma / (1 - beta) ** 2
     found = {"lam": lam, "lam_ks": lam * (1 + beta) / 2}
+    # only levels that some run has: towards an invalid beta = 1 there is no end of them
+    exists = results["status"] != Status.INVALID
+    decades = {name: _decades(results[name].where(exists).to_numpy()) for name in found}
     return mesh, {
-        name: np.broadcast_to(values, mesh[0].shape)
+        name: (np.broadcast_to(values, mesh[0].shape), decades[name])
         for name, values in found.items()
-        if name not in drawn and len(_decades(values))
+        if name not in drawn and len(decades[name])
     }
 
 

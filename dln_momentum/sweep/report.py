@@ -31,7 +31,7 @@ COLUMNS = {
     "steps": "steps",
     "train_loss": "loss",
     "recovery_error": "recovery",
-    "balancedness_ratio": "Delta ratio",
+    "balancedness_ratio": "Delta\nratio",
     "sign_changes": "signs",
 }
 
@@ -43,9 +43,10 @@ def print_report(results: xr.Dataset, summary: Mapping[str, Any], directory: Pat
     # a table's own title would wrap at the table's width
     console.print(_heading(summary), style="italic", highlight=False)
     console.print(_endings(results, summary))
-    console.print(_quantiles(results))
+    if judged(results)[0].any():
+        console.print(_quantiles(results))
     if results["status"].size <= LISTED_RUNS and results["status"].ndim:
-        console.print(_runs(results))
+        console.print(_runs(console, results))
     console.print(f"results in {directory}", soft_wrap=True, highlight=False)
 
 
@@ -65,9 +66,10 @@ def judged(results: xr.Dataset) -> tuple[xr.DataArray, str]:
 
 
 def _heading(summary: Mapping[str, Any]) -> str:
-    sizes = " x ".join(f"{name} ({size})" for name, size in summary["axes"].items()) or "one point"
+    sizes = " x ".join(f"{name} ({size})" for name, size in summary["axes"].items())
+    counted = f"{summary['runs']} runs over {sizes}" if sizes else "one run"
     return (
-        f"{summary['data']}: {summary['runs']} runs over {sizes}\n"
+        f"{summary['data']}: {counted}\n"
         f"trained in {summary['seconds_training']:.1f} s, "
         f"{summary['run_steps_per_second']:.3g} run-steps a second"
     )
@@ -87,7 +89,7 @@ def _endings(results: xr.Dataset, summary: Mapping[str, Any]) -> Table:
 
 def _quantiles(results: xr.Dataset) -> Table:
     among, name = judged(results)
-    table = Table(title=f"{int(among.sum())} {name}", title_justify="left")
+    table = Table(title=f"{name}: {int(among.sum())}", title_justify="left")
     table.add_column("quantity", no_wrap=True)
     for column in ("least", "25 %", "median", "75 %", "greatest"):
         table.add_column(column, justify="right")
@@ -100,20 +102,31 @@ def _quantiles(results: xr.Dataset) -> Table:
     return table
 
 
-def _runs(results: xr.Dataset) -> Table:
+def _runs(console: Console, results: xr.Dataset) -> Table:
+    """Run by run, with as many columns as the terminal has room for: half a number misleads."""
+    names = [name for name in COLUMNS if np.isfinite(results[name]).any()]
+    unbounded = console.options.update_width(10 * console.width)
+    while True:
+        table = _run_table(results, names)
+        if not names or console.measure(table, options=unbounded).maximum <= console.width:
+            return table
+        names.pop()
+
+
+def _run_table(results: xr.Dataset, names: list[str]) -> Table:
     dims = [str(name) for name in results["status"].dims]
     table = Table(title="run by run", title_justify="left")
-    for column in (*dims, "status", *COLUMNS.values()):
+    for column in (*dims, "status", *(COLUMNS[name] for name in names)):
         table.add_column(column, justify="left" if column == "status" else "right")
-    for row in _rows(results, dims):
+    for row in _rows(results, dims, names):
         table.add_row(*row)
     return table
 
 
-def _rows(results: xr.Dataset, dims: list[str]) -> Iterator[list[str]]:
+def _rows(results: xr.Dataset, dims: list[str], names: list[str]) -> Iterator[list[str]]:
     for place in np.ndindex(results["status"].shape):
         run = results.isel(dict(zip(dims, place, strict=True)))
-        numbers = [number(float(run[name])) for name in COLUMNS]
+        numbers = [number(float(run[name])) for name in names]
         yield [
             *(number(run[dim].item()) for dim in dims),
             str(run["status_label"].item()),
@@ -122,8 +135,14 @@ def _rows(results: xr.Dataset, dims: list[str]) -> Iterator[list[str]]:
 
 
 def number(value: float) -> str:
-    """A number as a table shows it; a dash where there is none."""
+    """A number as a table shows it; a dash where there is none.
+
+    >>> [number(x) for x in (123456789, 12345.6, 2.0, 0.012345, 5e30, float("nan"))]
+    ['123456789', '12346', '2', '0.0123', '5e+30', '-']
+    """
+    if isinstance(value, int):
+        return str(value)
     if not np.isfinite(value):
         return "-"
-    whole = value % 1 == 0 or 1e3 <= abs(value) < 1e6
+    whole = abs(value) < 1e6 and (value % 1 == 0 or abs(value) >= 1e3)
     return f"{value:.0f}" if whole else f"{value:.3g}"

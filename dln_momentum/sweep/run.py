@@ -25,6 +25,7 @@ from dln_momentum.sweep.dataset import dataset
 from dln_momentum.sweep.figures import overview
 from dln_momentum.sweep.grid import Grid
 from dln_momentum.sweep.report import QUANTITIES, judged, print_report, with_ratio
+from dln_momentum.training.resuming import read_checkpoint, refuse_another_run
 from dln_momentum.training.trainer import fit
 
 log = logging.getLogger("dln_momentum")
@@ -46,9 +47,12 @@ def sweep(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
     """
     setup, grid = build(config)
     assert isinstance(setup.config, Sweep)
+    module = make_module(setup, trajectories=setup.config.sweep.trajectories)
+    if setup.config.resume is not None:
+        checkpoint = read_checkpoint(setup.config.resume)
+        refuse_another_run(checkpoint, module.identity, setup.config.trainer.max_steps)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.yaml").write_text(text)
-    module = make_module(setup, trajectories=setup.config.sweep.trajectories)
     logger = TensorBoardLogger(directory, name="tensorboard", version="", default_hp_metric=False)
     started = time.perf_counter()
     try:
