@@ -111,6 +111,19 @@ def test_thousands_of_runs_go_through_the_same_module() -> None:
         torch.testing.assert_close(many.theta[run], one.theta[0], rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize(
+    ("model", "alpha"),
+    [
+        (["model=uniform", "model.alpha=0.2"], 0.2),
+        (["model=biased", "model.scale=0.1", "model.phi=0.05"], 2.0),
+        (["model=arrays", "model.u=[1,1,1]", "model.v=[0,-3,0]"], 3.0),
+    ],
+)
+def test_alpha_is_the_scale_of_the_start(tmp_path: Path, model: list[str], alpha: float) -> None:
+    data = ["data.n=2", "data.d=3", "data.s=1", "trainer.max_steps=50"]
+    assert run_app(tmp_path, *data, *model).summary["alpha"] == pytest.approx(alpha, rel=1e-15)
+
+
 def test_global_step_counts_optimiser_steps(tmp_path: Path) -> None:
     run = run_app(tmp_path, "trainer.checkpoint_every=1000", "trainer.tol=0", *SMALL)
     saved = torch.load(run.directory / "checkpoints" / "last.ckpt", weights_only=True)

@@ -89,6 +89,8 @@ def _summary(module: HeavyBallModule, setup: Setup, seconds: float) -> dict[str,
     snapshot = module.snapshot()
     assert snapshot is not None, "dln-train trains diagonal networks"
     config, problem = setup.config, setup.problem
+    # max(|u|, |v|) = (|w_+| + |w_-|)/2
+    scale = float(snapshot.w_start.abs().sum(0).max() / 2)
     numbers: dict[str, Any] = {
         name: value[0].item() for name, value in summarise(snapshot, problem).items()
     }
@@ -101,7 +103,7 @@ def _summary(module: HeavyBallModule, setup: Setup, seconds: float) -> dict[str,
         "n": problem.n,
         "d": problem.d,
         "rank": problem.row_space.rank,
-        "alpha": getattr(config.model, "alpha", None) or float(setup.net.scale.detach().max()),
+        "alpha": getattr(config.model, "alpha", scale),
         "seed": config.seed,
         "batch_size": config.data.batch_size or problem.n,
         "path_sums": config.engine.path_sums,
