@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ from dln_momentum.problem import Problem
 from dln_momentum.training.cohorts import Cohort
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 class Rates(NamedTuple):
@@ -117,6 +120,8 @@ def build_parts(keys: App, complaints: list[str]) -> Parts:
     assert problem is not None
     assert drawn is not None
     assert net is not None
+    for note in problem.notes:
+        logger.info("data: %s", note)
     return Parts(problem, net, *drawn)
 
 

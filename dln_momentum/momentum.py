@@ -159,7 +159,8 @@ def gamma_beta(
     if lam is None:
         return gamma, beta
     if eps is not None:
-        return eps**2 / lam, 1 - eps / lam
+        # the square itself overflows for an eps that lambda makes harmless
+        return eps * (eps / lam), 1 - eps / lam
     if beta is not None:
         return lam * (1 - beta) ** 2, beta
     return gamma, 1 - (gamma / lam) ** 0.5
@@ -188,9 +189,14 @@ def momentum_problems(prefix: str = "", **given: float) -> list[str]:
     if "beta" in given and not 0 <= given["beta"] < 1:
         problems.append(f"{named['beta']} must be in [0, 1)")
     if not problems and "lam" in given:
+        beta = gamma_beta(**given)[1]
         problems = [
-            f"{named[key]} must be <= {named['lam']} (beta = {formula} would be negative)"
+            f"{named[key]} {wrong} (beta = {formula} would be {what})"
             for key, formula in (("eps", "1 - eps/lam"), ("gamma", "1 - sqrt(gamma/lam)"))
-            if key in given and given[key] > given["lam"]
+            for wrong, what, holds in (
+                (f"must be <= {named['lam']}", "negative", beta < 0),
+                (f"is too small beside {named['lam']}", "rounded to 1", beta == 1),
+            )
+            if key in given and holds
         ]
     return problems

@@ -116,6 +116,15 @@ def test_every_problem_is_listed_at_once() -> None:
     assert len(refusal.value.problems) == 4
 
 
+def test_what_was_dropped_from_a_table_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "table.csv").write_text("y,a,town,b\n1,2,Ulm,3\n")
+    with caplog.at_level("INFO", logger="dln_momentum"):
+        setup("data=file", f"data.path={tmp_path / 'table.csv'}", "data.target=y")
+    assert "data: columns that are not numeric dropped: town" in caplog.messages
+
+
 @pytest.mark.parametrize("kind", ["text", "unnamed", "strings", "ragged"])
 def test_bad_arrays_of_a_start_are_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "init.npz"

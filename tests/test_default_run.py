@@ -48,7 +48,14 @@ def test_the_theorem_holds_to_rounding(
     assert float(history["own_level_set_distance"].max()) < 1e-8
     assert float(history["path_identity_error"].max()) < 1e-7
     assert float(history["distance_to_limit"][-1]) < 1e-8
-    assert np.isfinite(history["theta"]).all()
+    for name in ("theta", "balancedness", "s_plus", "s_minus"):
+        assert history[name].dims == ("step", "coordinate")
+        assert np.isfinite(history[name]).all()
+    assert history["step"][0] == 0
+    assert history["step"][-1] == summary["steps"]
+    # what the summary says of the end is what the history ends with
+    assert float(history["balancedness"][-1].sum()) == summary["balancedness_l1"]
+    assert float(history["kkt_residual"][-1]) == summary["kkt_residual"]
 
 
 @pytest.mark.parametrize("data", ["diabetes", "digits"])

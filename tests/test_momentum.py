@@ -77,6 +77,8 @@ def test_regimes(lam: float, regime: Regime) -> None:
         ({"gamma": 0.0, "beta": -0.1}, "2 problems"),
         ({"lam": 1.0, "eps": 2.0}, "eps = 2 must be <= lam = 1"),
         ({"lam": 1.0, "gamma": 2.0}, "gamma = 2 must be <= lam = 1"),
+        ({"lam": 1.0, "eps": 1e-17}, r"eps = 1e-17 is too small beside lam = 1 \(beta = 1 - eps"),
+        ({"lam": 1.0, "gamma": 1e-40}, "gamma = 1e-40 is too small beside lam = 1"),
         ({"gamma": 0.01, "beta": 0.9, "lam": 1.0}, "give exactly one of the pairs"),
         ({"gamma": 0.01, "eps": 0.1}, "give exactly one of the pairs"),
         ({}, "nothing given"),
@@ -91,3 +93,8 @@ def test_bad_parameters_are_refused_by_name(given_keys: dict[str, float], messag
 def test_rho_outside_its_range_is_refused(rho: float) -> None:
     with pytest.raises(InputError, match="rho = "):
         Momentum(0.01, 0.9).accelerated(rho)
+
+
+def test_a_pair_whose_gamma_is_representable_never_overflows() -> None:
+    """eps^2 alone is beyond the largest float; gamma = eps^2/lambda is not."""
+    assert Momentum.from_pair(lam=1e200, eps=1e190).gamma == pytest.approx(1e180, rel=1e-15)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -16,6 +17,7 @@ from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.module import HeavyBallModule
 from dln_momentum.training.schedule import Schedule
+from dln_momentum.training.trainer import fit
 from tests.helpers import column, run_app
 
 SMALL = ["data.n=5", "data.d=8", "data.s=1", "trainer.max_steps=3000", "trainer.records=20"]
@@ -70,8 +72,6 @@ def test_the_parameters_follow_the_engine() -> None:
 
 
 def test_any_module_trains_by_autograd(tmp_path: Path) -> None:
-    import lightning.pytorch as pl
-
     problem = sparse(5, 8, 1, seed=0)
     data = BlockDataModule(problem, Schedule(300, 5, 100), BatchStream(5, 2, False, seeds=0))
     generator = torch.Generator().manual_seed(0)
@@ -81,13 +81,13 @@ def test_any_module_trains_by_autograd(tmp_path: Path) -> None:
             parameter.copy_(torch.randn(parameter.shape, generator=generator) / 4)
     module = HeavyBallModule(net, 0.01, 0.9, data, options=EngineOptions(tol=0.0))
     before = float(module.stepper.loss)
-    trainer = pl.Trainer(
-        max_epochs=-1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=tmp_path, accelerator="cpu",
-    )  # fmt: skip
-    trainer.fit(module, data)
-    assert trainer.global_step == 300
+    fit(module, tmp_path, TensorBoardLogger(tmp_path))
+    assert module.trainer.global_step == 300
     assert module.snapshot() is None
+    history = module.history.dataset()
+    assert set(history.data_vars) == {"train_loss"}
+    assert history["step"].values.tolist() == sorted(data.schedule.recorded)
+    assert float(history["train_loss"][0]) == before
     assert float(module.stepper.loss) < 0.1 * before
     assert module.status_labels == ["max_steps"]
 
@@ -224,6 +224,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, kind: str) -> N
 @pytest.mark.parametrize(
     ("runs", "gradient", "message"),
     [((), "auto", "closed_form or autograd"), ((2,), "autograd", "trains one network")],
+    ids=["unknown", "two-runs"],
 )
 def test_gradients_that_do_not_exist_are_refused(
     runs: tuple[int, ...], gradient: str, message: str
@@ -234,6 +235,8 @@ def test_gradients_that_do_not_exist_are_refused(
     net = DiagonalLinearNet.uniform(8, 0.1, runs=runs)
     with pytest.raises(InputError, match=message):
         HeavyBallModule(net, 0.01, 0.9, data, gradient=gradient)
+    with pytest.raises(InputError, match=r"parameters of torch.float32"):
+        HeavyBallModule(nn.Linear(8, 1), 0.01, 0.9, data)
 
 
 @pytest.mark.parametrize(

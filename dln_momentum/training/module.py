@@ -40,8 +40,8 @@ class HeavyBallModule(pl.LightningModule):
         trajectories: whether the history keeps values per coordinate; scalars it always keeps.
 
     Raises:
-        InputError: for another ``gradient``, autograd of more than one diagonal network, or rates
-            that `HeavyBall` refuses.
+        InputError: for parameters not in double precision, another ``gradient``, autograd of more
+            than one diagonal network, or rates that `HeavyBall` refuses.
 
     >>> from dln_momentum.data import BatchStream, sparse
     >>> from dln_momentum.training.schedule import Schedule
@@ -73,7 +73,7 @@ class HeavyBallModule(pl.LightningModule):
         self.trajectories = trajectories
         self.optimizer = HeavyBall(net.parameters(), gamma, beta)
         options = options or EngineOptions()
-        refuse(_gradient_problems(net, gradient))
+        refuse(_problems(net, gradient))
         # the network is only now where the run starts
         arithmetic = f"{gradient}, {options.path_sums}"
         self.identity = identity(
@@ -199,7 +199,10 @@ class HeavyBallModule(pl.LightningModule):
         loop.optim_step_progress.total.completed += steps
 
 
-def _gradient_problems(net: nn.Module, gradient: str) -> Iterator[str]:
+def _problems(net: nn.Module, gradient: str) -> Iterator[str]:
+    kinds = {parameter.dtype for parameter in net.parameters()} - {torch.float64}
+    if kinds:
+        yield f"net has parameters of {', '.join(map(str, kinds))}: make them double, net.double()"
     if gradient not in ("closed_form", "autograd"):
         yield f"gradient = {gradient!r} must be closed_form or autograd"
     if gradient == "autograd" and isinstance(net, DiagonalLinearNet) and net.u[..., 0].numel() > 1:

@@ -16,7 +16,7 @@ class Monitor(pl.Callback):
     """Measures a diagonal network at the recorded steps; a subclass says what.
 
     Values of shape [R] go to the dashboard under ``group/name`` and to the history; values of
-    shape [R, d] to the history alone. Another architecture has nothing to measure and is left be.
+    shape [R, d] to the history alone. Another architecture has no snapshot to measure.
     """
 
     group: ClassVar[str]

@@ -8,10 +8,14 @@ from dln_momentum.engine import Snapshot
 from dln_momentum.problem import Problem
 from dln_momentum.summary import recovery
 from dln_momentum.training.callbacks.monitor import Monitor
+from dln_momentum.training.module import HeavyBallModule
 
 
 class RecoveryMonitor(Monitor):
-    """Training loss, ||theta - theta*||, test error, ||theta||_1, and theta_k itself."""
+    """Training loss, ||theta - theta*||, test error, ||theta||_1, and theta_k itself.
+
+    Of another architecture, which has no theta, the training loss alone.
+    """
 
     group = "recovery"
 
@@ -19,3 +23,9 @@ class RecoveryMonitor(Monitor):
         """The scalars of `dln_momentum.summary.recovery`."""
         scalars = recovery(snapshot.theta, problem)
         return {"train_loss": snapshot.loss} | scalars | {"theta": snapshot.theta}
+
+    def _record(self, module: HeavyBallModule) -> None:
+        if module.diagonal:
+            super()._record(module)
+        else:
+            module.record(self.group, {"train_loss": module.stepper.loss})
