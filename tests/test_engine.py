@@ -16,7 +16,7 @@ from dln_momentum.engine.products import STRIP
 from dln_momentum.engine.status import judge
 from dln_momentum.errors import InputError
 from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.problem import stack
+from dln_momentum.problem import Problem, stack
 from tests.helpers import column, default_problem, make_engine, run_to_end
 
 backends = pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "auto"])
@@ -75,6 +75,16 @@ def test_one_problem_for_each_run(backend: str) -> None:
         theta, _ = oracle(problem, DiagonalLinearNet.uniform(9, 0.1), 0.01, 0.9, 500)
         # 500 steps that each round at 1e-16, in another order of summation
         torch.testing.assert_close(engine.snapshot().theta[run], theta, rtol=1e-11, atol=1e-14)
+
+
+@backends
+def test_labels_of_its_own_for_each_run(backend: str) -> None:
+    shared, signs = default_problem(), torch.linspace(-1, 1, 19, dtype=torch.float64)[:, None]
+    problem = Problem(X=shared.X, y=signs * shared.y)
+    engine = make_engine(problem, runs=19, backend=backend, tol=0.0)
+    engine.advance(200)
+    theta, _ = oracle(problem, DiagonalLinearNet.uniform(30, 0.1, runs=(19,)), 0.01, 0.9, 200)
+    torch.testing.assert_close(engine.snapshot().theta, theta, rtol=1e-11, atol=1e-14)
 
 
 @backends
@@ -246,6 +256,32 @@ def test_a_part_of_a_snapshot_is_the_snapshot_of_a_part() -> None:
         assert torch.equal(part.log_init, whole.log_init[runs])
         # a product of other shape sums in another order
         torch.testing.assert_close(part.gradient_sum, whole.gradient_sum[runs])
+
+
+@pytest.mark.parametrize("rates", [{"gamma": 0.0}, {"gamma": torch.nan}, {"beta": 1.0}])
+def test_rates_out_of_range_are_refused(rates: dict) -> None:
+    with pytest.raises(InputError, match=f"^{next(iter(rates))} must be "):
+        make_engine(default_problem(), **rates)
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    problem, rate, w = default_problem(), column(0.1, 0.1), torch.ones(2, 30, dtype=torch.float64)
+    for arguments, message in (
+        ((problem, rate, rate[:1], w, w), r"beta is \[1\] torch.float64; must be \[2\]"),
+        ((problem, rate, rate, w[:, 1:], w), r"w_plus is \[2, 29\]"),
+        ((problem, rate, rate, w, w.float()), r"w_minus is \[2, 30\] torch.float32"),
+        ((problem, rate[:0], rate[:0], w[:0], w[:0]), r"gamma is \[0\]"),
+        ((stack([problem] * 3), rate, rate, w, w), r"problem is a stack of \[3\]"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Engine(*arguments)
+
+
+def test_a_tile_leaves_no_place_empty() -> None:
+    backend = make_engine(default_problem()).backend
+    for d in (2, 30, 100, 1000, 10_000):
+        assert backend.tile_runs(d) % STRIP == 0
+        assert backend.tile_runs(d) >= 128
 
 
 def test_auto_takes_compiled_code_on_a_cpu() -> None:

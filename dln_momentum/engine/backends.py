@@ -49,7 +49,8 @@ class Backend:
 
     def tile_runs(self, d: int) -> int:
         """The largest tile for networks of d coordinates."""
-        return max(self.elements // d, TILE_RUNS)
+        most = max(self.elements // d, TILE_RUNS)
+        return most - most % self.multiple
 
 
 def choose_backend(name: str, problem: Problem) -> Backend:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,7 @@ from dln_momentum.engine.scaled import ScaledProblem
 from dln_momentum.engine.snapshot import Snapshot
 from dln_momentum.engine.state import State
 from dln_momentum.engine.status import Status, judge
+from dln_momentum.errors import refuse
 from dln_momentum.problem import Problem
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ class Engine:
         label_noise: the label noise stream, if any.
         options: see `EngineOptions`.
 
+    Raises:
+        InputError: for shapes that do not fit, and rates out of their range.
+
     >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
     >>> w = torch.full((1, 2), 0.5, dtype=torch.float64)
     >>> rate = torch.tensor([0.05], dtype=torch.float64)
@@ -64,6 +69,7 @@ class Engine:
         label_noise: LabelNoise | None = None,
         options: EngineOptions | None = None,
     ) -> None:
+        refuse(_faults(problem, gamma, beta, w_plus, w_minus))
         self.problem = problem
         self.options = options or EngineOptions()
         self.draws = Draws(batches, label_noise)
@@ -207,6 +213,27 @@ class Engine:
             state.status[runs] = status
             first = runs[(status == Status.CONVERGED) & (state.reached_tol[runs] < 0)]
             state.reached_tol[first] = state.steps[first]
+
+
+def _faults(
+    problem: Problem, gamma: Tensor, beta: Tensor, w_plus: Tensor, w_minus: Tensor
+) -> Iterator[str]:
+    runs = (gamma.numel(),)
+    for name, tensor, shape in (
+        ("gamma", gamma, runs),
+        ("beta", beta, runs),
+        ("w_plus", w_plus, (*runs, problem.d)),
+        ("w_minus", w_minus, (*runs, problem.d)),
+    ):
+        if tensor.shape != shape or tensor.dtype != torch.float64 or runs == (0,):
+            yield f"{name} is {list(tensor.shape)} {tensor.dtype}; must be {list(shape)} float64"
+    if tuple(problem.runs) not in ((), runs):
+        yield f"problem is a stack of {list(problem.runs)}; must be one, or one for each run"
+    if not bool(((gamma > 0) & gamma.isfinite()).all()):
+        yield "gamma must be finite and > 0"
+    # the leapfrog scheme has a beta below 0
+    if not bool((beta.abs() < 1).all()):
+        yield "beta must be in (-1, 1)"
 
 
 def _stored_once(w: Tensor) -> Tensor:

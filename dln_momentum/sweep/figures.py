@@ -94,6 +94,8 @@ def _draw(ax: Axes, results: xr.Dataset, drawn: list[str], panel: Panel) -> None
     ax.set_title(panel.title, fontsize=9)
     if not np.isfinite(values).any():
         ax.text(0.5, 0.5, "no value", transform=ax.transAxes, ha="center")
+        if len(drawn) == 1:
+            ax.set_yticks([])
     with warnings.catch_warnings():
         # the median of nothing but nan is nan, and is drawn as "no value"
         warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
