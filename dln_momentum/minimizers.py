@@ -19,6 +19,8 @@ _REACH = 0.03
 # A step is tried at this multiple where theta has to shrink by orders of magnitude.
 _STRETCH = 16.0
 _HALVINGS = 60
+# The largest Delta/2 that is worked with as it is: its square is still a number.
+_LARGEST = 2.0**332
 # The relative residual up to which a guess is a better start than none.
 _NEAR = 0.1
 
@@ -99,6 +101,9 @@ def bregman_minimizer(
     log_init = torch.zeros_like(half) if log_init is None else log_init
     guess = half.new_full(half.shape[-1:], torch.nan) if near is None else near
     runs, basis, b, half, c, guess = _flatten(row_space.basis, target, half, log_init, guess)
+    # (b, Delta) -> (k b, k Delta) scales theta: products of two entries stay in range
+    unit = (half.amax(-1, keepdim=True) / _LARGEST).clamp(min=1.0)
+    b, half, guess = b / unit, half / unit, guess / unit
     size = max(1, _CHUNK_ENTRIES // basis.shape[-2:].numel())
     chunks = [slice(i, i + size) for i in range(0, max(len(b), 1), size)]
     parts = [
@@ -109,7 +114,7 @@ def bregman_minimizer(
     ]
     z, residual, iterations = (torch.cat(part) for part in zip(*parts, strict=True))
     return Minimizer(
-        theta=_predictor(z, half).reshape(*runs, z.shape[-1]),
+        theta=_predictor(z, half * unit).reshape(*runs, z.shape[-1]),
         nu=apply(basis, z - c).reshape(*runs, row_space.rank),
         residual=residual.reshape(runs),
         converged=(residual <= tol).reshape(runs),

@@ -299,3 +299,16 @@ def test_refusals() -> None:
         bregman_minimizer(rows, b, ones, tol=0.0)
     with pytest.raises(ValueError, match="max_iterations"):
         bregman_minimizer(rows, b, ones, max_iterations=0)
+
+
+@pytest.mark.parametrize("delta", [1e-200, 1e-100, 1e100, 1e200])
+def test_the_largest_and_smallest_balancedness(delta: float) -> None:
+    X, truth = gaussian(20, 30), sparse(1, 30, 3)[0]
+    rows, scale = RowSpace.of(X), torch.full((30,), delta, dtype=torch.float64)
+    found = bregman_minimizer(rows, rows.coordinates(truth), scale)
+    assert found.converged
+    # so far out the limits are reached to the last digit but those of the two solvers
+    limit = (least_norm if delta > 1 else basis_pursuit)(X, X @ truth)
+    torch.testing.assert_close(found.theta, limit, rtol=0, atol=1e-12)
+    c = uniform(30, low=-100, high=100, seed=5)
+    assert bregman_minimizer(rows, rows.coordinates(truth), scale, c).converged
