@@ -142,8 +142,9 @@ def test_two_runs_of_one_config_are_bitwise_equal(tmp_path: Path) -> None:
 def test_a_resumed_run_is_bitwise_the_uninterrupted_one(tmp_path: Path, gradient: str) -> None:
     keys = [*SMALL, "data.batch_size=2", "trainer.tol=0", f"trainer.gradient={gradient}"]
     keys += ["trainer.max_steps=600", "trainer.block_size=100"]
-    whole = run_app(tmp_path / "whole", *keys, "trainer.checkpoint_every=200")
-    checkpoint = whole.directory / "checkpoints" / "step_200.ckpt"
+    # in the middle of a block, and of a chunk of the stream of mini-batches
+    whole = run_app(tmp_path / "whole", *keys, "trainer.checkpoint_every=170")
+    checkpoint = whole.directory / "checkpoints" / "step_170.ckpt"
     resumed = run_app(tmp_path / "resumed", *keys, f"resume={checkpoint}")
     assert resumed.history().identical(whole.history())
     final = [
