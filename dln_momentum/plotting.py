@@ -141,7 +141,7 @@ def _balancedness(ax: Axes, history: xr.Dataset) -> None:
     values, k = _positive(history["balancedness"]), _notation(history).index
     ax.plot(_axis(history), _lines(values), color="C0", alpha=0.35, lw=0.8)
     ax.plot(_axis(history), values.median("coordinate"), color="k", label="median")
-    _log_axes(ax, history, rf"balancedness $\Delta_{{{k},i}}$, a line for an $i$")
+    _log_axes(ax, history, rf"balancedness $\Delta_{{{k},i}}$, a line per coordinate")
     ax.legend()
 
 
