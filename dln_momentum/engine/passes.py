@@ -73,27 +73,28 @@ def add_path_sums(w, ahead, beta, sums, here, there, at, size):
         [r(w_{k+1}/w_k) + beta r(w_k/w_{k+1})] / (1-beta),    r(z) = (z - 1) - ln|z|
 
     With the increment dw and s = dw/(w_k + w_{k+1}) one has ln(w_{k+1}/w_k) = 2 artanh s, and the
-    first order of both r cancels in closed form:
+    first order of both r cancels in closed form, with w_k w_{k+1} = (w_k + w_{k+1})^2 (1 - s^2)/4:
 
-        s dw (w_{k+1} + beta w_k) / ((1-beta) w_k w_{k+1}) - 2 (artanh s - s)
+        4 s^2 (w_{k+1} + beta w_k) / ((1-beta) (w_k + w_{k+1}) (1 - s^2)) - 2 (artanh s - s)
 
     That is two divisions and a polynomial, which the compiler vectorises as it does not vectorise
-    logarithms; and however small the step is, the term keeps its relative accuracy, which
-    ``delta - log1p(delta)`` does not. A large step, or one across zero, takes the logarithm.
+    logarithms; however small the step is, the term keeps its relative accuracy, which
+    ``delta - log1p(delta)`` does not; and no product of two w underflows. A large step, or one
+    across zero, takes the logarithm.
     """
     large = 0
     for i in range(size):
         old, new = w[here + i], ahead[there + i]
-        dw = new - old
-        s = dw / (new + old)
+        total = new + old
+        s = (new - old) / total
         square = s * s
         # artanh s - s = s^3 (1/3 + s^2/5 + ...): what is left out is below 1e-17 of the first term
         tail = 1 / 19
         for odd in (17, 15, 13, 11, 9, 7, 5, 3):
             tail = tail * square + 1 / odd
-        rate = dw * (new + beta[at + i] * old) / (old * new * (1 - beta[at + i]))
+        share = (new + beta[at + i] * old) / (total * (1 - square) * (1 - beta[at + i]))
         small = abs(s) <= SERIES_BOUND
-        sums[here + i] += s * (rate - 2 * square * tail) if small else 0.0
+        sums[here + i] += square * (4 * share - 2 * s * tail) if small else 0.0
         large += not small
     if large > 0:
         _add_large_steps(w, ahead, beta, sums, here, there, at, size)
