@@ -83,11 +83,11 @@ def exact_term(w: float, w_next: float, beta: float) -> Any:
         return (r(w_next / w) + beta * r(w / w_next)) / (1 - beta)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-290, 1e290])
-def test_path_sums_keep_their_relative_accuracy(scale: float) -> None:
+@pytest.mark.parametrize("size_of_w", [1.0, 1e-290, 1e290])
+def test_path_sums_keep_their_relative_accuracy(size_of_w: float) -> None:
     """Tiny steps, large ones, and steps across zero; 4 ulp for a dozen roundings."""
     rng = np.random.default_rng(0)
-    w = scale * rng.standard_normal(400)
+    w = size_of_w * rng.standard_normal(400)
     step = rng.choice([-1, 1], 400) * 10 ** rng.uniform(-9, 0.5, 400)
     w_next, beta = w * (1 + step), rng.uniform(0, 0.99, 400)
     sums = np.zeros(400)
