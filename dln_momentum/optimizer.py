@@ -100,6 +100,13 @@ class HeavyBall(Optimizer):
             return parameter.detach().clone()
         return parameter.detach() - self.state[parameter]["increment"]
 
+    def increment(self, parameter: Tensor) -> Tensor:
+        """w_k - w_{k-1} of one parameter, as it is kept: what is written to it holds."""
+        state = self.state[parameter]
+        if "increment" not in state:
+            state["increment"] = torch.zeros_like(parameter)
+        return state["increment"]
+
     @overload
     def step(self, closure: None = None) -> None: ...
     @overload
@@ -124,10 +131,7 @@ class HeavyBall(Optimizer):
     def _step_one(
         self, parameter: Tensor, gradient: Tensor, gamma: Parameter, beta: Parameter
     ) -> None:
-        state = self.state[parameter]
-        if "increment" not in state:
-            state["increment"] = torch.zeros_like(parameter)
-        increment = state["increment"]
+        increment = self.increment(parameter)
         increment.mul_(_over_runs(beta, parameter))
         increment.sub_(gradient * _over_runs(gamma, parameter))
         parameter.add_(increment)

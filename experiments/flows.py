@@ -1,4 +1,4 @@
-"""Flows of many problems and many lambda, each a task of its own, one process a core."""
+"""Flows of many problems and many lambda, each a task of its own, one process a core; settings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+import xarray as xr
 from joblib import Parallel, delayed, parallel_config
 from omegaconf import DictConfig
 from threadpoolctl import threadpool_limits
@@ -47,6 +48,13 @@ def over(task: Task, items: Sequence[tuple[Any, ...]], config: DictConfig) -> di
 def uniform_start(problem: Problem, alpha: float) -> Tensor:
     """w_+ = w_- of the usual initialisation u_0 = sqrt(2) alpha, v_0 = 0, [d]."""
     return DiagonalLinearNet.uniform(problem.d, alpha).w_plus.detach()
+
+
+def by_setting(measure: Callable[[Any, DictConfig], xr.Dataset], config: DictConfig) -> xr.Dataset:
+    """What is measured in every setting of a config, along the dimension ``setting``."""
+    names = xr.DataArray([setting_name(setting) for setting in config.settings], dims="setting")
+    parts = [measure(setting, config) for setting in config.settings]
+    return xr.concat(parts, names.rename("setting"))
 
 
 def setting_name(setting: Any) -> str:

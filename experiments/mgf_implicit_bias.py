@@ -33,7 +33,7 @@ from dln_momentum.minimizers import bregman_minimizer
 from dln_momentum.problem import Problem, stack
 from experiments.claim import Outcome, main
 from experiments.common import described, sparse_problems, spreads
-from experiments.flows import over_grid, setting_name, uniform_start
+from experiments.flows import by_setting, over_grid, uniform_start
 from experiments.mgf_implicit_bias_figure import draw
 
 SECTION = "4"
@@ -76,10 +76,7 @@ NOTES = [
 
 def study(config: DictConfig) -> Outcome:
     """Follow every flow, solve for every minimiser, and measure the distances."""
-    parts = [_setting(setting, config) for setting in config.settings]
-    index = xr.DataArray([setting_name(setting) for setting in config.settings], dims="setting")
-    results = xr.concat(parts, index.rename("setting"))
-    return _judge(config, described(results, **LONG_NAMES))
+    return _judge(config, described(by_setting(_setting, config), **LONG_NAMES))
 
 
 def _setting(setting: Any, config: DictConfig) -> xr.Dataset:

@@ -33,7 +33,7 @@ from dln_momentum.potentials import bregman_divergence, inverse_mirror_map
 from dln_momentum.problem import Problem, stack
 from experiments.claim import Outcome, main
 from experiments.common import described, sparse_problems, spread
-from experiments.flows import over_grid, setting_name, uniform_start
+from experiments.flows import by_setting, over_grid, uniform_start
 from experiments.mirror_flow_figure import draw
 
 SECTION = "5"
@@ -64,10 +64,7 @@ LONG_NAMES = {
 
 def study(config: DictConfig) -> Outcome:
     """Measure the three equalities on every flow, and keep one path to draw."""
-    parts = [_setting(setting, config) for setting in config.settings]
-    names = xr.DataArray([setting_name(setting) for setting in config.settings], dims="setting")
-    results = xr.concat(parts, names.rename("setting"))
-    results = results.merge(_example(config.settings[0], config))
+    results = by_setting(_setting, config).merge(_example(config.settings[0], config))
     return _judge(config, described(results, **LONG_NAMES))
 
 

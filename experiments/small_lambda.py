@@ -37,7 +37,7 @@ from dln_momentum.flows import Flows, momentum_flows
 from dln_momentum.problem import Problem, stack
 from experiments.claim import Outcome, main
 from experiments.common import described, sparse_problems, spread, workers
-from experiments.flows import over, over_grid, setting_name, uniform_start
+from experiments.flows import by_setting, over, over_grid, uniform_start
 from experiments.small_lambda_figure import draw
 
 SECTION = "4"
@@ -60,9 +60,7 @@ LONG_NAMES = {
 
 def study(config: DictConfig) -> Outcome:
     """Find the first sign change of every data set, and the error of the formula."""
-    parts = [_setting(setting, config) for setting in config.settings]
-    names = xr.DataArray([setting_name(setting) for setting in config.settings], dims="setting")
-    return _judge(config, xr.concat(parts, names.rename("setting")))
+    return _judge(config, by_setting(_setting, config))
 
 
 def _setting(setting: Any, config: DictConfig) -> xr.Dataset:

@@ -33,7 +33,7 @@ from experiments.common import (
     spreads,
     workers,
 )
-from experiments.flows import setting_name
+from experiments.flows import by_setting
 from experiments.samplings import Sampling, samplings
 from experiments.smgd_implicit_bias_figure import draw
 
@@ -57,9 +57,7 @@ IDENTITIES = ("path_identity_error", "log_free_error", "kkt_residual")
 
 def study(config: DictConfig) -> Outcome:
     """Train under every sampling; check the identities; measure what theta~_0 and S_+- do."""
-    parts = [_setting(setting, config) for setting in config.settings]
-    names = xr.IndexVariable("setting", [setting_name(setting) for setting in config.settings])
-    results = xr.concat(parts, names)
+    results = by_setting(_setting, config)
     return _judge(config, _described(results.assign(excess=_excess(results))))
 
 

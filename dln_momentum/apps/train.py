@@ -41,9 +41,6 @@ def train(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
     """
     setup = build(config)
     module = make_module(setup)
-    if setup.config.resume is not None:
-        checkpoint = read_checkpoint(setup.config.resume)
-        refuse_another_run(checkpoint, module.identity, setup.config.trainer.max_steps)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.yaml").write_text(text)
     logger = TensorBoardLogger(directory, name="tensorboard", version="", default_hp_metric=False)
@@ -59,11 +56,15 @@ def train(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
 
 
 def make_module(setup: Setup, *, trajectories: bool = True) -> HeavyBallModule:
-    """The Lightning module of a setup, its data and schedule included."""
-    keys = setup.config.trainer
+    """The Lightning module of a setup, its data and schedule included.
+
+    Raises:
+        InputError: for a checkpoint to resume from that is of another run.
+    """
+    keys, resume = setup.config.trainer, setup.config.resume
     schedule = Schedule(keys.max_steps, keys.records, keys.block_size, keys.checkpoint_every)
     data = BlockDataModule(setup.cohorts, schedule, setup.batches, setup.label_noise)
-    return HeavyBallModule(
+    module = HeavyBallModule(
         setup.net,
         setup.momentum.gamma,
         setup.momentum.beta,
@@ -72,6 +73,10 @@ def make_module(setup: Setup, *, trajectories: bool = True) -> HeavyBallModule:
         gradient=keys.gradient,
         trajectories=trajectories,
     )
+    if resume is not None:
+        # Lightning reads it too, but only once directories have been made
+        refuse_another_run(read_checkpoint(resume), module.identity, keys.max_steps)
+    return module
 
 
 def trainer_keys(config: Train) -> dict[str, Any]:

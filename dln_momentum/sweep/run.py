@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,7 @@ from dln_momentum.sweep.dataset import dataset
 from dln_momentum.sweep.figures import overview
 from dln_momentum.sweep.grid import Grid
 from dln_momentum.sweep.report import QUANTITIES, judged, print_report, with_ratio
-from dln_momentum.training.resuming import read_checkpoint, refuse_another_run
-from dln_momentum.training.trainer import fit
+from dln_momentum.training.trainer import fit, shows_progress
 
 log = logging.getLogger("dln_momentum")
 
@@ -48,9 +46,6 @@ def sweep(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
     setup, grid = build(config)
     assert isinstance(setup.config, Sweep)
     module = make_module(setup, trajectories=setup.config.sweep.trajectories)
-    if setup.config.resume is not None:
-        checkpoint = read_checkpoint(setup.config.resume)
-        refuse_another_run(checkpoint, module.identity, setup.config.trainer.max_steps)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.yaml").write_text(text)
     logger = TensorBoardLogger(directory, name="tensorboard", version="", default_hp_metric=False)
@@ -59,8 +54,7 @@ def sweep(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
         fit(module, directory, logger, **trainer_keys(setup.config))
         trained = time.perf_counter()
         log.info("trained in %.1f s; now the minimisers of every run", trained - started)
-        shown = setup.config.trainer.progress
-        with Progress(disable=not (sys.stdout.isatty() if shown is None else shown)) as bar:
+        with Progress(disable=not shows_progress(setup.config.trainer.progress)) as bar:
             task = bar.add_task("minimisers", total=int(grid.valid.sum()))
             results = dataset(module, grid, lambda runs: bar.advance(task, runs))
         results = results.assign_attrs(_attributes(setup, text))

@@ -178,9 +178,7 @@ class EngineStepper:
         for engine, local, runs in self._pieces():
             values, steps = engine.variables(local)
             for i, parameter in enumerate((self._net.u, self._net.v)):
-                increment = self._optimizer.state[parameter].setdefault(
-                    "increment", torch.zeros_like(parameter)
-                )
+                increment = self._optimizer.increment(parameter)
                 parameter.view(-1, parameter.shape[-1])[runs] = values[i]
                 increment.view(-1, parameter.shape[-1])[runs] = steps[i]
 

@@ -41,7 +41,7 @@ def fit(
         logger: where the monitors log.
         accelerator: ``cpu`` or ``gpu``.
         checkpoint_every: steps between checkpoints, beside the last.
-        progress: whether to show a bar; None for on when the output is a terminal.
+        progress: whether to show a bar, as `shows_progress` takes it.
         resume: a checkpoint to continue from.
     """
     checkpoints = StepCheckpoints(directory / "checkpoints", checkpoint_every)
@@ -51,18 +51,23 @@ def fit(
         RecoveryMonitor(),
         ImplicitBiasMonitor(minimisers=module.trajectories),
     ]
-    shown = sys.stdout.isatty() if progress is None else progress
+    bar = [BlockProgress()] if shows_progress(progress) else []
     with quiet():
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=1,
             max_epochs=-1,  # the module itself says when every run has ended
-            callbacks=[*monitors, checkpoints, *([BlockProgress()] if shown else [])],
+            callbacks=[*monitors, checkpoints, *bar],
             logger=logger,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
         trainer.fit(module, module.data, ckpt_path=resume, weights_only=True)
+
+
+def shows_progress(progress: bool | None) -> bool:
+    """Whether to show a bar: as asked, or with None, whenever the output is a terminal."""
+    return sys.stdout.isatty() if progress is None else progress
 
 
 @contextmanager
