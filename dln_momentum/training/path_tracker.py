@@ -22,6 +22,7 @@ class PathTracker:
 
     def __init__(self, net: DiagonalLinearNet, optimizer: HeavyBall, problem: Problem) -> None:
         self._net, self._optimizer = net, optimizer
+        self._device = problem.X.device
         self.w_start = self.read()
         self.path_sums = torch.zeros_like(self.w_start)
         self.increment_products = torch.zeros_like(self.w_start[0])
@@ -31,8 +32,9 @@ class PathTracker:
 
     def read(self) -> Tensor:
         """(w_+, w_-) now, [2, 1, d]."""
-        net = self._net
-        return torch.stack([net.w_plus, net.w_minus]).detach().reshape(2, 1, -1)
+        w = torch.stack([self._net.w_plus, self._net.w_minus]).detach().reshape(2, 1, -1)
+        # Lightning leaves a network on the CPU once it has been fitted
+        return w.to(self._device)
 
     def update(self, before: Tensor, gradient: Tensor) -> None:
         """Add the step from ``before`` to now, which used this gradient of the batch loss."""
@@ -73,7 +75,7 @@ class PathTracker:
     def load_state_dict(self, saved: dict[str, Tensor]) -> None:
         """Take them back."""
         for key in (*_CARRIED, "previous"):
-            setattr(self, key, saved[key].clone())
+            setattr(self, key, saved[key].to(self._device, copy=True))
 
     @property
     def _beta(self) -> float:

@@ -260,8 +260,9 @@ class AutogradStepper:
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take them back; the network and the optimizer are restored by Lightning."""
-        self.step, self.loss = saved["step"], saved["loss"]
-        self._loss_start, self.status = saved["loss_start"], saved["status"]
+        self.step, device = saved["step"], self.loss.device
+        self.loss, self._loss_start = saved["loss"].to(device), saved["loss_start"].to(device)
+        self.status = saved["status"].to(device, copy=True)
         if self._tracker is not None:
             self._tracker.load_state_dict(saved)
 

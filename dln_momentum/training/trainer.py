@@ -72,13 +72,15 @@ def shows_progress(progress: bool | None) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without Lightning's advertisement, its device banner, and its own deprecated calls."""
+    """Without Lightning's advertisement, its advice on devices, and its own deprecated calls."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            # a config says cpu because small networks are faster there
+            warnings.filterwarnings("ignore", message="GPU available but not used.*")
             # blocks come from a generator: there is no loader whose workers could be raised
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             yield
