@@ -31,32 +31,32 @@ INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
 class SimulatedTensor(torch.Tensor):
     """A tensor on the simulated device; autograd takes it for one without memory."""
 
-    inner: Tensor
+    memory: Tensor
     device = property(lambda _: torch.device("cuda:0"))  # type: ignore[assignment]
     is_cuda = property(lambda _: True)  # type: ignore[assignment]
     is_meta = property(lambda _: False)  # type: ignore[assignment]
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
-    def __new__(cls, inner: Tensor) -> SimulatedTensor:
+    def __new__(cls, memory: Tensor) -> SimulatedTensor:
         """Take a tensor of the CPU to be one of the device's."""
         made: SimulatedTensor = torch.Tensor._make_wrapper_subclass(
             cls,
-            inner.size(),
-            strides=inner.stride(),
-            storage_offset=inner.storage_offset(),
-            dtype=inner.dtype,
-            device="meta",
+            memory.size(),
+            strides=memory.stride(),
+            storage_offset=memory.storage_offset(),
+            dtype=memory.dtype,
+            device=torch.device("meta"),
         )
-        made.inner = inner
+        made.memory = memory
         return made
 
     def __repr__(self, **_: Any) -> str:
-        return f"on the simulated device: {self.inner!r}"
+        return f"on the simulated device: {self.memory!r}"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """In a file it is a tensor that will be read on the CPU."""
-        return self.inner.clone().__reduce_ex__(protocol)
+        return self.memory.clone().__reduce_ex__(protocol)
 
     @classmethod
     def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None):
@@ -129,35 +129,36 @@ def _perform(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     crosses = function in TRANSFERS and (to_the_host or len(of_the_host) > 0)
     if Graph.recording is not None and (crosses or function in READ_BY_THE_HOST):
         raise RuntimeError(f"{function}: not while a graph is recorded")
-    inner = tree_map_only(SimulatedTensor, lambda t: t.inner, (args, kwargs))
+    inner = tree_map_only(SimulatedTensor, lambda t: t.memory, (args, kwargs))
     inner = tree_map_only(torch.device, lambda _: torch.device("cpu"), inner)
+
+    def operation() -> Any:
+        return function(*inner[0], **inner[1])
+
     if Graph.recording is not None and function._schema.is_mutable:
-        Graph.recording.operations.append(lambda: function(*inner[0], **inner[1]))
+        Graph.recording.operations.append(operation)
         return _written(function, args, kwargs)
-    result = function(*inner[0], **inner[1])
+    result = operation()
     if Graph.recording is not None and not _is_view(function):
-        Graph.recording.operations.append(_again(function, *inner, result))
-    written_to_the_host = function is aten.copy_.default and not isinstance(
-        args[0], SimulatedTensor
-    )
-    if to_the_host or written_to_the_host:
+        Graph.recording.operations.append(_into(result, operation))
+    if to_the_host or (function is aten.copy_.default and args[0] is inner[0][0]):
         return result
     wrapped = tree_map_only(Tensor, SimulatedTensor, result)
     return return_and_correct_aliasing(function, args, kwargs, wrapped)
 
 
-def _again(function: Any, args: Any, kwargs: dict[str, Any], result: Any) -> Callable[[], None]:
+def _into(result: Any, operation: Callable[[], Any]) -> Callable[[], None]:
     """The same operation, into the memory that its result has in the graph."""
-    kept = [t for t in tree_leaves(result) if isinstance(t, Tensor)]
-    for memory in kept:
+    places = [t for t in tree_leaves(result) if isinstance(t, Tensor)]
+    for place in places:
         # whoever reads it before the graph is repeated gets nothing
-        memory.fill_(torch.nan if memory.is_floating_point() else 1)
+        place.fill_(torch.nan if place.is_floating_point() else 1)
 
-    def operation() -> None:
-        for memory, value in zip(kept, tree_leaves(function(*args, **kwargs)), strict=True):
-            memory.copy_(value)
+    def again() -> None:
+        for place, value in zip(places, tree_leaves(operation()), strict=True):
+            place.copy_(value)
 
-    return operation
+    return again
 
 
 def _is_view(function: Any) -> bool:

@@ -28,7 +28,7 @@ def test_the_device_keeps_to_a_gpus_rules(simulated_gpu: list[Graph]) -> None:
     assert there.is_cuda
     assert (there + there).device == torch.device("cuda:0")
     with pytest.raises(RuntimeError, match="two devices"):
-        there + here
+        there.add(here)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         doubled = 2 * there

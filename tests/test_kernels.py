@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from functools import partial
 from typing import Any
 
 import mpmath
@@ -14,7 +12,7 @@ import torch
 from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.sampling import BatchStream
 from dln_momentum.data.sparse import sparse
-from dln_momentum.engine import Engine, EngineOptions, torch_kernel
+from dln_momentum.engine import Engine, EngineOptions
 from dln_momentum.engine.compiled import compiled
 from dln_momentum.engine.passes import add_path_sums
 from dln_momentum.engine.products import (
@@ -179,30 +177,6 @@ def test_any_shape_agrees_with_torch(n: int, d: int) -> None:
     # 30 steps that each round at 1e-16, with sums of 410 terms
     torch.testing.assert_close(ours.w, other.w, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(ours.loss, other.loss, rtol=1e-11, atol=1e-20)
-
-
-@pytest.mark.parametrize("drawn", [False, True])
-@pytest.mark.parametrize("path_sums", ["n_space", "direct"])
-def test_steps_that_are_recorded_and_repeated_are_the_same_bits(
-    path_sums: str, drawn: bool
-) -> None:
-    """As on a GPU: the same calls again, on the same memory, without another look at arguments."""
-
-    def record(steps: torch_kernel.Replay) -> torch_kernel.Replay:
-        steps()
-        return steps
-
-    plain, recorded = (
-        engine_of(default_problem(), 5, backend="torch", path_sums=path_sums, drawn=drawn)[0]
-        for _ in range(2)
-    )
-    plain.advance(7)
-    plain.advance(151)
-    whole = partial(torch_kernel.advance, record=record)
-    recorded.backend = dataclasses.replace(recorded.backend, advance=whole)
-    recorded.advance(7)
-    recorded.advance(151)
-    assert_same_bits(recorded, plain, torch.arange(5))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -31,28 +31,15 @@ Drawn = tuple[Tensor | None, Tensor | None]
 """Label noise and batch weights, [steps, R_t or 1, n] each, or None."""
 
 
-def advance(
-    scaled: ScaledProblem,
-    state: State,
-    runs: Tensor,
-    piece: Piece,
-    record: Callable[[Replay], Replay] | None = None,
-) -> None:
-    """Advance ``runs`` of the state by the steps of a piece, in place; see `backends.Kernel`.
-
-    Args:
-        record: turns a function of fixed memory into one that repeats it. `_graph` on a GPU by
-            default, and nothing elsewhere.
-    """
+def advance(scaled: ScaledProblem, state: State, runs: Tensor, piece: Piece) -> None:
+    """Advance ``runs`` of the state by the steps of a piece, in place; see `backends.Kernel`."""
     tile = Tile.gather(scaled, state, runs)
     walk = _Walk(tile, scaled.noise_scale[runs, None], piece.start)
     drawn = partial(_drawn, piece.part(slice(None)).to(tile.w.device), scaled.target.shape[-1])
-    if record is None and tile.w.is_cuda:
-        record = partial(_graph, tile.w.device)
     to_look = min(-piece.start % CHECK_EVERY, piece.steps)
     done = piece.steps - (piece.steps - to_look) % CHECK_EVERY
     walk.take(to_look, drawn(0, to_look), look=False)
-    _repeat(walk, drawn, range(to_look, done, CHECK_EVERY), record)
+    _repeat(walk, drawn, range(to_look, done, CHECK_EVERY), tile.w.device)
     walk.take(piece.steps - done, drawn(done, piece.steps), look=True)
     state.loss[runs] = scaled.loss(walk.squared_norm(), runs)
     tile.scatter(state, runs)
@@ -121,16 +108,16 @@ def _repeat(
     walk: _Walk,
     drawn: Callable[[int, int], Drawn],
     starts: range,
-    record: Callable[[Replay], Replay] | None,
+    device: torch.device,
 ) -> None:
-    """Take `CHECK_EVERY` steps from each start on; once as they are, and then recorded."""
+    """Take `CHECK_EVERY` steps from each start on; on a GPU once as they are, and then recorded."""
     chunks = (drawn(start, start + CHECK_EVERY) for start in starts)
-    if record is None or len(starts) < 3:
+    if device.type != "cuda" or len(starts) < 3:
         for chunk in chunks:
             walk.take(CHECK_EVERY, chunk, look=True)
         return
     noise, weights = (None if t is None else t.clone() for t in next(chunks))
-    replay = record(lambda: walk.take(CHECK_EVERY, (noise, weights), look=True))
+    replay = _graph(device, lambda: walk.take(CHECK_EVERY, (noise, weights), look=True))
     for chunk in chunks:
         for kept, now in zip((noise, weights), chunk, strict=True):
             if kept is not None and now is not None:
