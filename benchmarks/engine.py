@@ -27,13 +27,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.peers import floor, numba_loop, numpy_loop, torch_sgd, torch_textbook
+from benchmarks.peers import floor, numba_loop, numpy_loop, peak, torch_sgd, torch_textbook
 from benchmarks.setup import Advance, Task
 
 SIZES = ((20, 30), (40, 100), (200, 1000), (1000, 10000))
 RUNS = (1, 64, 128, 256, 1024)
-SLICE = 0.1
-"""Seconds that a contender should take in a round."""
+SHORTEST = 20
+"""Steps of the shortest block of what is built for blocks of thousands."""
 PATIENCE = 60.0
 """Seconds a round above which a contender is left out."""
 
@@ -69,12 +69,13 @@ class Measured:
 
 def contenders(runs: int) -> Iterator[Contender]:
     """Everything to be compared for so many runs."""
+    yield Contender("peak of the processor", peak.multiply_adds)
     for name, build in floor.contenders().items():
         yield Contender(name, build)
     for backend in ("numba", "torch"):
         for sums in ("n_space", "direct"):
             name = f"engine {backend}, {sums}"
-            yield Contender(name, _engine(backend, sums), fewest_steps=10)
+            yield Contender(name, _engine(backend, sums), fewest_steps=SHORTEST)
     yield from _jax()
     yield Contender("torch textbook, direct S", torch_textbook.textbook, fewest_steps=2)
     if runs == 1:
@@ -95,8 +96,8 @@ def _jax() -> Iterator[Contender]:
     except ModuleNotFoundError as missing:
         console.print(f"skipped: JAX, since {missing.name} is not installed (the extra 'bench')")
         return
-    yield Contender("JAX scan, by hand, n_space S", jax_scan.by_hand, fewest_steps=10)
-    yield Contender("JAX scan, autograd, direct S", jax_scan.by_autograd, fewest_steps=10)
+    yield Contender("JAX scan, by hand, n_space S", jax_scan.by_hand, fewest_steps=SHORTEST)
+    yield Contender("JAX scan, autograd, direct S", jax_scan.by_autograd, fewest_steps=SHORTEST)
 
 
 @dataclass(frozen=True)
@@ -120,23 +121,23 @@ class Ready:
         return time.process_time() - started
 
 
-def prepare(contender: Contender, task: Task) -> Ready | None:
-    """Build a contender and find a round of about `SLICE` seconds; None where that is no round."""
+def prepare(contender: Contender, task: Task, slice_s: float) -> Ready | None:
+    """Build a contender and find a round of about so many seconds; None where that is no round."""
     advance, steps = contender.build(task), contender.fewest_steps
     started = time.perf_counter()
     advance(steps)  # compiles
     if time.perf_counter() - started > 2 * PATIENCE:
         return None
     seconds = _seconds(advance, steps)
-    while seconds < SLICE / 10 and steps < contender.most_steps:
+    while seconds < slice_s / 10 and steps < contender.most_steps:
         steps = min(10 * steps, contender.most_steps)
         advance(steps)
         seconds = _seconds(advance, steps)
     if seconds > PATIENCE:
         return None
     most, fewest = contender.most_steps, contender.fewest_steps
-    blocks = max(1, round(SLICE / seconds)) if steps == most else 1
-    steps = most if steps == most else min(max(round(steps * SLICE / seconds), fewest), most)
+    blocks = max(1, round(slice_s / seconds)) if steps == most else 1
+    steps = most if steps == most else min(max(round(steps * slice_s / seconds), fewest), most)
     advance(steps)
     return Ready(contender, advance, steps, blocks)
 
@@ -147,11 +148,11 @@ def _seconds(advance: Advance, steps: int) -> float:
     return time.process_time() - started
 
 
-def measure(task: Task, rounds: int) -> list[Measured]:
+def measure(task: Task, rounds: int, slice_s: float) -> list[Measured]:
     """Build every contender, then time all of them in every round."""
     ready = []
     for contender in contenders(task.runs):
-        prepared = prepare(contender, task)
+        prepared = prepare(contender, task, slice_s)
         if prepared is None:
             console.print(f"skipped: {contender.name} takes more than {PATIENCE:g} s a round")
         else:
@@ -214,6 +215,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", default=[f"{n}x{d}" for n, d in SIZES])
     parser.add_argument("--runs", nargs="+", type=int, default=list(RUNS))
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument(
+        "--slice",
+        type=float,
+        default=0.1,
+        help="seconds that a contender takes in a round; large networks need more, or a block of"
+        " theirs is measured by its beginning",
+    )
     parser.add_argument("--json", type=Path, help="write every single time there as well")
     parser.add_argument("--quick", action="store_true", help="small sizes, 1 and 64 runs, 5 rounds")
     options = parser.parse_args()
@@ -234,7 +242,7 @@ def main() -> None:
         n, d = (int(part) for part in size.split("x"))
         for runs in options.runs:
             task = Task(n, d, runs)
-            results += (measured := measure(task, options.rounds))
+            results += (measured := measure(task, options.rounds, options.slice))
             show(task, measured)
             if options.json is not None:
                 record = {"machine": machine(), "argv": sys.argv[1:]}

@@ -16,7 +16,10 @@ Costs = dict[str, np.ndarray]
 """Microseconds a step and run by contender, one of each round."""
 
 ENGINE = "engine numba, n_space"
+PEAK = "peak of the processor"
 RATIOS = {
+    "floor / peak": ("floor", PEAK),
+    "engine / peak": (ENGINE, PEAK),
     "engine / floor": (ENGINE, "floor"),
     "engine, direct S / floor": ("engine numba, direct", "floor"),
     "engine on torch / floor": ("engine torch, n_space", "floor"),
