@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import mpmath
@@ -43,6 +46,26 @@ def _span(out, vectors, a, B, length, accumulate):
         add_span_product(out, 0, vectors, a, B, 0, length)
     else:
         set_span_product(out, 0, vectors, a, B, 0, length)
+
+
+def test_kernels_run_where_nothing_can_be_kept() -> None:
+    """As in a container whose package folder and home are read-only."""
+    program = (
+        "import logging; logging.basicConfig();"
+        "from dln_momentum.engine.compiled import compiled, unsigned;"
+        "print(compiled(lambda x: 2 * x)(21), unsigned(3))"
+    )
+    # the one place that numba may then look for is named by a variable, which is not set
+    nowhere = {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator", "NUMBA_CACHE_DIR": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | nowhere,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["42", "3"]
+    assert done.stderr.count("NUMBA_CACHE_DIR") == 1
 
 
 def numbers(*shape: int) -> np.ndarray:

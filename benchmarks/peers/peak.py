@@ -61,4 +61,4 @@ def _chains(typing, rounds) -> Any:  # type: ignore[no-untyped-def]
 
 @numba.njit(fastmath={"contract"})
 def _take(rounds: Any) -> Any:
-    return _chains(rounds)
+    return _chains(rounds)  # type: ignore[call-arg]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 
+logger = logging.getLogger(__name__)
+
 OPTIONS: dict[str, Any] = {
-    "cache": True,
     "nogil": True,
     # to round a*b + c once is the only liberty that the compiler gets: sums keep their order, and
     # nan and inf their meaning
@@ -37,12 +40,31 @@ _VERSION = _digest()
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile a function when it is first called."""
     function.__qualname__ += f"_{_VERSION}"
-    return numba.njit(**OPTIONS)(function)
+    return _kept(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Make a function part of whatever compiled function calls it."""
-    return numba.njit(inline="always", **OPTIONS)(function)
+    return _kept(function, inline="always")
+
+
+def _kept(function: Callable[..., Any], **options: Any) -> Any:
+    options |= OPTIONS
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError as error:
+        if "no locator" not in str(error):
+            raise
+        _tell_that_nothing_is_kept()
+        return numba.njit(**options)(function)
+
+
+@cache
+def _tell_that_nothing_is_kept() -> None:
+    logger.warning(
+        "compiled kernels cannot be kept: neither the package's folder nor the user's cache can be"
+        " written to; every start will compile them again, unless NUMBA_CACHE_DIR names a folder"
+    )
 
 
 @compiled
