@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from torch import Tensor
 
-from dln_momentum.errors import refuse
+from dln_momentum.errors import InputError, refuse
 from dln_momentum.row_space import RowSpace, weighted_solution
 
 # Labels further than this from the range of X, relative to their norm, have no interpolator.
@@ -87,7 +87,7 @@ def least_norm(X: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
         return rows.span(target)
     if not bool(((weights > 0) & torch.isfinite(weights)).all()):
         refuse(["weights must be finite and > 0 in every entry"])
-    runs = torch.broadcast_shapes(weights.shape[:-1], target.shape[:-1])
+    runs = _runs("weights", weights, X.shape[-1], target.shape[:-1])
     weights = weights.expand(*runs, X.shape[-1])
     target = target.expand(*runs, -1)
     theta = weights * weighted_solution(rows.basis, weights, target)[0]
@@ -98,13 +98,25 @@ def least_norm(X: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
 
 def _interpolation(X: Tensor, y: Tensor) -> tuple[RowSpace, Tensor]:
     rows = RowSpace.of(X)
-    if y.ndim < 1 or y.shape[-1] != X.shape[-2]:
-        refuse([f"y of shape {tuple(y.shape)} must be [*runs, {X.shape[-2]}]"])
+    _runs("y", y, X.shape[-2], X.shape[:-2])
+    if bool(y.isinf().any()):
+        refuse(["y must not have infinite entries"])
     distance = rows.range_residual(y)
     if bool((distance > _RANGE_TOLERANCE).any()):
         far = float(distance.max())
         refuse([f"y at {far:.1e} from the range of X must be within {_RANGE_TOLERANCE:.0e} of it"])
     return rows, rows.target(y)
+
+
+def _runs(name: str, tensor: Tensor, length: int, runs: torch.Size) -> torch.Size:
+    """The run dimensions of a tensor [*runs, length] and of others together."""
+    try:
+        if tensor.shape[-1:] == (length,):
+            return torch.broadcast_shapes(tensor.shape[:-1], runs)
+    except RuntimeError:
+        pass
+    shape = [*runs, length]
+    raise InputError([f"{name} of shape {tuple(tensor.shape)} must broadcast to {shape}"])
 
 
 def _vertex(V: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -134,7 +134,9 @@ class Momentum:
             raise InputError(
                 [f"rho = {rho:g} must be in (0, {self.max_speed_up:g}] = (0, 1/(1-beta)]"]
             )
-        return Momentum(rho**2 * self.gamma, max(0.0, 1 - rho * (1 - self.beta)))
+        beta = 1 - rho * (1 - self.beta)
+        # what is left of 1 - 1 by rounding is 0
+        return Momentum(rho**2 * self.gamma, beta if beta > 1e-15 else 0.0)
 
     @property
     def regime(self) -> Regime:

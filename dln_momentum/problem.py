@@ -199,11 +199,11 @@ def _as_float64(value: object) -> Tensor | None:
     if isinstance(value, Tensor):
         if value.is_complex():
             raise TypeError(f"entries are {value.dtype}")
-        return value.detach().to(torch.float64)
+        # a copy, so that a caller who goes on writing to it does not change the problem
+        return value.detach().to(torch.float64, copy=True)
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"entries are {array.dtype}")
-    # a copy, so that a caller who goes on writing to the array does not change the problem
     return torch.from_numpy(array.astype(np.float64))
 
 
@@ -215,39 +215,34 @@ def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
 
 
 def _shape_problems(problem: Problem) -> Iterator[str]:
-    X, y = problem.X, problem.y
+    X = problem.X
     if X.ndim < 2 or X.numel() == 0:
         yield f"X has shape {tuple(X.shape)}, must be [*runs, n, d] with n >= 1"
         return
     n, d = X.shape[-2:]
     if n >= d:
         yield f"n = {n}, d = {d}: interpolators form a set only if n < d"
-    yield from _mismatch("y", y, (n,), X.shape[:-2])
-    yield from _mismatch("theta_star", problem.theta_star, (d,), X.shape[:-2])
+    expected = {"y": (n,), "theta_star": (d,)}
     if (problem.X_test is None) != (problem.y_test is None):
         yield "X_test and y_test must be given together"
     elif problem.X_test is not None and problem.y_test is not None:
         m = problem.y_test.shape[-1] if problem.y_test.ndim else 0
         if m == 0:
             yield "X_test and y_test must have at least one row"
-        yield from _mismatch("y_test", problem.y_test, (m,), X.shape[:-2])
-        yield from _mismatch("X_test", problem.X_test, (m, d), X.shape[:-2])
-
-
-def _mismatch(
-    name: str, tensor: Tensor | None, shape: tuple[int, ...], runs: torch.Size
-) -> Iterator[str]:
-    """Complain unless the tensor is [*runs, *shape] with runs that broadcast."""
-    if tensor is None:
-        return
-    core = len(shape)
-    if tuple(tensor.shape[-core:]) != shape:
-        yield f"{name} has shape {tuple(tensor.shape)}, must end in {list(shape)}"
-        return
-    try:
-        torch.broadcast_shapes(tensor.shape[:-core], runs)
-    except RuntimeError:
-        yield f"{name} has run dimensions {list(tensor.shape[:-core])}, X has {list(runs)}"
+        expected |= {"y_test": (m,), "X_test": (m, d)}
+    runs = X.shape[:-2]
+    for name, shape in expected.items():
+        tensor = getattr(problem, name)
+        if tensor is None:
+            continue
+        own = tensor.shape[: -len(shape)]
+        if tuple(tensor.shape[-len(shape) :]) != shape:
+            yield f"{name} has shape {tuple(tensor.shape)}, must end in {list(shape)}"
+            continue
+        try:
+            runs = torch.broadcast_shapes(own, runs)
+        except RuntimeError:
+            yield f"{name} has run dimensions {list(own)}, the others {list(runs)}"
 
 
 def _entry_problems(problem: Problem) -> Iterator[str]:
@@ -255,7 +250,7 @@ def _entry_problems(problem: Problem) -> Iterator[str]:
         tensor = getattr(problem, field)
         if tensor is None or bool(torch.isfinite(tensor).all()):
             continue
-        bad = ~tensor.isfinite()
+        bad = ~torch.atleast_1d(tensor).isfinite()
         places = bad.reshape(-1, bad.shape[-1]).any(0).nonzero().flatten().tolist()
         kind = "columns" if field in ("X", "X_test") else "entries"
         shown = ", ".join(map(str, places[:10])) + (", ..." if len(places) > 10 else "")

@@ -337,3 +337,64 @@ def test_a_run_goes_on_with_another_backend() -> None:
 def test_bad_options_are_refused(keys: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         EngineOptions(**keys)
+
+
+def small_engine(problem: Problem, runs: int, **keys) -> Engine:
+    rates = torch.full((runs,), 0.05, dtype=torch.float64)
+    w = torch.full((runs, 2), 0.5, dtype=torch.float64)
+    return Engine(problem, rates, 10 * rates, w, w, **keys)
+
+
+def test_a_previous_iterate_of_another_shape_is_refused() -> None:
+    problem = Problem(torch.tensor([[1.0, 2.0]]), torch.tensor([2.0]))
+    flat = torch.tensor([0.4, 0.3], dtype=torch.float64)
+    with pytest.raises(InputError, match=r"previous\[0\] is \[2\] .* must be \[2, 2\] float64"):
+        small_engine(problem, 2, previous=(flat, flat))
+
+
+def test_steps_and_blocks_have_a_least_length() -> None:
+    engine = small_engine(Problem(torch.tensor([[1.0, 2.0]]), torch.tensor([2.0])), 1)
+    with pytest.raises(InputError, match="steps = -3 must be >= 0"):
+        engine.advance(-3)
+    with pytest.raises(InputError, match="block_size = 0 must be >= 1"):
+        engine.run(10, block_size=0)
+
+
+def test_a_network_s_parameters_may_be_given_as_they_are() -> None:
+    net = DiagonalLinearNet.uniform(2, 0.5)
+    rate = torch.tensor([0.05], dtype=torch.float64)
+    problem = Problem(torch.tensor([[1.0, 2.0]]), torch.tensor([2.0]))
+    engine = Engine(problem, rate, rate, net.w_plus[None], net.w_minus[None])
+    engine.advance(3)
+    assert not engine.snapshot().w.requires_grad
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+def test_one_matrix_for_all_and_labels_for_each(backend: str) -> None:
+    """X [1, n, d] is one matrix for every run, as X [n, d] is."""
+    y = torch.tensor([[1.0], [2.0], [3.0]])
+    both = [
+        small_engine(Problem(torch.tensor(X), y), 3, options=EngineOptions(backend=backend))
+        for X in ([[1.0, 2.0]], [[[1.0, 2.0]]])
+    ]
+    for engine in both:
+        engine.advance(50)
+    assert torch.equal(*(engine.state.w for engine in both))
+    assert torch.equal(*(engine.snapshot(torch.tensor([2])).theta for engine in both))
+
+
+def test_an_increment_of_negative_beta_is_read_out() -> None:
+    problem = Problem(torch.tensor([[1.0, 2.0]]), torch.tensor([2.0]))
+    rate, w = torch.tensor([0.05], dtype=torch.float64), torch.full((1, 2), 0.5).double()
+    engine = Engine(problem, rate, -10 * rate, w, w)
+    engine.advance(1)
+    before = engine.snapshot().w
+    engine.advance(1)
+    # carried times beta = -1/2: a rounding or two
+    torch.testing.assert_close(engine.snapshot().previous, before, rtol=1e-15, atol=0)
+
+
+def test_without_a_tolerance_even_an_interpolator_goes_on() -> None:
+    loss = torch.zeros(1, dtype=torch.float64)
+    assert judge(loss, loss, -torch.inf, torch.inf).tolist() == [Status.RUNNING]
+    assert judge(loss, loss, 0.0, torch.inf).tolist() == [Status.CONVERGED]

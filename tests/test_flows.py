@@ -30,7 +30,7 @@ from dln_momentum.flows import Flows, momentum_flows
 from dln_momentum.flows.leapfrog import Phase, leapfrog
 from dln_momentum.flows.richardson import LEVELS, ORDER, segment, weights
 from dln_momentum.flows.stability import SAFETY, stable_step
-from dln_momentum.problem import stack
+from dln_momentum.problem import Problem, stack
 from tests.flow_oracles import solve_in_layers, uniform_start
 from tests.helpers import column
 
@@ -285,7 +285,7 @@ def test_invalid_input_is_listed():
         )
     for text in (
         "problem has run dimensions [3], must have none or [2]",
-        "lam = -1 (1 of 2) must be finite and > 0",
+        "lam = -1 (1 of 2) must be in (0, 1e+12]",
         "w_plus_0 has shape (29,), must be (30,) or (2, 30)",
         "w_minus_0 has entries that are zero",
         "dw_plus_0 has entries that are not finite",
@@ -305,3 +305,16 @@ def test_invalid_input_is_listed():
         momentum_flows(DEFAULT, W_0, W_0, two, 1.0, tol=0.0)
     with pytest.raises(InputError, match=r"lam has shape \(\)"):
         momentum_flows(DEFAULT, W_0, W_0, torch.tensor(1.0), 1.0)
+
+
+def test_a_flow_with_speed_leaves_an_interpolator() -> None:
+    """Its loss is 0 at the start, and it has far to go."""
+    problem = Problem(torch.tensor([[1.0, 2.0]]), torch.tensor([0.0]))
+    w, still = torch.full((2,), 0.5).double(), torch.zeros(2, dtype=torch.float64)
+    speed = torch.tensor([1.0, 0.5]).double()
+    one = momentum_flow(problem, w, w, 1.0, 3.0, dw_plus_0=speed, dw_minus_0=still)
+    lam = torch.ones(1).double()
+    many = momentum_flows(problem, w, w, lam, 3.0, dw_plus_0=speed, dw_minus_0=still)
+    # the default accuracy of the flows, 1e-9 of the largest entry
+    torch.testing.assert_close(many.w_plus[-1, 0], one.w_plus[-1], rtol=0, atol=1e-9)
+    assert (one.w_plus[-1] - w).abs().max() > 0.5

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dln_momentum.errors import InputError
 from dln_momentum.interpolators import basis_pursuit, least_norm
 from dln_momentum.row_space import RowSpace
 
@@ -99,3 +100,14 @@ def test_refusals() -> None:
             call(X, y[:3])
     with pytest.raises(ValueError, match="weights"):
         least_norm(X, y, torch.zeros(6, dtype=torch.float64))
+
+
+def test_shapes_and_infinities_are_refused_by_name() -> None:
+    X, y = torch.tensor([[1.0, 2.0]]).double(), torch.tensor([2.0]).double()
+    for wrong, message in (
+        (lambda: least_norm(X, y, torch.ones(3)), r"weights of shape \(3,\) must broadcast"),
+        (lambda: basis_pursuit(X.expand(2, 1, 2), y.expand(3, 1)), r"y of shape \(3, 1\) must"),
+        (lambda: basis_pursuit(X, y / 0), "infinite"),
+    ):
+        with pytest.raises(InputError, match=message):
+            wrong()

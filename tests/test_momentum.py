@@ -98,3 +98,9 @@ def test_rho_outside_its_range_is_refused(rho: float) -> None:
 def test_a_pair_whose_gamma_is_representable_never_overflows() -> None:
     """eps^2 alone is beyond the largest float; gamma = eps^2/lambda is not."""
     assert Momentum.from_pair(lam=1e200, eps=1e190).gamma == pytest.approx(1e180, rel=1e-15)
+
+
+@pytest.mark.parametrize("beta", [0.002, 0.123, 0.5, 0.9, 0.987])
+def test_the_largest_acceleration_leaves_no_momentum(beta: float) -> None:
+    momentum = Momentum(0.01, beta)
+    assert momentum.accelerated(momentum.max_speed_up).beta == 0.0

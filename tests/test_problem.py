@@ -131,7 +131,7 @@ BAD = {
     "short y": ({"y": torch.ones(1)}, "y has shape (1,), must end in [2]"),
     "runs of y": (
         {"X": torch.rand(4, 2, 3), "y": torch.ones(3, 2)},
-        "y has run dimensions [3], X has [4]",
+        "y has run dimensions [3], the others [4]",
     ),
     "theta_star": ({"theta_star": torch.ones(2)}, "theta_star has shape (2,), must end in [3]"),
     "X_test alone": ({"X_test": torch.ones(1, 3)}, "X_test and y_test must be given together"),
@@ -150,6 +150,11 @@ BAD = {
     "infinite y": (
         {"y": torch.tensor([1.0, -torch.inf])},
         "y: 1 of 2 entries are not finite (entries 1)",
+    ),
+    "a single nan for y": ({"y": float("nan")}, "y: 1 of 1 entries are not finite"),
+    "runs of theta_star": (
+        {"y": torch.ones(3, 2), "theta_star": torch.ones(2, 3)},
+        "theta_star has run dimensions [2], the others [3]",
     ),
     "zero X": ({"X": torch.zeros(2, 3)}, "X is zero"),
     "complex": ({"X": torch.ones(2, 3) * 1j}, "X is no array of real numbers"),
@@ -190,3 +195,10 @@ def test_stacked_range_check_counts_the_runs() -> None:
     y = torch.tensor([[1.0, 1.0], [1.0, 2.0], [0.0, 0.0]])
     with pytest.raises(ProblemError, match="1 of 3 runs, n = 2"):
         Problem(X, y)
+
+
+def test_a_problem_keeps_numbers_of_its_own() -> None:
+    X = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+    problem = Problem(X, torch.tensor([2.0]))
+    X[0, 1] = 5.0
+    assert problem.X.tolist() == [[1.0, 2.0]]

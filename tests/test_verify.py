@@ -205,7 +205,8 @@ def test_mini_batches_and_label_noise() -> None:
 
 def test_a_run_that_blows_up_is_judged_by_what_it_leaves() -> None:
     problem = sparse(5, 8, 1, seed=0)
-    for gamma in (30.0, 1e6):
+    # the last is left with its start alone
+    for gamma in (30.0, 1e6, 1e8):
         evidence = Evidence(case(problem, momentum=Momentum(gamma, 0.5), lam=1.0))
         found = verdicts(evidence)
         assert Verdict.VIOLATED not in found.values()
@@ -403,3 +404,29 @@ def test_no_violation_in_any_of_the_settings(tmp_path: Path, overrides: list[str
     result = run_verify(tmp_path, *overrides)
     assert result["status"] == "holds", result["violated"]
     assert result["verdicts"]["holds"] >= 20
+
+
+def test_a_start_with_a_zero_is_refused() -> None:
+    problem, w = sparse(5, 8, 1, seed=0), torch.full((8,), 0.1, dtype=torch.float64)
+    with pytest.raises(InputError, match=r"w_plus has a zero: condition \(C1\)"):
+        Case(problem, w * (torch.arange(8) > 0), w, lam=1.0)
+
+
+def test_gradient_flow_does_not_start_from_what_overflowed(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = gradient_flow_module.limit_bias
+
+    def overflowed(path: Any) -> Any:
+        found = exact(path)
+        return dataclasses.replace(found, balancedness=found.balancedness + torch.inf)
+
+    monkeypatch.setattr(gradient_flow_module, "limit_bias", overflowed)
+    judged = gradient_flow_module.effective_start(evidence)
+    assert judged.verdict == Verdict.NOT_MET
+
+
+@pytest.mark.parametrize("beta", [0.0, 1e-12, 1e-6, 1e-4])
+def test_a_small_beta_comes_to_rest_as_none_does(beta: float) -> None:
+    evidence = Evidence(case(sparse(5, 8, 1, seed=0), momentum=Momentum(0.05, beta), lam=0.1))
+    assert course_module.discrete_course(evidence).converged.met

@@ -45,7 +45,7 @@ class Engine:
         options: see `EngineOptions`.
 
     Raises:
-        InputError: for shapes that do not fit, and rates out of their range.
+        InputError: for shapes that do not fit, rates out of their range, and fewer than no steps.
 
     >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
     >>> w = torch.full((1, 2), 0.5, dtype=torch.float64)
@@ -69,7 +69,10 @@ class Engine:
         label_noise: LabelNoise | None = None,
         options: EngineOptions | None = None,
     ) -> None:
-        refuse(_faults(problem, gamma, beta, w_plus, w_minus))
+        gamma, beta, w_plus, w_minus = (t.detach() for t in (gamma, beta, w_plus, w_minus))
+        if previous is not None:
+            previous = (previous[0].detach(), previous[1].detach())
+        refuse(_faults(problem, gamma, beta, w_plus, w_minus, previous))
         self.problem = problem
         self.options = options or EngineOptions()
         self.draws = Draws(batches, label_noise)
@@ -100,12 +103,16 @@ class Engine:
 
     def advance(self, steps: int) -> None:
         """Advance every running run by a block of steps, then judge which have ended."""
+        if steps < 0:
+            refuse([f"steps = {steps} must be >= 0"])
         running = self.running
         self._advance(running, steps)
         self._judge(running)
 
     def run(self, max_steps: int, block_size: int = 1000) -> Snapshot:
         """Advance until every run has ended, or has taken ``max_steps``; then read them out."""
+        if block_size < 1:
+            refuse([f"block_size = {block_size} must be >= 1"])
         while len(self.running) and self.step < max_steps:
             self.advance(min(block_size, max_steps - self.step))
         self.stop()
@@ -125,7 +132,7 @@ class Engine:
         w = self.state.w[:, runs]
         # p = w_k - beta w_{k-1}, so that p - (1 - beta) w is beta times the increment
         step = (self.state.p[:, runs] - (1 - beta) * w) / beta
-        both = torch.stack([w, step.where(beta > 0, 0.0)]) / scale
+        both = torch.stack([w, step.where(beta != 0, 0.0)]) / scale
         plus, minus = both.unbind(1)
         first, second = torch.stack([plus + minus, plus - minus], dim=1)
         return first, second
@@ -216,15 +223,20 @@ class Engine:
 
 
 def _faults(
-    problem: Problem, gamma: Tensor, beta: Tensor, w_plus: Tensor, w_minus: Tensor
+    problem: Problem,
+    gamma: Tensor,
+    beta: Tensor,
+    w_plus: Tensor,
+    w_minus: Tensor,
+    previous: tuple[Tensor, Tensor] | None,
 ) -> Iterator[str]:
     runs = (gamma.numel(),)
-    for name, tensor, shape in (
-        ("gamma", gamma, runs),
-        ("beta", beta, runs),
-        ("w_plus", w_plus, (*runs, problem.d)),
-        ("w_minus", w_minus, (*runs, problem.d)),
-    ):
+    rates = {"gamma": gamma, "beta": beta}
+    iterates = {"w_plus": w_plus, "w_minus": w_minus}
+    if previous is not None:
+        iterates |= {"previous[0]": previous[0], "previous[1]": previous[1]}
+    for name, tensor in (rates | iterates).items():
+        shape = runs if name in rates else (*runs, problem.d)
         if tensor.shape != shape or tensor.dtype != torch.float64 or runs == (0,):
             yield f"{name} is {list(tensor.shape)} {tensor.dtype}; must be {list(shape)} float64"
     if tuple(problem.runs) not in ((), runs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from dln_momentum.errors import refuse
 
@@ -20,7 +21,7 @@ class EngineOptions:
     """``n_space``: S_+- from the gradient sum (an identity: cheap, and no test of the theorem);
     ``direct``: S_+- by definition at every step"""
     tol: float = 1e-24
-    """a run whose training loss is at or below it at a block's end has converged"""
+    """a run whose training loss is at or below it at a block's end has converged; -inf for never"""
     divergence_bound: float = 1e10
     """a run whose loss exceeds this many times its first loss has diverged"""
     tile_runs: int | None = None
@@ -34,7 +35,7 @@ class EngineOptions:
             for key, value, ok, allowed in (
                 ("backend", self.backend, self.backend in BACKENDS, f"one of {BACKENDS}"),
                 ("path_sums", self.path_sums, self.path_sums in PATH_SUMS, f"one of {PATH_SUMS}"),
-                ("tol", self.tol, self.tol >= 0, ">= 0"),
+                ("tol", self.tol, self.tol >= 0 or self.tol == -inf, ">= 0, or -inf for never"),
                 ("divergence_bound", self.divergence_bound, self.divergence_bound > 1, "> 1"),
                 ("tile_runs", self.tile_runs, (self.tile_runs or 1) >= 1, ">= 1 or null"),
                 ("num_workers", self.num_workers, self.num_workers >= 1, ">= 1"),

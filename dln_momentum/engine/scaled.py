@@ -38,6 +38,8 @@ class ScaledProblem:
         root = math.sqrt(problem.n)
         target = (gamma[:, None] * (problem.y / root)).contiguous()
         A = (problem.X / root).contiguous()
+        if A.ndim == 3 and len(A) == 1:
+            A = A[0]
         return cls(A, target, gamma, beta, 2 * gamma**2 * tol)
 
     @property

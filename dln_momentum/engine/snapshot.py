@@ -87,9 +87,12 @@ class Snapshot:
 
     @cached_property
     def previous(self) -> Tensor:
-        """w_{k-1}, [2, R, d], from the boundary term; w_k itself where beta = 0."""
+        """w_{k-1}, [2, R, d], from the boundary term; w_k itself where beta = 0.
+
+        Only beta times the increment is carried, so that this has an error of 1e-16 |w|/beta.
+        """
         ratio = self.boundary * (1 - self.beta) / self.beta
-        return torch.where(self.beta > 0, self.w * (1 - ratio), self.w)
+        return torch.where(self.beta != 0, self.w * (1 - ratio), self.w)
 
     @cached_property
     def closed_form_path_sums(self) -> Tensor:

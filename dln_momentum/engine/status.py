@@ -37,7 +37,7 @@ def judge(loss: Tensor, loss_start: Tensor, tol: float, divergence_bound: float)
     Args:
         loss: now, [R].
         loss_start: at step 0, [R].
-        tol: converged at or below it.
+        tol: converged at or below it; -inf for never.
         divergence_bound: diverged beyond this many times ``loss_start``, or if not finite.
 
     >>> losses = torch.tensor([1e-30, 0.5, 1e20, torch.nan])
@@ -45,7 +45,10 @@ def judge(loss: Tensor, loss_start: Tensor, tol: float, divergence_bound: float)
     [1, 0, 2, 2]
     """
     # nan compares false, so "not within the bound" is also "not finite"
-    bound = (divergence_bound * loss_start.clamp_min(tol)).clamp_max(torch.finfo(loss.dtype).max)
+    kind = torch.finfo(loss.dtype)
+    # a start at an interpolator has a bound too: inf times 0 would be nan
+    first = loss_start.clamp_min(max(tol, kind.tiny))
+    bound = (divergence_bound * first).clamp_max(kind.max)
     within = loss <= bound
     # arithmetic, since a block of steps of one run is as short as a few selections
     return (loss <= tol).long().add_(~within, alpha=int(Status.DIVERGED))

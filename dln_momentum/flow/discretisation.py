@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,6 +90,8 @@ def discretisation_orders(
     steps = tuple(sorted(set(eps), reverse=True))
     if len(steps) < 2:
         refuse([f"eps = {list(eps)} must hold at least two different values"])
+    if not 0 < time < math.inf:
+        refuse([f"time = {time:g} must be finite and > 0"])
     refuse(
         f"eps = {step:g} must be in (0, {min(lam, time):g}], the smaller of lam and time"
         for step in steps

@@ -69,7 +69,7 @@ def leapfrog(
         lam, eps: [R].
         start: from where.
         steps: at least 1.
-        options: of the engine; its ``tol`` must be 0 and its ``divergence_bound`` infinite.
+        options: of the engine; its ``tol`` must be -inf and its ``divergence_bound`` infinite.
 
     Returns:
         Where they arrive, and how often each run changed a sign on the way, [R].

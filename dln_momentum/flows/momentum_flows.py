@@ -16,6 +16,8 @@ from dln_momentum.flows.march import Aim, March
 from dln_momentum.flows.result import Flows
 from dln_momentum.problem import Problem
 
+LARGEST_LAM = 1e12
+
 
 def momentum_flows(
     problem: Problem,
@@ -48,7 +50,7 @@ def momentum_flows(
     Args:
         problem: the data, shared by all flows, or with run dimensions [R] (see `stack`).
         w_plus_0, w_minus_0: w_+- at t = 0, [R, d] or [d], nowhere zero.
-        lam: lambda > 0, [R].
+        lam: lambda, [R], each in (0, 1e12].
         time: how far to go, a number or [R]; or increasing output times, [T, R] or [T, 1]. It may
             be infinite if tol is given. Each output time ends a segment: a hundred steps and more.
         dw_plus_0, dw_minus_0: w_+-' at t = 0, [R, d] or [d]; zero without them.
@@ -98,7 +100,10 @@ def momentum_flows(
         tol=tol,
         max_steps=max_steps,
         options=dataclasses.replace(
-            options or EngineOptions(), tol=0.0, divergence_bound=math.inf, path_sums="n_space"
+            options or EngineOptions(),
+            tol=-math.inf,
+            divergence_bound=math.inf,
+            path_sums="n_space",
         ),
     )
     march = March(problem, lam, aim, Phase(torch.stack([w, P]), torch.zeros_like(w[0])))
@@ -134,9 +139,11 @@ def _lam_problems(problem: Problem, lam: Tensor) -> Iterator[str]:
     if lam.ndim != 1 or len(lam) == 0:
         yield f"lam has shape {tuple(lam.shape)}, must be [R] with R >= 1"
         return
-    wrong = lam[~((lam > 0) & lam.isfinite())]
+    # beyond, a step's beta = (2 lambda - eps)/(2 lambda + eps) rounds to 1
+    wrong = lam[~((lam > 0) & (lam <= LARGEST_LAM))]
     if len(wrong):
-        yield f"lam = {float(wrong[0]):g} ({len(wrong)} of {len(lam)}) must be finite and > 0"
+        allowed = f"in (0, {LARGEST_LAM:g}]"
+        yield f"lam = {float(wrong[0]):g} ({len(wrong)} of {len(lam)}) must be {allowed}"
     if problem.runs and problem.runs != lam.shape:
         yield f"problem has run dimensions {list(problem.runs)}, must have none or [{len(lam)}]"
 

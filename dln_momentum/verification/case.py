@@ -31,8 +31,8 @@ class Case:
         options: method and error settings of the flows.
 
     Raises:
-        InputError: without momentum and lam, for lam <= 0, a problem with run dimensions, or a
-            start that already interpolates.
+        InputError: without momentum and lam, for lam <= 0, a problem with run dimensions, a start
+            with a zero (C1), or one that already interpolates.
     """
 
     problem: Problem
@@ -54,6 +54,11 @@ class Case:
             complaints.append(f"lam = {self.lam:g} must be > 0")
         if self.problem.runs:
             complaints.append(f"problem has runs {list(self.problem.runs)}, must be one problem")
+        complaints += [
+            f"{name} has a zero: condition (C1) needs every entry of Delta_0 > 0"
+            for name, w in (("w_plus", self.w_plus), ("w_minus", self.w_minus))
+            if bool((w == 0).any())
+        ]
         refuse(complaints)
         theta = (self.w_plus - self.w_minus) * (self.w_plus + self.w_minus) / 4
         loss = float(self.problem.loss(theta))

@@ -130,7 +130,10 @@ def discrete_course(evidence: Evidence) -> Course:
 
 def _course_of_snapshots(evidence: Evidence, snapshots: list[Snapshot]) -> Course:
     end, momentum = snapshots[-1], evidence.momentum
-    speed = (end.w - end.previous)[:, 0] / momentum.eps
+    increment = (end.w - end.previous)[:, 0]
+    # what is known of it, since the run carries beta times it
+    known = increment.abs() * momentum.beta > 8 * ULP * end.w[:, 0].abs()
+    speed = increment.where(known, 0.0) / momentum.eps
     steps = torch.tensor([s.step for s in snapshots], dtype=torch.float64)
     sums = torch.stack([s.path_sums[:, 0] for s in snapshots], 1)
     boundary = torch.stack([s.boundary[:, 0] for s in snapshots], 1)

@@ -43,7 +43,9 @@ def effective_start(evidence: Evidence) -> Statement:
     balancedness = limit_bias(evidence.momentum_path).balancedness
     name = "GF from u = sqrt(Delta_inf), v = 0: theta_inf = argmin psi_(Delta_inf)"
     positive = Hypothesis(
-        "Delta_inf > 0", bool((balancedness > 0).all()), f"least {float(balancedness.min()):.1e}"
+        "0 < Delta_inf < inf",
+        bool(((balancedness > 0) & balancedness.isfinite()).all()),
+        f"from {float(balancedness.min()):.1e} to {float(balancedness.max()):.1e}",
     )
     if not positive.met:
         return Statement(name, 4, (positive,))
