@@ -18,7 +18,6 @@ Costs = dict[str, np.ndarray]
 ENGINE = "engine numba, n_space"
 PEAK = "peak of the processor"
 RATIOS = {
-    "floor / peak": ("floor", PEAK),
     "engine / peak": (ENGINE, PEAK),
     "engine / floor": (ENGINE, "floor"),
     "engine, direct S / floor": ("engine numba, direct", "floor"),
