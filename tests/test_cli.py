@@ -83,6 +83,12 @@ def test_no_run_writes_into_anothers_directory(tmp_path: Path) -> None:
     assert second.returncode == 2
     assert "already holds another run" in second.stderr
     assert (tmp_path / "here" / "summary.json").read_bytes() == before
+    # one that was cut short says from where it can go on
+    (tmp_path / "here" / "summary.json").unlink()
+    third = dln_train(tmp_path, *QUICK, "hydra.run.dir=here")
+    assert third.returncode == 2
+    assert "already holds an unfinished run; choose an empty directory, and resume=" in third.stderr
+    assert "last.ckpt" in third.stderr
 
 
 def test_a_directory_that_cannot_be_written_is_refused(

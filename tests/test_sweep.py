@@ -303,6 +303,11 @@ def test_a_sweep_goes_on_from_its_checkpoint(tmp_path: Path, no_figures: None) -
     rest = run_sweep(tmp_path / "rest", *keys, f"resume={checkpoint}")
     np.testing.assert_array_equal(rest["theta_inf"], whole["theta_inf"])
     np.testing.assert_array_equal(rest["s_plus"], whole["s_plus"])
+    summary = json.loads((tmp_path / "rest" / "summary.json").read_text())
+    assert summary["run_steps"] == 4 * 400
+    # the speed is that of the steps taken now
+    now = summary["run_steps_per_second"] * summary["seconds_training"]
+    assert round(now) == 4 * 200
 
 
 # ---- what is left

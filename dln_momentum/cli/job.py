@@ -83,10 +83,12 @@ def _already_done(directory: Path, text: str, result: str) -> bool:
     same = config.exists() and config.read_text() == text
     if same and summary.exists() and "status" in json.loads(summary.read_text()):
         return True
-    state = "an unfinished run" if same else "another run"
-    raise InputError(
-        [f"hydra.run.dir = {str(directory)!r} already holds {state}; choose an empty directory"]
-    )
+    state, advice = "another run", "choose an empty directory"
+    if same:
+        state = "an unfinished run"
+        saved = sorted(directory.glob("checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime)
+        advice += f", and resume={saved[-1]} to go on from there" if saved else ""
+    raise InputError([f"hydra.run.dir = {str(directory)!r} already holds {state}; {advice}"])
 
 
 def _remove_if_empty(directory: Path) -> None:

@@ -24,6 +24,7 @@ from dln_momentum.sweep.dataset import dataset
 from dln_momentum.sweep.figures import overview
 from dln_momentum.sweep.grid import Grid
 from dln_momentum.sweep.report import QUANTITIES, judged, print_report, with_ratio
+from dln_momentum.training.resuming import read_checkpoint
 from dln_momentum.training.trainer import fit, shows_progress
 
 log = logging.getLogger("dln_momentum")
@@ -76,6 +77,7 @@ def _summary(
     labels = results["status_label"].to_numpy()
     counts = {status.label: int((labels == status.label).sum()) for status in Status}
     run_steps = int(results["steps"].sum())
+    taken_now = run_steps - _steps_before(setup.config.resume)
     among, described = judged(results)
     medians = with_ratio(results)[list(QUANTITIES)].where(among).median()
     return {
@@ -85,12 +87,20 @@ def _summary(
         "seconds": sum(seconds.values()),
         **seconds,
         "run_steps": run_steps,
-        "run_steps_per_second": run_steps / seconds["seconds_training"],
+        "run_steps_per_second": taken_now / seconds["seconds_training"],
         **_settings(setup),
         "medians_over": described,
         "medians": {name: float(value) for name, value in medians.items()},
         "versions": versions(),
     }
+
+
+def _steps_before(resume: str | None) -> int:
+    """Over all runs, the steps of the checkpoint that a sweep was resumed from."""
+    if resume is None:
+        return 0
+    engines = read_checkpoint(resume)["stepper"]["engines"]
+    return sum(int(engine["steps"].sum()) for engine in engines)
 
 
 def _settings(setup: Setup) -> dict[str, Any]:
