@@ -13,9 +13,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from dln_momentum.apps import train
-from tests.helpers import default_problem, run_app
+from tests.helpers import run_app
 from tests.simulated_gpu import Graph, simulated_gpu
-from tests.test_kernels import engine_of
+from tests.test_kernels import here_and_on_a_gpu
 from tests.test_sweep import run_sweep
 
 __all__ = ["simulated_gpu"]
@@ -48,13 +48,7 @@ def test_the_device_keeps_to_a_gpus_rules(simulated_gpu: list[Graph]) -> None:
 def test_a_graph_of_the_steps_gives_the_bits_of_the_steps(
     simulated_gpu: list[Graph], path_sums: str, drawn: bool
 ) -> None:
-    problem = default_problem()
-    keys = {"path_sums": path_sums, "drawn": drawn, "backend": "torch"}
-    here, _ = engine_of(problem, 6, **keys)
-    there, _ = engine_of(problem.to("cuda"), 6, **keys)
-    for engine in (here, there):
-        engine.advance(7)
-        engine.advance(120)
+    here, there = here_and_on_a_gpu(6, 120, path_sums=path_sums, drawn=drawn)
     # 3 steps to the next look at the loss, 11 tens of which the first is taken as it is, and 7
     assert [graph.replays for graph in simulated_gpu] == [10]
     for name, expected in here.state_dict().items():

@@ -167,6 +167,17 @@ def test_the_layout_does_not_change_a_bit(
         assert_same_bits(engine, whole, which)
 
 
+def here_and_on_a_gpu(runs: int, steps: int, **options) -> tuple[Engine, Engine]:
+    """The same runs by torch on either device, after 7 steps and a block of so many more."""
+    problem = default_problem()
+    here, _ = engine_of(problem, runs, backend="torch", **options)
+    there, _ = engine_of(problem.to("cuda"), runs, backend="torch", **options)
+    for engine in (here, there):
+        engine.advance(7)
+        engine.advance(steps)
+    return here, there
+
+
 def assert_same_bits(engine: Engine, whole: Engine, which: torch.Tensor) -> None:
     expected = whole.state.state_dict()
     for name, found in engine.state.state_dict().items():
@@ -206,13 +217,7 @@ def test_any_shape_agrees_with_torch(n: int, d: int) -> None:
 @pytest.mark.parametrize("drawn", [False, True])
 @pytest.mark.parametrize("path_sums", ["n_space", "direct"])
 def test_a_gpu_agrees_with_the_cpu(path_sums: str, drawn: bool) -> None:
-    problem = default_problem()
-    keys = {"path_sums": path_sums, "drawn": drawn, "backend": "torch"}
-    here, _ = engine_of(problem, 40, **keys)
-    there, _ = engine_of(problem.to("cuda"), 40, **keys)
-    for engine in (here, there):
-        engine.advance(7)
-        engine.advance(500)
+    here, there = here_and_on_a_gpu(40, 500, path_sums=path_sums, drawn=drawn)
     for name, expected in here.state_dict().items():
         found = there.state_dict()[name].cpu()
         # 507 steps that each round at 1e-16; counts and steps are integers
