@@ -73,14 +73,14 @@ def contenders(runs: int) -> Iterator[Contender]:
     for name, build in floor.contenders().items():
         yield Contender(name, build)
     for backend in ("numba", "torch"):
-        for sums in ("n_space", "direct"):
+        for sums in ("gradient_sum", "direct"):
             name = f"engine {backend}, {sums}"
             yield Contender(name, _engine(backend, sums), fewest_steps=SHORTEST)
     yield from _jax()
     yield Contender("torch textbook, direct S", torch_textbook.textbook, fewest_steps=2)
     if runs == 1:
-        name = "engine numba, n_space, blocks of 1000"
-        yield Contender(name, _engine("numba", "n_space"), most_steps=1000)
+        name = "engine numba, gradient_sum, blocks of 1000"
+        yield Contender(name, _engine("numba", "gradient_sum"), most_steps=1000)
         yield Contender("numba loop, no S", numba_loop.loop, only_one_run=True)
         yield Contender("numpy loop, no S", numpy_loop.loop, only_one_run=True)
     yield Contender("torch SGD + autograd, no S", torch_sgd.sgd, only_one_run=True)
@@ -96,7 +96,7 @@ def _jax() -> Iterator[Contender]:
     except ModuleNotFoundError as missing:
         console.print(f"skipped: JAX, since {missing.name} is not installed (the extra 'bench')")
         return
-    yield Contender("JAX scan, by hand, n_space S", jax_scan.by_hand, fewest_steps=SHORTEST)
+    yield Contender("JAX scan, by hand, gradient_sum S", jax_scan.by_hand, fewest_steps=SHORTEST)
     yield Contender("JAX scan, autograd, direct S", jax_scan.by_autograd, fewest_steps=SHORTEST)
 
 
@@ -176,7 +176,7 @@ def show(task: Task, results: list[Measured]) -> None:
     costs = {result.contender: np.array(result.microseconds) for result in results}
     lowest = np.min([cost for name, cost in costs.items() if name.startswith("floor")], axis=0)
     costs = {"floor (the fastest of the round)": lowest} | costs
-    ours = costs["engine numba, n_space"]
+    ours = costs["engine numba, gradient_sum"]
     steps = {result.contender: str(result.steps) for result in results}
     table = Table(title=f"(n, d) = ({task.n}, {task.d}), R = {task.runs}")
     for column in ("contender", "steps", "us/step/run", "to the floor", "to the engine"):

@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--runs", type=int, nargs="+", default=[1, 256])
     parser.add_argument("--blocks", type=int, nargs="+", default=[10, 100, 1000, 2000])
-    parser.add_argument("--path-sums", default="direct", choices=["direct", "n_space"])
+    parser.add_argument("--path-sums", default="direct", choices=["direct", "gradient_sum"])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     table = Table("runs R", "block K", "plain, us/step", "Lightning / plain, median (quartiles)")

@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name, value in (("runs", 10_000), ("n", 200), ("d", 1000), ("workers", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--path-sums", default="n_space")
+    parser.add_argument("--path-sums", default="gradient_sum")
     parser.add_argument("--backend", default="auto")
     keys = parser.parse_args()
     options = {"path_sums": keys.path_sums, "backend": keys.backend}

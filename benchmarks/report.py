@@ -15,24 +15,24 @@ import numpy as np
 Costs = dict[str, np.ndarray]
 """Microseconds a step and run by contender, one of each round."""
 
-ENGINE = "engine numba, n_space"
+ENGINE = "engine numba, gradient_sum"
 PEAK = "peak of the processor"
 RATIOS = {
     "engine / peak": (ENGINE, PEAK),
     "engine / floor": (ENGINE, "floor"),
     "engine, direct S / floor": ("engine numba, direct", "floor"),
-    "engine on torch / floor": ("engine torch, n_space", "floor"),
-    "JAX, same algebra / engine": ("JAX scan, by hand, n_space S", ENGINE),
+    "engine on torch / floor": ("engine torch, gradient_sum", "floor"),
+    "JAX, same algebra / engine": ("JAX scan, by hand, gradient_sum S", ENGINE),
     "JAX, autograd, direct S / engine": ("JAX scan, autograd, direct S", ENGINE),
     "torch textbook, direct S / engine": ("torch textbook, direct S", ENGINE),
     "torch SGD + autograd / engine": ("torch SGD + autograd, no S", ENGINE),
 }
 ALONE = {
     "engine, blocks of 10,000": ENGINE,
-    "engine, blocks of 1,000": "engine numba, n_space, blocks of 1000",
+    "engine, blocks of 1,000": "engine numba, gradient_sum, blocks of 1000",
     "engine, direct S": "engine numba, direct",
     "numba loop": "numba loop, no S",
-    "JAX, same algebra": "JAX scan, by hand, n_space S",
+    "JAX, same algebra": "JAX scan, by hand, gradient_sum S",
     "numpy loop": "numpy loop, no S",
     "torch SGD + autograd": "torch SGD + autograd, no S",
 }

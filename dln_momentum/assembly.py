@@ -35,6 +35,7 @@ from dln_momentum.momentum import Momentum
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
 from dln_momentum.training.cohorts import Cohort
+from dln_momentum.velocity import gradient_velocity
 
 T = TypeVar("T")
 
@@ -97,6 +98,8 @@ class Parts(NamedTuple):
     net: DiagonalLinearNet
     batches: BatchStream
     label_noise: LabelNoise | None
+    velocity: tuple[Tensor, Tensor] | None
+    """w_+-'(0), [d] each; None at rest"""
 
 
 def build_parts(keys: App, complaints: list[str]) -> Parts:
@@ -122,7 +125,10 @@ def build_parts(keys: App, complaints: list[str]) -> Parts:
     assert net is not None
     for note in problem.notes:
         logger.info("data: %s", note)
-    return Parts(problem, net, *drawn)
+    velocity, speed = None, keys.model.speed
+    if speed:
+        velocity = gradient_velocity(problem, net.w_plus.detach(), net.w_minus.detach(), speed)
+    return Parts(problem, net, *drawn, velocity)
 
 
 def device_of(keys: Train, complaints: list[str]) -> str:

@@ -16,6 +16,17 @@ from dln_momentum.implicit_bias import (
 from dln_momentum.minimizers import bregman_minimizer
 from dln_momentum.problem import Problem
 
+BY_CONSTRUCTION = (
+    "path_sum_balancedness_error",
+    "path_identity_error",
+    "kkt_residual",
+    "own_level_set_distance",
+    "distance_to_minimizer",
+    "distance_to_limit",
+)
+"""What no fault of a run could show in, where S_+- is read off the sum of the gradients: the
+theorem then holds by construction, and these numbers, which would test it, are nan."""
+
 
 def summarise(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
     """The scalar results of R runs, each [R]; nan where a quantity is not defined.
@@ -33,7 +44,7 @@ def summarise(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
         "log_free_error": log_free_error(snapshot),
         **minimiser_distances(snapshot, problem),
         "steps": snapshot.steps,
-        "steps_to_tol": snapshot.reached_tol,
+        "steps_to_tol": snapshot.steps_to_tol,
     }
 
 
@@ -62,8 +73,12 @@ def minimiser_distances(snapshot: Snapshot, problem: Problem) -> dict[str, Tenso
     start = log_init(snapshot.w_start[0], snapshot.w_start[1], zero, zero)
     target = problem.row_space.target(problem.y)
     flow = _minimiser_of_equals(problem, target, snapshot.balancedness_start, start)
+    missing = torch.full_like(snapshot.loss, torch.nan)
+    to_minimiser = missing
+    if snapshot.certifies:
+        to_minimiser = distance(theta, minimiser(problem, target, delta, c, theta))
     return {
-        "distance_to_minimizer": distance(theta, minimiser(problem, target, delta, c, theta)),
+        "distance_to_minimizer": to_minimiser,
         "distance_to_unperturbed_minimizer": distance(
             theta, minimiser(problem, target, delta, zero, theta)
         ),
@@ -73,9 +88,12 @@ def minimiser_distances(snapshot: Snapshot, problem: Problem) -> dict[str, Tenso
 
 
 def certificate(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
-    """The KKT residual of theta_k on its level set, and ln ||theta~_0||; no solver is needed."""
+    """The KKT residual of theta_k on its level set, and ln ||theta~_0||; no solver is needed.
+
+    The residual is nan where it would be 0 by construction (see `BY_CONSTRUCTION`).
+    """
     delta, c = potential(snapshot)
-    usable = _usable(delta, c)
+    usable = _usable(delta, c) & snapshot.certifies
     safe = torch.where(usable, snapshot.theta, 1.0), torch.where(usable, delta, 1.0)
     residual = kkt_residual(problem.row_space, *safe, torch.where(usable, c, 0.0))
     return {
@@ -145,9 +163,11 @@ def balancedness_errors(snapshot: Snapshot) -> dict[str, Tensor]:
 
     ``path_sum_balancedness_error`` = max_i |Delta_k / (Delta_0 exp(-(S_+ + S_-))) - 1|, and
     ``path_identity_error``, the same with the boundary terms kept, 0 to rounding at every step.
+    Both are nan where they would be 0 by construction (see `BY_CONSTRUCTION`).
     """
+    scale = 1.0 if snapshot.certifies else torch.nan
     return {
-        name: (snapshot.balancedness / predicted - 1).abs().amax(-1)
+        name: scale * (snapshot.balancedness / predicted - 1).abs().amax(-1)
         for name, predicted in (
             ("path_sum_balancedness_error", snapshot.limit_balancedness),
             ("path_identity_error", snapshot.predicted_balancedness),
@@ -168,7 +188,7 @@ def balancedness_scalars(snapshot: Snapshot) -> dict[str, Tensor]:
 def log_free_error(snapshot: Snapshot) -> Tensor:
     """max_i |q - q_K| / max_i |q_0|, q_K = u^2 - v^2 and q its log-free prediction, [R].
 
-    It is nan unless the increment products were carried (``path_sums = direct``).
+    It is nan unless the increments were summed (not with ``path_sums = gradient_sum``).
     """
     if snapshot.increment_products is None:
         return torch.full_like(snapshot.loss, torch.nan)
@@ -178,6 +198,7 @@ def log_free_error(snapshot: Snapshot) -> Tensor:
         snapshot.w,
         snapshot.increment_products,
         snapshot.beta,
+        snapshot.initial_increment,
     )
     measured = snapshot.w[0] * snapshot.w[1]
     return (predicted - measured).abs().amax(-1) / snapshot.balancedness_start.amax(-1)

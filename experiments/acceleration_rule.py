@@ -115,7 +115,7 @@ def _steps_to_tol(
         problems, rules, case.alpha, tol=config.tol, num_workers=workers(config)
     )
     end = engine.run(round(config.max_time / rules[0].eps))
-    steps = torch.where(end.reached_tol >= 0, end.reached_tol.double(), torch.nan)
+    steps = torch.where(end.steps_to_tol >= 0, end.steps_to_tol.double(), torch.nan)
     return steps.reshape(len(rules), -1).numpy(), _sharpness(engine.problem, end, len(problems))
 
 

@@ -71,8 +71,8 @@ def _map(problem: Problem, gammas: np.ndarray, drags: np.ndarray, config: DictCo
     values = {
         "recovery_error": error / torch.linalg.vector_norm(problem.theta_star),
         "balancedness_ratio": ratio,
-        "time": end.reached_tol * end.eps.squeeze(-1),
-        "steps": end.reached_tol.double(),
+        "time": end.steps_to_tol * end.eps.squeeze(-1),
+        "steps": end.steps_to_tol.double(),
         "sign_changes": end.sign_changes + 1.0,
     }
     kept = {key: torch.where(converged, value, torch.nan) for key, value in values.items()}

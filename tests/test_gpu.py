@@ -44,7 +44,7 @@ def test_the_device_keeps_to_a_gpus_rules(simulated_gpu: list[Graph]) -> None:
 
 
 @pytest.mark.parametrize("drawn", [False, True])
-@pytest.mark.parametrize("path_sums", ["n_space", "direct"])
+@pytest.mark.parametrize("path_sums", ["telescoped", "direct", "gradient_sum"])
 def test_a_graph_of_the_steps_gives_the_bits_of_the_steps(
     simulated_gpu: list[Graph], path_sums: str, drawn: bool
 ) -> None:

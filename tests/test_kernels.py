@@ -142,7 +142,7 @@ def engine_of(
 
 
 @pytest.mark.parametrize("drawn", [False, True])
-@pytest.mark.parametrize("path_sums", ["n_space", "direct"])
+@pytest.mark.parametrize("path_sums", ["telescoped", "direct", "gradient_sum"])
 @pytest.mark.parametrize("shape", [(20, 30), (70, 230)])
 def test_the_layout_does_not_change_a_bit(
     shape: tuple[int, int], path_sums: str, drawn: bool
@@ -181,7 +181,7 @@ def here_and_on_a_gpu(runs: int, steps: int, **options) -> tuple[Engine, Engine]
 def assert_same_bits(engine: Engine, whole: Engine, which: torch.Tensor) -> None:
     expected = whole.state.state_dict()
     for name, found in engine.state.state_dict().items():
-        axis = 1 if name in ("w", "p", "path_sums") else 0
+        axis = 1 if name in ("w", "p", "path_sums", "summed_until") else 0
         assert torch.equal(found, expected[name].index_select(axis, which)), name
 
 
@@ -215,7 +215,7 @@ def test_any_shape_agrees_with_torch(n: int, d: int) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("drawn", [False, True])
-@pytest.mark.parametrize("path_sums", ["n_space", "direct"])
+@pytest.mark.parametrize("path_sums", ["telescoped", "direct", "gradient_sum"])
 def test_a_gpu_agrees_with_the_cpu(path_sums: str, drawn: bool) -> None:
     here, there = here_and_on_a_gpu(40, 500, path_sums=path_sums, drawn=drawn)
     for name, expected in here.state_dict().items():

@@ -95,7 +95,12 @@ def test_what_is_not_defined_is_null(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(3, 5))
     np.savez(tmp_path / "data.npz", X=X, y=X @ np.eye(5)[0])
-    keys = ["data=file", f"data.path={tmp_path / 'data.npz'}", "optimizer.gamma=100", "engine=fast"]
+    keys = [
+        "data=file",
+        f"data.path={tmp_path / 'data.npz'}",
+        "optimizer.gamma=100",
+        "engine=gradient_sum",
+    ]
     run = run_app(tmp_path / "run", *keys)
     assert run.summary["status"] == "diverged"
     text = (run.directory / "summary.json").read_text()

@@ -33,7 +33,7 @@ from dln_momentum.sweep.run import sweep
 from tests.helpers import run_app
 
 SMALL = ["data.n=5", "data.d=8", "data.s=1", "trainer.max_steps=400", "trainer.records=5"]
-SMALL += ["trainer.block_size=100", "engine=fast", "engine.num_workers=1"]
+SMALL += ["trainer.block_size=100", "engine.num_workers=1"]
 NOT_MEASURED = {
     "versions",
     "seconds",
@@ -277,7 +277,9 @@ def test_a_run_that_blows_up_within_a_block_is_diverged(tmp_path: Path, no_figur
         tmp_path, "sweep.gamma=[0.01,2]", "trainer.records=2", "trainer.block_size=400"
     )
     assert results["status_label"].values.tolist() == ["max_steps", "diverged"]
-    assert not np.isfinite(results["train_loss"][1])
+    # left as it was at the look that saw it, beyond 1e10 times its first loss
+    assert results["steps"][1] % 10 == 0
+    assert not results["train_loss"][1] <= 1e10 * results["train_loss_path"][0, 1]
     assert np.isnan(results["kkt_residual"][1])
     assert results["kkt_residual"][0] < 1e-10
 
@@ -288,9 +290,7 @@ def test_runs_that_converge_leave_and_keep_their_end(tmp_path: Path, no_figures:
     assert results["status_label"].values.tolist() == ["max_steps", "converged", "converged"]
     assert (results["train_loss"][1:] <= 1e-12).all()
     assert results["steps"][2] < results["steps"][1] < results["steps"][0] == 20000
-    # noticed within ten steps, ended with the block
-    waited = (results["steps"] - results["steps_to_tol"])[1:]
-    assert ((waited >= 0) & (waited <= 100)).all()
+    assert (results["steps"] == results["steps_to_tol"])[1:].all()
     assert np.isnan(results["steps_to_tol"][0])
     assert (results["distance_to_minimizer"][1:] < 1e-5).all()
 

@@ -95,13 +95,13 @@ def test_no_violation(evidence: Evidence) -> None:
 
 
 def sums_negated(snapshot: Snapshot) -> Tensor:
-    assert snapshot.direct_path_sums is not None
-    return -snapshot.direct_path_sums
+    assert snapshot.path_sums_from_iterates is not None
+    return -snapshot.path_sums_from_iterates
 
 
 def minus_sum_negated(snapshot: Snapshot) -> Tensor:
-    assert snapshot.direct_path_sums is not None
-    return snapshot.direct_path_sums * torch.tensor([1.0, -1.0])[:, None, None]
+    assert snapshot.path_sums_from_iterates is not None
+    return snapshot.path_sums_from_iterates * torch.tensor([1.0, -1.0])[:, None, None]
 
 
 @pytest.mark.parametrize("corrupted", [sums_negated, minus_sum_negated])

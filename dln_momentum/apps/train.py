@@ -71,6 +71,7 @@ def make_module(setup: Setup, *, trajectories: bool = True) -> HeavyBallModule:
         data,
         options=setup.options,
         gradient=keys.gradient,
+        speed=setup.config.model.speed,
         trajectories=trajectories,
     )
     if resume is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from dln_momentum.config.schema import (
     FlowKeys,
     Gaussian,
     HeavyBallKeys,
+    Model,
     PathKeys,
     Sweep,
     SweepKeys,
@@ -28,7 +30,7 @@ from dln_momentum.momentum import Momentum, momentum_problems
 
 DEFAULT_GAMMA, DEFAULT_BETA = 0.01, 0.9
 BACKENDS = ("auto", "torch", "numba")
-PATH_SUMS = ("direct", "n_space")
+PATH_SUMS = ("telescoped", "direct", "gradient_sum")
 GRADIENTS = ("closed_form", "autograd")
 ACCELERATORS = ("cpu", "gpu")
 FLOW_METHODS = ("auto", "explicit", "implicit")
@@ -82,6 +84,9 @@ def _noise_problems(keys: Data | None) -> Iterator[str]:
 
 
 def _model_problems(keys: Any) -> Iterator[str]:
+    if isinstance(keys, Model):
+        finite = math.isfinite(keys.speed)
+        yield from out_of_range("model", keys, [("speed", finite, "finite; 0 is rest")])
     if isinstance(keys, Uniform | Gaussian):
         yield from out_of_range("model", keys, [("alpha", keys.alpha > 0, "> 0")])
     if isinstance(keys, Biased):

@@ -65,6 +65,7 @@ class Model:
     """How the network starts."""
 
     init: str = MISSING
+    speed: float = 0.0
 
 
 @dataclass
@@ -113,7 +114,7 @@ class EngineKeys:
     """How runs are advanced."""
 
     backend: str = "auto"
-    path_sums: str = "direct"
+    path_sums: str = "telescoped"
     tile_runs: int | None = None
     num_workers: int | None = None
 

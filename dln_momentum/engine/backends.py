@@ -19,10 +19,10 @@ from dln_momentum.errors import InputError
 from dln_momentum.problem import Problem
 
 Kernel = Callable[[ScaledProblem, State, Tensor, Piece], None]
-"""``advance(scaled, state, runs, piece)``: advance ``runs`` [R_t], which are all at the same step,
-by the steps of the piece: everything of the state but steps and status, in place. Sign changes are
-counted at every step; the first step at or below the tolerance is looked for every `CHECK_EVERY`
-steps."""
+"""``advance(scaled, state, runs, piece)``: advance ``runs`` [R_t], which are all running and at the
+same step, by the steps of the piece, in place. At every multiple of `CHECK_EVERY` it looks at each
+loss before the step; a run that has converged or diverged is left as it is there, with its status,
+its steps and its loss. The status at the end of the piece is not judged."""
 
 TILE_ELEMENTS, TILE_RUNS = 2**16, 128
 """Coordinates of a tile, over all of its runs, and the fewest runs whatever their size. Measured:

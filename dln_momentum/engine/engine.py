@@ -12,11 +12,12 @@ from dln_momentum.engine.backends import choose_backend
 from dln_momentum.engine.draws import Draws
 from dln_momentum.engine.options import EngineOptions
 from dln_momentum.engine.parallel import for_each, split
-from dln_momentum.engine.scaled import ScaledProblem
+from dln_momentum.engine.scaled import CHECK_EVERY, ScaledProblem
 from dln_momentum.engine.snapshot import Snapshot
 from dln_momentum.engine.state import State
-from dln_momentum.engine.status import Status, judge
+from dln_momentum.engine.status import Status, divergence_ceiling, judge
 from dln_momentum.errors import refuse
+from dln_momentum.implicit_bias import boundary_term, telescoped_increment, telescoped_path_sums
 from dln_momentum.problem import Problem
 
 if TYPE_CHECKING:
@@ -30,16 +31,18 @@ class Engine:
     """Heavy ball on R diagonal networks at once; R = 1 is no special case.
 
     Each run has its own gamma, beta, start and batch stream, on one shared problem or on one
-    problem per run. Convergence and divergence are judged at the end of each block; a run that has
-    ended keeps that state and costs nothing more, and no run ever touches another's numbers. With
-    the numba backend a run's numbers are the same bits whatever runs are advanced beside it.
+    problem per run. A run ends at the first look, every `CHECK_EVERY` steps, that finds it
+    converged or diverged, whatever the blocks are; it keeps that state and costs nothing more, and
+    no run ever touches another's numbers. With the numba backend a run's numbers are the same bits
+    whatever runs are advanced beside it.
 
     Args:
         problem: the data; its tensors' device is the engine's.
         gamma, beta: [R] float64.
         w_plus, w_minus: w_1, [R, d].
-        previous: (w_{+,0}, w_{-,0}) if w_1 differs from w_0. The path sums and the theorem assume
-            zero initial speed, so they do not apply then.
+        previous: (w_{+,0}, w_{-,0}) if w_1 differs from w_0. Path sums then start from w_1 and
+            have the term of the initial speed, -beta/(1-beta) (1 - w_0/w_1), so that the theorem
+            holds as from rest.
         batches: the mini-batch stream; None for the full batch.
         label_noise: the label noise stream, if any.
         options: see `EngineOptions`.
@@ -77,12 +80,22 @@ class Engine:
         self.options = options or EngineOptions()
         self.draws = Draws(batches, label_noise)
         self.gamma, self.beta = gamma, beta
-        self.scaled = ScaledProblem.of(problem, gamma, beta, self.options.tol)
+        self.scaled = ScaledProblem.of(
+            problem, gamma, beta, self.options.tol, self.options.divergence_bound
+        )
         self.backend = choose_backend(self.options.backend, problem)
         self._scale = gamma.sqrt()[:, None] / 2
         self._start = tuple(_stored_once(w) for w in (w_plus, w_minus))
+        self._speed_term = None
+        if previous is not None and self.options.path_sums != "gradient_sum":
+            self._speed_term = torch.stack(
+                [
+                    boundary_term(a, b, beta[:, None])
+                    for a, b in zip(previous, self._start, strict=True)
+                ]
+            )
         self.state = self._first_state(previous)
-        self._advance(torch.arange(len(gamma), device=gamma.device), steps=0)
+        self._advance(torch.arange(len(gamma), device=gamma.device), 0, 0)
         self.state.loss_start = self.state.loss.clone()
         self._judge(self.running)
 
@@ -102,25 +115,56 @@ class Engine:
         return [Status(int(code)).label for code in self.state.status]
 
     def advance(self, steps: int) -> None:
-        """Advance every running run by a block of steps, then judge which have ended."""
+        """Advance every running run by a block of steps, or to the look at which it ends."""
         if steps < 0:
             refuse([f"steps = {steps} must be >= 0"])
+        self.advance_to(self.step + steps)
+
+    def advance_to(self, step: int) -> None:
+        """Advance every running run to a step, or to the look at which it ends.
+
+        Runs that a lower tolerance has reopened are behind the others; they catch up.
+        """
+        self._account_for_changes()
         running = self.running
-        self._advance(running, steps)
-        self._judge(running)
+        steps = self.state.steps[running]
+        for start in steps.unique().tolist():
+            if start < step:
+                self._advance(running[steps == start], start, step - start)
+        if self.state.summed_until is not None:
+            self.state.summed_until.copy_(self.state.w)
+        if step % CHECK_EVERY == 0:
+            self._judge(self.running)
 
     def run(self, max_steps: int, block_size: int = 1000) -> Snapshot:
         """Advance until every run has ended, or has taken ``max_steps``; then read them out."""
         if block_size < 1:
             refuse([f"block_size = {block_size} must be >= 1"])
-        while len(self.running) and self.step < max_steps:
-            self.advance(min(block_size, max_steps - self.step))
+        target = self.step
+        while len(self.running) and target < max_steps:
+            target = min(self.step + block_size, max_steps)
+            self.advance_to(target)
         self.stop()
         return self.snapshot()
 
     def stop(self) -> None:
-        """Record that the step budget is spent: runs still running end as ``max_steps``."""
+        """Record that the step budget is spent: runs still running end as ``max_steps``.
+
+        The last step is a look too: what has converged or diverged there ends as that.
+        """
+        self._judge(self.running)
         self.state.status[self.running] = int(Status.MAX_STEPS)
+
+    def reopen(self) -> None:
+        """Let the runs go on that the step budget ended, or that converged by a larger tolerance.
+
+        So do those that converged at a last step that is no look: without that end they would
+        have gone on to the next one.
+        """
+        state = self.state
+        converged = state.status == Status.CONVERGED
+        again = (state.loss > self.options.tol) | (state.steps % CHECK_EVERY != 0)
+        state.status[(converged & again) | (state.status == Status.MAX_STEPS)] = int(Status.RUNNING)
 
     def variables(self, runs: Runs) -> tuple[Tensor, Tensor]:
         """(u, v) of some of the runs and their last increments, both [2, R, d].
@@ -148,7 +192,7 @@ class Engine:
         runs = slice(None) if runs is None else runs
         state, gamma, beta = self.state, self.gamma[runs, None], self.beta[runs, None]
         scale = self._scale[runs]
-        sums, products = state.path_sums, state.increment_products
+        products, speed = state.increment_products, self._speed_term
         w = state.w[:, runs]
         # beta (1 - w_{k-1}/w_k) = p/w - (1 - beta)
         boundary = (state.p[:, runs] / w).div_(1 - beta).sub_(1)
@@ -159,12 +203,12 @@ class Engine:
             w_start=torch.stack([w[runs] for w in self._start]),
             w=w / scale,
             boundary=boundary,
+            speed_term=None if speed is None else speed[:, runs],
             gradient_sum=self._gradient_sum(runs),
-            direct_path_sums=None if sums is None else sums[:, runs].clone(),
+            path_sums_from_iterates=self._path_sums(runs),
             increment_products=None if products is None else products[runs] / scale**2,
             loss=state.loss[runs].clone(),
             sign_changes=state.sign_changes[runs].clone(),
-            reached_tol=state.reached_tol[runs].clone(),
             steps=state.steps[runs].clone(),
             status=state.status[runs].clone(),
         )
@@ -180,8 +224,32 @@ class Engine:
     def _first_state(self, previous: tuple[Tensor, Tensor] | None) -> State:
         w = torch.stack(self._start).mul_(self._scale)
         increment = None if previous is None else w - torch.stack(previous) * self._scale
-        audit = self.options.path_sums == "direct"
-        return State.at_start(w, increment, self.beta, self.problem.n, audit=audit)
+        return State.at_start(w, increment, self.beta, self.problem.n, self.options.path_sums)
+
+    def _path_sums(self, runs: Runs) -> Tensor | None:
+        """S_+- from the iterates, without its boundary term, [2, R, d], if it is summed."""
+        sums = self.state.path_sums
+        if sums is None:
+            return None
+        found = sums[:, runs].clone()
+        if self.state.summed_until is not None:
+            now = self.state.w[:, runs] / self._scale[runs]
+            start = torch.stack([w[runs] for w in self._start])
+            found = telescoped_path_sums(found, start, now, self.beta[runs, None])
+        return found if self._speed_term is None else found - self._speed_term[:, runs]
+
+    def _account_for_changes(self) -> None:
+        """Count what something else has done to w since the last block as a step of the run.
+
+        The telescoped sum knows the way from its last iterate to the present one by its ends
+        alone; without this it would certify a run whose weights were written to.
+        """
+        state = self.state
+        if state.summed_until is None or torch.equal(state.summed_until, state.w):
+            return
+        assert state.path_sums is not None
+        jump = telescoped_increment(state.summed_until, state.w, self.beta[:, None])
+        state.path_sums += jump.where(state.w != state.summed_until, 0.0)
 
     def _gradient_sum(self, runs: Runs) -> Tensor:
         A, residuals = self.scaled.A, self.state.residual_sum[runs]
@@ -191,35 +259,34 @@ class Engine:
             sums = (residuals.unsqueeze(1) @ A[runs]).squeeze(1)
         return sums.div_(self.gamma[runs, None])
 
-    def _advance(self, runs: Tensor, steps: int) -> None:
-        """Advance by ``steps``, without a verdict; 0 steps only evaluate the loss."""
-        options, backend = self.options, self.backend
+    def _advance(self, runs: Tensor, start: int, steps: int) -> None:
+        """Advance runs at step ``start`` by ``steps``; 0 steps only evaluate the loss."""
+        options, backend, state = self.options, self.backend, self.state
         largest = options.tile_runs or backend.tile_runs(self.problem.d)
         # one GPU has one queue
         threads = runs.device.type == "cpu" and self.problem.d >= backend.threads_from
         workers = options.num_workers if threads else 1
         tiles = split(runs, largest, backend.multiple, workers)
-        alone, start = len(tiles) == 1 or workers == 1, self.step
+        alone = len(tiles) == 1 or workers == 1
 
         def advance_tile(tile: Tensor) -> None:
             draws = self.draws if alone else self.draws.for_a_thread()
             for piece in draws.pieces(start, steps, tile):
-                backend.advance(self.scaled, self.state, tile, piece)
-                self.state.steps.index_fill_(0, tile, piece.start + piece.steps)
+                if piece.start == start:
+                    backend.advance(self.scaled, state, tile, piece)
+                    continue
+                running = (state.status[tile] == Status.RUNNING).nonzero().squeeze(-1)
+                if len(running) == 0:
+                    return
+                backend.advance(self.scaled, state, tile[running], piece.part(running))
 
         for_each(advance_tile, tiles, workers)
 
     def _judge(self, runs: Tensor) -> None:
+        """Give runs whose loss is known their status."""
         state, options = self.state, self.options
-        status = judge(
-            state.loss[runs], state.loss_start[runs], options.tol, options.divergence_bound
-        )
-        if status.any():
-            ended = status != Status.RUNNING
-            runs, status = runs[ended], status[ended]
-            state.status[runs] = status
-            first = runs[(status == Status.CONVERGED) & (state.reached_tol[runs] < 0)]
-            state.reached_tol[first] = state.steps[first]
+        ceiling = divergence_ceiling(state.loss_start[runs], options.tol, options.divergence_bound)
+        state.status[runs] = judge(state.loss[runs], ceiling, options.tol)
 
 
 def _faults(

@@ -6,18 +6,25 @@ little, and runs with data of their own, go one after the other (`single`). Both
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from dln_momentum.engine.carried import (
+    DIRECT,
+    NOT_SUMMED,
+    TELESCOPED,
+    Carried,
+    Drawn,
+    Endings,
+)
 from dln_momentum.engine.compiled import zeros
 from dln_momentum.engine.draws import Piece
 from dln_momentum.engine.products import STRIP
 from dln_momentum.engine.scaled import ScaledProblem
 from dln_momentum.engine.single import advance_singly, fill_spans, filled_up
 from dln_momentum.engine.state import State
+from dln_momentum.engine.status import divergence_ceiling
 from dln_momentum.engine.strips import advance_strips
 
 BLOCK_COLUMNS, BLOCK_ROWS = 100, 256
@@ -44,14 +51,15 @@ def advance(scaled: ScaledProblem, state: State, runs: Tensor, piece: Piece) -> 
 
 
 def _advance_singly(scaled: ScaledProblem, state: State, runs: Tensor, piece: Piece) -> None:
-    carried = (state.w, state.p, state.residual_sum, state.path_sums, state.increment_products)
     advance_singly(
         *_spans(scaled),
         scaled.target.numpy(),
         scaled.beta.numpy(),
-        *(_array(tensor, axes) for tensor, axes in zip(carried, (3, 3, 2, 3, 2), strict=True)),
-        *_by_run(scaled, state, runs),
-        *_drawn(scaled, piece, runs),
+        _carried(state),
+        _endings(scaled, state),
+        _drawn(scaled, piece, runs),
+        _summing(state),
+        runs.numpy(),
         piece.start,
         piece.steps,
     )
@@ -61,21 +69,20 @@ def _advance_strips(scaled: ScaledProblem, state: State, runs: Tensor, piece: Pi
     # the places that are left over in the last strip repeat the last run
     places = torch.arange(-(-len(runs) // STRIP) * STRIP).clamp_max_(len(runs) - 1)
     lanes = runs[places]
-    carried = (state.w, state.p, state.residual_sum, state.path_sums, state.increment_products)
-    packed = [_pack(tensor, lanes) for tensor in carried]
     advance_strips(
         *_blocks(scaled),
         GROUP,
         _pack(scaled.target, lanes),
         scaled.beta[lanes].numpy(),
-        *packed,
-        *_by_run(scaled, state, runs),
-        *_drawn(scaled, piece.part(places), lanes),
+        Carried(*(_pack(tensor, lanes) for tensor in _tensors(state))),
+        _carried(state),
+        _endings(scaled, state),
+        _drawn(scaled, piece.part(places), lanes),
+        _summing(state),
+        runs.numpy(),
         piece.start,
         piece.steps,
     )
-    for tensor, values in zip(carried, packed, strict=True):
-        _unpack(values, tensor, runs)
 
 
 def _spans(scaled: ScaledProblem) -> tuple[np.ndarray, ...]:
@@ -106,24 +113,43 @@ def _blocks(scaled: ScaledProblem) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
     return scaled.layouts["blocks"]
 
 
-def _by_run(scaled: ScaledProblem, state: State, runs: Tensor) -> Iterator[np.ndarray]:
-    """The runs, and what both kernels read and write at their indices."""
-    yield runs.numpy()
-    for tensor in (scaled.tolerance, scaled.gamma):
-        yield tensor.numpy()
-    for tensor in (state.loss, state.sign_changes, state.reached_tol):
-        yield tensor.numpy()
+def _tensors(state: State) -> tuple[Tensor | None, ...]:
+    """The fields of `Carried`, in their order."""
+    return state.w, state.p, state.residual_sum, state.path_sums, state.increment_products
 
 
-def _drawn(scaled: ScaledProblem, piece: Piece, runs: Tensor) -> Iterator[np.ndarray]:
+def _carried(state: State) -> Carried:
+    axes = (3, 3, 2, 3, 2)
+    pairs = zip(_tensors(state), axes, strict=True)
+    return Carried(*(np.empty((0,) * k) if t is None else t.numpy() for t, k in pairs))
+
+
+def _endings(scaled: ScaledProblem, state: State) -> Endings:
+    ceiling = divergence_ceiling(state.loss_start, scaled.tol, scaled.divergence_bound)
+    return Endings(
+        scaled.tol,
+        ceiling.numpy(),
+        scaled.gamma.numpy(),
+        state.loss.numpy(),
+        state.status.numpy(),
+        state.steps.numpy(),
+        state.sign_changes.numpy(),
+    )
+
+
+def _summing(state: State) -> int:
+    if state.path_sums is None:
+        return NOT_SUMMED
+    return DIRECT if state.summed_until is None else TELESCOPED
+
+
+def _drawn(scaled: ScaledProblem, piece: Piece, runs: Tensor) -> Drawn:
     """Batches and noise of the runs, and what the noise is multiplied by."""
-    yield _NO_BATCHES if piece.batches is None else piece.batches.contiguous().numpy()
-    yield _NO_NOISE if piece.noise is None else piece.noise.contiguous().numpy()
-    yield _NO_SCALE if piece.noise is None else scaled.noise_scale[runs].numpy()
-
-
-def _array(tensor: Tensor | None, axes: int) -> np.ndarray:
-    return np.empty((0,) * axes) if tensor is None else tensor.numpy()
+    return Drawn(
+        _NO_BATCHES if piece.batches is None else piece.batches.contiguous().numpy(),
+        _NO_NOISE if piece.noise is None else piece.noise.contiguous().numpy(),
+        _NO_SCALE if piece.noise is None else scaled.noise_scale[runs].numpy(),
+    )
 
 
 def _pack(tensor: Tensor | None, lanes: Tensor) -> np.ndarray:
@@ -132,13 +158,3 @@ def _pack(tensor: Tensor | None, lanes: Tensor) -> np.ndarray:
         return np.empty(0)
     strips = tensor.index_select(-2, lanes).unflatten(-2, (-1, STRIP))
     return strips.mT.contiguous().view(-1).numpy()
-
-
-def _unpack(values: np.ndarray, tensor: Tensor | None, runs: Tensor) -> None:
-    """Write strips back into the rows of ``runs``."""
-    if tensor is None:
-        return
-    *lead, _, k = tensor.shape
-    strips = torch.from_numpy(values).view(*lead, -1, k, STRIP)
-    rows = strips.mT.reshape(*lead, -1, k).narrow(-2, 0, len(runs))
-    tensor.index_copy_(-2, runs, rows)

@@ -8,7 +8,7 @@ from math import inf
 from dln_momentum.errors import refuse
 
 BACKENDS = ("auto", "torch", "numba")
-PATH_SUMS = ("n_space", "direct")
+PATH_SUMS = ("telescoped", "direct", "gradient_sum")
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,17 @@ class EngineOptions:
 
     backend: str = "auto"
     """``numba`` (compiled, on a CPU), ``torch`` (any device), or ``auto`` for the faster one"""
-    path_sums: str = "n_space"
-    """``n_space``: S_+- from the gradient sum (an identity: cheap, and no test of the theorem);
-    ``direct``: S_+- by definition at every step"""
+    path_sums: str = "telescoped"
+    """how S_+- is summed: ``telescoped``, from the iterates with one division a step (tests the
+    theorem, absolute error about 1e-12); ``direct``, from the iterates term by term (tests the
+    theorem, keeps the relative accuracy of a tiny S); ``gradient_sum``, from the sum of the
+    gradients (an identity of the update: cheapest, and no test of the theorem)"""
     tol: float = 1e-24
-    """a run whose training loss is at or below it at a block's end has converged; -inf for never"""
+    """a run has converged at the first look (every 10 steps) that finds its training loss at or
+    below it; -inf for never"""
     divergence_bound: float = 1e10
-    """a run whose loss exceeds this many times its first loss has diverged"""
+    """a run has diverged at the first look that finds its loss above this many times its first
+    loss, or not finite"""
     tile_runs: int | None = None
     """runs to a tile; None for the measured rule"""
     num_workers: int = 1

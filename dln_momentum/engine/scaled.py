@@ -12,7 +12,8 @@ from torch import Tensor
 from dln_momentum.problem import Problem
 
 CHECK_EVERY = 10
-"""Steps between two looks at the loss: a look costs as much as a pass at small n."""
+"""Steps between two looks at the loss: a look costs as much as a pass at small n. Looks are at
+the multiples of it, whatever the blocks, and a run ends at the look that finds it ended."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,20 +28,24 @@ class ScaledProblem:
     """[R]"""
     beta: Tensor
     """[R]"""
-    tolerance: Tensor
-    """the tolerance on the loss, on the squared norm of the residual in this scale, [R]"""
+    tol: float
+    """a loss at or below it has converged"""
+    divergence_bound: float
+    """a loss above this many times the first has diverged"""
     layouts: dict[str, Any] = field(default_factory=dict)
     """what a kernel has made of A for itself, by a name of its choice"""
 
     @classmethod
-    def of(cls, problem: Problem, gamma: Tensor, beta: Tensor, tol: float) -> ScaledProblem:
+    def of(
+        cls, problem: Problem, gamma: Tensor, beta: Tensor, tol: float, divergence_bound: float
+    ) -> ScaledProblem:
         """Scale a problem for runs with step sizes ``gamma`` [R]."""
         root = math.sqrt(problem.n)
         target = (gamma[:, None] * (problem.y / root)).contiguous()
         A = (problem.X / root).contiguous()
         if A.ndim == 3 and len(A) == 1:
             A = A[0]
-        return cls(A, target, gamma, beta, 2 * gamma**2 * tol)
+        return cls(A, target, gamma, beta, tol, divergence_bound)
 
     @property
     def shared(self) -> bool:

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from dln_momentum.engine.carried import DIRECT, NOT_SUMMED, TELESCOPED
 from dln_momentum.engine.compiled import compiled, unsigned, zeros
 from dln_momentum.engine.passes import (
-    audited_update,
+    RUNNING,
     batch_weights,
+    direct_update,
     finish_residual,
     squares_difference,
+    telescoped_update,
     update,
+    verdict,
 )
 from dln_momentum.engine.products import (
     MOST_VECTORS,
@@ -28,27 +32,25 @@ from dln_momentum.engine.scaled import CHECK_EVERY
 
 @compiled
 def advance_singly(
-    A, by_column, by_row, target, beta, w, p, residual_sum, path_sums, products, runs, tolerance,
-    gamma, loss, sign_changes, reached_tol, batches, noise, noise_scale, step, steps,
-):  # fmt: skip
-    """Advance ``runs`` by ``steps`` steps in place, one after the other.
+    A, by_column, by_row, target, beta, carried, endings, drawn, summing, runs, step, steps
+):
+    """Advance ``runs`` by ``steps`` steps in place, one after the other; see `backends.Kernel`.
 
     Args:
         A: X/sqrt(n), [1, n, d] for all runs or [R, n, d].
         by_column, by_row: A and A^T by `fill_spans`, if A is for all runs; else room for them.
-        target, beta, ..., reached_tol: as in `ScaledProblem` and `State`, for all runs; path_sums
-            and products are of no runs without an audit.
+        target, beta: as in `ScaledProblem`, for all runs.
+        carried, endings: `Carried` and `Endings` of all runs.
+        drawn: `Drawn` of these runs.
+        summing: one of `NOT_SUMMED`, `TELESCOPED`, `DIRECT`.
         runs: which of them, [R_t].
-        batches: the rows in each batch, [steps, R_t or 1, |B|] int64, or of no steps.
-        noise: label noise, [steps, R_t or 1, n], or of no steps; in ``target`` it is times
-            ``noise_scale`` [R_t].
         step: the step that the runs are at.
     """
     n, d = A.shape[1:]
-    filled, filled_n, audit = len(by_column) // n, len(by_row) // d, len(products) > 0
-    own_w, own_p, flips = zeros(2 * filled), zeros(2 * filled), np.zeros(filled, np.int32)
-    own_sums, own_products = zeros(2 * filled * audit), zeros(filled * audit)
-    own_target, own_residual_sum, betas = zeros(filled_n), zeros(filled_n), zeros(filled)
+    filled, filled_n, summed = len(by_column) // n, len(by_row) // d, summing != NOT_SUMMED
+    w, p, flips = zeros(2 * filled), zeros(2 * filled), np.zeros(filled, np.int32)
+    sums, products = zeros(2 * filled * summed), zeros(filled * summed)
+    own_target, residual_sum, betas = zeros(filled_n), zeros(filled_n), zeros(filled)
     for place in range(len(runs)):
         run = runs[place]
         if len(A) > 1:
@@ -56,57 +58,60 @@ def advance_singly(
             fill_spans(A[run], by_row, True)
         for i in range(filled):
             # a coordinate that is not there stays at w = 1, where nothing divides by zero
-            betas[i], own_w[i], own_w[filled + i] = beta[run], 1.0, 1.0
-            own_p[i], own_p[filled + i] = 1 - beta[run], 1 - beta[run]
+            betas[i], w[i], w[filled + i] = beta[run], 1.0, 1.0
+            p[i], p[filled + i] = 1 - beta[run], 1 - beta[run]
         for i in range(d):
-            own_w[i], own_w[filled + i] = w[0, run, i], w[1, run, i]
-            own_p[i], own_p[filled + i] = p[0, run, i], p[1, run, i]
-            if audit:
-                own_sums[i], own_sums[filled + i] = path_sums[0, run, i], path_sums[1, run, i]
-                own_products[i] = products[run, i]
+            w[i], w[filled + i] = carried.w[0, run, i], carried.w[1, run, i]
+            p[i], p[filled + i] = carried.p[0, run, i], carried.p[1, run, i]
+            if summed:
+                sums[i], sums[filled + i] = carried.sums[0, run, i], carried.sums[1, run, i]
+                products[i] = carried.products[run, i]
         for j in range(n):
-            own_target[j], own_residual_sum[j] = target[run, j], residual_sum[run, j]
-        arrived, norm = _take_steps(
-            by_column, by_row, n, d, own_target, betas, own_w, own_p, own_residual_sum, own_sums,
-            own_products, flips, tolerance[run], batches, noise, noise_scale, place, step, steps,
+            own_target[j], residual_sum[j] = target[run, j], carried.residual_sum[run, j]
+        status, taken, loss = _take_steps(
+            by_column, by_row, n, d, own_target, betas, w, p, residual_sum, sums, products, flips,
+            summing, endings.tol, endings.ceiling[run], endings.gamma[run], drawn, place, step,
+            steps,
         )  # fmt: skip
-        if reached_tol[run] < 0:
-            reached_tol[run] = arrived
-        loss[run] = norm / (2 * gamma[run] ** 2)
+        endings.loss[run], endings.status[run] = loss, status
+        endings.steps[run] = step + taken
         for i in range(d):
-            sign_changes[run] += flips[i]
+            endings.sign_changes[run] += flips[i]
             flips[i] = 0
-            w[0, run, i], w[1, run, i] = own_w[i], own_w[filled + i]
-            p[0, run, i], p[1, run, i] = own_p[i], own_p[filled + i]
-            if audit:
-                path_sums[0, run, i], path_sums[1, run, i] = own_sums[i], own_sums[filled + i]
-                products[run, i] = own_products[i]
+            carried.w[0, run, i], carried.w[1, run, i] = w[i], w[filled + i]
+            carried.p[0, run, i], carried.p[1, run, i] = p[i], p[filled + i]
+            if summed:
+                carried.sums[0, run, i], carried.sums[1, run, i] = sums[i], sums[filled + i]
+                carried.products[run, i] = products[i]
         for j in range(n):
-            residual_sum[run, j] = own_residual_sum[j]
+            carried.residual_sum[run, j] = residual_sum[j]
 
 
 @compiled
 def _take_steps(
-    by_column, by_row, n, d, target, betas, w, p, residual_sum, path_sums, products, flips,
-    tolerance, batches, noise, noise_scale, place, step, steps,
+    by_column, by_row, n, d, target, betas, w, p, residual_sum, sums, products, flips, summing,
+    tol, ceiling, gamma, drawn, place, step, steps,
 ):  # fmt: skip
-    """The steps of one run; when its loss was first seen at or below the tolerance, or -1, and the
-    squared norm of its last residual."""
+    """The steps of one run, up to the look that finds it ended; its status, the steps taken and its
+    last loss."""
     gradient, theta, scratch = zeros(len(betas)), zeros(len(betas)), zeros(2 * len(betas))
     residual, ahead, weights = zeros(len(target)), zeros(len(target)), np.empty(n)
     zero, minus, size = unsigned(0), unsigned(len(betas)), unsigned(len(betas))
-    columns, rows, arrived = _cut(d), _cut(n), -1
+    columns, rows, noise, batches = _cut(d), _cut(n), drawn.noise, drawn.batches
     squares_difference(w, theta, zero, minus, zero, size)
     for j in range(len(target)):
         residual[j] = -target[j]
     _add_product(by_row, rows, d, theta, residual)
     for k in range(steps):
-        if (step + k) % CHECK_EVERY == 0 and arrived < 0:
-            arrived = step + k if _squared_norm(residual, n) <= tolerance else -1
+        if (step + k) % CHECK_EVERY == 0:
+            loss = _squared_norm(residual, n) / (2 * gamma**2)
+            status = verdict(loss, tol, ceiling)
+            if status != RUNNING:
+                return status, k, loss
         if len(noise) > 0:
-            drawn = noise[k, place if noise.shape[1] > 1 else 0]
+            row = noise[k, place if noise.shape[1] > 1 else 0]
             for j in range(n):
-                residual[j] -= drawn[j] * noise_scale[place]
+                residual[j] -= row[j] * drawn.noise_scale[place]
         if len(batches) > 0:
             batch_weights(batches[k, place if batches.shape[1] > 1 else 0], weights)
             for j in range(n):
@@ -115,16 +120,21 @@ def _take_steps(
         for span in range(len(columns) - 1):
             start, vectors = columns[span] * WIDTH, columns[span + 1] - columns[span]
             set_span_product(gradient, start, vectors, residual, by_column, start * n, n)
-        if len(products) == 0:
-            update(w, p, flips, gradient, betas, theta, zero, minus, zero, size)
-        else:
-            audited_update(
-                w, p, flips, gradient, betas, theta, path_sums, products, scratch,
+        if summing == TELESCOPED:
+            telescoped_update(
+                w, p, flips, gradient, betas, theta, sums, products, scratch,
                 zero, minus, zero, size,
             )  # fmt: skip
+        elif summing == DIRECT:
+            direct_update(
+                w, p, flips, gradient, betas, theta, sums, products, scratch,
+                zero, minus, zero, size,
+            )  # fmt: skip
+        else:
+            update(w, p, flips, gradient, betas, theta, zero, minus, zero, size)
         _add_product(by_row, rows, d, theta, ahead)
         residual, ahead = ahead, residual
-    return arrived, _squared_norm(residual, n)
+    return RUNNING, steps, _squared_norm(residual, n) / (2 * gamma**2)
 
 
 def filled_up(length):

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from dln_momentum.engine.status import Status
 from dln_momentum.implicit_bias import (
     asymptotic_balancedness,
     log_init,
@@ -28,23 +29,23 @@ class Snapshot:
     beta: Tensor
     """[R, 1]"""
     w_start: Tensor
-    """w_+-,0, [2, R, d]"""
+    """w_+- at the start, w_1, [2, R, d]"""
     w: Tensor
     """w_+- now, [2, R, d]"""
     boundary: Tensor
     """beta/(1-beta) (1 - w_{k-1}/w_k), the boundary term of the path sums, [2, R, d]"""
+    speed_term: Tensor | None
+    """beta/(1-beta) (1 - w_0/w_1), which the initial speed takes from S_+-, [2, R, d], if any"""
     gradient_sum: Tensor
     """sum of the batch gradients so far, [R, d]"""
-    direct_path_sums: Tensor | None
-    """S_+- summed by definition at every step, [2, R, d]; None unless audited"""
+    path_sums_from_iterates: Tensor | None
+    """S_+- summed from the iterates, [2, R, d]; None if it is only known from the gradients"""
     increment_products: Tensor | None
-    """sum of dw_+ dw_-, [R, d]; None unless audited"""
+    """sum of dw_+ dw_-, [R, d]; None if it was not summed"""
     loss: Tensor
     """training loss, [R]"""
     sign_changes: Tensor
     """sign changes of the entries of w_+- so far, [R]"""
-    reached_tol: Tensor
-    """first step seen at or below the tolerance, -1 before, [R]"""
     steps: Tensor
     """steps taken by each run, [R]"""
     status: Tensor
@@ -54,6 +55,11 @@ class Snapshot:
     def eps(self) -> Tensor:
         """gamma/(1-beta), [R, 1]."""
         return self.gamma / (1 - self.beta)
+
+    @property
+    def steps_to_tol(self) -> Tensor:
+        """Steps to a training loss at or below the tolerance, [R]; -1 where it was not reached."""
+        return torch.where(self.status == Status.CONVERGED, self.steps, -1)
 
     @cached_property
     def theta(self) -> Tensor:
@@ -94,8 +100,19 @@ class Snapshot:
         ratio = self.boundary * (1 - self.beta) / self.beta
         return torch.where(self.beta != 0, self.w * (1 - ratio), self.w)
 
+    @property
+    def initial_increment(self) -> Tensor | None:
+        """w_1 - w_0, [2, R, d], from the term of the initial speed; None at rest.
+
+        It is 0 where beta is, since nothing depends on it there.
+        """
+        if self.speed_term is None:
+            return None
+        ratio = self.speed_term * (1 - self.beta) / self.beta
+        return torch.where(self.beta != 0, self.w_start * ratio, 0.0)
+
     @cached_property
-    def closed_form_path_sums(self) -> Tensor:
+    def path_sums_from_gradients(self) -> Tensor:
         """S_+- read off the gradient sum (the finite-step identity), [2, R, d]."""
         signs = ((0, 1), (1, -1))
         return torch.stack(
@@ -108,10 +125,19 @@ class Snapshot:
         )
 
     @property
+    def certifies(self) -> bool:
+        """Whether S_+- was summed from the iterates, so that a fault of the run would show.
+
+        Read off the gradients, S_+- satisfies by its own construction what the theorem says of
+        it, whatever the iterates are.
+        """
+        return self.path_sums_from_iterates is not None
+
+    @property
     def path_sums(self) -> Tensor:
-        """S_+-, [2, R, d]: the direct sum where it was carried, else the closed form."""
-        direct = self.direct_path_sums
-        return self.closed_form_path_sums if direct is None else direct
+        """S_+-, [2, R, d]: from the iterates if it was summed, else from the gradients."""
+        summed = self.path_sums_from_iterates
+        return self.path_sums_from_gradients if summed is None else summed
 
     @cached_property
     def kept_path_sums(self) -> Tensor:

@@ -32,24 +32,27 @@ class State:
     """sum of the (batch-weighted) residuals gamma (X theta - y)/sqrt(n), [R, n]"""
     sign_changes: Tensor
     """steps at which an entry of w_+ or w_- changed its sign, over all entries, [R] int64"""
-    reached_tol: Tensor
-    """the first step at which the loss was seen at or below tol, -1 before it, [R] int64"""
     loss: Tensor
     """the full-batch training loss at the present step, [R]"""
     loss_start: Tensor
     """the same at step 0, [R]"""
     steps: Tensor
-    """steps taken, [R] int64; equal for all runs that are still running"""
+    """steps taken, [R] int64; where a run has ended, the step at which it did"""
     status: Tensor
     """`Status` as int64, [R]"""
     path_sums: Tensor | None = None
-    """S_+-, summed directly, [2, R, d]; only under audit"""
+    """what is summed from the iterates for S_+-, [2, R, d], absent for ``gradient_sum``:
+    sum_k [r(a_k) + beta r(1/a_k)]/(1-beta), a_k = w_{k+1}/w_k, if ``direct``;
+    sum_k (w_{k+1} - w_k)(1/w_k - beta/w_{k+1}), if ``telescoped``"""
     increment_products: Tensor | None = None
-    """sum of dw_+ dw_- in the scale of w^2, [R, d]; only under audit"""
+    """sum of dw_+ dw_- in the scale of w^2, [R, d]; absent for ``gradient_sum``"""
+    summed_until: Tensor | None = None
+    """the iterate that the telescoped sum has come to, [2, R, d]: it is w unless something else
+    has written to w, and then the way from here to there counts as a step"""
 
     @classmethod
     def at_start(
-        cls, w: Tensor, increment: Tensor | None, beta: Tensor, n: int, *, audit: bool
+        cls, w: Tensor, increment: Tensor | None, beta: Tensor, n: int, path_sums: str
     ) -> State:
         """The state at step 0 from scaled w_1 [2, R, d], which it keeps, w_1 - w_0 and beta [R]."""
         runs = w.shape[1]
@@ -58,18 +61,19 @@ class State:
         if increment is not None:
             p += beta[:, None] * increment
         counts = torch.zeros(runs, dtype=torch.int64, device=w.device)
+        summed = path_sums != "gradient_sum"
         return cls(
             w=w,
             p=p,
             residual_sum=w.new_zeros(runs, n),
             sign_changes=counts.clone(),
-            reached_tol=counts - 1,
             loss=w.new_full((runs,), torch.nan),
             loss_start=w.new_full((runs,), torch.nan),
             steps=counts.clone(),
             status=counts + int(Status.RUNNING),
-            path_sums=torch.zeros_like(w) if audit else None,
-            increment_products=torch.zeros_like(w[0]) if audit else None,
+            path_sums=torch.zeros_like(w) if summed else None,
+            increment_products=torch.zeros_like(w[0]) if summed else None,
+            summed_until=w.clone() if path_sums == "telescoped" else None,
         )
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -31,24 +31,30 @@ class Status(IntEnum):
         return self.name.lower()
 
 
-def judge(loss: Tensor, loss_start: Tensor, tol: float, divergence_bound: float) -> Tensor:
+def judge(loss: Tensor, ceiling: Tensor, tol: float) -> Tensor:
     """`Status` of runs by their loss, int64 [R]: converged, diverged, or still running.
 
     Args:
         loss: now, [R].
-        loss_start: at step 0, [R].
+        ceiling: `divergence_ceiling` of the runs, [R].
         tol: converged at or below it; -inf for never.
-        divergence_bound: diverged beyond this many times ``loss_start``, or if not finite.
 
     >>> losses = torch.tensor([1e-30, 0.5, 1e20, torch.nan])
-    >>> judge(losses, torch.ones(4), tol=1e-24, divergence_bound=1e10).tolist()
+    >>> judge(losses, torch.full((4,), 1e10), tol=1e-24).tolist()
     [1, 0, 2, 2]
     """
-    # nan compares false, so "not within the bound" is also "not finite"
-    kind = torch.finfo(loss.dtype)
-    # a start at an interpolator has a bound too: inf times 0 would be nan
+    # nan compares false, so "not within the ceiling" is also "not finite"
+    diverged = torch.where(loss <= ceiling, int(Status.RUNNING), int(Status.DIVERGED))
+    return torch.where(loss <= tol, int(Status.CONVERGED), diverged)
+
+
+def divergence_ceiling(loss_start: Tensor, tol: float, divergence_bound: float) -> Tensor:
+    """The loss above which a run has diverged, [R], finite whatever its first loss was.
+
+    >>> divergence_ceiling(torch.tensor([2.0, 0.0]), tol=1e-6, divergence_bound=100.0)
+    tensor([2.0000e+02, 1.0000e-04])
+    """
+    kind = torch.finfo(loss_start.dtype)
+    # a start at an interpolator has a ceiling too: inf times 0 would be nan
     first = loss_start.clamp_min(max(tol, kind.tiny))
-    bound = (divergence_bound * first).clamp_max(kind.max)
-    within = loss <= bound
-    # arithmetic, since a block of steps of one run is as short as a few selections
-    return (loss <= tol).long().add_(~within, alpha=int(Status.DIVERGED))
+    return (divergence_bound * first).clamp_max(kind.max)

@@ -13,13 +13,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from dln_momentum.engine.carried import DIRECT, NOT_SUMMED, TELESCOPED
 from dln_momentum.engine.compiled import compiled, inlined, unsigned, zeros
 from dln_momentum.engine.passes import (
-    audited_update,
+    RUNNING,
     batch_weights,
+    direct_update,
     finish_residual,
     squares_difference,
+    telescoped_update,
     update,
+    verdict,
 )
 from dln_momentum.engine.products import STRIP, add_strip_product, set_strip_product
 from dln_momentum.engine.scaled import CHECK_EVERY
@@ -27,29 +31,29 @@ from dln_momentum.engine.scaled import CHECK_EVERY
 
 @compiled
 def advance_strips(
-    A, columns, rows, block, group, target, beta, w, p, residual_sum, path_sums, products,
-    runs, tolerance, gamma, loss, sign_changes, reached_tol, batches, noise, noise_scale,
+    A, columns, rows, block, group, target, beta, packed, carried, endings, drawn, summing, runs,
     step, steps,
 ):  # fmt: skip
-    """Advance S strips by ``steps`` steps in place, ``group`` of them side by side.
+    """Advance S strips by ``steps`` steps, ``group`` of them side by side; see `backends.Kernel`.
 
     Args:
         A: X/sqrt(n) in blocks, each stored row by row: first all those of the first columns.
         columns, rows: where its blocks start, and the end.
         block: STRIP times the columns of its widest block.
         group: strips that share each block while it is in the cache.
-        target, residual_sum: [S, n, STRIP].
+        target: [S, n, STRIP].
         beta: [S, STRIP].
-        w, p: [2, S, d, STRIP].
-        path_sums, products: [2, S, d, STRIP] and [S, d, STRIP], or empty.
+        packed: `Carried` of the strips, flat: w, p and sums are [2, S, d, STRIP], residual_sum is
+            [S, n, STRIP], products [S, d, STRIP]; changed on the way.
+        carried, endings: `Carried` and `Endings` of all runs; a run is written back where it ends.
+        drawn: `Drawn` of the places of the strips.
+        summing: one of `NOT_SUMMED`, `TELESCOPED`, `DIRECT`.
         runs: which run is where, for the places that stand for a run; the last strip may have more.
-        tolerance, gamma, loss, sign_changes, reached_tol: of all runs, [R].
-        batches: the rows in each batch, [steps, S STRIP or 1, |B|] int64, or of no steps.
-        noise: label noise, [steps, S STRIP or 1, n], or of no steps; in ``target`` it is times
-            ``noise_scale`` [S STRIP].
         step: the step that the runs are at.
     """
     n, strips = rows[-1], len(beta) // STRIP
+    w, p, sums, products = packed.w, packed.p, packed.sums, packed.products
+    noise, batches = drawn.noise, drawn.batches
     gradient, theta = zeros(group * block), zeros(group * block)
     betas, scratch = zeros(group * block), zeros(2 * group * block)
     flips, norms = np.empty(group * block, np.int32), np.empty(group * STRIP)
@@ -65,35 +69,71 @@ def advance_strips(
         for c in range(len(columns) - 1):
             _block_theta(columns, c, first, last, strips, block, w, theta)
             _add_block(A, columns, rows, c, first, last, block, theta, residual)
+        running = lanes
         for k in range(steps):
             if (step + k) % CHECK_EVERY == 0:
                 _squared_norms(residual, norms, first, last, n)
                 for lane in range(lanes):
                     run = runs[first * STRIP + lane]
-                    if reached_tol[run] < 0 and norms[lane] <= tolerance[run]:
-                        reached_tol[run] = step + k
+                    if endings.status[run] != RUNNING:
+                        continue
+                    loss = norms[lane] / (2 * endings.gamma[run] ** 2)
+                    status = verdict(loss, endings.tol, endings.ceiling[run])
+                    if status != RUNNING:
+                        running -= 1
+                        endings.status[run] = status
+                        _write_back(
+                            packed, carried, endings, flips, summing, columns, n, block, strips,
+                            first, lane, run, step + k, loss,
+                        )  # fmt: skip
+                if running == 0:
+                    break
             if len(noise) > 0:
-                _subtract_noise(residual, noise[k], noise_scale, first, last)
+                _subtract_noise(residual, noise[k], drawn.noise_scale, first, last)
             if len(batches) > 0:
                 _keep_batches(residual, batches[k], first, last, n)
             start, size = unsigned(first * n * STRIP), unsigned((last - first) * n * STRIP)
-            finish_residual(residual, ahead, target, residual_sum, start, size)
+            finish_residual(residual, ahead, target, packed.residual_sum, start, size)
             for c in range(len(columns) - 1):
                 _block_gradient(A, columns, rows, c, first, last, block, residual, gradient)
                 _block_update(
                     columns, c, first, last, strips, block, w, p, flips, gradient, betas, theta,
-                    path_sums, products, scratch,
+                    sums, products, scratch, summing,
                 )  # fmt: skip
                 _add_block(A, columns, rows, c, first, last, block, theta, ahead)
             residual, ahead = ahead, residual
         _squared_norms(residual, norms, first, last, n)
         for lane in range(lanes):
             run = runs[first * STRIP + lane]
-            loss[run] = norms[lane] / (2 * gamma[run] ** 2)
-            for i in range(
-                lane // STRIP * block + lane % STRIP, (lane // STRIP + 1) * block, STRIP
-            ):
-                sign_changes[run] += flips[i]
+            if endings.status[run] == RUNNING:
+                loss = norms[lane] / (2 * endings.gamma[run] ** 2)
+                _write_back(
+                    packed, carried, endings, flips, summing, columns, n, block, strips, first,
+                    lane, run, step + steps, loss,
+                )  # fmt: skip
+
+
+@compiled
+def _write_back(
+    packed, carried, endings, flips, summing, columns, n, block, strips, first, lane, run, step,
+    loss,
+):  # fmt: skip
+    """Write one run from its place in the strips to where all runs are kept."""
+    d, strip, place = columns[-1], first + lane // STRIP, lane % STRIP
+    endings.loss[run], endings.steps[run] = loss, step
+    for i in range(lane // STRIP * block + place, (lane // STRIP + 1) * block, STRIP):
+        endings.sign_changes[run] += flips[i]
+    for sign in range(2):
+        at = (sign * strips + strip) * d * STRIP + place
+        for i in range(d):
+            carried.w[sign, run, i] = packed.w[at + i * STRIP]
+            carried.p[sign, run, i] = packed.p[at + i * STRIP]
+            if summing != NOT_SUMMED:
+                carried.sums[sign, run, i] = packed.sums[at + i * STRIP]
+    for i in range(d if summing != NOT_SUMMED else 0):
+        carried.products[run, i] = packed.products[(strip * d + i) * STRIP + place]
+    for j in range(n):
+        carried.residual_sum[run, j] = packed.residual_sum[(strip * n + j) * STRIP + place]
 
 
 @inlined
@@ -127,20 +167,25 @@ def _block_gradient(A, columns, rows, c, first, last, block, residual, gradient)
 
 @inlined
 def _block_update(
-    columns, c, first, last, strips, block, w, p, flips, gradient, betas, theta, path_sums,
-    products, scratch,
+    columns, c, first, last, strips, block, w, p, flips, gradient, betas, theta, sums, products,
+    scratch, summing,
 ):  # fmt: skip
     at_once = last - first if len(columns) == 2 else 1
     for s in range(first, last, at_once):
         plus, minus, size = _places(columns, c, s, strips)
         at, size = unsigned((s - first) * block), size * unsigned(at_once)
-        if len(products) == 0:
-            update(w, p, flips, gradient, betas, theta, plus, minus, at, size)
-        else:
-            audited_update(
-                w, p, flips, gradient, betas, theta, path_sums, products, scratch,
+        if summing == TELESCOPED:
+            telescoped_update(
+                w, p, flips, gradient, betas, theta, sums, products, scratch,
                 plus, minus, at, size,
             )  # fmt: skip
+        elif summing == DIRECT:
+            direct_update(
+                w, p, flips, gradient, betas, theta, sums, products, scratch,
+                plus, minus, at, size,
+            )  # fmt: skip
+        else:
+            update(w, p, flips, gradient, betas, theta, plus, minus, at, size)
 
 
 @compiled

@@ -27,17 +27,21 @@ class Tile:
     """gamma y / sqrt(n), [R_t, n]"""
     beta: Tensor
     """[R_t, 1]"""
-    tolerance: Tensor
-    """on the squared norm of the residual, [R_t]"""
     w: Tensor
     p: Tensor
     residual_sum: Tensor
-    reached_tol: Tensor
     path_sums: Tensor | None
+    telescoped: bool
+    """whether ``path_sums`` is the telescoped sum"""
     increment_products: Tensor | None
     flips: Tensor
     """sign changes of each entry, [2, R_t, d] uint8; summed into ``sign_changes`` now and then"""
     sign_changes: Tensor
+    loss: Tensor
+    """at the end of the run or of the steps, [R_t]"""
+    status: Tensor
+    steps: Tensor
+    """steps taken when the run ended, [R_t]"""
 
     @classmethod
     def gather(cls, scaled: ScaledProblem, state: State, runs: Tensor) -> Tile:
@@ -49,28 +53,34 @@ class Tile:
             A_T=scaled.transposed if scaled.shared else scaled.transposed[runs],
             target=scaled.target[runs],
             beta=scaled.beta[runs, None],
-            tolerance=scaled.tolerance[runs],
             w=w,
             p=state.p[:, runs],
             residual_sum=state.residual_sum[runs],
-            reached_tol=state.reached_tol[runs],
             path_sums=None if sums is None else sums[:, runs],
+            telescoped=state.summed_until is not None,
             increment_products=None if products is None else products[runs],
             flips=torch.zeros_like(w, dtype=torch.uint8),
             sign_changes=state.sign_changes[runs],
+            loss=state.loss[runs],
+            status=state.status[runs],
+            steps=state.steps[runs],
         )
+
+    def rows(self) -> list[tuple[Tensor, int]]:
+        """What a run is made of, and the axis of the runs in each."""
+        found = [(self.w, 1), (self.p, 1), (self.residual_sum, 0), (self.sign_changes, 0)]
+        if self.path_sums is not None and self.increment_products is not None:
+            found += [(self.path_sums, 1), (self.increment_products, 0)]
+        return found
 
     def scatter(self, state: State, runs: Tensor) -> None:
         """Write the rows back."""
-        state.w[:, runs] = self.w
-        state.p[:, runs] = self.p
-        state.residual_sum[runs] = self.residual_sum
-        state.reached_tol[runs] = self.reached_tol
-        state.sign_changes[runs] = self.sign_changes
-        if self.path_sums is not None and state.path_sums is not None:
-            state.path_sums[:, runs] = self.path_sums
-        if self.increment_products is not None and state.increment_products is not None:
-            state.increment_products[runs] = self.increment_products
+        kept = [state.w, state.p, state.residual_sum, state.sign_changes]
+        if state.path_sums is not None and state.increment_products is not None:
+            kept += [state.path_sums, state.increment_products]
+        for place, (rows, axis) in zip(kept, self.rows(), strict=True):
+            place.index_copy_(axis, runs, rows)
+        state.loss[runs], state.status[runs], state.steps[runs] = self.loss, self.status, self.steps
 
     def residual_into(self, residual: Tensor, theta: Tensor) -> None:
         """gamma (X theta - y)/sqrt(n), [R_t, n], of the scaled theta [R_t, d]."""

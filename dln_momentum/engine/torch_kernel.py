@@ -23,8 +23,9 @@ from torch import Tensor
 from dln_momentum.engine.draws import Piece
 from dln_momentum.engine.scaled import CHECK_EVERY, ScaledProblem
 from dln_momentum.engine.state import State
+from dln_momentum.engine.status import Status, divergence_ceiling, judge
 from dln_momentum.engine.tile import Tile
-from dln_momentum.implicit_bias import path_sum_increment
+from dln_momentum.implicit_bias import path_sum_increment, telescoped_increment
 
 Replay = Callable[[], None]
 Drawn = tuple[Tensor | None, Tensor | None]
@@ -34,22 +35,33 @@ Drawn = tuple[Tensor | None, Tensor | None]
 def advance(scaled: ScaledProblem, state: State, runs: Tensor, piece: Piece) -> None:
     """Advance ``runs`` of the state by the steps of a piece, in place; see `backends.Kernel`."""
     tile = Tile.gather(scaled, state, runs)
-    walk = _Walk(tile, scaled.noise_scale[runs, None], piece.start)
+    walk = _Walk(tile, scaled, state, runs, piece.start)
     drawn = partial(_drawn, piece.part(slice(None)).to(tile.w.device), scaled.target.shape[-1])
     to_look = min(-piece.start % CHECK_EVERY, piece.steps)
     done = piece.steps - (piece.steps - to_look) % CHECK_EVERY
     walk.take(to_look, drawn(0, to_look), look=False)
     _repeat(walk, drawn, range(to_look, done, CHECK_EVERY), tile.w.device)
     walk.take(piece.steps - done, drawn(done, piece.steps), look=True)
-    state.loss[runs] = scaled.loss(walk.squared_norm(), runs)
+    walk.finish(piece.start + piece.steps)
     tile.scatter(state, runs)
 
 
 class _Walk:
-    """The tile's steps, and all that they write to: every call uses the same memory."""
+    """The tile's steps, and all that they write to: every call uses the same memory.
 
-    def __init__(self, tile: Tile, noise_scale: Tensor, step: int) -> None:
-        self._tile, self._noise_scale = tile, noise_scale
+    A run that has ended goes on with the others, which is cheaper than to leave it out; what it
+    was at the look that found it ended is kept beside, and is what remains of it.
+    """
+
+    def __init__(
+        self, tile: Tile, scaled: ScaledProblem, state: State, runs: Tensor, step: int
+    ) -> None:
+        self._tile, self._noise_scale = tile, scaled.noise_scale[runs, None]
+        self._tol, self._loss_scale = scaled.tol, 2 * scaled.gamma[runs] ** 2
+        self._ceiling = divergence_ceiling(
+            state.loss_start[runs], scaled.tol, scaled.divergence_bound
+        )
+        self._ended = [torch.empty_like(rows) for rows, _ in tile.rows()]
         self._theta, self._gradient = torch.empty_like(tile.w[0]), torch.empty_like(tile.w[0])
         self._residual = torch.empty_like(tile.residual_sum)
         self._negative, self._before = tile.w.signbit(), tile.w.signbit()
@@ -61,7 +73,7 @@ class _Walk:
         for k in range(steps):
             self._evaluate()
             if look and k == 0:
-                self._note_tolerance()
+                self._keep_ended()
             if noise is not None:
                 self._residual.addcmul_(noise[k], self._noise_scale, value=-1)
             if weights is not None:
@@ -72,21 +84,38 @@ class _Walk:
         self._tile.sign_changes.add_(self._tile.flips.sum((0, 2), dtype=torch.int64))
         self._tile.flips.zero_()
 
-    def squared_norm(self) -> Tensor:
-        """The squared norm of the present residual, [R_t]."""
+    def finish(self, step: int) -> None:
+        """Put what was kept of the runs that ended in place of what they have become since."""
+        tile = self._tile
         self._evaluate()
-        return self._residual.square().sum(-1)
+        running = tile.status == Status.RUNNING
+        tile.loss.copy_(torch.where(running, self._loss(), tile.loss))
+        tile.steps.copy_(torch.where(running, step, tile.steps))
+        for (rows, axis), kept in zip(tile.rows(), self._ended, strict=True):
+            rows.copy_(torch.where(_along(running, rows, axis), rows, kept))
+
+    def _loss(self) -> Tensor:
+        return self._residual.square().sum(-1) / self._loss_scale
+
+    def _keep_ended(self) -> None:
+        """Note which runs have ended, and keep what they are."""
+        tile, loss = self._tile, self._loss()
+        verdicts = judge(loss, self._ceiling, self._tol)
+        now = (verdicts != Status.RUNNING) & (tile.status == Status.RUNNING)
+        # a recorded graph cannot ask whether there are any
+        if now.device.type == "cpu" and not now.any():
+            return
+        tile.loss.copy_(torch.where(now, loss, tile.loss))
+        tile.status.copy_(torch.where(now, verdicts, tile.status))
+        tile.steps.copy_(torch.where(now, self._step, tile.steps))
+        for (rows, axis), kept in zip(tile.rows(), self._ended, strict=True):
+            kept.copy_(torch.where(_along(now, rows, axis), rows, kept))
 
     def _evaluate(self) -> None:
         w, theta = self._tile.w, self._theta
         torch.mul(w[0], w[0], out=theta)
         theta.addcmul_(w[1], w[1], value=-1)
         self._tile.residual_into(self._residual, theta)
-
-    def _note_tolerance(self) -> None:
-        tile = self._tile
-        arrived = (self._residual.square().sum(-1) <= tile.tolerance) & (tile.reached_tol < 0)
-        tile.reached_tol.copy_(torch.where(arrived, self._step, tile.reached_tol))
 
     def _update(self) -> None:
         tile = self._tile
@@ -97,7 +126,7 @@ class _Walk:
         if tile.path_sums is None:
             torch.addcmul(tile.p, tile.w, tile.beta, out=tile.w)
         else:
-            _audited_update(tile)
+            _summed_update(tile)
         # an even number of steps leaves both where they were, as a recording needs
         self._negative, self._before = self._before, self._negative
         torch.signbit(tile.w, out=self._negative)
@@ -165,12 +194,18 @@ def _batch_weights(batches: Tensor, n: int) -> Tensor:
     return weights.scatter_add_(-1, batches, share.expand(batches.shape))
 
 
-def _audited_update(tile: Tile) -> None:
-    """The same update, with S_+- and the products of increments summed by their definitions."""
+def _summed_update(tile: Tile) -> None:
+    """The same update, with what S_+- needs and the products of increments summed."""
     assert tile.path_sums is not None
     assert tile.increment_products is not None
     w_next = torch.addcmul(tile.p, tile.w, tile.beta)
     step = w_next - tile.w
-    tile.path_sums.add_(path_sum_increment(tile.w, w_next, tile.beta))
+    increment = telescoped_increment if tile.telescoped else path_sum_increment
+    tile.path_sums.add_(increment(tile.w, w_next, tile.beta))
     tile.increment_products.addcmul_(step[0], step[1])
     tile.w.copy_(w_next)
+
+
+def _along(runs: Tensor, rows: Tensor, axis: int) -> Tensor:
+    """A flag of each run [R_t], to act on rows that have the runs along an axis."""
+    return runs.reshape((1,) * axis + (-1,) + (1,) * (rows.ndim - axis - 1))

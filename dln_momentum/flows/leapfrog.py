@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dln_momentum.engine import Engine, EngineOptions
+from dln_momentum.engine import Engine, EngineOptions, Status
 from dln_momentum.problem import Problem
 
 
@@ -88,6 +88,9 @@ def leapfrog(
     )
     engine.advance(steps)
     end = engine.snapshot()
+    if (lost := engine.state.status == Status.DIVERGED).any():
+        # a run whose loss has left float64 stands where that was seen, which is no end of a step
+        end.w[:, lost] = torch.nan
     last_gradient = problem.gradient(end.theta)
     # the engine's boundary term is lambda w'/w half a step behind
     P = end.w * (1 + end.boundary) - h / 2 * _force(last_gradient, end.w)

@@ -103,7 +103,7 @@ def momentum_flows(
             options or EngineOptions(),
             tol=-math.inf,
             divergence_bound=math.inf,
-            path_sums="n_space",
+            path_sums="gradient_sum",
         ),
     )
     march = March(problem, lam, aim, Phase(torch.stack([w, P]), torch.zeros_like(w[0])))

@@ -192,7 +192,7 @@ def _size_problems(keys: Sweep, grid: Grid, problem: Problem) -> Iterator[str]:
         test_rows=_test_rows(problem),
         data_sets=data_sets,
         records=min(keys.trainer.records, keys.trainer.max_steps),
-        direct=keys.engine.path_sums == "direct",
+        path_sums=keys.engine.path_sums,
         trajectories=keys.sweep.trajectories,
     )
     if footprint.gigabytes > keys.sweep.memory_gb:

@@ -30,7 +30,7 @@ LONG_NAMES = RECORDED_NAMES | {
     "data_seed": "seed of the data",
     "step": "steps taken",
     "steps": "steps taken",
-    "steps_to_tol": "first step seen with a training loss at or below trainer.tol",
+    "steps_to_tol": "steps to a training loss at or below trainer.tol",
     "rank": "rank of X",
     "small_lambda_threshold": "min_i Delta_{0,i} / (2 F(w_0)): below it no Delta ever vanishes",
     "initial_balancedness_l1": "||Delta_0||_1",

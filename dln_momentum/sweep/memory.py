@@ -26,8 +26,8 @@ class Footprint:
     test_rows: int
     data_sets: int
     records: int
-    direct: bool = False
-    """whether path sums are carried"""
+    path_sums: str = "telescoped"
+    """as in `EngineOptions`"""
     trajectories: bool = False
     """whether the history keeps values per coordinate"""
 
@@ -40,7 +40,8 @@ class Footprint:
     @property
     def _doubles_a_run(self) -> int:
         d = self.d
-        carried = 3 * d if self.direct else 0
+        # what is summed of w_+- and of their products, and the iterates it has come to
+        carried = {"gradient_sum": 0, "direct": 3, "telescoped": 5}[self.path_sums] * d
         state = 6 * d + 2 * self.n + carried
         parameters = 4 * d  # u, v and their increments
         snapshot = 7 * d + carried

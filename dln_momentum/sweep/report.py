@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dln_momentum.engine import Status
+from dln_momentum.summary import BY_CONSTRUCTION
 
 LISTED_RUNS = 30
 """A grid of at most this many points is shown run by run."""
@@ -99,6 +100,8 @@ def _quantiles(results: xr.Dataset) -> Table:
         if finite.size:
             quantiles = np.quantile(finite, [0, 0.25, 0.5, 0.75, 1])
             table.add_row(label, *map(number, quantiles.tolist()))
+        elif results.attrs["path_sums"] == "gradient_sum" and key in BY_CONSTRUCTION:
+            table.add_row(label, *[""] * 4, "by construction")
     return table
 
 

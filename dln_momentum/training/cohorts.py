@@ -16,7 +16,7 @@ from dln_momentum.problem import Problem
 
 Stream = TypeVar("Stream", BatchStream, LabelNoise)
 
-_RUNS_SECOND = ("w_start", "w", "boundary", "direct_path_sums")
+_RUNS_SECOND = ("w_start", "w", "boundary", "speed_term", "path_sums_from_iterates")
 """The fields of a snapshot that have the runs along axis 1, after the axis of w_+ and w_-."""
 
 

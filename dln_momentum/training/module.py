@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
 from dln_momentum.errors import refuse
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
+from dln_momentum.problem import Problem
 from dln_momentum.results import History
 from dln_momentum.training.datamodule import Block, BlockDataModule
 from dln_momentum.training.resuming import identity, refuse_another_run
@@ -37,6 +39,8 @@ class HeavyBallModule(pl.LightningModule):
         data: the problem, its mini-batches and the schedule.
         options: of the engine; its ``tol`` and ``divergence_bound`` hold for autograd as well.
         gradient: ``closed_form`` or ``autograd``; a network that is not diagonal needs the latter.
+        speed: the initial speed is w'(0) = -speed grad F(w_0), so that w_1 - w_0 = eps w'(0) with
+            w_1 the network as it is given; 0 is rest.
         trajectories: whether the history keeps values per coordinate; scalars it always keeps.
 
     Raises:
@@ -63,6 +67,7 @@ class HeavyBallModule(pl.LightningModule):
         *,
         options: EngineOptions | None = None,
         gradient: str = "closed_form",
+        speed: float = 0.0,
         trajectories: bool = True,
     ) -> None:
         super().__init__()
@@ -73,11 +78,13 @@ class HeavyBallModule(pl.LightningModule):
         self.trajectories = trajectories
         self.optimizer = HeavyBall(net.parameters(), gamma, beta)
         options = options or EngineOptions()
-        refuse(_problems(net, gradient))
+        refuse(_problems(net, gradient, speed))
+        if speed:
+            self._set_initial_speed(speed)
         # the network is only now where the run starts
         arithmetic = f"{gradient}, {options.path_sums}"
         self.identity = identity(
-            data.cohorts, net, (gamma, beta), data.batches, data.label_noise, arithmetic
+            data.cohorts, net, (gamma, beta, speed), data.batches, data.label_noise, arithmetic
         )
         self.stepper = self._make_stepper(options, gradient)
         self._snapshot: Snapshot | None = None
@@ -90,8 +97,9 @@ class HeavyBallModule(pl.LightningModule):
         """Advance every run by one block."""
         if block.start != self.stepper.step:
             raise RuntimeError(f"block starts at {block.start}, training at {self.stepper.step}")
+        self._snapshot = None
         self.stepper.advance(block.steps)
-        self._count(block.steps)
+        self._count(self.stepper.step - block.start)
         if block.stop >= self.data.schedule.max_steps:
             self.stepper.stop()
         self._stop_if_finished()
@@ -160,12 +168,11 @@ class HeavyBallModule(pl.LightningModule):
 
     def _make_stepper(self, options: EngineOptions, gradient: str) -> Stepper:
         if not isinstance(self.net, DiagonalLinearNet) or gradient == "autograd":
-            return AutogradStepper(
-                self.net, self.optimizer, self.data, options.tol, options.divergence_bound
-            )
+            return AutogradStepper(self.net, self.optimizer, self.data, options)
         net, data, group = self.net, self.data, self.optimizer.param_groups[0]
         noise = data.label_noise
         w_plus, w_minus = (w.detach().reshape(-1, w.shape[-1]) for w in (net.w_plus, net.w_minus))
+        previous = self._previous(w_plus, w_minus)
         like = {"dtype": w_plus.dtype, "device": w_plus.device}
         gamma, beta = (
             torch.as_tensor(group[key], **like).expand(len(w_plus)) for key in ("lr", "beta")
@@ -174,6 +181,7 @@ class HeavyBallModule(pl.LightningModule):
             Engine(
                 cohort.problem,
                 *(cohort.select(values).clone() for values in (gamma, beta, w_plus, w_minus)),
+                previous=previous and (cohort.select(previous[0]), cohort.select(previous[1])),
                 batches=cohort.stream(data.batches),
                 label_noise=None if noise is None else cohort.stream(noise),
                 options=options,
@@ -187,6 +195,30 @@ class HeavyBallModule(pl.LightningModule):
         )
         return EngineStepper(data.cohorts, engines, net, self.optimizer)
 
+    def _set_initial_speed(self, speed: float) -> None:
+        """Give the optimizer w_1 - w_0 = eps w'(0), w'(0) = -speed grad F(w_1)."""
+        group = self.optimizer.param_groups[0]
+        eps = torch.as_tensor(group["lr"] / (1 - group["beta"]), dtype=torch.float64)
+        for cohort in self.data.cohorts:
+            runs = slice(None) if cohort.runs is None else cohort.runs
+            gradients = _full_gradients(self.net, cohort.problem, runs)
+            for parameter, gradient in zip(self.net.parameters(), gradients, strict=True):
+                increment = self.optimizer.increment(parameter)
+                if not self.diagonal:
+                    increment.copy_(-speed * eps * gradient)
+                    continue
+                rows = increment.view(-1, increment.shape[-1])
+                step = eps.expand(len(rows))[runs].to(rows)[:, None]
+                rows[runs] = -speed * step * gradient
+
+    def _previous(self, w_plus: Tensor, w_minus: Tensor) -> tuple[Tensor, Tensor] | None:
+        """w_0 of w_+ and w_-, [R, d] each, from the optimizer's increments; None at rest."""
+        increments = [self.optimizer.increment(w).detach() for w in self.net.parameters()]
+        if not any(bool(increment.any()) for increment in increments):
+            return None
+        du, dv = (increment.reshape(w_plus.shape) for increment in increments)
+        return w_plus - (du + dv), w_minus - (du - dv)
+
     def _stop_if_finished(self) -> None:
         if self.finished:
             self.trainer.should_stop = True
@@ -199,7 +231,19 @@ class HeavyBallModule(pl.LightningModule):
         loop.optim_step_progress.total.completed += steps
 
 
-def _problems(net: nn.Module, gradient: str) -> Iterator[str]:
+def _full_gradients(net: nn.Module, problem: Problem, runs: slice | Tensor) -> list[Tensor]:
+    """grad F of the full batch for each parameter; of a diagonal network, [R, d] of these runs."""
+    if isinstance(net, DiagonalLinearNet):
+        u, v = (w.detach().reshape(-1, w.shape[-1])[runs] for w in (net.u, net.v))
+        gradient = problem.gradient(u * v)
+        return [gradient * v, gradient * u]
+    loss = (net(problem.X).reshape(problem.n) - problem.y).square().sum() / (2 * problem.n)
+    return list(torch.autograd.grad(loss, list(net.parameters())))
+
+
+def _problems(net: nn.Module, gradient: str, speed: float) -> Iterator[str]:
+    if not math.isfinite(speed):
+        yield f"speed = {speed:g} must be finite"
     kinds = {parameter.dtype for parameter in net.parameters()} - {torch.float64}
     if kinds:
         yield f"net has parameters of {', '.join(map(str, kinds))}: make them double, net.double()"
@@ -210,12 +254,16 @@ def _problems(net: nn.Module, gradient: str) -> Iterator[str]:
 
 
 def dashboard(scalars: Mapping[str, Tensor]) -> dict[str, float]:
-    """One run's value under its name; of many runs the median and the extremes."""
+    """One run's value under its name; of many runs the median and the extremes.
+
+    What is not defined, or holds by construction, is left out.
+    """
     shown: dict[str, float] = {}
     for name, value in scalars.items():
         finite = value[value.isfinite()].double()
         if len(value) == 1:
-            shown[name] = float(value)
+            if not value.isnan():
+                shown[name] = float(value)
         elif len(finite):
             shown |= {f"{name}/median": float(finite.median())}
             shown |= {f"{name}/min": float(finite.min()), f"{name}/max": float(finite.max())}

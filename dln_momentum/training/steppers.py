@@ -12,9 +12,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from dln_momentum.engine import Engine, Snapshot, Status
+from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
 from dln_momentum.engine.parallel import for_each
-from dln_momentum.engine.status import judge
+from dln_momentum.engine.scaled import CHECK_EVERY
+from dln_momentum.engine.status import divergence_ceiling, judge
+from dln_momentum.errors import refuse
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
 from dln_momentum.problem import Problem
@@ -96,6 +98,7 @@ class EngineStepper:
         ]
         self._net = net
         self._optimizer = optimizer
+        self._written = self._digits()
 
     @property
     def step(self) -> int:
@@ -114,8 +117,10 @@ class EngineStepper:
 
     def advance(self, steps: int) -> None:
         """Take a block of steps."""
+        refuse(self._changes())
+        target = self.step + steps
         for engine in self.engines:
-            engine.advance(steps)
+            engine.advance_to(target)
         self._sync()
 
     def stop(self) -> None:
@@ -124,16 +129,12 @@ class EngineStepper:
             engine.stop()
 
     def reopen(self) -> None:
-        """Let the runs go on whose step budget was spent.
+        """Let the runs go on whose step budget was spent, or that have a lower tolerance now.
 
-        So do those that had converged by a larger tolerance, if they are as far as the others.
+        Those of the second kind may be behind the others; they catch up.
         """
         for engine in self.engines:
-            state = engine.state
-            again = state.status == Status.CONVERGED
-            again &= (state.loss > engine.options.tol) & (state.steps == self.step)
-            state.reached_tol[again] = -1
-            state.status[again | (state.status == Status.MAX_STEPS)] = int(Status.RUNNING)
+            engine.reopen()
 
     def snapshot(self) -> Snapshot:
         """The runs in the poster's variables."""
@@ -167,6 +168,8 @@ class EngineStepper:
         """Take them back."""
         for engine, state in zip(self.engines, saved["engines"], strict=True):
             engine.load_state_dict(state)
+        # Lightning writes the checkpoint's parameters into the network after this
+        self._written = {}
 
     @torch.no_grad()
     def _sync(self) -> None:
@@ -181,6 +184,27 @@ class EngineStepper:
                 increment = self._optimizer.increment(parameter)
                 parameter.view(-1, parameter.shape[-1])[runs] = values[i]
                 increment.view(-1, parameter.shape[-1])[runs] = steps[i]
+        self._written = self._digits()
+
+    def _digits(self) -> dict[str, int]:
+        """A sum over the bits of what the engines do not read back: any change shows in it."""
+        group = self._optimizer.param_groups[0]
+        tensors = {"u": self._net.u, "v": self._net.v, "gamma": group["lr"], "beta": group["beta"]}
+        return {
+            name: int(torch.as_tensor(value, dtype=torch.float64).detach().view(torch.int64).sum())
+            for name, value in tensors.items()
+        }
+
+    def _changes(self) -> Iterator[str]:
+        """What a callback or a scheduler has written that the engines would pass over."""
+        now = self._digits() if self._written else {}
+        for name, digits in self._written.items():
+            if now[name] != digits:
+                yield (
+                    f"{name} was changed after step {self.step}; trainer.gradient = closed_form "
+                    "trains on its own copy: use trainer.gradient = autograd, which follows what "
+                    "schedulers and callbacks write"
+                )
 
     def _pieces(self) -> Iterator[tuple[Engine, slice, Tensor]]:
         """An engine, some of its runs, and their places among all; a stack of problems is whole."""
@@ -204,40 +228,48 @@ class AutogradStepper:
         net: nn.Module,
         optimizer: HeavyBall,
         data: BlockDataModule,
-        tol: float,
-        divergence_bound: float,
+        options: EngineOptions,
     ) -> None:
         self._net, self._optimizer, self._data = net, optimizer, data
-        self._tol, self._bound = tol, divergence_bound
-        diagonal = isinstance(net, DiagonalLinearNet)
-        self._tracker = PathTracker(net, optimizer, data.problem) if diagonal else None
+        self._options = options
+        self._tracker = None
+        if isinstance(net, DiagonalLinearNet):
+            self._tracker = PathTracker(net, optimizer, data.problem, options.path_sums)
         self.step = 0
         self.loss = self._full_loss()
         self._loss_start = self.loss.clone()
-        self.status = judge(self.loss, self._loss_start, tol, divergence_bound)
+        self.status: Tensor = torch.zeros(1, dtype=torch.int64, device=self.loss.device)
+        self._look()
 
     def advance(self, steps: int) -> None:
-        """Take a block of steps."""
+        """Take a block of steps, or as many as there are to the look at which the run ends."""
         window, stream = (self.step, self.step + steps), self._data.label_noise
         weights = self._data.batches.weights(*window)
         noise = None if stream is None else stream.label_noise(*window)
         device = self._data.problem.X.device
         weights, noise = (None if x is None else x[:, 0].to(device) for x in (weights, noise))
         for k in range(steps):
+            if int(self.status) != Status.RUNNING:
+                return
             self._one_step(
                 None if weights is None else weights[k], None if noise is None else noise[k]
             )
-        self.step += steps
+            self.step += 1
+            if self.step % CHECK_EVERY == 0:
+                self._look()
         self.loss = self._full_loss()
-        self.status = judge(self.loss, self._loss_start, self._tol, self._bound)
 
     def stop(self) -> None:
-        """Record that the step budget is spent."""
+        """Record that the step budget is spent; the last step is a look too."""
+        if int(self.status) == Status.RUNNING:
+            self._look()
         self.status[self.status == Status.RUNNING] = int(Status.MAX_STEPS)
 
     def reopen(self) -> None:
         """Let the run go on if its step budget was spent, or its loss is above the tolerance."""
-        if self.status != Status.DIVERGED and self.loss > self._tol:
+        again = self.loss > self._options.tol or self.step % CHECK_EVERY != 0
+        status = Status(int(self.status))
+        if status is Status.MAX_STEPS or (status is Status.CONVERGED and again):
             self.status[:] = int(Status.RUNNING)
 
     def snapshot(self) -> Snapshot | None:
@@ -269,14 +301,19 @@ class AutogradStepper:
     def _one_step(self, weights: Tensor | None, noise: Tensor | None) -> None:
         problem = self._data.problem
         targets = problem.y if noise is None else problem.y + noise
-        before = None if self._tracker is None else self._tracker.read()
         self._optimizer.zero_grad()
         residual = self._net(problem.X).reshape(problem.n) - targets
         weighted = residual if weights is None else weights * residual
         (weighted * residual).sum().div(2 * problem.n).backward()
         self._optimizer.step()
-        if self._tracker is not None and before is not None:
-            self._tracker.update(before, problem.X.T @ weighted.detach() / problem.n)
+        if self._tracker is not None:
+            self._tracker.update(problem.X.T @ weighted.detach() / problem.n)
+
+    def _look(self) -> None:
+        """Judge the run by its loss."""
+        tol, bound = self._options.tol, self._options.divergence_bound
+        self.loss = self._full_loss()
+        self.status = judge(self.loss, divergence_ceiling(self._loss_start, tol, bound), tol)
 
     @torch.no_grad()
     def _full_loss(self) -> Tensor:

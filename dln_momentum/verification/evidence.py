@@ -161,7 +161,7 @@ def few_threads(problem: Problem) -> AbstractContextManager[Any]:
 
 
 def _finite(snapshot: Snapshot) -> bool:
-    sums = snapshot.direct_path_sums
+    sums = snapshot.path_sums_from_iterates
     assert sums is not None
     kept = (snapshot.w, snapshot.boundary, sums)
     diverged = int(snapshot.status[0]) == Status.DIVERGED

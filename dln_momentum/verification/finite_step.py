@@ -14,7 +14,7 @@ from dln_momentum.verification.statement import Statement, at_most, equal
 
 def sums_from_gradients(evidence: Evidence, course: Course) -> Statement:
     """S_+-, summed by definition, is -+ eps G_k - ln|w_{k+1}/w_0| less its boundary term."""
-    closed = torch.stack([s.closed_form_path_sums[:, 0] for s in evidence.snapshots], 1)
+    closed = torch.stack([s.path_sums_from_gradients[:, 0] for s in evidence.snapshots], 1)
     # eps G_k is itself a sum of k terms, each rounded to an ulp of the sum
     size = 1 + closed.abs().amax((0, 2))
     return equal(

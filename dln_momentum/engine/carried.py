@@ -1,0 +1,48 @@
+"""What the compiled kernels are given, in groups, and how they sum S_+-.
+
+Named tuples of arrays: compiled code takes them as it takes arrays, and their fields cost nothing.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+NOT_SUMMED, TELESCOPED, DIRECT = 0, 1, 2
+"""How a kernel sums S_+- from the iterates, if it does."""
+
+
+class Carried(NamedTuple):
+    """What a step changes: of all runs in the layout of `State`, or of some in a kernel's own."""
+
+    w: np.ndarray
+    p: np.ndarray
+    residual_sum: np.ndarray
+    sums: np.ndarray
+    """S_+- or its telescoped sum, as in `State.path_sums`; empty if neither is summed"""
+    products: np.ndarray
+    """dw_+ dw_-; empty if they are not summed"""
+
+
+class Endings(NamedTuple):
+    """When a run has ended, and what is written of it then; [R] but for the tolerance."""
+
+    tol: float
+    ceiling: np.ndarray
+    gamma: np.ndarray
+    loss: np.ndarray
+    status: np.ndarray
+    steps: np.ndarray
+    sign_changes: np.ndarray
+
+
+class Drawn(NamedTuple):
+    """Random inputs of some steps; of no steps where there are none."""
+
+    batches: np.ndarray
+    """the rows in each batch, [steps, R_t or 1, |B|] int64"""
+    noise: np.ndarray
+    """label noise, [steps, R_t or 1, n]"""
+    noise_scale: np.ndarray
+    """what the noise is times in the scale of the targets, [R_t]"""

@@ -1,0 +1,24 @@
+"""The initial speed of a run or a flow, as a multiple of gradient flow's."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from dln_momentum.problem import Problem
+
+
+def gradient_velocity(
+    problem: Problem, w_plus: Tensor, w_minus: Tensor, speed: float
+) -> tuple[Tensor, Tensor]:
+    """w_+-'(0) = -speed grad F(w_0) = -+ speed grad L(theta_0) w_+-, [*runs, d] each.
+
+    speed = 0 is rest, where the theory of the poster starts, and speed = 1 the velocity of gradient
+    flow. A discrete run of time step eps has w_1 - w_0 = eps w'(0).
+
+    >>> import torch
+    >>> problem, one = Problem(X=[[1.0, 2.0]], y=[2.0]), torch.ones(2, dtype=torch.float64)
+    >>> gradient_velocity(problem, one, one, speed=1.0)[0].tolist()
+    [2.0, 4.0]
+    """
+    gradient = problem.gradient((w_plus - w_minus) * (w_plus + w_minus) / 4)
+    return -speed * gradient * w_plus, speed * gradient * w_minus
