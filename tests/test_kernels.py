@@ -17,7 +17,7 @@ from dln_momentum.data.sampling import BatchStream
 from dln_momentum.data.sparse import sparse
 from dln_momentum.engine import Engine, EngineOptions
 from dln_momentum.engine.compiled import compiled
-from dln_momentum.engine.passes import add_path_sums
+from dln_momentum.engine.passes import add_path_sums, telescoped_update
 from dln_momentum.engine.products import (
     MOST_VECTORS,
     STRIP,
@@ -119,6 +119,28 @@ def test_path_sums_keep_their_relative_accuracy(size_of_w: float) -> None:
     scale = np.maximum(np.abs([float(e) for e in exact]), np.where(np.abs(step) > 0.1, 1.0, 0.0))
     errors = [float(abs(mpmath.mpf(s) - e)) for s, e in zip(sums, exact, strict=True)]
     assert (np.array(errors) / scale).max() < 1e-15
+
+
+@pytest.mark.parametrize("size_of_w", [1e-310, 1e-290, 1e-155, 1.0, 1e155, 1e290])
+def test_telescoped_terms_where_products_leave_float64(size_of_w: float) -> None:
+    """Against 60 digits: one division where w_k w_{k+1} is a float64, two where it is not."""
+    rng = np.random.default_rng(1)
+    old = size_of_w * rng.choice([-1, 1], 800) * rng.uniform(0.5, 2, 800)
+    beta, zero = rng.uniform(0, 0.99, 400), np.uintp(0)
+    # with p and a gradient of 0, w_{k+1} = p + beta w_k
+    p = old * rng.choice([-1, 1], 800) * 10 ** rng.uniform(-3, 0, 800)
+    w, sums, products, flips = old.copy(), np.zeros(800), np.zeros(800), np.zeros(400, np.int32)
+    telescoped_update(
+        w, p, flips, np.zeros(400), beta, np.zeros(400), sums, products, np.zeros(800),
+        zero, np.uintp(400), zero, np.uintp(400),
+    )  # fmt: skip
+    with mpmath.workdps(60):
+        for i in range(800):
+            a, b, s = mpmath.mpf(old[i]), mpmath.mpf(w[i]), mpmath.mpf(beta[i % 400])
+            exact = (b - a) * (1 / a - s / b)
+            # each of the two terms rounds, at worst as often as there are operations
+            size = abs((b - a) / a) + abs(s * (b - a) / b)
+            assert abs(mpmath.mpf(sums[i]) - exact) <= 8 * 2.0**-52 * size
 
 
 def engine_of(
