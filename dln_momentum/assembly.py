@@ -170,7 +170,7 @@ def physical_cores() -> int:
 def streams(keys: App, n: int, seeds: int | Sequence[int]) -> tuple[BatchStream, LabelNoise | None]:
     """The mini-batches and the label noise, if any, for one seed or for one a run."""
     data = keys.data
-    batches = BatchStream(n, data.batch_size, data.replacement, seeds)
+    batches = BatchStream(n, data.batch_size, data.sampling, seeds)
     noise = LabelNoise(n, data.label_noise, data.noise_until, seeds)
     return batches, noise if data.label_noise else None
 

@@ -94,6 +94,8 @@ def test_the_users_own_files(tmp_path: Path) -> None:
         (["data.n=40"], ["data.n = 40 must be an integer in [1, d - 1] = [1, 29]"]),
         (["data.s=31", "data.design=cubic"], ["data.s = 31", "data.design = 'cubic'"]),
         (["data.batch_size=21"], ["data.batch_size = 21"]),
+        (["data.sampling=epochs"], ["data.sampling = 'epochs' must be one of with_replacement"]),
+        (["+data.replacement=true"], ["data.replacement is now data.sampling: with_replacement"]),
         (["data.label_noise=0.1"], ["data.noise_until = 0 must be >= 1"]),
         (["trainer.tol=-1", "trainer.records=1"], ["trainer.tol = -1.0", "trainer.records = 1"]),
         (["engine.backend=x"], ["engine.backend = 'x' must be one of auto, torch, numba"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -62,6 +63,20 @@ def test_bad_input_leaves_nothing_behind(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: 2 problems:")
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("app", ["train", "sweep", "flow", "verify"])
+def test_an_old_key_is_answered_with_its_new_name(
+    app: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = importlib.import_module(f"dln_momentum.cli.{app}").main
+    for word in ("data.replacement=false", "+data.replacement=false"):
+        monkeypatch.setattr(sys, "argv", [f"dln-{app}", "data.n=5", word])
+        with pytest.raises(SystemExit) as ending:
+            command()
+        assert ending.value.code == 2
+        told = capsys.readouterr().err
+        assert told.startswith("error: data.replacement is now data.sampling: with_replacement")
 
 
 def test_a_multirun_goes_on_after_a_failure_and_can_be_repeated(tmp_path: Path) -> None:

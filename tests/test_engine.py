@@ -50,7 +50,7 @@ def test_equals_the_reference_stepper(backend: str, path_sums: str, batch_size: 
     beta = column(1 - 0.1 / 3, 0.8, 0.9, 0.95).repeat(STRIP)[:runs]
     gamma = torch.full_like(beta, 0.01)
     net = DiagonalLinearNet.uniform(30, 0.1, runs=(runs,))
-    batches = BatchStream(20, batch_size, replacement=True, seeds=range(runs))
+    batches = BatchStream(20, batch_size, sampling="with_replacement", seeds=range(runs))
     engine = make_engine(
         problem, gamma, beta, runs=runs, net=net, batches=batches,
         backend=backend, path_sums=path_sums, tol=0.0,
@@ -144,7 +144,7 @@ def test_layout_does_not_matter(backend: str, path_sums: str) -> None:
 @path_sums
 def test_blocks_of_one_layout_are_bitwise_repeatable(backend: str, path_sums: str) -> None:
     keys = {"backend": backend, "path_sums": path_sums, "tol": 0.0, "runs": 3}
-    batches = BatchStream(20, 5, replacement=False, seeds=7)
+    batches = BatchStream(20, 5, sampling="without_replacement", seeds=7)
     whole, pieces = (make_engine(default_problem(), batches=batches, **keys) for _ in range(2))
     whole.advance(300)
     for steps in (1, 99, 200):

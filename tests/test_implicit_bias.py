@@ -36,7 +36,8 @@ def short_run(seed: int, gamma: float, beta: float, batch_size: int | None, alph
     problem = sparse(4, 7, 2, seed=seed)
     net = DiagonalLinearNet.gaussian(7, alpha=alpha, seed=seed)
     u, v = net.u.detach(), net.v.detach()
-    weights = BatchStream(4, batch_size, replacement=True, seeds=seed).weights(0, STEPS, None)
+    batches = BatchStream(4, batch_size, "with_replacement", seed)
+    weights = batches.weights(0, STEPS)
     weights = None if weights is None else weights[:, 0]
     pairs = [(u, v), *islice(reference_iterates(problem, u, v, gamma, beta, weights), STEPS)]
     gradients = []

@@ -134,7 +134,7 @@ def engine_of(
     engine = Engine(
         problem,
         *(t.to(problem.X.device) for t in (gamma, beta, net.w_plus.detach(), net.w_minus.detach())),
-        batches=BatchStream(n, 3, replacement=True, seeds=seeds) if drawn else None,
+        batches=BatchStream(n, 3, sampling="with_replacement", seeds=seeds) if drawn else None,
         label_noise=LabelNoise(n, 0.01, until=50, seeds=seeds) if drawn else None,
         options=EngineOptions(**{"backend": "numba", "tol": 1e-6} | options),
     )
