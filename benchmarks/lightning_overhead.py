@@ -32,7 +32,9 @@ from dln_momentum.training.trainer import quiet
 def make_module(runs: int, steps: int, block: int, path_sums: str) -> HeavyBallModule:
     """So many runs on the default problem, recorded only at their first and last step."""
     problem = sparse(20, 30, 3, seed=0)
-    data = BlockDataModule(problem, Schedule(steps, 2, block), BatchStream(20, None, True, 0))
+    data = BlockDataModule(
+        problem, Schedule(steps, 2, block), BatchStream(20, None, "reshuffle", 0)
+    )
     options = EngineOptions(tol=0.0, path_sums=path_sums)
     net = DiagonalLinearNet.uniform(30, 0.1, runs=(runs,))
     return HeavyBallModule(net, 0.01, 0.9, data, options=options)

@@ -114,6 +114,7 @@ def test_signals() -> None:
         {"signal": [1.0, 2.0]},
         {"signal": [1.0, 0.0, 2.0]},
         {"seed": -1},
+        {"seed": 2**64},
         {"seed": True},
         {"n_test": -1},
     ],
