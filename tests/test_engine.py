@@ -253,7 +253,8 @@ def test_a_part_of_a_snapshot_is_the_snapshot_of_a_part() -> None:
         part = engine.snapshot(runs)
         assert torch.equal(part.w, whole.w[:, runs])
         assert torch.equal(part.previous, whole.previous[:, runs])
-        assert torch.equal(part.log_init, whole.log_init[runs])
+        # logarithms of vectors of other lengths, which the library may round differently by an ulp
+        torch.testing.assert_close(part.log_init, whole.log_init[runs], rtol=1e-14, atol=1e-15)
         # a product of other shape sums in another order
         torch.testing.assert_close(part.gradient_sum, whole.gradient_sum[runs])
 
