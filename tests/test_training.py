@@ -254,7 +254,7 @@ def test_gradients_that_do_not_exist_are_refused(
     ],
 )
 def test_every_ending_is_a_recorded_status(tmp_path: Path, keys: list[str], status: str) -> None:
-    run = run_app(tmp_path, *SMALL, "optimizer.gamma=0.02", *keys)
+    run = run_app(tmp_path, *SMALL, "optimizer.gamma=0.02", *keys, drawn=True)
     assert run.summary["status"] == status
     history = run.history()
     assert history["step"][0] == 0
