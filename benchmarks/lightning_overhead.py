@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.machine import header, machine
 from dln_momentum.data import BatchStream, sparse
 from dln_momentum.engine import EngineOptions
 from dln_momentum.network import DiagonalLinearNet
@@ -96,6 +97,7 @@ def main() -> None:
             # enough blocks to time; a tenth of the steps where there are many runs
             steps = max(arguments.steps // (10 if runs > 16 else 1), 10 * block)
             table.add_row(str(runs), str(block), *compare(arguments, runs, steps, block))
+    Console().print(header(machine()))
     Console().print(table)
 
 

@@ -33,7 +33,7 @@ def doubles_per_register(features: str) -> int:
     return 4 if "+avx" in found else 2
 
 
-def _compiled_for() -> str:
+def compiled_for() -> str:
     """The features that numba compiles for: this processor's, or those of NUMBA_CPU_FEATURES.
 
     They are part of the key under which numba keeps compiled code, so code of one width is never
@@ -43,7 +43,7 @@ def _compiled_for() -> str:
     return features
 
 
-WIDTH = doubles_per_register(_compiled_for())
+WIDTH = doubles_per_register(compiled_for())
 """Doubles in a vector register that the kernels may use."""
 
 STRIP = 2 * WIDTH
