@@ -17,6 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.machine import header, machine
 from benchmarks.setup import Task
 
 RUNS, WORKERS = 1024, 2
@@ -98,6 +99,7 @@ def main() -> None:
                 low, middle, high = np.quantile(values / alone, (0.25, 0.5, 0.75))
                 row.append(f"{middle:.2f} [{low:.2f}, {high:.2f}]")
             table.add_row(*row)
+    Console().print(header(machine()))
     Console().print(table)
 
 

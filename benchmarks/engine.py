@@ -14,12 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +25,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.machine import header, machine
 from benchmarks.peers import floor, numba_loop, numpy_loop, peak, torch_sgd, torch_textbook
 from benchmarks.setup import Advance, Task
 
@@ -187,28 +186,6 @@ def show(task: Task, results: list[Measured]) -> None:
     console.print(table)
 
 
-def machine() -> dict[str, str]:
-    """What the figures were measured on."""
-    packages = ("torch", "numpy", "numba", "jax", "dln-momentum")
-    return {"cpu": _cpu(), "python": platform.python_version()} | {
-        name: _version(name) for name in packages
-    }
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(": ", 1)[1] for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "missing"
-
-
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -236,7 +213,7 @@ def main() -> None:
     torch.set_num_threads(1)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    console.print(machine())
+    console.print(header(machine()))
     results: list[Measured] = []
     for size in options.sizes:
         n, d = (int(part) for part in size.split("x"))

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.integrate import solve_ivp
 
+from benchmarks.machine import header, machine
 from dln_momentum.data import sparse
 from dln_momentum.flow import momentum_flow
 from dln_momentum.flows import Flows, momentum_flows
@@ -108,6 +109,7 @@ def main() -> None:
         errors = relative_errors(ends[name], references)
         ratio = f"{middle:.3g} ({low:.3g} to {high:.3g})"
         table.add_row(name, f"{1e3 * np.median(cost):.3g}", ratio, errors)
+    Console().print(header(machine()))
     Console().print(table)
     Console().print(
         f"{flows}\n{flows.steps.double().mean():.0f} leapfrog steps a flow; estimated errors: "

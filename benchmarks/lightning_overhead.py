@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.machine import header, machine
 from dln_momentum.data import BatchStream, sparse
 from dln_momentum.engine import EngineOptions
 from dln_momentum.network import DiagonalLinearNet
@@ -32,7 +33,9 @@ from dln_momentum.training.trainer import quiet
 def make_module(runs: int, steps: int, block: int, path_sums: str) -> HeavyBallModule:
     """So many runs on the default problem, recorded only at their first and last step."""
     problem = sparse(20, 30, 3, seed=0)
-    data = BlockDataModule(problem, Schedule(steps, 2, block), BatchStream(20, None, True, 0))
+    data = BlockDataModule(
+        problem, Schedule(steps, 2, block), BatchStream(20, None, "reshuffle", 0)
+    )
     options = EngineOptions(tol=0.0, path_sums=path_sums)
     net = DiagonalLinearNet.uniform(30, 0.1, runs=(runs,))
     return HeavyBallModule(net, 0.01, 0.9, data, options=options)
@@ -94,6 +97,7 @@ def main() -> None:
             # enough blocks to time; a tenth of the steps where there are many runs
             steps = max(arguments.steps // (10 if runs > 16 else 1), 10 * block)
             table.add_row(str(runs), str(block), *compare(arguments, runs, steps, block))
+    Console().print(header(machine()))
     Console().print(table)
 
 

@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import resource
 
+from benchmarks.machine import header, machine
 from benchmarks.setup import Task
 from dln_momentum.engine import Engine
 
@@ -36,6 +37,7 @@ def main() -> None:
     Task(keys.n, keys.d, 64).engine(**options).advance(1)  # compiled code is not counted
     before = peak()
     engine = Task(keys.n, keys.d, keys.runs).engine(num_workers=keys.workers, **options)
+    print(header(machine()))
     print(f"state {state_size(engine):.0f} MiB")
     print(f"built: {peak() - before:.0f} MiB more than before, with what it was built from")
     engine.advance(2)

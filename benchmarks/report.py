@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.machine import header
+
 Costs = dict[str, np.ndarray]
 """Microseconds a step and run by contender, one of each round."""
 
@@ -48,6 +50,12 @@ def read(paths: list[Path]) -> dict[tuple[int, int, int], Costs]:
     for found in costs.values():
         found["floor"] = np.min([c for name, c in found.items() if name.startswith("floor")], 0)
     return dict(sorted(costs.items()))
+
+
+def machines(paths: list[Path]) -> list[str]:
+    """A line for each machine that the files are of; its figures are its own."""
+    found = [header(json.loads(path.read_text())["machine"]) for path in paths]
+    return list(dict.fromkeys(found))
 
 
 def ratio(costs: Costs, name: str, base: str) -> str:
@@ -90,8 +98,11 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("paths", nargs="+", type=Path)
-    costs = read(parser.parse_args().paths)
-    print("\n".join([*many_runs(costs), "", *one_run(costs)]))
+    paths = parser.parse_args().paths
+    costs, where = read(paths), machines(paths)
+    if len(where) > 1:
+        parser.error("the files are of several machines:\n" + "\n".join(where))
+    print("\n".join([*where, "", *many_runs(costs), "", *one_run(costs)]))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from dln_momentum.config import (
     FlowKeys,
     Gaussian,
     Model,
+    Sweep,
     Train,
     Uniform,
     momentum,
@@ -125,6 +126,7 @@ def build_parts(keys: App, complaints: list[str]) -> Parts:
     assert net is not None
     for note in problem.notes:
         logger.info("data: %s", note)
+    tell_if_seed_is_unread(keys, *drawn)
     velocity, speed = None, keys.model.speed
     if speed:
         velocity = gradient_velocity(problem, net.w_plus.detach(), net.w_minus.detach(), speed)
@@ -170,9 +172,21 @@ def physical_cores() -> int:
 def streams(keys: App, n: int, seeds: int | Sequence[int]) -> tuple[BatchStream, LabelNoise | None]:
     """The mini-batches and the label noise, if any, for one seed or for one a run."""
     data = keys.data
-    batches = BatchStream(n, data.batch_size, data.replacement, seeds)
+    batches = BatchStream(n, data.batch_size, data.sampling, seeds)
     noise = LabelNoise(n, data.label_noise, data.noise_until, seeds)
     return batches, noise if data.label_noise else None
+
+
+def tell_if_seed_is_unread(keys: App, batches: BatchStream, label_noise: LabelNoise | None) -> None:
+    """Log a line where nothing in a run is random, so that other seeds give the same numbers."""
+    if isinstance(keys.model, Gaussian) or label_noise is not None or not batches.full_batch:
+        return
+    swept = isinstance(keys, Sweep) and keys.sweep.seed is not None
+    logger.info(
+        "%s is not read: full batch, no label noise, model=%s draws nothing",
+        "sweep.seed" if swept else "seed",
+        keys.model.init,
+    )
 
 
 def network(model: Model, d: int, seed: int) -> DiagonalLinearNet:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dln_momentum.errors import InputError
+from dln_momentum.seeding import Purpose, seeded_generator
 
 
 class DiagonalLinearNet(nn.Module):
@@ -67,9 +68,9 @@ class DiagonalLinearNet(nn.Module):
     def gaussian(
         cls, d: int, alpha: float, seed: int, runs: tuple[int, ...] = ()
     ) -> DiagonalLinearNet:
-        """u_0, v_0 i.i.d. normal of standard deviation alpha, from a generator of that seed."""
-        generator = torch.Generator().manual_seed(seed)
-        u, v = alpha * torch.randn(2, *runs, d, generator=generator, dtype=torch.float64)
+        """u_0, v_0 i.i.d. N(0, alpha^2), from the generator of that seed in [0, 2^64)."""
+        rng = seeded_generator(Purpose.INITIALISATION, seed)
+        u, v = alpha * torch.from_numpy(rng.standard_normal((2, *runs, d)))
         return cls(u, v)
 
     def forward(self, x: Tensor) -> Tensor:

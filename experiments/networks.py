@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
@@ -108,10 +109,10 @@ def deep_diagonal_task(config: DictConfig, seeds: int) -> Task:
 
 def _teacher_and_student(config: DictConfig, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Inputs, the teacher's outputs, and the student's layers."""
-    generator = torch.Generator().manual_seed(seed)
+    rng = np.random.default_rng(seed)
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+        return torch.from_numpy(rng.standard_normal(shape))
 
     x = normal(config.n + config.n_test, config.dim)
     teacher = normal(config.teacher, config.dim) / config.dim**0.5

@@ -20,7 +20,7 @@ from dln_momentum.problem import Problem, stack
 from experiments.common import engine_over, sparse_problems, workers
 from experiments.limits import limits
 
-ONE_ROW = {"batch_size": 1, "replacement": True, "seeds": 0}
+ONE_ROW = {"batch_size": 1, "sampling": "with_replacement", "seeds": 0}
 
 
 def large_steps(config: DictConfig) -> xr.Dataset:

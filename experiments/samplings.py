@@ -13,6 +13,11 @@ class Sampling(NamedTuple):
     replacement: bool
     label_noise: float
 
+    @property
+    def sampling(self) -> str:
+        """What `BatchStream` calls it."""
+        return "with_replacement" if self.replacement else "without_replacement"
+
     def name(self, n: int) -> str:
         """For tables and legends."""
         full = self.batch_size == n and not self.replacement

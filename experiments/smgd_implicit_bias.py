@@ -95,7 +95,7 @@ def _train(
         problems,
         rules,
         setting.alpha,
-        batches=BatchStream(setting.n, kind.batch_size, kind.replacement, seeds),
+        batches=BatchStream(setting.n, kind.batch_size, kind.sampling, seeds),
         label_noise=noise if kind.label_noise else None,
         path_sums="direct",
         tol=config.tol,

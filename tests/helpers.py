@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import xarray as xr
 from hydra import compose, initialize_config_dir
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -69,9 +75,34 @@ class FinishedRun:
             return dataset.load()
 
 
-def run_app(directory: Path, *overrides: str) -> FinishedRun:
-    """``dln-train OVERRIDES`` in this process, writing into ``directory``."""
+def run_app(directory: Path, *overrides: str, drawn: bool = False) -> FinishedRun:
+    """``dln-train OVERRIDES`` in this process, writing into ``directory``.
+
+    Unless the figure is to be drawn, a blank one is saved: drawing takes longer than the run.
+    """
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         config = compose("train", list(overrides))
     text = OmegaConf.to_yaml(config, resolve=True)
-    return FinishedRun(directory, train(config, directory, text))
+    with nullcontext() if drawn else blank_figures():
+        return FinishedRun(directory, train(config, directory, text))
+
+
+@contextmanager
+def blank_figures() -> Iterator[None]:
+    """Figures are composed, but what is saved of them is blank."""
+
+    def save(figure: Figure, path: Path, **_: Any) -> None:
+        path.write_bytes(_blank(path.suffix))
+
+    with pytest.MonkeyPatch.context() as patch:
+        _blank(".png")  # before saving itself is replaced
+        _blank(".pdf")
+        patch.setattr(Figure, "savefig", save)
+        yield
+
+
+@cache
+def _blank(suffix: str) -> bytes:
+    file = io.BytesIO()
+    Figure(figsize=(1, 1)).savefig(file, format=suffix.lstrip("."))
+    return file.getvalue()

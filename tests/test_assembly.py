@@ -9,9 +9,11 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from dln_momentum.apps.verify import build_case
 from dln_momentum.assembly import Setup, build
 from dln_momentum.config import CONF_DIR
 from dln_momentum.errors import InputError
+from dln_momentum.sweep.assembly import build as build_sweep
 
 
 def setup(*overrides: str) -> Setup:
@@ -94,6 +96,8 @@ def test_the_users_own_files(tmp_path: Path) -> None:
         (["data.n=40"], ["data.n = 40 must be an integer in [1, d - 1] = [1, 29]"]),
         (["data.s=31", "data.design=cubic"], ["data.s = 31", "data.design = 'cubic'"]),
         (["data.batch_size=21"], ["data.batch_size = 21"]),
+        (["data.sampling=epochs"], ["data.sampling = 'epochs' must be one of with_replacement"]),
+        (["+data.replacement=true"], ["data.replacement is now data.sampling: with_replacement"]),
         (["data.label_noise=0.1"], ["data.noise_until = 0 must be >= 1"]),
         (["trainer.tol=-1", "trainer.records=1"], ["trainer.tol = -1.0", "trainer.records = 1"]),
         (["engine.backend=x"], ["engine.backend = 'x' must be one of auto, torch, numba"]),
@@ -123,6 +127,39 @@ def test_what_was_dropped_from_a_table_is_said(
     with caplog.at_level("INFO", logger="dln_momentum"):
         setup("data=file", f"data.path={tmp_path / 'table.csv'}", "data.target=y")
     assert "data: columns that are not numeric dropped: town" in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("app", "overrides", "told"),
+    [
+        ("train", [], "seed"),
+        ("train", ["model=biased", "seed=1"], "seed"),
+        # every batch has all rows
+        ("train", ["data.batch_size=20", "data.sampling=reshuffle"], "seed"),
+        ("verify", ["seed=2"], "seed"),
+        ("sweep", [], "seed"),
+        ("sweep", ["sweep.seed=[1,2]"], "sweep.seed"),
+        ("train", ["model=gaussian"], None),
+        ("train", ["data.batch_size=20"], None),
+        ("train", ["data.batch_size=5"], None),
+        ("train", ["data.label_noise=0.1", "data.noise_until=9"], None),
+        ("verify", ["data.batch_size=5"], None),
+        ("sweep", ["sweep.seed=[1,2]", "model=gaussian"], None),
+    ],
+)
+def test_a_seed_that_nothing_reads_is_told_once(
+    app: str, overrides: list[str], told: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    builders = {"train": build, "verify": build_case, "sweep": build_sweep}
+    with (
+        initialize_config_dir(str(CONF_DIR), version_base="1.3"),
+        caplog.at_level("INFO", logger="dln_momentum"),
+    ):
+        config = compose(app, overrides)
+        builders[app](config)
+    said = [message for message in caplog.messages if "is not read" in message]
+    reason = f"full batch, no label noise, model={config.model.init} draws nothing"
+    assert said == ([] if told is None else [f"{told} is not read: {reason}"])
 
 
 @pytest.mark.parametrize("kind", ["text", "unnamed", "strings", "ragged"])

@@ -53,9 +53,14 @@ def test_the_theorem_holds_to_rounding(
         assert np.isfinite(history[name]).all()
     assert history["step"][0] == 0
     assert history["step"][-1] == summary["steps"]
-    # what the summary says of the end is what the history ends with
-    assert float(history["balancedness"][-1].sum()) == summary["balancedness_l1"]
-    assert float(history["kkt_residual"][-1]) == summary["kkt_residual"]
+    # what the summary says of the end is what the history ends with; two libraries add up the 30
+    # terms, each sum with at most 29 roundings of 1.1e-16
+    total = float(history["balancedness"][-1].sum())
+    assert summary["balancedness_l1"] == pytest.approx(total, rel=30 * 2.3e-16)
+    # the same functions of the same state, to the roundings of a few products of 30 terms
+    for name in ("train_loss", "recovery_error", "test_error", "l1_norm", "min_balancedness_ratio"):
+        assert summary[name] == pytest.approx(float(history[name][-1]), rel=1e-10)
+    assert summary["sign_changes"] == int(history["sign_changes"][-1])
 
 
 @pytest.mark.parametrize("data", ["diabetes", "digits"])

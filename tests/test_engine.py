@@ -50,7 +50,7 @@ def test_equals_the_reference_stepper(backend: str, path_sums: str, batch_size: 
     beta = column(1 - 0.1 / 3, 0.8, 0.9, 0.95).repeat(STRIP)[:runs]
     gamma = torch.full_like(beta, 0.01)
     net = DiagonalLinearNet.uniform(30, 0.1, runs=(runs,))
-    batches = BatchStream(20, batch_size, replacement=True, seeds=range(runs))
+    batches = BatchStream(20, batch_size, sampling="with_replacement", seeds=range(runs))
     engine = make_engine(
         problem, gamma, beta, runs=runs, net=net, batches=batches,
         backend=backend, path_sums=path_sums, tol=0.0,
@@ -144,7 +144,7 @@ def test_layout_does_not_matter(backend: str, path_sums: str) -> None:
 @path_sums
 def test_blocks_of_one_layout_are_bitwise_repeatable(backend: str, path_sums: str) -> None:
     keys = {"backend": backend, "path_sums": path_sums, "tol": 0.0, "runs": 3}
-    batches = BatchStream(20, 5, replacement=False, seeds=7)
+    batches = BatchStream(20, 5, sampling="without_replacement", seeds=7)
     whole, pieces = (make_engine(default_problem(), batches=batches, **keys) for _ in range(2))
     whole.advance(300)
     for steps in (1, 99, 200):
@@ -253,7 +253,8 @@ def test_a_part_of_a_snapshot_is_the_snapshot_of_a_part() -> None:
         part = engine.snapshot(runs)
         assert torch.equal(part.w, whole.w[:, runs])
         assert torch.equal(part.previous, whole.previous[:, runs])
-        assert torch.equal(part.log_init, whole.log_init[runs])
+        # logarithms of vectors of other lengths, which the library may round differently by an ulp
+        torch.testing.assert_close(part.log_init, whole.log_init[runs], rtol=1e-14, atol=1e-15)
         # a product of other shape sums in another order
         torch.testing.assert_close(part.gradient_sum, whole.gradient_sum[runs])
 

@@ -66,7 +66,7 @@ def test_corrupted_weights_show_in_every_certificate(
     """Whether what the engine carries beside w is left as it was, or made to fit the new w."""
     beta = column(0.0, 0.5, 0.9, 0.99)
     keys = {"backend": backend, "path_sums": path_sums, "tol": 0.0, "runs": 4}
-    batches = BatchStream(20, batch_size, True, seeds=range(4))
+    batches = BatchStream(20, batch_size, "with_replacement", seeds=range(4))
     gamma = 0.01 * (1 - beta)
     intact, broken = (
         make_engine(default_problem(), gamma, beta, alpha=0.3, batches=batches, **keys)
@@ -160,7 +160,9 @@ def test_dln_train_certifies_no_corrupted_run(
 def test_autograd_certifies_no_corrupted_run(tmp_path: Path, gradient: str) -> None:
     """A callback that writes to the network is refused by the closed form, and shows otherwise."""
     problem = sparse(5, 8, 1, seed=0)
-    data = BlockDataModule(problem, Schedule(600, 10, 100), BatchStream(5, None, True, seeds=0))
+    data = BlockDataModule(
+        problem, Schedule(600, 10, 100), BatchStream(5, None, "with_replacement", seeds=0)
+    )
     net = DiagonalLinearNet.uniform(8, 0.3)
     module = HeavyBallModule(net, 0.02, 0.9, data, gradient=gradient)
     module.stepper.advance(300)
@@ -266,7 +268,9 @@ def test_initial_speed_moves_the_run_as_written(backend: str) -> None:
 def test_a_module_starts_with_the_speed_it_is_given(gradient: str, path_sums: str) -> None:
     """w_1 - w_0 = eps w'(0) with w'(0) = -speed grad F; the first step then starts from there."""
     problem, speed, gamma, beta = sparse(5, 8, 1, seed=0), 1.5, 0.02, 0.9
-    data = BlockDataModule(problem, Schedule(400, 10, 100), BatchStream(5, None, True, seeds=0))
+    data = BlockDataModule(
+        problem, Schedule(400, 10, 100), BatchStream(5, None, "with_replacement", seeds=0)
+    )
     net = DiagonalLinearNet.gaussian(8, 0.3, seed=0)
     u, v = net.u.detach().clone(), net.v.detach().clone()
     options = EngineOptions(path_sums=path_sums, tol=0.0)
@@ -385,7 +389,9 @@ def module_with_callbacks(
     tmp_path: Path, gradient: str, *callbacks: pl.Callback, net: DiagonalLinearNet | None = None
 ) -> HeavyBallModule:
     data = BlockDataModule(
-        sparse(5, 8, 1, seed=0), Schedule(300, 5, 100), BatchStream(5, None, True, seeds=0)
+        sparse(5, 8, 1, seed=0),
+        Schedule(300, 5, 100),
+        BatchStream(5, None, "with_replacement", seeds=0),
     )
     module = HeavyBallModule(
         net or DiagonalLinearNet.uniform(8, 0.3), 0.02, 0.9, data, gradient=gradient,
@@ -442,7 +448,9 @@ def test_autograd_follows_a_schedule_and_certifies_it(tmp_path: Path) -> None:
 
 def test_a_beta_that_changes_has_no_path_sums(tmp_path: Path) -> None:
     data = BlockDataModule(
-        sparse(5, 8, 1, seed=0), Schedule(300, 5, 100), BatchStream(5, None, True, seeds=0)
+        sparse(5, 8, 1, seed=0),
+        Schedule(300, 5, 100),
+        BatchStream(5, None, "with_replacement", seeds=0),
     )
     module = HeavyBallModule(
         DiagonalLinearNet.uniform(8, 0.3), 0.02, 0.9, data, gradient="autograd"
@@ -457,7 +465,9 @@ def test_a_checkpoint_s_parameters_are_no_write_from_outside(tmp_path: Path) -> 
     modules = []
     for name, steps in (("first", 200), ("second", 300)):
         data = BlockDataModule(
-            sparse(5, 8, 1, seed=0), Schedule(steps, 5, 100), BatchStream(5, None, True, seeds=0)
+            sparse(5, 8, 1, seed=0),
+            Schedule(steps, 5, 100),
+            BatchStream(5, None, "with_replacement", seeds=0),
         )
         net = DiagonalLinearNet.uniform(8, 0.3)
         module = HeavyBallModule(net, 0.02, 0.9, data, options=EngineOptions(tol=0.0))

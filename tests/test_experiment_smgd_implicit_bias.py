@@ -15,8 +15,9 @@ N, STEPS = 6, 40_000
 def test_the_variance_of_a_batch_mean_is_that_of_its_draws(
     batch_size: int, replacement: bool
 ) -> None:
-    weights = BatchStream(N, batch_size, replacement, 0).weights(0, STEPS)
-    predicted = Sampling(batch_size, replacement, 0.0).variance(N)
+    kind = Sampling(batch_size, replacement, 0.0)
+    weights = BatchStream(N, batch_size, kind.sampling, 0).weights(0, STEPS)
+    predicted = kind.variance(N)
     if weights is None:
         assert predicted == 0
         return

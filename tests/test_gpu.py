@@ -20,7 +20,7 @@ from tests.test_sweep import run_sweep
 
 __all__ = ["simulated_gpu"]
 
-TINY = ("data.n=5", "data.d=8", "data.s=1", "trainer.block_size=60", "trainer.records=3")
+TINY = ("data.n=5", "data.d=8", "data.s=1", "trainer.block_size=60", "trainer.records=2")
 
 
 def test_the_device_keeps_to_a_gpus_rules(simulated_gpu: list[Graph]) -> None:
@@ -63,7 +63,8 @@ def test_a_graph_of_the_steps_gives_the_bits_of_the_steps(
 @pytest.mark.parametrize(
     "keys",
     [
-        (),
+        # the others do all that this one does, and more
+        pytest.param((), marks=pytest.mark.slow),
         ("data.batch_size=2", "data.label_noise=0.1", "data.noise_until=90"),
         ("data.batch_size=2", "trainer.gradient=autograd"),
     ],

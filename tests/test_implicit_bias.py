@@ -9,7 +9,7 @@ from itertools import islice, pairwise
 import mpmath
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dln_momentum.data.sampling import BatchStream
@@ -36,7 +36,8 @@ def short_run(seed: int, gamma: float, beta: float, batch_size: int | None, alph
     problem = sparse(4, 7, 2, seed=seed)
     net = DiagonalLinearNet.gaussian(7, alpha=alpha, seed=seed)
     u, v = net.u.detach(), net.v.detach()
-    weights = BatchStream(4, batch_size, replacement=True, seeds=seed).weights(0, STEPS, None)
+    batches = BatchStream(4, batch_size, "with_replacement", seed)
+    weights = batches.weights(0, STEPS)
     weights = None if weights is None else weights[:, 0]
     pairs = [(u, v), *islice(reference_iterates(problem, u, v, gamma, beta, weights), STEPS)]
     gradients = []
@@ -52,7 +53,10 @@ def total(terms: Iterable[torch.Tensor]) -> torch.Tensor:
 
 
 def conditioning(iterates: list) -> float:
-    """How much the logarithms amplify rounding: 1 over the smallest |w| relative to a step."""
+    """How much the logarithms amplify rounding: 1 over the smallest |w| relative to a step.
+
+    It is inf or nan, below no bound, where a run has overflowed.
+    """
     w = torch.stack([torch.stack(pair) for pair in iterates])
     return float((w[:-1].abs().amax() + 1) / w.abs().amin())
 
@@ -70,8 +74,8 @@ runs = {
 @given(**runs)
 def test_finite_step_identity(seed: int, gamma: float, beta: float, batch_size: int | None) -> None:
     _, iterates, gradients = short_run(seed, gamma, beta, batch_size)
-    if not torch.stack([p for p, _ in iterates]).isfinite().all():
-        return
+    # beyond, the tolerance would be that of S itself
+    assume(conditioning(iterates) < 1e4)
     for i, sign in ((0, 1), (1, -1)):
         w = [pair[i] for pair in iterates]
         direct = total(path_sum_increment(a, b, beta) for a, b in pairwise(w))
@@ -89,8 +93,7 @@ def test_finite_step_identity(seed: int, gamma: float, beta: float, batch_size: 
 def test_log_free_identity(seed: int, gamma: float, beta: float, batch_size: int | None) -> None:
     _, iterates, _ = short_run(seed, gamma, beta, batch_size)
     size = torch.stack([p for p, _ in iterates] + [m for _, m in iterates]).abs().max()
-    if not size.isfinite():
-        return
+    assume(bool(size.isfinite()))
     products = total((b[0] - a[0]) * (b[1] - a[1]) for a, b in pairwise(iterates))
     predicted = log_free_balance(iterates[0], iterates[-2], iterates[-1], products, beta)
     measured = iterates[-1][0] * iterates[-1][1]
@@ -106,8 +109,7 @@ def test_every_iterate_is_the_minimiser_on_its_own_level_set(
 ) -> None:
     problem, iterates, _ = short_run(seed, gamma, beta, batch_size)
     w = torch.stack([torch.stack(pair) for pair in iterates], 1)
-    if not w.isfinite().all() or conditioning(iterates) > 1e3:
-        return
+    assume(conditioning(iterates) < 1e3)
     kept = [
         total(path_sum_increment(a, b, beta) for a, b in zip(w[i], w[i, 1:], strict=False))
         + boundary_term(w[i, -2], w[i, -1], beta)

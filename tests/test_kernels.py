@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import mpmath
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import dln_momentum
 from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.sampling import BatchStream
 from dln_momentum.data.sparse import sparse
@@ -66,6 +69,56 @@ def test_kernels_run_where_nothing_can_be_kept() -> None:
     )
     assert done.stdout.split() == ["42", "3"]
     assert done.stderr.count("NUMBA_CACHE_DIR") == 1
+
+
+GENERIC = {"NUMBA_CPU_NAME": "x86-64-v2", "NUMBA_CPU_FEATURES": "+sse4.2,+popcnt"}
+"""For numba, a processor of the year 2009, with two doubles a register."""
+
+ONE_PRODUCT = """
+import numpy as np
+from dln_momentum.engine.compiled import compiled
+from dln_momentum.engine.products import STRIP, WIDTH, set_strip_product
+
+@compiled
+def product(out, A, B):
+    set_strip_product(out, 0, 3, A, 0, 5, 1, B, 0, 5)
+
+rng = np.random.default_rng(0)
+A, B, out = rng.standard_normal((3, 5)), rng.standard_normal((5, STRIP)), np.zeros(3 * STRIP)
+product(out, A.ravel(), B.ravel())
+# 5 terms of order one, added up in another order
+assert abs(out.reshape(3, STRIP) - A @ B).max() < 1e-14
+print(WIDTH, sum(product.stats.cache_hits.values()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="features of x86-64")
+def test_registers_follow_what_numba_compiles_for_and_kept_code_does_not_mix(
+    tmp_path: Path,
+) -> None:
+    """One cache for two processors: each finds its own code there, and no other's."""
+    program = tmp_path / "one_product.py"
+    program.write_text(ONE_PRODUCT)
+    plain = {k: v for k, v in os.environ.items() if k not in GENERIC}
+    paths = {
+        "NUMBA_CACHE_DIR": str(tmp_path / "kept"),
+        "PYTHONPATH": os.pathsep.join([str(Path(dln_momentum.__file__).parents[1]), *sys.path]),
+    }
+
+    def width_and_hits(environment: dict[str, str]) -> tuple[int, int]:
+        done = subprocess.run(
+            [sys.executable, str(program)],
+            env=environment | paths, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        width, hits = done.stdout.split()
+        return int(width), int(hits)
+
+    own = width_and_hits(plain)
+    assert own[1] == 0
+    assert width_and_hits(plain | GENERIC) == (2, 0)
+    assert width_and_hits(plain) == (own[0], 1)
 
 
 def numbers(*shape: int) -> np.ndarray:
@@ -156,7 +209,7 @@ def engine_of(
     engine = Engine(
         problem,
         *(t.to(problem.X.device) for t in (gamma, beta, net.w_plus.detach(), net.w_minus.detach())),
-        batches=BatchStream(n, 3, replacement=True, seeds=seeds) if drawn else None,
+        batches=BatchStream(n, 3, sampling="with_replacement", seeds=seeds) if drawn else None,
         label_noise=LabelNoise(n, 0.01, until=50, seeds=seeds) if drawn else None,
         options=EngineOptions(**{"backend": "numba", "tol": 1e-6} | options),
     )

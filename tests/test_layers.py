@@ -13,8 +13,8 @@ PACKAGE = Path(dln_momentum.__file__).parent
 
 LAYERS = {
     "mathematics": (
-        "errors", "momentum", "network", "optimizer", "problem", "row_space", "potentials",
-        "minimizers", "interpolators", "implicit_bias", "reference", "data", "flow",
+        "errors", "seeding", "momentum", "network", "optimizer", "problem", "row_space",
+        "potentials", "minimizers", "interpolators", "implicit_bias", "reference", "data", "flow",
     ),
     "engine": ("engine", "summary", "flows", "flow_summary", "verification"),
     "training": ("training", "results", "plotting"),

@@ -101,7 +101,7 @@ def test_what_is_not_defined_is_null(tmp_path: Path) -> None:
         "optimizer.gamma=100",
         "engine=gradient_sum",
     ]
-    run = run_app(tmp_path / "run", *keys)
+    run = run_app(tmp_path / "run", *keys, drawn=True)
     assert run.summary["status"] == "diverged"
     text = (run.directory / "summary.json").read_text()
     assert "NaN" not in text

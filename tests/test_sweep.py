@@ -111,6 +111,8 @@ def test_an_axis_is_a_number_a_list_or_a_span(name: str, value: object, expected
         ("eps", 0), ("lam", "linspace:0:1:5"), ("alpha", 0), ("beta", float("inf")),
         ("seed", -1), ("seed", 0.5), ("seed", "linspace:0:1:3"), ("seed", "range:5:5"),
         ("seed", "range:0:3:0"), ("data_seed", 2**63), ("gamma", {"a": 1}), ("gamma", ""),
+        # a float cannot hold it, and would stand for its neighbour
+        ("seed", f"linspace:0:{2**53 + 1}:2"),
     ],
 )  # fmt: skip
 def test_anything_else_is_refused_by_name(name: str, value: object) -> None:
@@ -499,7 +501,7 @@ def test_every_run_is_in_one_cohort_with_its_own_data(places: list[int], shared:
         found = cohorts(problems, np.array(places))
     members = torch.cat([cohort.runs for cohort in found if cohort.runs is not None])
     assert sorted(members.tolist()) == list(range(len(places)))
-    stream = BatchStream(2, 1, True, seeds=list(range(len(places))))
+    stream = BatchStream(2, 1, "with_replacement", seeds=list(range(len(places))))
     for cohort in found:
         assert cohort.runs is not None
         X = cohort.problem.X.expand(len(cohort.runs), 2, 4)

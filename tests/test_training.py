@@ -26,7 +26,7 @@ SMALL = ["data.n=5", "data.d=8", "data.s=1", "trainer.max_steps=3000", "trainer.
 def small_module(gradient: str = "closed_form", batch_size: int | None = 2) -> HeavyBallModule:
     problem = sparse(5, 8, 1, seed=0)
     data = BlockDataModule(
-        problem, Schedule(500, 10, 100), BatchStream(5, batch_size, True, seeds=0)
+        problem, Schedule(500, 10, 100), BatchStream(5, batch_size, "with_replacement", seeds=0)
     )
     options = EngineOptions(path_sums="direct", tol=0.0)
     net = DiagonalLinearNet.uniform(8, alpha=0.1)
@@ -73,7 +73,7 @@ def test_the_parameters_follow_the_engine() -> None:
 
 def test_any_module_trains_by_autograd(tmp_path: Path) -> None:
     problem = sparse(5, 8, 1, seed=0)
-    data = BlockDataModule(problem, Schedule(300, 5, 100), BatchStream(5, 2, False, seeds=0))
+    data = BlockDataModule(problem, Schedule(300, 5, 100), BatchStream(5, 2, "reshuffle", seeds=0))
     generator = torch.Generator().manual_seed(0)
     net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1)).double()
     with torch.no_grad():
@@ -94,7 +94,9 @@ def test_any_module_trains_by_autograd(tmp_path: Path) -> None:
 
 def test_thousands_of_runs_go_through_the_same_module() -> None:
     problem = sparse(5, 8, 1, seed=0)
-    data = BlockDataModule(problem, Schedule(100, 5, 50), BatchStream(5, None, True, seeds=0))
+    data = BlockDataModule(
+        problem, Schedule(100, 5, 50), BatchStream(5, None, "with_replacement", seeds=0)
+    )
     gammas = torch.linspace(0.001, 0.02, 1000, dtype=torch.float64)
     module = HeavyBallModule(
         DiagonalLinearNet.uniform(8, 0.1, runs=(1000,)), gammas, column(0.9).expand(1000), data
@@ -231,7 +233,9 @@ def test_gradients_that_do_not_exist_are_refused(
     runs: tuple[int, ...], gradient: str, message: str
 ) -> None:
     data = BlockDataModule(
-        sparse(5, 8, 1, seed=0), Schedule(100, 5, 50), BatchStream(5, None, True, seeds=0)
+        sparse(5, 8, 1, seed=0),
+        Schedule(100, 5, 50),
+        BatchStream(5, None, "with_replacement", seeds=0),
     )
     net = DiagonalLinearNet.uniform(8, 0.1, runs=runs)
     with pytest.raises(InputError, match=message):
@@ -250,7 +254,7 @@ def test_gradients_that_do_not_exist_are_refused(
     ],
 )
 def test_every_ending_is_a_recorded_status(tmp_path: Path, keys: list[str], status: str) -> None:
-    run = run_app(tmp_path, *SMALL, "optimizer.gamma=0.02", *keys)
+    run = run_app(tmp_path, *SMALL, "optimizer.gamma=0.02", *keys, drawn=True)
     assert run.summary["status"] == status
     history = run.history()
     assert history["step"][0] == 0

@@ -186,7 +186,7 @@ def test_the_texts_small_lambda_formula_is_refuted(monkeypatch: pytest.MonkeyPat
 
 def test_mini_batches_and_label_noise() -> None:
     problem = sparse(5, 8, 1, seed=0)
-    batches = BatchStream(5, 2, True, seeds=0)
+    batches = BatchStream(5, 2, "with_replacement", seeds=0)
     sampled = Evidence(case(problem, momentum=Momentum(0.01, 0.9), batches=batches))
     noise = LabelNoise(5, 0.1, 10**9, seeds=0)
     noisy = Evidence(

@@ -9,16 +9,37 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from dln_momentum.config.renamed import renamed_problems
 from dln_momentum.errors import InputError
 
 log = logging.getLogger("dln_momentum")
+
+
+def answers_renamed_keys(main: Callable[[], Any]) -> Callable[[], None]:
+    """Name the new key to whoever gives an old one; Hydra knows only that there is no such key."""
+
+    @wraps(main)
+    def checked() -> None:
+        keys = [word.partition("=")[0].lstrip("+~") for word in sys.argv[1:] if "=" in word]
+        if found := list(renamed_problems(keys)):
+            _refuse(InputError(found))
+        main()
+
+    return checked
+
+
+def _refuse(error: InputError) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 def run_job(config: DictConfig, target: str, result: str = "summary.json") -> dict[str, Any]:
@@ -55,8 +76,7 @@ def run_job(config: DictConfig, target: str, result: str = "summary.json") -> di
         _remove_if_empty(directory)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _refuse(error)
     except Exception:
         # a full disk must not hide what went wrong first
         with contextlib.suppress(OSError):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hydra
 from omegaconf import DictConfig
 
-from dln_momentum.cli.job import run_job
+from dln_momentum.cli.job import answers_renamed_keys, run_job
 from dln_momentum.config import CONF_DIR, register_resolvers
 
 register_resolvers()
 
 
+@answers_renamed_keys
 @hydra.main(config_path=str(CONF_DIR), config_name="train", version_base="1.3")
 def main(config: DictConfig) -> None:
     """Compose the config, check it, and train."""

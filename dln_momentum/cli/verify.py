@@ -7,12 +7,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from dln_momentum.cli.job import run_job
+from dln_momentum.cli.job import answers_renamed_keys, run_job
 from dln_momentum.config import CONF_DIR, register_resolvers
 
 register_resolvers()
 
 
+@answers_renamed_keys
 @hydra.main(config_path=str(CONF_DIR), config_name="verify", version_base="1.3")
 def main(config: DictConfig) -> None:
     """Compose the config, check it, and verify."""

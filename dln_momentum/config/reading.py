@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, ValidationError
 
 from dln_momentum.config.checks import problems
+from dln_momentum.config.renamed import renamed_problems
 from dln_momentum.config.schema import DATA, MODELS, App, Train
 
 T = TypeVar("T", bound=App)
@@ -54,7 +55,8 @@ def _fill(section: str, values: Any, schema: type | None, complaints: list[str])
         try:
             node[key] = values[key]
         except (ConfigAttributeError, ConfigKeyError):
-            complaints.append(f"{name} is no key here; the keys are {', '.join(map(str, node))}")
+            unknown = f"{name} is no key here; the keys are {', '.join(map(str, node))}"
+            complaints.append(next(renamed_problems([name]), unknown))
         except ValidationError:
             kind = next(f.type for f in fields(schema) if f.name == key)
             complaints.append(f"{name} = {values[key]!r} must be of type {kind}")

@@ -14,7 +14,7 @@ class Data:
 
     kind: str = MISSING
     batch_size: int | None = None
-    replacement: bool = True
+    sampling: str = "with_replacement"
     label_noise: float = 0.0
     noise_until: int = 0
 

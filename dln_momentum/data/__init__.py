@@ -21,7 +21,7 @@ LOADERS: dict[str, Callable[..., Problem]] = {
     "digits": digits,
 }
 
-SAMPLING_KEYS = ("batch_size", "replacement", "label_noise", "noise_until")
+SAMPLING_KEYS = ("batch_size", "sampling", "label_noise", "noise_until")
 """Keys of every data config that say how a run reads the rows; no loader needs them."""
 
 

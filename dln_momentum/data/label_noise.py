@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dln_momentum.data.checks import is_integer, is_real
 from dln_momentum.data.streams import CHUNK, Runs, SeededStream, per_run
+from dln_momentum.seeding import Purpose
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class LabelNoise(SeededStream):
     amplitude: float
     until: int
     seeds: int | Sequence[int]
-    purpose: ClassVar[int] = 2
+    purpose: ClassVar[Purpose] = Purpose.LABEL_NOISE
 
     def label_noise(self, start: int, stop: int, runs: Runs = None) -> Tensor | None:
         """xi of the steps start <= t < stop, float64 [steps, runs, n]; None where all are zero.
@@ -59,7 +60,8 @@ class LabelNoise(SeededStream):
         noise[self.until - start :] = 0.0
         return per_run(noise, rows)
 
-    def _draw(self, rng: np.random.Generator) -> np.ndarray:
+    def _draw(self, seed: int, chunk: int) -> np.ndarray:
+        rng = self._generator(seed, chunk)
         return 2 * rng.integers(2, size=(CHUNK, self.n), dtype=np.int8) - 1
 
     def _problems(self) -> Iterator[str]:

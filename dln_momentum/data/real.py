@@ -11,6 +11,7 @@ import numpy as np
 from dln_momentum.data.checks import is_integer
 from dln_momentum.data.standardise import Rows, standardised
 from dln_momentum.problem import Problem, ProblemError
+from dln_momentum.seeding import is_seed
 
 DIABETES_ROWS, DIABETES_COLUMNS = 442, 65
 
@@ -25,7 +26,7 @@ def diabetes(n: int = 20, *, seed: int = 0) -> Problem:
 
     Args:
         n: number of training rows, in [2, 64].
-        seed: non-negative integer.
+        seed: integer in [0, 2^64).
 
     Raises:
         ProblemError: for an n or seed out of range.
@@ -54,7 +55,7 @@ def digits(n: int = 30, classes: Sequence[int] = (0, 1), *, seed: int = 0) -> Pr
     Args:
         n: number of training rows, >= 2 and below the number of pixels that vary (at most 64).
         classes: two different digits; the first has label -1, the second +1.
-        seed: non-negative integer.
+        seed: integer in [0, 2^64).
 
     Raises:
         ProblemError: for arguments out of range, n >= d, or a draw of one class only.
@@ -84,8 +85,8 @@ def _refuse_bad(n: Any, most: int, seed: Any, others: Iterable[str] = ()) -> Non
     problems = []
     if not is_integer(n, 2, most):
         problems.append(f"data.n = {n!r} must be an integer in [2, {most}]")
-    if not is_integer(seed, 0):
-        problems.append(f"data.seed = {seed!r} must be an integer >= 0")
+    if not is_seed(seed):
+        problems.append(f"data.seed = {seed!r} must be an integer in [0, 2^64)")
     problems.extend(others)
     if problems:
         raise ProblemError(problems)

@@ -12,6 +12,10 @@ from torch import Tensor
 
 from dln_momentum.data.checks import is_integer
 from dln_momentum.data.streams import CHUNK, Runs, SeededStream, per_run
+from dln_momentum.seeding import Purpose
+
+SAMPLINGS = ("with_replacement", "without_replacement", "reshuffle")
+"""How the rows of a batch are drawn."""
 
 
 @dataclass(frozen=True)
@@ -23,34 +27,50 @@ class BatchStream(SeededStream):
 
         grad L_B(theta) = X^T (c * (X theta - y)) / |B| = X^T (weights * (X theta - y)) / n.
 
+    =======================  =======================================================================
+    sampling                 the rows of B_t
+    =======================  =======================================================================
+    ``with_replacement``     |B| independent uniform rows
+    ``without_replacement``  a uniform subset of |B| distinct rows; different steps are independent,
+                             so there are no epochs
+    ``reshuffle``            random reshuffling: the rows are read in the order of one uniform
+                             permutation after another, |B| at a time, so each row is read once in
+                             each epoch of n reads. Epoch e is the reads e n <= i < (e + 1) n, and
+                             step t makes the reads t |B| <= i < (t + 1) |B|; a batch lies in two
+                             epochs, and may then hold a row twice, where |B| does not divide n
+    =======================  =======================================================================
+
     Args:
         n: number of rows.
         batch_size: |B| in [1, n]; None for all rows.
-        replacement: True draws the rows of a batch independently, False draws distinct ones.
-            Different steps are independent in both cases: there are no epochs.
+        sampling: one of `SAMPLINGS`.
         seeds: one integer that all runs share, or one per run.
 
     Raises:
         InputError: listing every argument out of its range.
 
-    >>> batches = BatchStream(n=5, batch_size=2, replacement=False, seeds=[0, 0, 1])
+    >>> batches = BatchStream(n=5, batch_size=2, sampling="without_replacement", seeds=[0, 0, 1])
     >>> batches.indices(1000, 1002).shape
     torch.Size([2, 3, 2])
     >>> batches.weights(1000, 1001, runs=slice(1, 3))
     tensor([[[2.5000, 0.0000, 0.0000, 2.5000, 0.0000],
              [0.0000, 0.0000, 2.5000, 0.0000, 2.5000]]], dtype=torch.float64)
+    >>> BatchStream(4, 2, "reshuffle", 0).indices(0, 4).view(2, 4).sort().values
+    tensor([[0, 1, 2, 3],
+            [0, 1, 2, 3]])
     """
 
     n: int
     batch_size: int | None
-    replacement: bool
+    sampling: str
     seeds: int | Sequence[int]
-    purpose: ClassVar[int] = 1
+    purpose: ClassVar[Purpose] = Purpose.BATCHES
 
     @property
     def full_batch(self) -> bool:
         """Whether every step sees each row once."""
-        return self.batch_size is None or (self.batch_size == self.n and not self.replacement)
+        all_rows = self.batch_size == self.n and self.sampling != "with_replacement"
+        return self.batch_size is None or all_rows
 
     def indices(self, start: int, stop: int, runs: Runs = None) -> Tensor:
         """The rows in the batches of steps start <= t < stop, int64 [steps, runs, |B|].
@@ -74,20 +94,47 @@ class BatchStream(SeededStream):
         counts.scatter_add_(-1, drawn.long(), one.expand(drawn.shape))
         return per_run(counts, rows)
 
-    def _draw(self, rng: np.random.Generator) -> np.ndarray:
+    def _draw(self, seed: int, chunk: int) -> np.ndarray:
         size = self.n if self.batch_size is None else self.batch_size
         if self.full_batch:
             return np.broadcast_to(np.arange(self.n, dtype=np.int32), (CHUNK, self.n))
-        if self.replacement:
+        if self.sampling == "reshuffle":
+            return self._reshuffled(seed, chunk, size)
+        rng = self._generator(seed, chunk)
+        if self.sampling == "with_replacement":
             return rng.integers(self.n, size=(CHUNK, size)).astype(np.int32)
         # the rows of the `size` smallest of n i.i.d. uniforms are a uniformly random subset
         subset = rng.random((CHUNK, self.n)).argpartition(size - 1, axis=1)[:, :size]
         # argpartition leaves an order that depends on the processor
         return np.sort(subset, axis=1).astype(np.int32)
 
+    def _reshuffled(self, seed: int, chunk: int, size: int) -> np.ndarray:
+        """The reads of one chunk, [CHUNK, size].
+
+        The chunk in which an epoch begins draws its permutation, from the chunk's own generator,
+        and the last of its epochs first. So the epoch that reaches into a chunk from before is the
+        first draw of an earlier chunk, whose other permutations are not needed.
+        """
+        reads = CHUNK * size
+        first_read, first_epoch = chunk * reads, -(-chunk * reads // self.n)
+        next_epoch = -(-(chunk + 1) * reads // self.n)
+        own = self._permutations(seed, chunk, next_epoch - first_epoch)
+        parts = [*own[1:], *own[:1]]
+        if first_epoch * self.n > first_read:
+            first_epoch -= 1
+            (before,) = self._permutations(seed, first_epoch * self.n // reads, 1)
+            parts.insert(0, before)
+        start = first_read - first_epoch * self.n
+        return np.concatenate(parts)[start : start + reads].reshape(CHUNK, size)
+
+    def _permutations(self, seed: int, chunk: int, count: int) -> np.ndarray:
+        """The first draws of a chunk: uniform permutations of the rows, int32 [count, n]."""
+        rows = np.tile(np.arange(self.n, dtype=np.int32), (count, 1))
+        return self._generator(seed, chunk).permuted(rows, axis=1)
+
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         if self.batch_size is not None and not is_integer(self.batch_size, 1, self.n):
             yield f"data.batch_size = {self.batch_size!r} must be in [1, n] = [1, {self.n}] or null"
-        if not isinstance(self.replacement, bool):
-            yield f"data.replacement = {self.replacement!r} must be true or false"
+        if self.sampling not in SAMPLINGS:
+            yield f"data.sampling = {self.sampling!r} must be one of {', '.join(SAMPLINGS)}"

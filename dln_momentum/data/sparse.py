@@ -11,6 +11,7 @@ import torch
 
 from dln_momentum.data.checks import is_integer, is_real
 from dln_momentum.problem import Problem, ProblemError
+from dln_momentum.seeding import is_seed
 
 DESIGNS = ("gaussian", "uncentred", "correlated")
 SIGNALS = ("gaussian", "signs")
@@ -44,7 +45,7 @@ def sparse(
         rho: correlation of neighbouring columns in (-1, 1); read by ``correlated`` only.
         signal: ``gaussian`` N(0, 1) values, ``signs`` uniform in {-1, +1}, or the s nonzero values
             themselves, in the order of their coordinates.
-        seed: non-negative integer.
+        seed: integer in [0, 2^64).
         n_test: number of held-out rows of the same law, 0 for none.
 
     Returns:
@@ -123,8 +124,8 @@ def _problems(
         yield f"data.mu = {mu!r} must be a finite number"
     if not (is_real(rho) and -1 < rho < 1):
         yield f"data.rho = {rho!r} must be in (-1, 1)"
-    if not is_integer(seed, 0):
-        yield f"data.seed = {seed!r} must be an integer >= 0"
+    if not is_seed(seed):
+        yield f"data.seed = {seed!r} must be an integer in [0, 2^64)"
     if not is_integer(n_test, 0):
         yield f"data.n_test = {n_test!r} must be an integer >= 0"
     yield from _signal_problems(signal, s)

@@ -2,9 +2,8 @@
 
 A run of K steps must not depend on how its steps are cut into blocks, on which runs are advanced
 beside it, nor on whether it was resumed. So draw t of a stream comes from a counter-based
-generator (Philox; Salmon et al., SC 2011) whose key is the seed and whose counter is the chunk of
-`CHUNK` steps that t lies in. torch's CPU generator keeps 32 bits of a seed, too few for one
-generator per seed and chunk.
+generator (see `dln_momentum.seeding`) whose key is the seed and whose counter is the chunk of
+`CHUNK` steps that t lies in.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from dln_momentum.data.checks import is_integer
 from dln_momentum.errors import refuse
+from dln_momentum.seeding import Purpose, is_seed, seeded_generator
 
 CHUNK = 1024
 """Steps drawn from one generator. Another value is another stream."""
@@ -41,11 +41,11 @@ class SeededStream:
 
     n: int
     seeds: int | Sequence[int]
-    purpose: ClassVar[int]
+    purpose: ClassVar[Purpose]
 
     def __post_init__(self) -> None:
         refuse(self._problems())
-        if not is_integer(self.seeds, 0):
+        if not is_seed(self.seeds):
             object.__setattr__(self, "seeds", tuple(int(seed) for seed in self._seed_list()))
 
     @cached_property
@@ -55,15 +55,18 @@ class SeededStream:
     def _problems(self) -> Iterator[str]:
         if not is_integer(self.n, 1):
             yield f"n = {self.n!r} must be an integer >= 1"
-        bad = [seed for seed in self._seed_list() if not is_integer(seed, 0, 2**64 - 1)]
+        bad = [seed for seed in self._seed_list() if not is_seed(seed)]
         if bad or not self._seed_list():
             yield f"seeds = {bad[:5]} must be integers in [0, 2^64), at least one"
 
     def _seed_list(self) -> list[Any]:
         return list(self.seeds) if isinstance(self.seeds, Sequence | np.ndarray) else [self.seeds]
 
-    def _draw(self, rng: np.random.Generator) -> np.ndarray:
-        """The numbers of one chunk for one seed, [CHUNK, width] of a small integer type."""
+    def _draw(self, seed: int, chunk: int) -> np.ndarray:
+        """The numbers of one chunk for one seed, [CHUNK, width] of a small integer type.
+
+        A function of its arguments alone, drawn from `_generator`.
+        """
         raise NotImplementedError
 
     def _window(self, start: int, stop: int, runs: Runs) -> tuple[Tensor, Tensor]:
@@ -86,7 +89,7 @@ class SeededStream:
     def _chunk(self, chunk: int, seeds: np.ndarray) -> Tensor:
         key = (chunk, seeds.tobytes())
         if key not in self._chunks:
-            drawn = [self._draw(self._generator(int(seed), chunk)) for seed in seeds]
+            drawn = [self._draw(int(seed), chunk) for seed in seeds]
             self._chunks[key] = torch.from_numpy(np.stack(drawn, axis=1))
         self._chunks.move_to_end(key)
         while len(self._chunks) > KEPT_CHUNKS:
@@ -94,9 +97,7 @@ class SeededStream:
         return self._chunks[key]
 
     def _generator(self, seed: int, chunk: int) -> np.random.Generator:
-        # the low words of the counter count draws, so chunks cannot overlap
-        key, counter = (self.purpose << 64) | seed, chunk << 128
-        return np.random.Generator(np.random.Philox(key=key, counter=counter))
+        return seeded_generator(self.purpose, seed, chunk)
 
 
 def per_run(values: Tensor, rows: Tensor) -> Tensor:

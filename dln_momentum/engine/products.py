@@ -15,24 +15,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 
-def _doubles_per_register() -> int:
-    try:
-        features = llvm.get_host_cpu_features()
-    except RuntimeError:  # LLVM does not know them on every platform
-        return 2
-    if features.get("avx512f"):
+def doubles_per_register(features: str) -> int:
+    """Doubles in a vector register of a processor with these features, as LLVM lists them.
+
+    >>> [doubles_per_register(f) for f in ("+sse4.2", "+avx,+avx2,-avx512f", "+avx,+avx512f", "")]
+    [2, 4, 8, 2]
+    """
+    found = features.split(",")
+    if "+avx512f" in found:
         return 8
-    return 4 if features.get("avx") else 2
+    return 4 if "+avx" in found else 2
 
 
-WIDTH = _doubles_per_register()
-"""Doubles in a vector register of this processor."""
+def compiled_for() -> str:
+    """The features that numba compiles for: this processor's, or those of NUMBA_CPU_FEATURES.
+
+    They are part of the key under which numba keeps compiled code, so code of one width is never
+    taken for another's.
+    """
+    _, _, features = cpu_target.target_context.codegen().magic_tuple()
+    return features
+
+
+WIDTH = doubles_per_register(compiled_for())
+"""Doubles in a vector register that the kernels may use."""
 
 STRIP = 2 * WIDTH
 """Runs in a strip. Two registers by six rows are twelve sums at a time, enough to hide the latency

@@ -19,6 +19,7 @@ from dln_momentum.assembly import (
     network,
     sound,
     streams,
+    tell_if_seed_is_unread,
 )
 from dln_momentum.config import Gaussian, Sweep, read
 from dln_momentum.data import load
@@ -64,6 +65,7 @@ def build(config: DictConfig) -> tuple[Setup, Grid]:
     assert problem is not None
     assert drawn is not None
     refuse(_size_problems(keys, grid, problem))
+    tell_if_seed_is_unread(keys, *drawn)
     problems = [problem, *_other_problems(keys, grid, problem)]
     gamma, beta = (torch.from_numpy(rate[grid.valid]) for rate in (grid.gamma, grid.beta))
     return Setup(

@@ -132,9 +132,13 @@ def _count(count: int) -> int:
 
 
 def _whole(values: np.ndarray) -> Sequence[Number]:
-    """Whole numbers as integers, where all of them are whole: linspace:0:8:5 may be seeds."""
+    """Whole numbers as integers, where all of them are whole: linspace:0:8:5 may be seeds.
+
+    From 2^53 on a float may stand for a neighbour of the number that was meant.
+    """
     numbers = values.tolist()
-    return [int(x) for x in numbers] if all(x.is_integer() for x in numbers) else numbers
+    exact = all(x.is_integer() and abs(x) < 2**53 for x in numbers)
+    return [int(x) for x in numbers] if exact else numbers
 
 
 _SPAN_KINDS = {"linspace": _linspace, "geomspace": _geomspace, "range": _range}

@@ -43,7 +43,7 @@ class BlockDataModule(LightningDataModule):
     Args:
         problem: the data of all runs, or the cohorts of runs on one problem each.
         schedule: where blocks end.
-        batches: full batches, or batches with or without replacement, from seeded generators.
+        batches: the mini-batches, a function of seed and step.
         label_noise: perturbs the targets of the early steps, if given.
     """
 

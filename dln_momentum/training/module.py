@@ -50,7 +50,7 @@ class HeavyBallModule(pl.LightningModule):
     >>> from dln_momentum.data import BatchStream, sparse
     >>> from dln_momentum.training.schedule import Schedule
     >>> data = BlockDataModule(
-    ...     sparse(5, 8, 1, seed=0), Schedule(1000, 10, 100), BatchStream(5, None, True, 0)
+    ...     sparse(5, 8, 1, seed=0), Schedule(1000, 10, 100), BatchStream(5, None, "reshuffle", 0)
     ... )
     >>> module = HeavyBallModule(DiagonalLinearNet.uniform(8, 0.1), 0.01, 0.9, data)
     >>> module.stepper.advance(1000)
