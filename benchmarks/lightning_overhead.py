@@ -24,9 +24,9 @@ from benchmarks.machine import header, machine
 from dln_momentum.data import BatchStream, sparse
 from dln_momentum.engine import EngineOptions
 from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.schedule import Schedule
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.module import HeavyBallModule
-from dln_momentum.training.schedule import Schedule
 from dln_momentum.training.trainer import quiet
 
 

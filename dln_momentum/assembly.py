@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar, cast
 
-import joblib
 import numpy as np
 import torch
 from omegaconf import DictConfig
@@ -29,6 +27,7 @@ from dln_momentum.config import (
 )
 from dln_momentum.data import BatchStream, LabelNoise, load, read_archive
 from dln_momentum.engine import EngineOptions
+from dln_momentum.engine.parallel import physical_cores
 from dln_momentum.errors import InputError, refuse
 from dln_momentum.flow import FlowOptions
 from dln_momentum.flow.options import Method
@@ -161,12 +160,6 @@ def engine_options(keys: Train) -> EngineOptions:
 def flow_options(keys: FlowKeys) -> FlowOptions:
     """How a flow is integrated, of a checked config."""
     return FlowOptions(cast(Method, keys.method), keys.rtol, keys.atol, keys.max_steps)
-
-
-def physical_cores() -> int:
-    """Cores that do arithmetic of their own, as far as this process may use them."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(allowed or 1, joblib.cpu_count(only_physical_cores=True)))
 
 
 def streams(keys: App, n: int, seeds: int | Sequence[int]) -> tuple[BatchStream, LabelNoise | None]:

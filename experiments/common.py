@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike
 from omegaconf import DictConfig
 from torch import Tensor
 
-from dln_momentum.assembly import physical_cores
 from dln_momentum.data import BatchStream, LabelNoise, sparse
 from dln_momentum.engine import Engine, EngineOptions
+from dln_momentum.engine.parallel import physical_cores
 from dln_momentum.engine.snapshot import Snapshot
 from dln_momentum.momentum import Momentum
 from dln_momentum.network import DiagonalLinearNet

@@ -21,11 +21,11 @@ from dln_momentum.engine import Engine, EngineOptions, Snapshot, reference_itera
 from dln_momentum.errors import InputError
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
+from dln_momentum.schedule import Schedule
 from dln_momentum.summary import BY_CONSTRUCTION, summarise
 from dln_momentum.training.callbacks import BalancednessMonitor
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.module import HeavyBallModule
-from dln_momentum.training.schedule import Schedule
 from dln_momentum.training.trainer import fit
 from dln_momentum.velocity import gradient_velocity
 from tests.helpers import column, default_problem, make_engine, run_app

@@ -14,11 +14,11 @@ from dln_momentum.config import Train
 from dln_momentum.plotting import overview, picture, save
 from dln_momentum.report import print_report
 from dln_momentum.results import versions, write_dataset, write_json
+from dln_momentum.schedule import Schedule
 from dln_momentum.summary import minimiser, summarise
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.module import HeavyBallModule
 from dln_momentum.training.resuming import read_checkpoint, refuse_another_run
-from dln_momentum.training.schedule import Schedule
 from dln_momentum.training.trainer import fit
 
 SETTINGS = ("gamma", "beta", "lambda", "epsilon", "n", "d", "alpha", "seed", "batch_size")

@@ -6,10 +6,12 @@ processes would, on shared memory and without copies.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import joblib
 import torch
 from torch import Tensor
 
@@ -24,6 +26,12 @@ def for_each(function: Callable[[Tensor], None], tiles: Sequence[Tensor], worker
         with ThreadPoolExecutor(min(workers, len(tiles))) as pool:
             # reading the results raises what a thread has raised
             list(pool.map(function, tiles))
+
+
+def physical_cores() -> int:
+    """Cores that do arithmetic of their own, as far as this process may use them."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(allowed or 1, joblib.cpu_count(only_physical_cores=True)))
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.problem import Problem
+from dln_momentum.schedule import Schedule
 from dln_momentum.training.cohorts import Cohort
-from dln_momentum.training.schedule import Schedule
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class HeavyBallModule(pl.LightningModule):
             than one diagonal network, or rates that `HeavyBall` refuses.
 
     >>> from dln_momentum.data import BatchStream, sparse
-    >>> from dln_momentum.training.schedule import Schedule
+    >>> from dln_momentum.schedule import Schedule
     >>> data = BlockDataModule(
     ...     sparse(5, 8, 1, seed=0), Schedule(1000, 10, 100), BatchStream(5, None, "reshuffle", 0)
     ... )

@@ -1,0 +1,147 @@
+"""From what a user gives, numbers, lists, arrays or tensors, to the engine's R runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dln_momentum.errors import InputError, refuse
+from dln_momentum.momentum import PAIRS, gamma_beta
+from dln_momentum.problem import Problem
+from dln_momentum.start import Start, uniform
+
+DEFAULT_GAMMA, DEFAULT_BETA = 0.01, 0.9
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """R = prod(shape) runs of heavy ball: what each of them is, flat.
+
+    Attributes:
+        problem: shared, or with run dimensions [R].
+        shape: the shape that the arrays of the user broadcast to; () for one run.
+        gamma, beta: [R].
+        w_plus, w_minus: the start, [R, d].
+    """
+
+    problem: Problem
+    shape: tuple[int, ...]
+    gamma: Tensor
+    beta: Tensor
+    w_plus: Tensor
+    w_minus: Tensor
+
+
+def setting(problem: Problem, start: Start | None, **rates: Any) -> Setting:
+    """Broadcast rates, start and problem to one shape of runs.
+
+    Args:
+        problem: the data.
+        start: how the runs start; None for `uniform()`.
+        **rates: a pair of gamma, beta, lam, eps (see `PAIRS`), numbers or arrays; None is left out.
+
+    Raises:
+        InputError: listing everything that is out of range or does not fit.
+    """
+    if not isinstance(problem, Problem):
+        kind = type(problem).__name__
+        raise InputError([f"problem is a {kind}; it must be a Problem, as dln.Problem(X, y)"])
+    start = uniform() if start is None else start
+    if not isinstance(start, Start):
+        kind = type(start).__name__
+        raise InputError([f"start is a {kind}; it must be a Start, as dln.uniform(0.1)"])
+    given = {key: array_of(key, value) for key, value in rates.items() if value is not None}
+    if set(given) <= {"gamma", "beta"}:
+        defaults = {"gamma": np.array(DEFAULT_GAMMA), "beta": np.array(DEFAULT_BETA)}
+        given = defaults | given
+    refuse(_rate_problems(given))
+    shapes = {key: value.shape for key, value in given.items()}
+    shapes |= {"start": start.runs, "problem": tuple(problem.runs)}
+    shape = common_shape(shapes)
+    gamma, beta = (np.broadcast_to(rate, shape).reshape(-1) for rate in gamma_beta(**given))
+    refuse(_pair_problems(gamma, beta))
+    w_plus, w_minus = (
+        w.expand(*shape, problem.d).reshape(-1, problem.d) for w in start.weights(problem.d)
+    )
+    return Setting(
+        flat_problem(problem, shape),
+        shape,
+        torch.from_numpy(np.array(gamma)),
+        torch.from_numpy(np.array(beta)),
+        w_plus,
+        w_minus,
+    )
+
+
+def array_of(key: str, value: Any) -> Array:
+    """A number, list, array or tensor as float64.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        array = np.empty(0, object)
+    if array.dtype.kind not in "iuf" or array.size == 0:
+        raise InputError([f"{key} = {value!r} must be a number, or an array of numbers"])
+    return array.astype(np.float64)
+
+
+def common_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """The shape that all of them broadcast to.
+
+    Raises:
+        InputError: naming the shapes, if there is none.
+    """
+    try:
+        return np.broadcast_shapes(*shapes.values())
+    except ValueError as error:
+        found = ", ".join(f"{key} {list(shape)}" for key, shape in shapes.items() if shape)
+        raise InputError([f"shapes must broadcast to one: {found}"]) from error
+
+
+def flat_problem(problem: Problem, shape: tuple[int, ...]) -> Problem:
+    """The same data for R runs: shared as it is, or one for each of them."""
+    if not problem.runs:
+        return problem
+    fields: dict[str, Any] = {"name": problem.name, "notes": problem.notes}
+    for name, core in (("X", 2), ("y", 1), ("theta_star", 1), ("X_test", 2), ("y_test", 1)):
+        tensor = getattr(problem, name)
+        if tensor is not None:
+            inner = tensor.shape[-core:]
+            fields[name] = tensor.expand(*shape, *inner).reshape(-1, *inner)
+    return Problem(**fields)
+
+
+def _rate_problems(given: Mapping[str, Array]) -> Iterator[str]:
+    if frozenset(given) not in {frozenset(pair) for pair in PAIRS}:
+        allowed = ", ".join(f"({', '.join(pair)})" for pair in PAIRS)
+        yield f"{', '.join(given)} given: give exactly one of the pairs {allowed}"
+        return
+    for key, value in given.items():
+        right = (value >= 0) & (value < 1) if key == "beta" else (value > 0) & np.isfinite(value)
+        if not right.all():
+            allowed = "in [0, 1)" if key == "beta" else "finite and > 0"
+            wrong = value[~right]
+            yield f"{key} = {wrong.flat[0]:g} ({wrong.size} of {value.size}) must be {allowed}"
+
+
+def _pair_problems(gamma: Array, beta: Array) -> Iterator[str]:
+    wrong = ~((beta >= 0) & (beta < 1) & (gamma > 0))
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        yield (
+            f"{int(wrong.sum())} of {wrong.size} runs have no momentum in [0, 1): "
+            f"gamma = {gamma[first]:g}, beta = {beta[first]:g} at run {first}"
+        )

@@ -1,0 +1,162 @@
+"""Train one network or thousands, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+
+from dln_momentum.data import BatchStream, LabelNoise
+from dln_momentum.engine import Engine, EngineOptions, Snapshot
+from dln_momentum.engine.parallel import physical_cores
+from dln_momentum.errors import InputError
+from dln_momentum.interface.arguments import setting
+from dln_momentum.interface.run import Records, Run
+from dln_momentum.problem import Problem
+from dln_momentum.schedule import Schedule
+from dln_momentum.start import Start
+from dln_momentum.velocity import gradient_velocity
+
+Callback = Callable[[Snapshot], object]
+"""Called with the state of all runs at every recorded step; what it returns is not read."""
+
+BLOCK = 2000
+"""Steps between two places at which a progress bar moves."""
+MOST_TRAJECTORIES = 2**22
+"""Numbers of a trajectory, records times runs times coordinates, up to which it is kept."""
+
+
+def train(
+    problem: Problem,
+    start: Start | None = None,
+    *,
+    gamma: Any = None,
+    beta: Any = None,
+    lam: Any = None,
+    eps: Any = None,
+    speed: float = 0.0,
+    batch_size: int | None = None,
+    sampling: str = "with_replacement",
+    label_noise: float = 0.0,
+    noise_until: int = 0,
+    seed: Any = 0,
+    max_steps: int = 100_000,
+    tol: float = 1e-24,
+    divergence_bound: float = 1e10,
+    records: int = 200,
+    trajectories: bool | None = None,
+    path_sums: str = "telescoped",
+    backend: str = "auto",
+    num_workers: int | None = None,
+    callbacks: Iterable[Callback] = (),
+    progress: bool = False,
+) -> Run:
+    r"""Train diagonal networks by MGD(gamma, beta), with every quantity of the theory beside them.
+
+    .. math:: w_{k+1} = w_k - \gamma \nabla F(w_k) + \beta (w_k - w_{k-1})
+
+    gamma, beta (or lam, eps, and so on), the start's parameters and seed may be arrays: they
+    broadcast to one shape S of runs, which are trained together. A run ends as ``converged``,
+    ``diverged`` or ``max_steps``; none of these is an error.
+
+    Args:
+        problem: the data, shared by all runs or with run dimensions that broadcast.
+        start: `uniform`, `gaussian`, `biased` or `Start(u, v)`; ``uniform(0.1)`` if left out.
+        gamma, beta, lam, eps: a pair that determines the run: (gamma, beta), (lam, eps),
+            (lam, beta) or (lam, gamma); gamma = 0.01 and beta = 0.9 where neither is given.
+        speed: initial speed w'(0) = -speed grad F(w_0); 0 is rest.
+        batch_size, sampling, label_noise, noise_until, seed: see `BatchStream` and `LabelNoise`;
+            an array of seeds gives each run its own.
+        max_steps: steps at most.
+        tol: a run has converged at the first of every ten steps with a training loss at or below.
+        divergence_bound: it has diverged with a loss above so many times the first.
+        records: how many log-spaced steps to record, at most.
+        trajectories: whether to keep theta, Delta and S_+- of every coordinate at these steps; by
+            default up to four million numbers each.
+        path_sums, backend, num_workers: see `EngineOptions`; all physical cores by default.
+        callbacks: called with a `Snapshot` of all runs at every recorded step.
+        progress: whether to show a bar.
+
+    Returns:
+        The runs, with NumPy arrays of shape S or S + [d].
+
+    Raises:
+        InputError: listing what is not allowed, before anything is computed.
+
+    >>> import dln_momentum as dln
+    >>> run = dln.train(dln.sparse(n=5, d=8, s=1), dln.uniform(0.1), gamma=0.02, beta=0.9)
+    >>> run.status, run.theta.shape
+    ('converged', (8,))
+    >>> run.certify().kkt_residual < 1e-11
+    True
+    >>> runs = dln.train(dln.sparse(n=5, d=8, s=1), gamma=[0.01, 0.02], beta=[[0.5], [0.9]])
+    >>> runs.steps.shape, runs.theta.shape
+    ((2, 2), (2, 2, 8))
+    """
+    chosen = setting(problem, start, gamma=gamma, beta=beta, lam=lam, eps=eps)
+    options = EngineOptions(
+        backend=backend,
+        path_sums=path_sums,
+        tol=tol,
+        divergence_bound=divergence_bound,
+        num_workers=physical_cores() if num_workers is None else num_workers,
+    )
+    _at_least("max_steps", max_steps, 1)
+    _at_least("records", records, 2)
+    schedule = Schedule(max_steps, records, BLOCK)
+    R = len(chosen.gamma)
+    seeds = _seeds(seed, chosen.shape)
+    batches = BatchStream(problem.n, batch_size, sampling, seeds)
+    noise = LabelNoise(problem.n, label_noise, noise_until, seeds) if label_noise else None
+    previous = None
+    if speed:
+        w, h = (chosen.w_plus, chosen.w_minus), (chosen.gamma / (1 - chosen.beta))[:, None]
+        dw = gradient_velocity(chosen.problem, *w, speed)
+        previous = (w[0] - h * dw[0], w[1] - h * dw[1])
+    engine = Engine(
+        chosen.problem, chosen.gamma, chosen.beta, chosen.w_plus, chosen.w_minus,
+        previous=previous, batches=batches, label_noise=noise, options=options,
+    )  # fmt: skip
+    if trajectories is None:
+        trajectories = len(schedule.recorded) * R * problem.d <= MOST_TRAJECTORIES
+    recorded = Records(trajectories)
+
+    def record() -> None:
+        snapshot = engine.snapshot()
+        recorded.add(snapshot, chosen.problem)
+        for callback in callbacks:
+            callback(snapshot)
+
+    record()
+    with Progress(disable=not progress) as bar:
+        task = bar.add_task("steps", total=max_steps)
+        for _, stop in schedule.blocks(0):
+            if len(engine.running) == 0:
+                break
+            engine.advance_to(stop)
+            bar.update(task, completed=engine.step)
+            if stop == max_steps:
+                engine.stop()
+            if stop in schedule.recorded or len(engine.running) == 0:
+                record()
+    engine.stop()
+    return Run(chosen.problem, engine.snapshot(), chosen.shape, recorded)
+
+
+def _seeds(seed: Any, shape: tuple[int, ...]) -> int | list[int]:
+    array = np.asarray(seed)
+    if array.dtype.kind not in "iu":
+        raise InputError([f"seed = {seed!r} must be an integer in [0, 2^64), or an array of them"])
+    if array.ndim == 0:
+        return int(array)
+    try:
+        return np.broadcast_to(array, shape).reshape(-1).tolist()
+    except ValueError as error:
+        raise InputError([f"seed has shape {array.shape}, must broadcast to {shape}"]) from error
+
+
+def _at_least(key: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError([f"{key} = {value!r} must be an integer >= {least}"])

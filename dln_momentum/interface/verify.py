@@ -1,0 +1,113 @@
+"""Every statement of the theory on a problem, judged, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+
+from dln_momentum.data import BatchStream, LabelNoise
+from dln_momentum.errors import InputError
+from dln_momentum.momentum import Momentum
+from dln_momentum.problem import Problem
+from dln_momentum.start import Start, uniform
+from dln_momentum.verification import Case, Evidence, Statement, Verdict, statements
+
+
+class Report:
+    """The statements of the theory on one setting, with their verdicts; prints as a table.
+
+    Attributes:
+        statements: all of them, in the order of the theory.
+    """
+
+    def __init__(self, found: list[Statement]) -> None:
+        self.statements = found
+
+    def __iter__(self) -> Iterator[Statement]:
+        return iter(self.statements)
+
+    def __len__(self) -> int:
+        return len(self.statements)
+
+    @property
+    def violated(self) -> list[Statement]:
+        """The statements that failed; a bug, or news."""
+        return [s for s in self.statements if s.verdict is Verdict.VIOLATED]
+
+    @property
+    def holds(self) -> list[Statement]:
+        """The statements that were tested and hold."""
+        return [s for s in self.statements if s.verdict is Verdict.HOLDS]
+
+    def __repr__(self) -> str:
+        return (
+            f"Report({len(self.holds)} of {len(self)} statements hold, "
+            f"{len(self.violated)} violated)"
+        )
+
+    def __str__(self) -> str:
+        from dln_momentum.verification.table import statement_table
+
+        console = Console(width=120)
+        with console.capture() as captured:
+            console.print(statement_table(self.statements, wide=True))
+        return captured.get()
+
+
+def verify(
+    problem: Problem,
+    start: Start | None = None,
+    *,
+    lam: float | None = None,
+    eps: float | None = None,
+    gamma: float | None = None,
+    beta: float | None = None,
+    batch_size: int | None = None,
+    sampling: str = "with_replacement",
+    label_noise: float = 0.0,
+    noise_until: int = 0,
+    seed: int = 0,
+    max_steps: int | None = None,
+    tol: float = 1e-20,
+) -> Report:
+    """Evaluate every statement of the theory on a problem: predicted, measured, verdict.
+
+    Args:
+        problem: the data, one problem.
+        start: one start; `uniform(0.1)` if left out.
+        lam, eps, gamma, beta: a pair, as for `train`; lam alone chooses a step that resolves the
+            flow of that lambda.
+        batch_size, sampling, label_noise, noise_until, seed: of the discrete run.
+        max_steps: of the discrete run; None for as many as take a few seconds.
+        tol: the energy at which a run or a flow counts as converged.
+
+    Raises:
+        InputError: for what is not allowed.
+
+    >>> import dln_momentum as dln
+    >>> report = dln.verify(dln.Problem(X=[[1.0, 2.0]], y=[2.0]), dln.Start([0.5], [0.0]), lam=0.2)
+    >>> report.violated
+    []
+    """
+    start = uniform() if start is None else start
+    if start.runs:
+        raise InputError([f"start has run dimensions {list(start.runs)}; verify takes one start"])
+    pair: dict[str, Any] = {"gamma": gamma, "beta": beta, "lam": lam, "eps": eps}
+    given = {key: value for key, value in pair.items() if value is not None}
+    only_flow = set(given) == {"lam"}
+    momentum = None if only_flow else Momentum.from_pair(**given)
+    w_plus, w_minus = start.weights(problem.d)
+    case = Case(
+        problem,
+        w_plus,
+        w_minus,
+        momentum=momentum,
+        lam=lam if only_flow else None,
+        batches=BatchStream(problem.n, batch_size, sampling, seed),
+        label_noise=LabelNoise(problem.n, label_noise, noise_until, seed) if label_noise else None,
+        max_steps=max_steps,
+        tol=tol,
+    )
+    return Report(list(statements(Evidence(case))))

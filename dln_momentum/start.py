@@ -1,0 +1,179 @@
+"""How a network starts: u_0 and v_0, whatever the number of coordinates.
+
+    w_+ = u + v,    w_- = u - v,    theta_0 = u_0 v_0,    Delta_0 = |u_0^2 - v_0^2| = |w_+ w_-|
+
+A start is made before the problem is known and takes its number of coordinates from the problem
+that it is used with. Parameters may be arrays: then there is a run for each of their entries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from dln_momentum.errors import InputError, refuse
+from dln_momentum.seeding import Purpose, is_seed, seeded_generator
+
+
+class Start:
+    """u_0 and v_0, given as numbers or arrays.
+
+    Args:
+        u, v: first and second layer, [*runs, d], or [*runs, 1] for one value in every coordinate;
+            anything that NumPy makes an array of.
+        name: what tables and figures call it.
+
+    Raises:
+        InputError: for entries that are no finite numbers, shapes that do not fit together, or an
+            entry with u^2 = v^2, which violates condition (C1) of the theory (Delta_0 nowhere 0).
+
+    >>> w_plus, w_minus = Start([0.1, 0.2], [0.0, 0.1]).weights(d=2)
+    >>> [round(w, 12) for w in w_plus.tolist()]
+    [0.1, 0.3]
+    """
+
+    def __init__(self, u: ArrayLike, v: ArrayLike, name: str = "arrays") -> None:
+        u, v = _numbers("u", u), _numbers("v", v)
+        refuse(_pair_problems(u, v))
+        self._u, self._v = torch.broadcast_tensors(u, v)
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"Start({self.name})"
+
+    @property
+    def runs(self) -> tuple[int, ...]:
+        """The run dimensions."""
+        return tuple(self._u.shape[:-1])
+
+    def layers(self, d: int) -> tuple[Tensor, Tensor]:
+        """u_0 and v_0 for d coordinates, [*runs, d] each.
+
+        Raises:
+            InputError: for a start of another number of coordinates.
+        """
+        given = self._u.shape[-1]
+        if given not in (1, d):
+            raise InputError([f"start has {given} coordinates, must have d = {d} or 1"])
+        return self._u.expand(*self.runs, d), self._v.expand(*self.runs, d)
+
+    def weights(self, d: int) -> tuple[Tensor, Tensor]:
+        """w_+ = u + v and w_- = u - v for d coordinates, [*runs, d] each."""
+        u, v = self.layers(d)
+        return u + v, u - v
+
+
+class _Gaussian(Start):
+    """A start that is drawn once the number of coordinates is known."""
+
+    def __init__(self, alpha: Tensor, seed: int, name: str) -> None:
+        # stands in for the draw until then: the shape of the runs is all that is read of it
+        super().__init__(alpha, 0 * alpha, name)
+        self._alpha, self._seed = alpha, seed
+
+    def layers(self, d: int) -> tuple[Tensor, Tensor]:
+        rng = seeded_generator(Purpose.INITIALISATION, self._seed)
+        u, v = torch.from_numpy(rng.standard_normal((2, d)))
+        return self._alpha * u, self._alpha * v
+
+
+def uniform(alpha: ArrayLike = 0.1) -> Start:
+    """u_0 = sqrt(2) alpha, v_0 = 0: theta_0 = 0 and Delta_0 = 2 alpha^2 in every coordinate.
+
+    Args:
+        alpha: initialisation scale, finite and > 0; a number or an array of them.
+
+    Raises:
+        InputError: for another alpha.
+
+    >>> u, v = uniform(alpha=[0.1, 0.01]).layers(d=3)
+    >>> [round(x, 12) for x in (u**2 - v**2)[:, 0].tolist()]
+    [0.02, 0.0002]
+    """
+    scale = _positive("alpha", alpha)[..., None]
+    return Start(math.sqrt(2) * scale, 0 * scale, f"uniform, alpha = {_shown(alpha)}")
+
+
+def biased(scale: ArrayLike = 0.1, phi: ArrayLike = 0.03) -> Start:
+    """u_0 = phi c, v_0 = c/phi with c = scale: theta_0 = c^2, Delta_0 = c^2 |phi^2 - phi^-2|.
+
+    Args:
+        scale: c, finite and > 0; a number or an array.
+        phi: the bias, finite, > 0 and not 1; a number or an array.
+
+    Raises:
+        InputError: for other values.
+
+    >>> u, v = biased(scale=0.1, phi=0.5).layers(d=1)
+    >>> u.item(), v.item()
+    (0.05, 0.2)
+    """
+    c, bias = _positive("scale", scale)[..., None], _positive("phi", phi)[..., None]
+    if bool((bias == 1).any()):
+        raise InputError(["phi = 1 makes u = v and Delta_0 = 0, against condition (C1)"])
+    name = f"biased, c = {_shown(scale)}, phi = {_shown(phi)}"
+    return Start(bias * c, c / bias, name)
+
+
+def gaussian(alpha: ArrayLike = 0.1, seed: int = 0) -> Start:
+    """u_0, v_0 i.i.d. N(0, alpha^2), drawn by a seed.
+
+    Args:
+        alpha: standard deviation, finite and > 0; a number, or an array of them, whose runs scale
+            one draw.
+        seed: an integer in [0, 2^64).
+
+    Raises:
+        InputError: for other values.
+
+    >>> u, v = gaussian(alpha=0.1, seed=3).layers(d=2)
+    >>> u.shape
+    torch.Size([2])
+    """
+    if not is_seed(seed):
+        raise InputError([f"seed = {seed!r} must be an integer in [0, 2^64)"])
+    scale = _positive("alpha", alpha)[..., None]
+    return _Gaussian(scale, int(seed), f"gaussian, alpha = {_shown(alpha)}, seed = {seed}")
+
+
+def _numbers(key: str, value: ArrayLike) -> Tensor:
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf" or array.size == 0:
+        raise InputError([f"{key} must be numbers; it is {array.dtype} of shape {array.shape}"])
+    # a start of one number is the same in every coordinate
+    return torch.from_numpy(np.atleast_1d(array.astype(np.float64)))
+
+
+def _positive(key: str, value: ArrayLike) -> Tensor:
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf" or array.size == 0:
+        raise InputError([f"{key} = {value!r} must be a number > 0, or an array of them"])
+    array = array.astype(np.float64)
+    wrong = array[~((array > 0) & np.isfinite(array))]
+    if wrong.size:
+        raise InputError([f"{key} = {wrong.flat[0]:g} must be finite and > 0"])
+    return torch.from_numpy(np.array(array))
+
+
+def _pair_problems(u: Tensor, v: Tensor) -> Iterator[str]:
+    try:
+        u, v = torch.broadcast_tensors(u, v)
+    except RuntimeError:
+        yield f"u and v must fit together: shapes {list(u.shape)} and {list(v.shape)}"
+        return
+    if not bool((u.isfinite() & v.isfinite()).all()):
+        yield "u and v must be finite"
+    elif bool(((u + v) * (u - v) == 0).any()):
+        yield "Delta_0 = |u^2 - v^2| is 0 in some coordinate; condition (C1) needs every one > 0"
+
+
+def _shown(value: ArrayLike) -> str:
+    array = np.asarray(value)
+    return f"{array:g}" if array.ndim == 0 else f"{array.size} values"
