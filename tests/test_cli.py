@@ -47,7 +47,8 @@ def command(
                 main()
             except SystemExit as ending:
                 code = int(ending.code or 0)
-        return Ended(code, *capsys.readouterr())
+        written = capsys.readouterr()
+        return Ended(code, str(written.out), str(written.err))
 
     yield run
     # Hydra has set up logging for the streams of this test

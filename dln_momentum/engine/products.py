@@ -39,7 +39,8 @@ def compiled_for() -> str:
     They are part of the key under which numba keeps compiled code, so code of one width is never
     taken for another's.
     """
-    _, _, features = cpu_target.target_context.codegen().magic_tuple()
+    context: Any = cpu_target.target_context
+    _, _, features = context.codegen().magic_tuple()
     return features
 
 
