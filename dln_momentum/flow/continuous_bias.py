@@ -134,7 +134,8 @@ def effective_flow(
     >>> [round(x, 4) for x in path.theta[-1].tolist()]
     [0.0, 1.0]
     """
-    w = balancedness.sqrt()
+    # in float64: a square root in single precision would be another start
+    w = balancedness.to(problem.X).sqrt()
     return gradient_flow(problem, w, w, time, tol=tol, options=options)
 
 
