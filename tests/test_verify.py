@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from torch import Tensor
 
+from dln_momentum import trajectory as trajectory_module
 from dln_momentum.apps import verify as verify_module
 from dln_momentum.apps.verify import verify
 from dln_momentum.cli.verify import main
@@ -33,10 +34,10 @@ from dln_momentum.momentum import Momentum
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
 from dln_momentum.verification import Case, Evidence, Hypothesis, Statement, Verdict, statements
-from dln_momentum.verification import course as course_module
 from dln_momentum.verification import gradient_flow as gradient_flow_module
 from dln_momentum.verification import implicit_bias as implicit_bias_module
 from dln_momentum.verification import small_lambda as small_lambda_module
+from dln_momentum.verification.course import converged, discrete_course
 from dln_momentum.verification.statement import at_most, equal
 from dln_momentum.verification.statements import of_iterates, of_momentum_flow, of_small_lambda
 
@@ -87,9 +88,9 @@ def test_no_violation(evidence: Evidence) -> None:
     assert not violated(found)
     assert len({s.name for s in found}) == len(found) > 30
     met = [s for s in found if s.verdict is Verdict.HOLDS]
-    assert len(met) > 22
+    assert len(met) > 25
     # tolerances are not so wide that anything would pass: orders aside, all are below 1e-3
-    assert max(s.tolerance for s in met if "order" not in s.name and "1 %" not in s.name) < 1e-3
+    assert max(s.tolerance for s in met if "order" not in s.name) < 1e-3
     needs_signs = [s for s in found if "no w_+- changed sign" in {h.text for h in s.unmet}]
     assert bool(needs_signs) == bool(evidence.momentum_path.sign_changes.any())
 
@@ -120,13 +121,15 @@ def test_wrong_signs_in_the_formulae_are_found(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(
-            course_module, "asymptotic_balancedness", lambda d, p, m: d * torch.exp(-p + m)
+            trajectory_module, "asymptotic_balancedness", lambda d, p, m: d * torch.exp(-p + m)
         )
         names = violated(bias_of(evidence))
         assert any(name.startswith("MGD: Delta_k = ") for name in names)
         assert any(name.startswith("MGF: Delta_t = ") for name in names)
     with monkeypatch.context() as patch:
-        patch.setattr(course_module, "log_init", lambda wp, wm, p, m: (wp / wm).abs().log() + p - m)
+        patch.setattr(
+            trajectory_module, "log_init", lambda wp, wm, p, m: (wp / wm).abs().log() + p - m
+        )
         names = violated(bias_of(evidence))
         for label in ("MGD", "MGF"):
             assert any(name.startswith(f"{label}: KKT") for name in names)
@@ -148,8 +151,8 @@ def test_a_wrong_sign_in_the_path_integrals_is_found(
 def test_a_limit_that_is_off_by_one_percent_is_found(
     evidence: Evidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact = course_module.asymptotic_balancedness
-    monkeypatch.setattr(course_module, "asymptotic_balancedness", lambda *s: 1.01 * exact(*s))
+    exact = trajectory_module.asymptotic_balancedness
+    monkeypatch.setattr(trajectory_module, "asymptotic_balancedness", lambda *s: 1.01 * exact(*s))
     names = violated(bias_of(evidence))
     for name in ("MGD: Delta_k", "MGD: Delta_inf", "MGF: Delta_t", "MGF: Delta_inf"):
         assert any(found.startswith(f"{name} = ") for found in names)
@@ -220,7 +223,9 @@ def test_a_flow_that_is_given_up_is_judged_by_what_it_leaves() -> None:
     found = verdicts(evidence)
     assert Verdict.VIOLATED not in found.values()
     assert found["MGF: Delta_inf = Delta_0 exp(-(I_+ + I_-))"] == "hypotheses not met"
-    assert found["MGF: Delta_t = Delta_0 exp(-(I~_+ + I~_-)) at every t"] == "holds"
+    assert (
+        found["MGF: Delta_t = Delta_0 exp(-(I~_+ + I~_-)) at every recorded t"] == "holds in part"
+    )
 
 
 def test_a_flow_beyond_rounding_is_judged_by_what_came_before() -> None:
@@ -231,7 +236,9 @@ def test_a_flow_beyond_rounding_is_judged_by_what_came_before() -> None:
     found = list(of_momentum_flow(evidence))
     assert not violated(found)
     kkt = next(s for s in found if s.name.startswith("MGF: KKT"))
-    assert kkt.verdict is Verdict.HOLDS
+    # what quadrature has lost is not called judged
+    assert kkt.verdict is Verdict.PARTLY
+    assert "up to t = " in kkt.judged
     assert kkt.tolerance < 1e-2
 
 
@@ -306,7 +313,7 @@ def test_the_app_leaves_a_table_and_json(
     first = kept["statements"][0]
     assert set(first) == {
         "name", "section", "hypotheses", "relation", "predicted", "measured", "error",
-        "tolerance", "verdict",
+        "tolerance", "judged", "verdict",
     }  # fmt: skip
     assert sum(kept["verdicts"].values()) == len(kept["statements"])
     shown = capsys.readouterr().out
@@ -429,4 +436,4 @@ def test_gradient_flow_does_not_start_from_what_overflowed(
 @pytest.mark.parametrize("beta", [0.0, 1e-12, 1e-6, 1e-4])
 def test_a_small_beta_comes_to_rest_as_none_does(beta: float) -> None:
     evidence = Evidence(case(sparse(5, 8, 1, seed=0), momentum=Momentum(0.05, beta), lam=0.1))
-    assert course_module.discrete_course(evidence).converged.met
+    assert converged(discrete_course(evidence)).met
