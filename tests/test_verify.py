@@ -169,7 +169,8 @@ def test_a_minimiser_that_is_off_by_a_thousandth_is_found(
     assert all("argmin" in name for name in names)
     if module is implicit_bias_module:
         assert labels == {"MGD", "MGF"}
-        assert len(names) == 4
+        # and where theta~_0 is negligible, the one without it
+        assert len(names) in (4, 6)
     else:
         assert labels == {"GF", "GF from u = sqrt(Delta_inf), v = 0"}
         assert len(names) == 3
@@ -328,7 +329,7 @@ def test_the_table_is_readable_in_a_narrow_terminal(
     run_verify(tmp_path, *QUICK, "flow.lam=4")
     shown = capsys.readouterr().out
     # what fits on a line is on one, and its numbers below it
-    assert "MGF: int ||w'||^2 <= F(w_0)  " in shown
+    assert "MGF: int ||w'||^2 <= E_0 (F(w_0) from rest)  " in shown
     assert shown.count("  predicted ") == shown.count("  error ") > 30
     assert max(map(len, shown.splitlines()[:-1])) <= 80
 
@@ -430,7 +431,8 @@ def test_gradient_flow_does_not_start_from_what_overflowed(
 
     monkeypatch.setattr(gradient_flow_module, "limit_bias", overflowed)
     judged = gradient_flow_module.effective_start(evidence)
-    assert judged.verdict == Verdict.NOT_MET
+    # the flow has converged, with Delta in float64's range: infinity is an error of ours
+    assert judged.verdict == Verdict.VIOLATED
 
 
 @pytest.mark.parametrize("beta", [0.0, 1e-12, 1e-6, 1e-4])

@@ -27,7 +27,7 @@ from dln_momentum.verification.course import (
     times_of,
 )
 from dln_momentum.verification.evidence import Evidence
-from dln_momentum.verification.statement import Hypothesis, Statement, at_most, equal
+from dln_momentum.verification.statement import UNRESOLVED, Hypothesis, Statement, at_most, equal
 
 SOLVED = 1e-10
 """The relative error of a minimiser of which the solver says that it has a residual of 1e-13."""
@@ -92,17 +92,20 @@ def distance_along(evidence: Evidence, course: Trajectory) -> Statement:
     """theta_t is the minimiser of D_{psi_{Delta_t}}(., theta~) over {X theta = X theta_t}."""
     problem = evidence.problem
     target = problem.row_space.coordinates(course.theta)
-    found = minimiser(problem, target, course.predicted_balancedness, course.log_init)
+    potential = course.predicted_balancedness, course.log_init
+    found, resolved = minimiser(problem, target, *potential), ~(course.resolution > UNRESOLVED)
     size = torch.linalg.vector_norm(course.theta, dim=-1)
     gap = distance(course.theta, found) / size
     allowed = SOLVED + _shift(problem, course, found, course.resolution) / size
+    # exponents that are all rounding give potentials that are none
+    allowed = torch.where(course.resolution > UNRESOLVED, torch.inf, allowed)
     t = course.time
     return equal(
         f"{course.label}: theta_{t} = argmin D(., theta~_0) over X theta = X theta_{t}",
         SECTION[course.label],
         [
             *_premises(evidence, course),
-            solved(found, course.predicted_balancedness, course.log_init),
+            solved(found[resolved], *(x[resolved] for x in potential)),
         ],
         measured=gap[-1],
         error=gap,

@@ -27,6 +27,8 @@ DISPLACEMENT = 1e-7
 AMPLIFIED = 1e5
 """From this amplification on rounding may have become a difference of 1e-9: there it ends."""
 
+DIVERGED = 1e9
+
 PER_STEP = 64
 """Ulps that a step of the engine and one of the written update may be apart."""
 
@@ -64,6 +66,9 @@ class SecondProgram:
                 break
             sizes = np.abs(np.stack(self.written.w[: k + 1]))
             if not (sizes.min() >= SMALLEST and sizes.max() <= LARGEST**0.25):
+                break
+            # beyond, the engine calls the run diverged
+            if not max(self.written.loss[: k + 1]) < DIVERGED * self.written.loss[0]:
                 break
             found.append(k)
         return found
@@ -127,7 +132,7 @@ def the_sums(program: SecondProgram, backend: str) -> Statement:
         return Statement(name, 3, (program.compared,))
     errors = []
     for k, s in zip(program.steps, program.snapshots(backend), strict=True):
-        pairs = _pairs(program.written, s, k)
+        pairs = _pairs(program, s, k)
         errors.append(torch.stack([_relative(*pair) for pair in pairs]).max())
     written = torch.from_numpy(program.written.sums[program.steps[-1]]).sum()
     measured = program.snapshots(backend)[-1].path_sums[:, 0].sum()
@@ -137,12 +142,17 @@ def the_sums(program: SecondProgram, backend: str) -> Statement:
     )  # fmt: skip
 
 
-def _pairs(written: WrittenRun, s: Snapshot, k: int) -> list[tuple[Tensor, np.ndarray, float]]:
-    """Numbers of a snapshot, of the written run, and their scale."""
+def _pairs(program: SecondProgram, s: Snapshot, k: int) -> list[tuple[Tensor, np.ndarray, float]]:
+    """Numbers of a snapshot, of the written run, and their scale: their error over that of w."""
+    written, X = program.written, program.evidence.problem.X.numpy()
     assert s.direct_path_sums is not None
     assert s.increment_products is not None
     largest = float(np.abs(np.stack(written.w[: k + 1])).max())
+    # theta moves by w dw/2 and the residual by X times that, also where theta itself cancels
+    norm, squares = float(np.linalg.norm(X, 2)), max(float((w * w).sum()) for w in written.w[: k + 1])
+    loss, n = max(written.loss[: k + 1]), len(X)
     gradient = max(float(np.abs(g).max()) for g in written.gradient_sum[: k + 1])
+    gradient += norm * norm * squares / n
     # a logarithm's argument w_{k+1}/w_k has the error of w over the smaller of the two
     nearest = _nearest(written, k)
     sums = nearest * (1 + max(float(np.abs(x).max()) for x in written.sums[: k + 1]))
@@ -153,7 +163,7 @@ def _pairs(written: WrittenRun, s: Snapshot, k: int) -> list[tuple[Tensor, np.nd
         (s.gradient_sum[0], written.gradient_sum[k], gradient),
         (s.increment_products[0], written.products[k], largest**2),
         (s.boundary[:, 0], written.boundary[k], boundary),
-        (s.loss, np.array([written.loss[k]]), max(written.loss[: k + 1])),
+        (s.loss, np.array([written.loss[k]]), loss + (2 * loss / n) ** 0.5 * norm * squares),
         (s.sign_changes, np.array([written.sign_changes[k]]), 1.0),
     ]
 
