@@ -81,6 +81,8 @@ def _nothing_to_follow(keys: Flow, parts: Parts) -> Iterator[str]:
     loss, tol = float(parts.problem.loss(parts.net.theta.detach())), keys.flow.tol
     if loss <= tol:
         yield f"the start already interpolates: loss {loss:g}, must be > flow.tol = {tol:g}"
+    if keys.flow.lam == 0 and parts.velocity is not None:
+        yield f"model.speed = {keys.model.speed:g} must be 0: gradient flow has no speed to choose"
 
 
 def integrate(keys: Flow, parts: Parts) -> FlowPath:
@@ -97,7 +99,7 @@ def integrate(keys: Flow, parts: Parts) -> FlowPath:
         return gradient_flow(
             parts.problem, *start, time, form="direct", tol=flow.tol, options=options
         )
-    dw_plus, dw_minus = getattr(parts, "velocity", None) or (None, None)
+    dw_plus, dw_minus = parts.velocity or (None, None)
     return momentum_flow(
         parts.problem, *start, flow.lam, time, dw_plus_0=dw_plus, dw_minus_0=dw_minus,
         tol=flow.tol, options=options,

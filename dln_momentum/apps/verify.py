@@ -85,6 +85,7 @@ def build_case(config: DictConfig) -> tuple[Verify, Case]:
         max_steps=keys.max_steps,
         tol=keys.tol,
         options=flow_options(keys.flow),
+        velocity=parts.velocity,
     )
 
 

@@ -24,11 +24,12 @@ def discrete_course(evidence: Evidence) -> Trajectory:
     end, case, momentum = evidence.snapshots[-1], evidence.case, evidence.momentum
     steps = torch.tensor([s.step for s in snapshots], dtype=torch.float64)
     w = torch.stack([s.w[:, 0] for s in snapshots], 1)
-    sums = torch.stack([s.path_sums[:, 0] for s in snapshots], 1)
+    start_term = momentum.lam * momentum.beta * case.dw / case.w
+    # a snapshot counts the start term into S_+-
+    sums = torch.stack([s.path_sums[:, 0] for s in snapshots], 1) + start_term[:, None]
     boundary = torch.stack([s.boundary[:, 0] for s in snapshots], 1)
     gradient = torch.stack([s.gradient_sum[0] for s in snapshots])
     signed = momentum.eps * torch.stack([gradient, -gradient])
-    start_term = momentum.lam * momentum.beta * case.dw / case.w
     other = -signed - (w / case.w[:, None]).abs().log() - boundary + start_term[:, None]
     return Trajectory(
         label="MGD",

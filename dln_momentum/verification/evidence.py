@@ -161,8 +161,10 @@ class Evidence:
         last = self.snapshots[-1]
         return int(last.status[0]) == Status.RUNNING and last.step < self._targets()[-1]
 
-    def engine(self, *, backend: str = "auto", tol: float = -math.inf) -> Engine:
-        """The discrete run at its start, with S_+- summed by definition."""
+    def engine(
+        self, *, backend: str = "auto", path_sums: str = "direct", tol: float = -math.inf
+    ) -> Engine:
+        """The discrete run at its start, with S_+- summed from the iterates."""
         case, momentum = self.case, self.momentum
         one = torch.ones(1, dtype=torch.float64)
         before = None if case.at_rest else (case.w - momentum.eps * case.dw)[:, None]
@@ -174,7 +176,7 @@ class Evidence:
             previous=None if before is None else (before[0], before[1]),
             batches=case.batches,
             label_noise=case.label_noise,
-            options=EngineOptions(path_sums="direct", tol=tol, backend=backend),
+            options=EngineOptions(path_sums=path_sums, tol=tol, backend=backend),
         )
 
     def _targets(self) -> list[int]:

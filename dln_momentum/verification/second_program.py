@@ -20,6 +20,9 @@ from dln_momentum.verification.statement import Hypothesis, Statement, Times, eq
 from dln_momentum.verification.written_update import WrittenRun, written_run
 
 BACKENDS = ("numba", "torch")
+PATH_SUMS = ("direct", "telescoped")
+"""The two ways to sum S_+- from the iterates."""
+
 STEPS = (1, 2, 3, 10, 30, 64)
 """The compared steps: single ones, and blocks that end away from the engine's looks."""
 
@@ -73,18 +76,19 @@ class SecondProgram:
             found.append(k)
         return found
 
-    def snapshots(self, backend: str) -> list[Snapshot]:
+    def snapshots(self, backend: str, path_sums: str = "telescoped") -> list[Snapshot]:
         """The engine's run after each of the compared steps."""
-        if backend not in self._snapshots:
-            engine, found = self.evidence.engine(backend=backend), []
+        key = (backend, path_sums)
+        if key not in self._snapshots:
+            engine, found = self.evidence.engine(backend=backend, path_sums=path_sums), []
             for k in self.steps:
                 engine.advance(k - engine.step)
                 found.append(engine.snapshot())
-            self._snapshots[backend] = found
-        return self._snapshots[backend]
+            self._snapshots[key] = found
+        return self._snapshots[key]
 
     @cached_property
-    def _snapshots(self) -> dict[str, list[Snapshot]]:
+    def _snapshots(self) -> dict[tuple[str, str], list[Snapshot]]:
         return {}
 
     @property
@@ -122,20 +126,21 @@ def the_iterates(program: SecondProgram, backend: str) -> Statement:
     )  # fmt: skip
 
 
-def the_sums(program: SecondProgram, backend: str) -> Statement:
+def the_sums(program: SecondProgram, backend: str, path_sums: str) -> Statement:
     """S_+-, G, the products of increments, the boundary term, loss and sign changes, likewise.
 
     Each is relative to its size and to that of its largest term so far.
     """
-    name = f"MGD: S_+-, G, sum dw_+ dw_-, loss and sign changes ({backend}) are of these iterates"
+    way = f"{backend}, {path_sums}"
+    name = f"MGD: S_+-, G, sum dw_+ dw_-, loss and sign changes ({way}) are of these iterates"
     if not program.steps:
         return Statement(name, 3, (program.compared,))
-    errors = []
-    for k, s in zip(program.steps, program.snapshots(backend), strict=True):
+    errors, snapshots = [], program.snapshots(backend, path_sums)
+    for k, s in zip(program.steps, snapshots, strict=True):
         pairs = _pairs(program, s, k)
         errors.append(torch.stack([_relative(*pair) for pair in pairs]).max())
     written = torch.from_numpy(program.written.sums[program.steps[-1]]).sum()
-    measured = program.snapshots(backend)[-1].path_sums[:, 0].sum()
+    measured = snapshots[-1].path_sums[:, 0].sum()
     return equal(
         name, 3, [program.compared], predicted=written, measured=measured,
         error=torch.stack(errors), tolerance=program.tolerance, times=program.times,
@@ -145,21 +150,28 @@ def the_sums(program: SecondProgram, backend: str) -> Statement:
 def _pairs(program: SecondProgram, s: Snapshot, k: int) -> list[tuple[Tensor, np.ndarray, float]]:
     """Numbers of a snapshot, of the written run, and their scale: their error over that of w."""
     written, X = program.written, program.evidence.problem.X.numpy()
-    assert s.direct_path_sums is not None
+    assert s.path_sums_from_iterates is not None
     assert s.increment_products is not None
     largest = float(np.abs(np.stack(written.w[: k + 1])).max())
+    momentum, case = program.evidence.momentum, program.evidence.case
+    # a snapshot counts the term of the initial speed into S_+-
+    start = momentum.lam * momentum.beta * case.dw / case.w
     # theta moves by w dw/2 and the residual by X times that, also where theta itself cancels
-    norm, squares = float(np.linalg.norm(X, 2)), max(float((w * w).sum()) for w in written.w[: k + 1])
+    norm, squares = (
+        float(np.linalg.norm(X, 2)),
+        max(float((w * w).sum()) for w in written.w[: k + 1]),
+    )
     loss, n = max(written.loss[: k + 1]), len(X)
     gradient = max(float(np.abs(g).max()) for g in written.gradient_sum[: k + 1])
     gradient += norm * norm * squares / n
+    gradient_sum = momentum.eps * gradient
     # a logarithm's argument w_{k+1}/w_k has the error of w over the smaller of the two
     nearest = _nearest(written, k)
     sums = nearest * (1 + max(float(np.abs(x).max()) for x in written.sums[: k + 1]))
     boundary = nearest * (1 + float(np.abs(written.boundary[k]).max()))
     return [
-        (s.direct_path_sums[:, 0], written.sums[k], sums),
-        (s.path_sums[:, 0], written.sums[k], sums),
+        (s.path_sums_from_iterates[:, 0] + start, written.sums[k], sums),
+        (s.path_sums_from_gradients[:, 0] + start, written.sums[k], sums + gradient_sum),
         (s.gradient_sum[0], written.gradient_sum[k], gradient),
         (s.increment_products[0], written.products[k], largest**2),
         (s.boundary[:, 0], written.boundary[k], boundary),

@@ -18,7 +18,7 @@ from dln_momentum.verification import implicit_bias as bias
 from dln_momentum.verification.course import continuous_course, discrete_course
 from dln_momentum.verification.discretisation import acceleration_rule, discretisation
 from dln_momentum.verification.evidence import Evidence
-from dln_momentum.verification.second_program import BACKENDS, SecondProgram
+from dln_momentum.verification.second_program import BACKENDS, PATH_SUMS, SecondProgram
 from dln_momentum.verification.statement import Hypothesis, Statement
 
 Judge = Callable[[], "Statement | list[Statement]"]
@@ -105,7 +105,10 @@ def of_the_engine(evidence: Evidence) -> Iterator[Statement]:
     for backend in BACKENDS:
         yield from _judged(
             lambda backend=backend: second_program.the_iterates(program, backend),
-            lambda backend=backend: second_program.the_sums(program, backend),
+            *(
+                lambda backend=backend, way=way: second_program.the_sums(program, backend, way)
+                for way in PATH_SUMS
+            ),
             lambda backend=backend: summaries.run_summary(evidence, program, backend),
         )
 

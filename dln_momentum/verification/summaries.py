@@ -17,6 +17,7 @@ from torch import Tensor
 from dln_momentum.engine import Snapshot
 from dln_momentum.flow_summary import measure
 from dln_momentum.minimizers import bregman_minimizer
+from dln_momentum.momentum import Momentum
 from dln_momentum.summary import summarise
 from dln_momentum.trajectory import Trajectory, in_range
 from dln_momentum.verification.case import Case
@@ -116,8 +117,8 @@ def _of_run(evidence: Evidence, s: Snapshot) -> Found:
     case, momentum = evidence.case, evidence.momentum
     found = {key: float(value[0]) for key, value in summarise(s, case.problem).items()}
     w, sums, boundary = s.w[:, 0], s.path_sums[:, 0], s.boundary[:, 0]
-    start = momentum.lam * momentum.beta * case.dw / case.w
-    kept = sums + boundary - start
+    # the start term is in the sums of a snapshot
+    kept = sums + boundary
     delta, c = (w[0] * w[1]).abs(), case.log_init - kept[0] + kept[1]
     fields = {
         **_layers(s.w, s.theta, s.u, s.v, s.balancedness),
@@ -127,7 +128,7 @@ def _of_run(evidence: Evidence, s: Snapshot) -> Found:
         "predicted Delta": (s.predicted_balancedness[0], case.balancedness * (-kept.sum(0)).exp()),
         "limit Delta": (
             s.limit_balancedness[0],
-            case.balancedness * (start - sums).sum(0).exp(),
+            case.balancedness * (-sums.sum(0)).exp(),
         ),
     }
     gamma, beta = momentum.gamma, momentum.beta
@@ -144,8 +145,8 @@ def _of_run(evidence: Evidence, s: Snapshot) -> Found:
         "steps": Number(s.step),
         "sign_changes": Number(float(s.sign_changes[0])),
     }
-    if s.increment_products is not None and case.at_rest:
-        q = _log_free(case, s, beta)
+    if s.increment_products is not None:
+        q = _log_free(case, s, momentum)
         error = (q - w[0] * w[1]).abs().max() / case.balancedness.max()
         expected["log_free_error"] = Number(
             float(error), float(w.square().max() / case.balancedness.max())
@@ -153,15 +154,15 @@ def _of_run(evidence: Evidence, s: Snapshot) -> Found:
     return found, expected, fields
 
 
-def _log_free(case: Case, s: Snapshot, beta: float) -> Tensor:
-    """q_0 + [(1+beta) sum dw_+ dw_- - beta (w_+ dw_- + w_- dw_+)]/(1-beta), [d]."""
+def _log_free(case: Case, s: Snapshot, momentum: Momentum) -> Tensor:
+    """q_1 + [(1+beta) sum dw_+ dw_- - beta (w_+ dw_- + w_- dw_+)_K + (the same)_1]/(1-beta)."""
     assert s.increment_products is not None
-    w = s.w[:, 0]
-    # beta dw/(1-beta) is the boundary term times w
-    last = s.boundary[:, 0] * w
-    bracket = w[0] * last[1] + w[1] * last[0]
+    beta, w = momentum.beta, s.w[:, 0]
+    # beta dw/(1-beta) is the boundary term times w, and lambda beta w' at the start
+    last, first = s.boundary[:, 0] * w, momentum.lam * beta * case.dw
+    brackets = w[0] * last[1] + w[1] * last[0] - case.w[0] * first[1] - case.w[1] * first[0]
     products = (1 + beta) / (1 - beta) * s.increment_products[0]
-    return case.w[0] * case.w[1] + products - bracket
+    return case.w[0] * case.w[1] + products - brackets
 
 
 def _common(case: Case, w: Tensor, delta: Tensor, c: Tensor) -> dict[str, Number]:
