@@ -13,7 +13,15 @@ import torch
 from dln_momentum.data import BatchStream, LabelNoise, sparse
 from dln_momentum.momentum import Momentum
 from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.verification import Case, Evidence, Statement, Verdict, statements
+from dln_momentum.verification import Case, Evidence, Statement, Verdict
+from dln_momentum.verification.statements import (
+    of_gradient_flow,
+    of_iterates,
+    of_momentum_flow,
+    of_small_lambda,
+    of_the_engine,
+    of_the_scheme,
+)
 
 MAX_STEPS = 20_000
 """Long enough for most runs to converge; one that does not is judged along its path."""
@@ -47,8 +55,15 @@ def random_case(index: int) -> Case:
 
 
 def violations(index: int) -> list[Statement]:
-    """The statements that the case of this index violates."""
-    found = statements(Evidence(random_case(index)))
+    """The statements that the case of this index violates.
+
+    The orders in eps, which take half of the time, are measured in a fourth of the cases.
+    """
+    evidence = Evidence(random_case(index))
+    parts = (of_gradient_flow, of_momentum_flow, of_small_lambda, of_the_engine, of_iterates)
+    if index % 4 == 0:
+        parts = (of_the_scheme, *parts)
+    found = (statement for part in parts for statement in part(evidence))
     return [statement for statement in found if statement.verdict is Verdict.VIOLATED]
 
 
@@ -56,7 +71,10 @@ if __name__ == "__main__":
     first, last = (int(argument) for argument in sys.argv[1:3])
     torch.set_num_threads(1)
     for number in range(first, last):
-        for statement in violations(number):
-            print(number, statement, flush=True)
+        try:
+            for statement in violations(number):
+                print(number, statement, flush=True)
+        except Exception as error:  # a crash is what this looks for
+            print(number, "CRASH", repr(error), flush=True)
         if number % 50 == 0:
             print("done", number, flush=True)
