@@ -84,6 +84,9 @@ def evidence_for(name: str, anew: tuple[str, ...]) -> Evidence:
     evidence = Evidence(intact(name).case)
     kept = {key: value for key, value in vars(intact(name)).items() if key not in anew}
     vars(evidence).update(kept)
+    if "snapshots" in kept:
+        # what a snapshot has derived under one fault must not be there under the next
+        vars(evidence)["snapshots"] = [dataclasses.replace(s) for s in kept["snapshots"]]
     return evidence
 
 

@@ -68,7 +68,8 @@ class SecondProgram:
             if k >= len(self.growth) or not self.growth[k] < AMPLIFIED:
                 break
             sizes = np.abs(np.stack(self.written.w[: k + 1]))
-            if not (sizes.min() >= SMALLEST and sizes.max() <= LARGEST**0.25):
+            # squares of w_+- have all their digits too
+            if not (sizes.min() >= SMALLEST**0.5 and sizes.max() <= LARGEST**0.25):
                 break
             # beyond, the engine calls the run diverged
             if not max(self.written.loss[: k + 1]) < DIVERGED * self.written.loss[0]:

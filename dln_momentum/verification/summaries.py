@@ -18,6 +18,7 @@ from dln_momentum.engine import Snapshot
 from dln_momentum.flow_summary import measure
 from dln_momentum.minimizers import bregman_minimizer
 from dln_momentum.momentum import Momentum
+from dln_momentum.row_space import vector_norm
 from dln_momentum.summary import summarise
 from dln_momentum.trajectory import Trajectory, in_range
 from dln_momentum.verification.case import Case
@@ -232,6 +233,8 @@ def _kkt(case: Case, theta: Tensor, delta: Tensor, c: Tensor) -> float:
     if not _usable(delta, c):
         return math.nan
     z = torch.asinh(2 * theta / delta) - c
+    if not bool(z.isfinite().all()):
+        return math.nan
     rows = case.problem.X.mT / torch.linalg.vector_norm(case.problem.X)
     fitted = rows @ torch.linalg.lstsq(rows, z[:, None], driver="gelsd").solution
     norm = float(torch.linalg.vector_norm(z))
@@ -243,7 +246,7 @@ def _log_norm(delta: Tensor, c: Tensor) -> float:
     """ln ||Delta/2 sinh c||, with the largest factor of e^|c| taken out."""
     largest = float(c.abs().max())
     scaled = delta / 4 * ((c - largest).exp() - (-c - largest).exp())
-    return largest + float(torch.linalg.vector_norm(scaled).log())
+    return largest + float(vector_norm(scaled).log())
 
 
 def _distance(case: Case, theta: Tensor, delta: Tensor, c: Tensor) -> Number:
