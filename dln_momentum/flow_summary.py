@@ -15,7 +15,11 @@ from dln_momentum.flow import (
     limit_bias,
     summed_path_integrals,
 )
-from dln_momentum.implicit_bias import log_init, log_perturbed_init_norm
+from dln_momentum.implicit_bias import (
+    asymptotic_balancedness,
+    log_init,
+    log_perturbed_init_norm,
+)
 from dln_momentum.problem import Problem
 from dln_momentum.summary import distance, minimiser, recovery
 from dln_momentum.trajectory import Trajectory, log_spaced, trajectory_of_path
@@ -117,8 +121,9 @@ def measure(
 def _balancedness(course: Trajectory) -> dict[str, Tensor]:
     """The l1 norm, the least share that is left, and how well I_+- predicts Delta_t."""
     start, now = course.balancedness_start, course.balancedness
-    plus, minus = course.exponents
-    without_boundary = start * torch.exp(-(plus + minus))
+    # as the limit is read off: the end term counted as gone, the start term kept
+    plus, minus = course.exponents - course.start_term[:, None]
+    without_boundary = asymptotic_balancedness(start, plus, minus)
     return {
         "balancedness_l1": now.sum(-1),
         "min_balancedness_ratio": (now / start).amin(-1),
@@ -168,6 +173,7 @@ def _at_end(
     return {
         "lambda": path.lam,
         "initial_loss": float(path.loss[0]),
+        "initial_energy": float(path.energy[0]),
         "small_lambda_threshold": float(lambda_threshold(problem, *course.w_start)),
         "initial_balancedness_l1": float(course.balancedness_start.sum()),
         "sign_changes": int(path.sign_changes.sum()),

@@ -92,6 +92,11 @@ def flow_end_summary(evidence: Evidence, course: Trajectory) -> Statement:
         "energy": Number(energy, 1e-7 * case.energy(evidence.lam)),
         "dissipated": Number(float(path.dissipated[-1])),
         "initial_loss": Number(case.loss),
+        "initial_energy": Number(case.energy(evidence.lam)),
+        "path_integral_identity_error": Number(_share(last, case, kept), 1.0),
+        "path_integral_balancedness_error": Number(
+            _share(last, case, course.exponents[:, -1] - course.start_term), 1.0
+        ),
         "sign_changes": Number(flips),
         "energy_balance_error": Number(
             abs(case.energy(evidence.lam) - energy - float(path.dissipated[-1]))
@@ -196,6 +201,13 @@ def _common(case: Case, w: Tensor, delta: Tensor, c: Tensor) -> dict[str, Number
     }
 
 
+def _share(w: Tensor, case: Case, exponents: Tensor) -> float:
+    """|Delta - Delta_0 exp(-(I_+ + I_-))| over the larger of the two, at most, in logarithms."""
+    now = (w[0] * w[1]).abs().log()
+    off = (now - case.balancedness.log() + exponents.sum(0)).abs().max()
+    return float(-torch.expm1(-off))
+
+
 def _potential(case: Case, kept: Tensor) -> tuple[Tensor, Tensor]:
     return case.balancedness * (-kept.sum(0)).exp(), case.log_init - kept[0] + kept[1]
 
@@ -235,11 +247,12 @@ def _kkt(case: Case, theta: Tensor, delta: Tensor, c: Tensor) -> float:
     z = torch.asinh(2 * theta / delta) - c
     if not bool(z.isfinite().all()):
         return math.nan
-    rows = case.problem.X.mT / torch.linalg.vector_norm(case.problem.X)
+    norm = vector_norm(z)
+    if float(norm) <= 1e-14 * float(vector_norm(c) + norm):
+        return 0.0
+    z, rows = z / norm, case.problem.X.mT / torch.linalg.vector_norm(case.problem.X)
     fitted = rows @ torch.linalg.lstsq(rows, z[:, None], driver="gelsd").solution
-    norm = float(torch.linalg.vector_norm(z))
-    rounding = 1e-14 * float(torch.linalg.vector_norm(c) + norm)
-    return float(torch.linalg.vector_norm(z - fitted[:, 0])) / norm if norm > rounding else 0.0
+    return float(torch.linalg.vector_norm(z - fitted[:, 0]))
 
 
 def _log_norm(delta: Tensor, c: Tensor) -> float:
