@@ -41,6 +41,7 @@ from dln_momentum.verification.statements import (
     of_momentum_flow,
 )
 from tests.flow_oracles import dual_minimizer, uniform_start
+from tests.helpers import column
 
 PROBLEM = sparse(5, 8, 1, seed=0)
 W_0 = uniform_start(PROBLEM)
@@ -216,7 +217,7 @@ def test_dln_verify_from_a_start_with_speed(lam: float) -> None:
 
 def test_the_bound_of_the_drift_is_nearly_attained() -> None:
     """With u_0 = 0, v_0 = 1 and a small target all of F(w_0) is spent on u' (not v')."""
-    problem = Problem(X=[[1.0, 0.0]], y=[1e-3])
+    problem = Problem(column(1.0, 0.0)[None], column(1e-3))
     one = torch.ones(2, dtype=torch.float64)
     lam = 0.5 * float(lambda_threshold(problem, one, -one)) * 1e-6
     path = momentum_flow(problem, one, -one, lam, math.inf, tol=1e-24)

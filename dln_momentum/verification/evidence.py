@@ -78,11 +78,11 @@ class Evidence:
     def momentum_flow(self, lam: float) -> FlowPath:
         """MGF of some lambda from the case's start and speed."""
         case = self.case
-        dw_plus, dw_minus = case.dw
+        (w_plus, w_minus), (dw_plus, dw_minus) = case.w, case.dw
         with few_threads(case.problem):
             return momentum_flow(
-                case.problem, *case.w, lam, math.inf, dw_plus_0=dw_plus, dw_minus_0=dw_minus,
-                tol=case.tol, options=case.options,
+                case.problem, w_plus, w_minus, lam, math.inf, dw_plus_0=dw_plus,
+                dw_minus_0=dw_minus, tol=case.tol, options=case.options,
             )  # fmt: skip
 
     @cached_property
@@ -91,26 +91,30 @@ class Evidence:
 
         The mirror form, which is faster, has in it what is to be checked.
         """
-        return gradient_flow(
-            self.problem, *self.case.w, math.inf, form="direct", tol=self.case.tol,
-            options=self.case.options,
-        )  # fmt: skip
+        return self._gradient_flow(self.case.options)
 
     @cached_property
     def effective_path(self) -> FlowPath:
         """Gradient flow from the effective initialisation of the momentum flow."""
         balancedness = limit_bias(self.momentum_path).balancedness
-        return effective_flow(
-            self.problem, balancedness, form="direct", tol=self.case.tol, options=self.case.options
-        )
+        tol, options = self.case.tol, self.case.options
+        with few_threads(self.problem):
+            return effective_flow(
+                self.problem, balancedness, form="direct", tol=tol, options=options
+            )
 
     @cached_property
     def explicit_gradient_path(self) -> FlowPath:
         """The first steps of the same flow by the explicit method, far more exact."""
-        options = FlowOptions(method="explicit", max_steps=EXPLICIT_STEPS)
-        return gradient_flow(
-            self.problem, *self.case.w, math.inf, form="direct", tol=self.case.tol, options=options
-        )
+        return self._gradient_flow(FlowOptions(method="explicit", max_steps=EXPLICIT_STEPS))
+
+    def _gradient_flow(self, options: FlowOptions) -> FlowPath:
+        problem, (w_plus, w_minus) = self.problem, self.case.w
+        with few_threads(problem):
+            return gradient_flow(
+                problem, w_plus, w_minus, math.inf, form="direct", tol=self.case.tol,
+                options=options,
+            )  # fmt: skip
 
     @cached_property
     def summed_integrals(self) -> SummedIntegrals:
@@ -172,7 +176,8 @@ class Evidence:
             case.problem,
             momentum.gamma * one,
             momentum.beta * one,
-            *case.w[:, None],
+            case.w[:1],
+            case.w[1:],
             previous=None if before is None else (before[0], before[1]),
             batches=case.batches,
             label_noise=case.label_noise,

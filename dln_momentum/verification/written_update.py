@@ -62,14 +62,13 @@ def _run(
     total, sums, products, flips = zero[0], zero, zero[0], 0
     for k in range(steps + 1):
         residual = X @ ((w[0] ** 2 - w[1] ** 2) / 4) - y
-        for values, value in zip(
-            (run.w, run.gradient_sum, run.sums, run.products, run.boundary, run.loss,
-             run.sign_changes),
-            (w, total, sums, products, beta / (1 - beta) * (1 - before / w),
-             float(residual @ residual) / (2 * n), flips),
-            strict=True,
-        ):  # fmt: skip
-            values.append(value)
+        run.w.append(w)
+        run.gradient_sum.append(total)
+        run.sums.append(sums)
+        run.products.append(products)
+        run.boundary.append(beta / (1 - beta) * (1 - before / w))
+        run.loss.append(float(residual @ residual) / (2 * n))
+        run.sign_changes.append(flips)
         gradient = X.T @ (_counts(case, k) * (residual - _noise(case, k)))
         after = w - momentum.gamma * sign * gradient * w + beta * (w - before)
         if k == steps or not np.isfinite(after).all():
