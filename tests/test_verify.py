@@ -338,6 +338,22 @@ def test_a_number_that_is_impossible_is_a_violation(monkeypatch: pytest.MonkeyPa
         assert any(violation.startswith(name) for violation in found), name
 
 
+def test_a_statement_that_cannot_be_evaluated_is_violated(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends neither the command nor the other statements."""
+
+    def broken(*given: object) -> None:
+        raise ValueError("balancedness = 0.0 must be finite and > 0")
+
+    monkeypatch.setattr(implicit_bias_module, "optimality_along", broken)
+    found = list(of_iterates(evidence))
+    assert violated(found) == [
+        "bias, optimality_along: no number, but balancedness = 0.0 must be finite and > 0"
+    ]
+    assert len(found) > 10
+
+
 def test_a_weight_that_is_exactly_zero_is_a_hypothesis(monkeypatch: pytest.MonkeyPatch) -> None:
     """gamma g = 1 at the first step: w_{-,2} = 0, where S_- is infinite and no fault of ours."""
     # the zero is not at a recorded step, where it would be seen in w itself

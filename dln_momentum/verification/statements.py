@@ -19,7 +19,7 @@ from dln_momentum.verification.course import continuous_course, discrete_course
 from dln_momentum.verification.discretisation import acceleration_rule, discretisation
 from dln_momentum.verification.evidence import Evidence
 from dln_momentum.verification.second_program import BACKENDS, PATH_SUMS, SecondProgram
-from dln_momentum.verification.statement import Hypothesis, Statement
+from dln_momentum.verification.statement import Statement
 
 Judge = Callable[[], "Statement | list[Statement]"]
 
@@ -145,9 +145,6 @@ def _judged(*judges: Judge) -> Iterator[Statement]:
             found = judge()
         except (ArithmeticError, ValueError, RuntimeError) as error:
             names = ", ".join(sorted(set(judge.__code__.co_names)))
-            told = Hypothesis("the statement can be evaluated", True, f"no: {error}")
-            yield Statement(
-                f"{names}: could not be evaluated", 0, (told,), error=math.nan, tolerance=0.0
-            )
+            yield Statement(f"{names}: no number, but {error}", 0, error=math.nan, tolerance=0.0)
             continue
         yield from found if isinstance(found, list) else [found]
