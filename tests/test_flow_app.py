@@ -89,7 +89,8 @@ def test_the_flow_ends_where_the_theory_says(lam: float) -> None:
     assert (s["sign_changes"] > 0) == (lam > 1)
     if lam == 0:
         assert s["distance_to_gradient_flow_minimizer"] < 1e-8
-        assert s["min_balancedness_ratio"] == pytest.approx(1.0, abs=1e-12)
+        # w_+- is integrated, so that Delta_t = Delta_0 is no identity: local errors of 1e-9 each
+        assert s["min_balancedness_ratio"] == pytest.approx(1.0, abs=1e-7)
 
 
 def test_the_history_is_labelled_and_exact_before_convergence(tmp_path: Path) -> None:
