@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from dln_momentum.data import BatchStream, LabelNoise, sparse
+from dln_momentum.data.sampling import SAMPLINGS
 from dln_momentum.momentum import Momentum
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.verification import Case, Evidence, Statement, Verdict
@@ -45,7 +46,8 @@ def random_case(index: int) -> Case:
     else:
         net = DiagonalLinearNet.uniform(problem.d, alpha)
     w_plus, w_minus = net.w_plus.detach(), net.w_minus.detach()
-    batches = BatchStream(n, max(1, n // 2), bool(index % 2), seeds=seed) if kind == 4 else None
+    sampling = SAMPLINGS[index // 6 % len(SAMPLINGS)]
+    batches = BatchStream(n, max(1, n // 2), sampling, seeds=seed) if kind == 4 else None
     noise = LabelNoise(n, 0.1, 500, seeds=seed) if kind == 5 else None
     speed = torch.from_numpy(0.1 * alpha * rng.standard_normal((2, problem.d)))
     return Case(

@@ -61,7 +61,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "quiet": lambda: case_of(UNIFORM, momentum=Momentum(0.02, 0.5)),
     "biased": lambda: case_of(BIASED, momentum=Momentum(0.01, 0.5)),
     "batches": lambda: case_of(
-        UNIFORM, momentum=Momentum(0.01, 0.9), batches=BatchStream(5, 2, True, seeds=0),
+        UNIFORM, momentum=Momentum(0.01, 0.9),
+        batches=BatchStream(5, 2, "with_replacement", seeds=0),
         label_noise=LabelNoise(5, 0.1, 100, seeds=0), max_steps=1000,
     ),
 }  # fmt: skip
