@@ -15,11 +15,14 @@ from dln_momentum.flow import (
     limit_bias,
     summed_path_integrals,
 )
-from dln_momentum.implicit_bias import log_init, log_perturbed_init_norm
+from dln_momentum.implicit_bias import (
+    asymptotic_balancedness,
+    log_init,
+    log_perturbed_init_norm,
+)
 from dln_momentum.problem import Problem
 from dln_momentum.summary import distance, minimiser, recovery
-from dln_momentum.verification.course import Course, course_of_path, log_spaced
-from dln_momentum.verification.implicit_bias import certificate
+from dln_momentum.trajectory import Trajectory, log_spaced, trajectory_of_path
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,17 +44,36 @@ class FlowMeasures:
     minimizer: Tensor
 
 
-def measure(problem: Problem, path: FlowPath, records: int, tol: float) -> FlowMeasures:
+CERTIFICATES = (
+    "path_integral_balancedness_error",
+    "path_integral_identity_error",
+    "own_level_set_distance",
+    "distance_to_minimizer",
+    "distance_to_limit",
+    "kkt_residual",
+)
+"""What the theory says of every path, and of a path in the mirror form by construction."""
+
+
+def measure(
+    problem: Problem,
+    path: FlowPath,
+    records: int,
+    tol: float,
+    start: Tensor | None = None,
+) -> FlowMeasures:
     """The quantities of the theory at some times of a flow, and at its end.
 
     I_+- is summed from its definition, all but the steps within reach of a zero of w_+-, so that
-    the errors and the certificate below could fail.
+    the errors and the certificate below could fail. For gradient flow they can fail only if w_+-
+    was integrated itself; in the mirror form, which has them built in, they are nan.
 
     Args:
         problem: the data.
         path: every step of the solver.
         records: how many of its times to look at, log-spaced, both ends among them.
         tol: the energy at which a flow counts as converged; that of the restarted one too.
+        start: (w_+, w_-) at t = 0 as they were asked for, [2, d]; those of the path without it.
 
     >>> from dln_momentum.flow import momentum_flow
     >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
@@ -63,7 +85,8 @@ def measure(problem: Problem, path: FlowPath, records: int, tol: float) -> FlowM
     """
     places = torch.cat([torch.zeros(1, dtype=torch.int64), log_spaced(path, records)]).unique()
     summed = summed_path_integrals(problem, path) if path.lam > 0 else None
-    course = course_of_path(path, summed, places, tol)
+    course = trajectory_of_path(path, summed, places, tol, start)
+    places = places[: len(course.at)]
     target = problem.row_space.target(problem.y)
     limit = minimiser(problem, target, course.predicted_balancedness[-1:], course.log_init[-1:])
     scalars = {
@@ -75,6 +98,11 @@ def measure(problem: Problem, path: FlowPath, records: int, tol: float) -> FlowM
         **_bias(problem, course),
         "distance_to_limit": distance(course.theta, limit),
     }
+    at_end = _at_end(problem, path, course, summed, tol)
+    if path.mirror_form:
+        for name in CERTIFICATES:
+            scalars[name] = torch.full_like(scalars[name], torch.nan)
+        at_end["distance_to_gradient_flow_minimizer"] = torch.nan
     end = {name: float(value[-1]) for name, value in scalars.items()}
     return FlowMeasures(
         times=path.t[places],
@@ -85,16 +113,17 @@ def measure(problem: Problem, path: FlowPath, records: int, tol: float) -> FlowM
             "i_plus": course.exponents[0],
             "i_minus": course.exponents[1],
         },
-        end={"time": float(path.t[-1]), **end, **_at_end(problem, path, course, summed, tol)},
+        end={"time": float(path.t[-1]), **end, **at_end},
         minimizer=limit[0],
     )
 
 
-def _balancedness(course: Course) -> dict[str, Tensor]:
+def _balancedness(course: Trajectory) -> dict[str, Tensor]:
     """The l1 norm, the least share that is left, and how well I_+- predicts Delta_t."""
     start, now = course.balancedness_start, course.balancedness
-    plus, minus = course.exponents
-    without_boundary = start * torch.exp(-(plus + minus))
+    # as the limit is read off: the end term counted as gone, the start term kept
+    plus, minus = course.exponents - course.start_term[:, None]
+    without_boundary = asymptotic_balancedness(start, plus, minus)
     return {
         "balancedness_l1": now.sum(-1),
         "min_balancedness_ratio": (now / start).amin(-1),
@@ -113,7 +142,7 @@ def _share_between(a: Tensor, b: Tensor) -> Tensor:
     return -torch.expm1(-(a / b).log().abs().amax(-1))
 
 
-def _bias(problem: Problem, course: Course) -> dict[str, Tensor]:
+def _bias(problem: Problem, course: Trajectory) -> dict[str, Tensor]:
     """Distances of theta_t to the minimisers of its own potential, and the certificate."""
     delta, c, theta = course.predicted_balancedness, course.log_init, course.theta
     rows = problem.row_space
@@ -121,7 +150,7 @@ def _bias(problem: Problem, course: Course) -> dict[str, Tensor]:
     return {
         "own_level_set_distance": distance(theta, minimiser(problem, own, delta, c)),
         "distance_to_minimizer": distance(theta, minimiser(problem, interpolators, delta, c)),
-        "kkt_residual": certificate(problem, course),
+        "kkt_residual": course.certificate(problem),
         "log_perturbed_init_norm": log_perturbed_init_norm(delta, c),
     }
 
@@ -129,7 +158,7 @@ def _bias(problem: Problem, course: Course) -> dict[str, Tensor]:
 def _at_end(
     problem: Problem,
     path: FlowPath,
-    course: Course,
+    course: Trajectory,
     summed: SummedIntegrals | None,
     tol: float,
 ) -> dict[str, float | int]:
@@ -144,6 +173,7 @@ def _at_end(
     return {
         "lambda": path.lam,
         "initial_loss": float(path.loss[0]),
+        "initial_energy": float(path.energy[0]),
         "small_lambda_threshold": float(lambda_threshold(problem, *course.w_start)),
         "initial_balancedness_l1": float(course.balancedness_start.sum()),
         "sign_changes": int(path.sign_changes.sum()),
@@ -160,5 +190,8 @@ def _restart(problem: Problem, path: FlowPath, theta: Tensor, tol: float) -> flo
     """||theta - the limit of gradient flow from (sqrt(Delta_inf), 0)||; nan without both limits."""
     if not path.converged:
         return torch.nan
-    restart = effective_flow(problem, limit_bias(path).balancedness, tol=tol)
+    balancedness = limit_bias(path).balancedness
+    if not bool(((balancedness > 0) & balancedness.isfinite()).all()):
+        return torch.nan
+    restart = effective_flow(problem, balancedness, tol=tol)
     return float(distance(theta, restart.theta[-1])) if restart.converged else torch.nan

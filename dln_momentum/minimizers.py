@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,7 +11,14 @@ from torch import Tensor
 
 from dln_momentum.errors import refuse
 from dln_momentum.potentials import checked_balancedness
-from dln_momentum.row_space import RowSpace, apply, weighted_solution
+from dln_momentum.row_space import (
+    RowSpace,
+    apply,
+    binary_centre,
+    binary_scale,
+    vector_norm,
+    weighted_solution,
+)
 
 # Entries of the stacked matrices worked on at once, whatever the number of runs.
 _CHUNK_ENTRIES = 2**20
@@ -19,8 +27,8 @@ _REACH = 0.03
 # A step is tried at this multiple where theta has to shrink by orders of magnitude.
 _STRETCH = 16.0
 _HALVINGS = 60
-# The largest Delta/2 that is worked with as it is: its square is still a number.
-_LARGEST = 2.0**332
+# The largest Delta/2 that is worked with as it is: a few of them still add up to a number.
+_LARGEST = 2.0**1000
 # The relative residual up to which a guess is a better start than none.
 _NEAR = 0.1
 
@@ -101,7 +109,7 @@ def bregman_minimizer(
     log_init = torch.zeros_like(half) if log_init is None else log_init
     guess = half.new_full(half.shape[-1:], torch.nan) if near is None else near
     runs, basis, b, half, c, guess = _flatten(row_space.basis, target, half, log_init, guess)
-    # (b, Delta) -> (k b, k Delta) scales theta: products of two entries stay in range
+    # (b, Delta) -> (k b, k Delta) scales theta: sums of a few entries stay in range
     unit = (half.amax(-1, keepdim=True) / _LARGEST).clamp(min=1.0)
     b, half, guess = b / unit, half / unit, guess / unit
     size = max(1, _CHUNK_ENTRIES // basis.shape[-2:].numel())
@@ -211,9 +219,8 @@ def _predictor(z: Tensor, half: Tensor) -> Tensor:
 
 
 def _relative_norm(slack: Tensor, b: Tensor, theta: Tensor) -> Tensor:
-    norm = torch.linalg.vector_norm
-    scale = torch.maximum(norm(b, dim=-1), norm(theta, dim=-1))
-    return norm(slack, dim=-1) / torch.where(scale == 0, 1.0, scale)
+    scale = torch.maximum(vector_norm(b), vector_norm(theta))
+    return vector_norm(slack) / torch.where(scale == 0, 1.0, scale)
 
 
 def _start(basis: Tensor, b: Tensor, half: Tensor, c: Tensor, guess: Tensor) -> Tensor:
@@ -230,7 +237,7 @@ def _start(basis: Tensor, b: Tensor, half: Tensor, c: Tensor, guess: Tensor) -> 
 
 def _cold_start(basis: Tensor, b: Tensor, half: Tensor, c: Tensor) -> Tensor:
     """The solution with sinh replaced by its chord up to the size theta may have."""
-    reach = torch.maximum(torch.linalg.vector_norm(b, dim=-1), 2 * half.amax(-1))
+    reach = torch.maximum(vector_norm(b), 2 * half.amax(-1))
     slope = _chord_slope(torch.zeros_like(half), half, reach)
     return c + weighted_solution(basis, slope, b - apply(basis, slope * c))[0]
 
@@ -245,13 +252,16 @@ def _newton_step(
     *,
     stretch: bool,
 ) -> Tensor:
-    size = torch.linalg.vector_norm(slack, dim=-1)
-    slope = _chord_slope(theta.abs(), half, _REACH * size)
-    step, decrement = weighted_solution(basis, slope, slack)
+    size = vector_norm(slack)
+    weights = _chord_slope(theta.abs(), half, _REACH * size)
+    # Where Delta spans many decades the decrement itself may underflow: both are kept in units.
+    units = binary_centre(weights), binary_scale(slack)
+    step, decrement = weighted_solution(basis, weights / units[0], slack / units[1])
     # Far above the solution exp falls by e a step at best: there a long step pays.
-    far = size > 2 * torch.linalg.vector_norm(b, dim=-1)
+    far = size > 2 * vector_norm(b)
     first = torch.where(far & stretch, _STRETCH, 1.0).to(z.dtype)
-    return z + _step_length(z, step, theta, half, decrement, first)[:, None] * step
+    scale = units[1] / units[0]
+    return z + _step_length(z, step, scale, theta / units[1], half / units[1], decrement, first)
 
 
 def _chord_slope(size: Tensor, half: Tensor, reach: Tensor) -> Tensor:
@@ -263,26 +273,43 @@ def _chord_slope(size: Tensor, half: Tensor, reach: Tensor) -> Tensor:
     """
     reach = reach[:, None]
     end = size + reach
-    mean = (end * torch.hypot(size, half) + size * torch.hypot(end, half)) / (end + size)
+    # weights first: a product of two sizes may overflow
+    mean = (end / (end + size)) * torch.hypot(size, half) + (size / (end + size)) * torch.hypot(
+        end, half
+    )
     ratio = (reach / mean).clamp(min=1e-150)
-    return mean * (ratio / torch.asinh(ratio))
+    # beyond float64 the arcsinh is the logarithm of twice its argument
+    large = reach / (math.log(2) + reach.log() - mean.log())
+    return torch.where(ratio.isfinite(), mean * (ratio / torch.asinh(ratio)), large)
 
 
 def _step_length(
-    z: Tensor, step: Tensor, theta: Tensor, half: Tensor, decrement: Tensor, first: Tensor
+    z: Tensor,
+    step: Tensor,
+    scale: Tensor,
+    theta: Tensor,
+    half: Tensor,
+    decrement: Tensor,
+    first: Tensor,
 ) -> Tensor:
-    """Halve the step until the dual no longer rises steeply along it.
+    """The step times its length, which is halved until the dual no longer rises steeply along it.
 
     Along the step the dual has the slope <theta(z + t step) - theta(z), step> - decrement, which
     starts at -decrement. A stretched step has to be downhill all the way.
+
+    Args:
+        step, decrement: in units in which the slack is of size 1.
+        scale: what the step is to be multiplied by, [*runs, 1].
+        theta, half: in units of the slack.
     """
     length, pending = first.clone(), torch.arange(len(z), device=z.device)
+    whole = step * scale
     for _ in range(_HALVINGS):
         t = length[pending]
-        ahead = _predictor(z[pending] + t[:, None] * step[pending], half[pending])
+        ahead = _predictor(z[pending] + t[:, None] * whole[pending], half[pending])
         slope = ((ahead - theta[pending]) * step[pending]).sum(-1) / decrement[pending] - 1
         pending = pending[~(slope <= torch.where(t > 1, 0.0, 0.5))]
         if len(pending) == 0:
             break
         length[pending] /= 2
-    return length
+    return length[:, None] * whole

@@ -179,6 +179,52 @@ def weighted_solution(basis: Tensor, weights: Tensor, rhs: Tensor) -> tuple[Tens
     Returns:
         x, [*runs, d], and <x, W x>, [*runs].
     """
+    # x is homogeneous in both: with entries about 1 no square of a norm leaves float64
+    unit, size = binary_centre(weights), binary_scale(rhs)
+    x, energy = _scaled_solution(basis, weights / unit, rhs / size)
+    return x / unit * size, (energy.unsqueeze(-1) / unit * size * size).squeeze(-1)
+
+
+def binary_scale(values: Tensor) -> Tensor:
+    """The power of two next to the largest |entry|, [*runs, 1]; 1 where all entries are zero
+    or one is not finite.
+
+    Division by it is exact, but for entries that become subnormal.
+
+    >>> binary_scale(torch.tensor([[3e300, 1.0], [0.0, 0.0]], dtype=torch.float64)).log2()
+    tensor([[998.],
+            [  0.]], dtype=torch.float64)
+    """
+    largest = values.abs().amax(-1, keepdim=True)
+    # frexp puts the mantissa in [1/2, 1), and 2^1024 is no number
+    usable = (largest > 0) & largest.isfinite()
+    exponent = torch.frexp(torch.where(usable, largest, 1.0)).exponent - 1
+    return torch.ldexp(torch.ones_like(largest), exponent)
+
+
+def binary_centre(weights: Tensor) -> Tensor:
+    """The power of two half-way between the smallest and the largest weight, [*runs, 1].
+
+    >>> binary_centre(torch.tensor([[2.0**-1000, 2.0**1000]], dtype=torch.float64))
+    tensor([[1.]], dtype=torch.float64)
+    """
+    low, high = (torch.frexp(w).exponent for w in torch.aminmax(weights, dim=-1, keepdim=True))
+    middle = torch.div(low + high - 2, 2, rounding_mode="floor")
+    return torch.ldexp(torch.ones_like(weights[..., :1]), middle.clamp(-1000, 1000))
+
+
+def vector_norm(values: Tensor) -> Tensor:
+    """The Euclidean norm over the last dimension, [*runs], where squares would leave float64 too.
+
+    >>> vector_norm(torch.tensor([[3e200, 4e200], [3e-200, 4e-200]], dtype=torch.float64))
+    tensor([5.0000e+200, 5.0000e-200], dtype=torch.float64)
+    """
+    scale = binary_scale(values)
+    return torch.linalg.vector_norm(values / scale, dim=-1) * scale.squeeze(-1)
+
+
+def _scaled_solution(basis: Tensor, weights: Tensor, rhs: Tensor) -> tuple[Tensor, Tensor]:
+    """`weighted_solution` of weights centred at 1 and a right-hand side of size 1."""
     order = torch.argsort(weights, dim=-1, descending=True)
     root = torch.gather(weights, -1, order).sqrt()
     if basis.ndim == 2:
@@ -197,8 +243,7 @@ def weighted_solution(basis: Tensor, weights: Tensor, rhs: Tensor) -> tuple[Tens
     sorted_x = torch.ormqr(reflectors, tau, padded).squeeze(-1) / root
     from_q = torch.empty_like(sorted_x).scatter_(-1, order, sorted_x)
     # Two ways to x, with errors of eps |y| / W^(1/2) and of eps |nu|: the better of them.
-    norm_y = torch.linalg.vector_norm(y, dim=-2)
-    norm_nu = torch.linalg.vector_norm(nu, dim=-1, keepdim=True)
+    norm_y, norm_nu = vector_norm(y.mT), vector_norm(nu).unsqueeze(-1)
     x = torch.where(weights.sqrt() * norm_nu > norm_y, from_q, apply(basis.mT, nu))
     return x, norm_y.squeeze(-1).square()
 

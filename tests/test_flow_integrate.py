@@ -15,7 +15,7 @@ from dln_momentum.data import load, sparse
 from dln_momentum.errors import InputError
 from dln_momentum.flow import FlowOptions, FlowStatus, gradient_flow, momentum_flow, stepping
 from dln_momentum.problem import Problem
-from tests.flow_oracles import layers, solve_in_layers, uniform_start
+from tests.flow_oracles import dual_minimizer, layers, solve_in_layers, uniform_start
 
 DEFAULT = sparse(20, 30, 3)
 W_0 = uniform_start(DEFAULT)
@@ -101,12 +101,31 @@ def test_mirror_form_of_gradient_flow_agrees_with_the_direct_one(method):
     mirror = gradient_flow(
         DEFAULT, W_0, W_0, 400.0, times=times, options=FlowOptions(method=method)
     )
-    direct = gradient_flow(DEFAULT, W_0, W_0, 400.0, form="direct", times=times)
+    direct = gradient_flow(
+        DEFAULT, W_0, W_0, 400.0, form="direct", times=times, options=FlowOptions(method=method)
+    )
+    assert mirror.mirror_form
+    assert not direct.mirror_form
     for name in ("w_plus", "w_minus", "dw_plus", "G", "dissipated", "gradient_square"):
         # Radau's dense output is good for 1e-9
         torch.testing.assert_close(
             getattr(mirror, name), getattr(direct, name), rtol=1e-8, atol=1e-9
         )
+
+
+@pytest.mark.parametrize("form", ["mirror", "direct"])
+def test_gradient_flow_from_anywhere_ends_at_the_divergence_minimiser(form):
+    """theta_0 != 0: argmin D_{psi_{Delta_0}}(., theta_0), both from the start that was given."""
+    generator = torch.Generator().manual_seed(0)
+    u, v = torch.randn(2, 30, generator=generator, dtype=torch.float64)
+    path = gradient_flow(DEFAULT, u + v, u - v, math.inf, form=form, tol=1e-24)
+    assert path.converged
+    # theta_0 = u v and Delta_0 = |u^2 - v^2|, with nothing read off the path
+    delta = (u * u - v * v).abs()
+    oracle = dual_minimizer(DEFAULT, delta, torch.asinh(2 * u * v / delta))
+    # the solver's local errors of 1e-9 in ln w, of a thousand steps
+    torch.testing.assert_close(path.theta[-1], oracle, rtol=0, atol=1e-7)
+    torch.testing.assert_close(path.theta[0], u * v, rtol=0, atol=1e-14)
 
 
 def test_the_momentum_flow_tends_to_the_gradient_flow():
@@ -248,5 +267,3 @@ def test_refuses(change: dict, word: str):
 def test_gradient_flow_refuses_what_it_has_not():
     with pytest.raises(InputError, match="mirror or direct"):
         gradient_flow(DEFAULT, W_0, W_0, 1.0, form="dual")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="needs form = mirror"):
-        gradient_flow(DEFAULT, W_0, W_0, 1.0, form="direct", options=FlowOptions(method="implicit"))

@@ -9,7 +9,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from dln_momentum.data import sparse
-from dln_momentum.flow.gradient_system import MirrorGradientSystem
+from dln_momentum.flow.gradient_system import DirectGradientSystem, MirrorGradientSystem
 from dln_momentum.flow.momentum_system import MomentumSystem
 from dln_momentum.flow.newton import StructuredRadau
 
@@ -21,6 +21,10 @@ SYSTEMS = {
     "mirror": (
         MirrorGradientSystem(X, Y, RNG.standard_normal((2, 8))),
         RNG.standard_normal(5 + 8 + 1),
+    ),
+    "direct": (
+        DirectGradientSystem(X, Y, RNG.standard_normal((2, 8))),
+        RNG.standard_normal(5 + 3 * 8 + 1),
     ),
 }
 

@@ -318,3 +318,17 @@ def test_a_flow_with_speed_leaves_an_interpolator() -> None:
     # the default accuracy of the flows, 1e-9 of the largest entry
     torch.testing.assert_close(many.w_plus[-1, 0], one.w_plus[-1], rtol=0, atol=1e-9)
     assert (one.w_plus[-1] - w).abs().max() > 0.5
+
+
+def test_a_time_given_as_a_number_is_not_rounded() -> None:
+    """`torch.as_tensor` of a Python float is a float32 unless it is told otherwise."""
+    w, lam = uniform_start(DEFAULT), torch.tensor([0.3, 1.0], dtype=torch.float64)
+    plain = momentum_flows(DEFAULT, w, w, lam, 1.1)
+    tensor = momentum_flows(DEFAULT, w, w, lam, torch.tensor(1.1, dtype=torch.float64))
+    assert plain.t[-1].tolist() == [1.1, 1.1]
+    # the same code on the same numbers in one process: bit for bit
+    assert torch.equal(plain.w_plus, tensor.w_plus)
+    assert torch.equal(plain.w_minus, tensor.w_minus)
+    assert torch.equal(plain.G, tensor.G)
+    listed = momentum_flows(DEFAULT, w, w, lam, [[0.7], [1.1]])  # type: ignore[arg-type]
+    assert listed.t[1:, 0].tolist() == [0.7, 1.1]

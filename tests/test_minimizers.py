@@ -16,7 +16,7 @@ from torch import Tensor
 from dln_momentum.interpolators import basis_pursuit, least_norm
 from dln_momentum.minimizers import Minimizer, bregman_minimizer
 from dln_momentum.potentials import bregman_divergence, mirror_map
-from dln_momentum.row_space import RowSpace
+from dln_momentum.row_space import RowSpace, vector_norm
 
 SHAPES = [(20, 30, 3), (40, 100, 5), (5, 8, 1)]
 
@@ -312,3 +312,59 @@ def test_the_largest_and_smallest_balancedness(delta: float) -> None:
     torch.testing.assert_close(found.theta, limit, rtol=0, atol=1e-12)
     c = uniform(30, low=-100, high=100, seed=5)
     assert bregman_minimizer(rows, rows.coordinates(truth), scale, c).converged
+
+
+def test_balancedness_far_above_one_over_fifty_decades() -> None:
+    """The case of a report: the weighted least norm to all digits, which five equations give."""
+    X = torch.tensor([[1.0, 1.0, 0.0, 2.0], [0.0, 1.0, 1.0, -1.0]], dtype=torch.float64)
+    y = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    delta = torch.tensor([1e200, 1e150, 1e170, 1e160], dtype=torch.float64)
+    rows = RowSpace.of(X)
+    found = bregman_minimizer(rows, rows.target(y), delta)
+    assert found.converged
+    with mp.workdps(400):
+        A, W = mp.matrix(X.tolist()), mp.diag([mp.mpf(x) for x in delta.tolist()])
+        exact = W * A.T * mp.lu_solve(A * W * A.T, mp.matrix(y.tolist()))
+        limit = torch.tensor([float(x) for x in exact], dtype=torch.float64)
+    # theta/Delta <= 1e-150: the next term of asinh is beyond every digit. Each coordinate keeps
+    # its own decade: a backward error of a few ulp, times the condition of X
+    torch.testing.assert_close(found.theta, limit, rtol=1e-13, atol=0)
+    torch.testing.assert_close(least_norm(X, y, delta), limit, rtol=1e-13, atol=0)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(1, 5),
+    extra=st.integers(1, 6),
+    low=st.floats(-300, 250),
+    decades=st.floats(0, 50),
+    spread=st.sampled_from([0.0, 3.0, 50.0]),
+)
+def test_any_balancedness_that_float64_has(
+    seed: int, n: int, extra: int, low: float, decades: float, spread: float
+) -> None:
+    d = n + extra
+    rows, b = RowSpace.of(gaussian(n, d, seed=seed)), gaussian(n, seed=seed + 1)
+    delta = 10 ** uniform(d, low=low, high=low + decades, seed=seed + 2)
+    c = spread * uniform(d, low=-1, high=1, seed=seed + 3)
+    found = bregman_minimizer(rows, b, delta, c)
+    assert found.converged, found.residual
+    slack = rows.coordinates(found.theta) - b
+    scale = torch.maximum(vector_norm(found.theta), vector_norm(b))
+    # the tolerance 1e-13, plus the rounding of this second evaluation
+    assert vector_norm(slack) <= 2e-13 * scale
+    # KKT: z - c in the row space, to the rounding of its terms, wherever theta has its digits
+    z = 2 * mirror_map(found.theta, delta)
+    seen = found.theta.abs() > 1e-290
+    assert seen.any()
+    gap = (z - c - rows.span(found.nu))[seen]
+    assert vector_norm(gap) <= 1e-12 * (vector_norm(z) + vector_norm(delta.new_full((d,), spread)))
+
+
+@pytest.mark.parametrize("decades", [100, 400])
+def test_balancedness_over_hundreds_of_decades(decades: int) -> None:
+    rows, b = RowSpace.of(gaussian(4, 9)), gaussian(60, 4, seed=1)
+    delta = 10 ** uniform(60, 9, low=-decades / 2, high=decades / 2, seed=2)
+    found = bregman_minimizer(rows, b, delta)
+    assert_optimal(rows, b, delta, 0.0, found)

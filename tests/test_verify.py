@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,30 +16,35 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from rich.console import Console
 from torch import Tensor
 
+from dln_momentum import trajectory as trajectory_module
 from dln_momentum.apps import verify as verify_module
 from dln_momentum.apps.verify import verify
 from dln_momentum.cli.verify import main
 from dln_momentum.config import CONF_DIR
 from dln_momentum.data import BatchStream, LabelNoise, sparse
-from dln_momentum.engine import Snapshot
+from dln_momentum.engine import Engine, Snapshot
 from dln_momentum.errors import InputError
 from dln_momentum.flow import FlowOptions
 from dln_momentum.momentum import Momentum
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
 from dln_momentum.verification import Case, Evidence, Hypothesis, Statement, Verdict, statements
-from dln_momentum.verification import course as course_module
 from dln_momentum.verification import gradient_flow as gradient_flow_module
 from dln_momentum.verification import implicit_bias as implicit_bias_module
 from dln_momentum.verification import small_lambda as small_lambda_module
+from dln_momentum.verification.course import continuous_course, converged, discrete_course
 from dln_momentum.verification.statement import at_most, equal
-from dln_momentum.verification.statements import of_iterates, of_momentum_flow, of_small_lambda
+from dln_momentum.verification.statements import (
+    of_iterates,
+    of_momentum_flow,
+    of_small_lambda,
+    of_the_engine,
+)
+from tests.random_cases import violations
 
 QUICK = ["data.n=5", "data.d=8", "data.s=1"]
 
@@ -87,9 +93,9 @@ def test_no_violation(evidence: Evidence) -> None:
     assert not violated(found)
     assert len({s.name for s in found}) == len(found) > 30
     met = [s for s in found if s.verdict is Verdict.HOLDS]
-    assert len(met) > 22
+    assert len(met) > 25
     # tolerances are not so wide that anything would pass: orders aside, all are below 1e-3
-    assert max(s.tolerance for s in met if "order" not in s.name and "1 %" not in s.name) < 1e-3
+    assert max(s.tolerance for s in met if "order" not in s.name) < 1e-3
     needs_signs = [s for s in found if "no w_+- changed sign" in {h.text for h in s.unmet}]
     assert bool(needs_signs) == bool(evidence.momentum_path.sign_changes.any())
 
@@ -120,13 +126,15 @@ def test_wrong_signs_in_the_formulae_are_found(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(
-            course_module, "asymptotic_balancedness", lambda d, p, m: d * torch.exp(-p + m)
+            trajectory_module, "asymptotic_balancedness", lambda d, p, m: d * torch.exp(-p + m)
         )
         names = violated(bias_of(evidence))
         assert any(name.startswith("MGD: Delta_k = ") for name in names)
         assert any(name.startswith("MGF: Delta_t = ") for name in names)
     with monkeypatch.context() as patch:
-        patch.setattr(course_module, "log_init", lambda wp, wm, p, m: (wp / wm).abs().log() + p - m)
+        patch.setattr(
+            trajectory_module, "log_init", lambda wp, wm, p, m: (wp / wm).abs().log() + p - m
+        )
         names = violated(bias_of(evidence))
         for label in ("MGD", "MGF"):
             assert any(name.startswith(f"{label}: KKT") for name in names)
@@ -148,8 +156,8 @@ def test_a_wrong_sign_in_the_path_integrals_is_found(
 def test_a_limit_that_is_off_by_one_percent_is_found(
     evidence: Evidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact = course_module.asymptotic_balancedness
-    monkeypatch.setattr(course_module, "asymptotic_balancedness", lambda *s: 1.01 * exact(*s))
+    exact = trajectory_module.asymptotic_balancedness
+    monkeypatch.setattr(trajectory_module, "asymptotic_balancedness", lambda *s: 1.01 * exact(*s))
     names = violated(bias_of(evidence))
     for name in ("MGD: Delta_k", "MGD: Delta_inf", "MGF: Delta_t", "MGF: Delta_inf"):
         assert any(found.startswith(f"{name} = ") for found in names)
@@ -166,7 +174,8 @@ def test_a_minimiser_that_is_off_by_a_thousandth_is_found(
     assert all("argmin" in name for name in names)
     if module is implicit_bias_module:
         assert labels == {"MGD", "MGF"}
-        assert len(names) == 4
+        # and where theta~_0 is negligible, the one without it
+        assert len(names) in (4, 6)
     else:
         assert labels == {"GF", "GF from u = sqrt(Delta_inf), v = 0"}
         assert len(names) == 3
@@ -220,7 +229,9 @@ def test_a_flow_that_is_given_up_is_judged_by_what_it_leaves() -> None:
     found = verdicts(evidence)
     assert Verdict.VIOLATED not in found.values()
     assert found["MGF: Delta_inf = Delta_0 exp(-(I_+ + I_-))"] == "hypotheses not met"
-    assert found["MGF: Delta_t = Delta_0 exp(-(I~_+ + I~_-)) at every t"] == "holds"
+    assert (
+        found["MGF: Delta_t = Delta_0 exp(-(I~_+ + I~_-)) at every recorded t"] == "holds in part"
+    )
 
 
 def test_a_flow_beyond_rounding_is_judged_by_what_came_before() -> None:
@@ -231,7 +242,9 @@ def test_a_flow_beyond_rounding_is_judged_by_what_came_before() -> None:
     found = list(of_momentum_flow(evidence))
     assert not violated(found)
     kkt = next(s for s in found if s.name.startswith("MGF: KKT"))
-    assert kkt.verdict is Verdict.HOLDS
+    # what quadrature has lost is not called judged
+    assert kkt.verdict is Verdict.PARTLY
+    assert "up to t = " in kkt.judged
     assert kkt.tolerance < 1e-2
 
 
@@ -244,20 +257,128 @@ def test_lambda_alone_chooses_a_step_that_resolves_its_flow() -> None:
         assert evidence.momentum.gamma * evidence.curvature < 0.1
 
 
-@settings(max_examples=4, deadline=None)
-@given(
-    seed=st.integers(0, 2**31),
-    log_lam=st.floats(-2.0, 1.0),
-    log_alpha=st.floats(-2.0, 0.5),
-    beta=st.floats(0.0, 0.98),
-)
-def test_no_violation_on_random_problems(
-    seed: int, log_lam: float, log_alpha: float, beta: float
+@pytest.mark.parametrize("index", range(6))
+def test_no_violation_on_random_problems(index: int) -> None:
+    """One of each kind: full batch, any speed, Gaussian start, mini-batches, label noise."""
+    assert not violations(index)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(6, 206, 20))
+def test_no_violation_on_hundreds_of_random_problems(first: int) -> None:
+    found = {index: violations(index) for index in range(first, first + 20)}
+    assert not {index: [s.name for s in bad] for index, bad in found.items() if bad}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("DLN_RANDOM_CASES" not in os.environ, reason="asked for by DLN_RANDOM_CASES=N")
+def test_no_violation_on_as_many_random_problems_as_asked_for() -> None:
+    found = {i: violations(i) for i in range(206, 206 + int(os.environ["DLN_RANDOM_CASES"]))}
+    assert not {index: [s.name for s in bad] for index, bad in found.items() if bad}
+
+
+def test_a_run_that_leaves_float64_is_judged_up_to_there() -> None:
+    """A case that ended in a crash: its step is unstable, and Delta falls to 1e-323."""
+    momentum = Momentum.from_pair(lam=1.0, beta=0.0625)
+    given = case(sparse(4, 7, 2, seed=108816), momentum=momentum, max_steps=100_000)
+    evidence = Evidence(given)
+    found = {statement.name: statement for statement in of_iterates(evidence)}
+    assert not violated(found.values())
+    along = found["MGD: Delta_k = Delta_0 exp(-(S~_+ + S~_-)) at every recorded k"]
+    assert along.verdict is Verdict.PARTLY
+    assert along.judged == "for k <= 1000: w_+- or Delta then leaves the range of float64"
+    limit = found["MGD: Delta_inf = Delta_0 exp(-(S_+ + S_-))"]
+    assert limit.verdict is Verdict.NOT_MET
+    assert evidence.snapshots[-1].w.abs().min() < 1e-300
+
+
+@pytest.mark.parametrize("alpha", [1e-160, 1e-100, 1e60, 1e100])
+def test_a_start_at_the_ends_of_float64_has_verdicts(alpha: float) -> None:
+    problem = sparse(3, 5, 1, seed=0)
+    for momentum in (Momentum(0.01, 0.5), Momentum(1e-70, 0.5)):
+        evidence = Evidence(case(problem, alpha, momentum=momentum, lam=0.1, max_steps=100))
+        found = [*of_iterates(evidence), *of_the_engine(evidence)]
+        assert not violated(found)
+
+
+def test_statements_say_what_they_covered(evidence: Evidence) -> None:
+    found = {statement.name: statement for statement in statements(evidence)}
+    run = found["MGD: S_+- grows from 0 with every recorded k (largest fall)"]
+    flow = found["MGF: I_+- grows from 0 with t (largest fall)"]
+    if evidence.momentum_path.sign_changes.any():
+        assert flow.judged.endswith("while no w_+- has changed sign")
+        assert flow.verdict is Verdict.PARTLY
+        assert run.judged.endswith("while no w_+- has changed sign")
+        assert run.verdict in (Verdict.PARTLY, Verdict.NOT_MET)
+    else:
+        assert flow.judged == run.judged == ""
+    # the first steps of a second program are no whole run
+    assert all(s.judged.startswith("for k <= ") for n, s in found.items() if "w_k of the" in n)
+
+
+def test_what_was_found_agrees_with_whether_it_is_met(evidence: Evidence) -> None:
+    """No explanation of a failure stands beside a hypothesis that is met."""
+    for statement in statements(evidence):
+        for hypothesis in statement.hypotheses:
+            if hypothesis.met:
+                for word in ("diverge", "fail", "not finite", "gives up"):
+                    assert word not in hypothesis.found.replace("0 failures", ""), hypothesis
+
+
+def test_a_number_that_is_impossible_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A nan of ours beside finite w is no divergence, and calls no statement off."""
+    exact = Engine.snapshot
+    lost: Callable[[Snapshot], Snapshot] = lambda s: dataclasses.replace(  # noqa: E731
+        s, boundary=s.boundary + torch.nan
+    )
+    monkeypatch.setattr(Engine, "snapshot", lambda engine, *runs: lost(exact(engine, *runs)))
+    evidence = Evidence(case(sparse(5, 8, 1, seed=0), momentum=Momentum(0.01, 0.9)))
+    found = violated(of_iterates(evidence))
+    for name in ("MGD: Delta_k = ", "MGD: KKT", "MGD: theta_k = ", "MGD: S_+- = "):
+        assert any(violation.startswith(name) for violation in found), name
+
+
+def test_a_statement_that_cannot_be_evaluated_is_violated(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    problem = sparse(4, 7, 2, seed=seed)
-    momentum = Momentum.from_pair(lam=10**log_lam, beta=beta)
-    given = case(problem, 10**log_alpha, momentum=momentum, max_steps=100_000)
-    assert not violated(statements(Evidence(given)))
+    """It ends neither the command nor the other statements."""
+
+    def broken(*given: object) -> None:
+        raise ValueError("balancedness = 0.0 must be finite and > 0")
+
+    monkeypatch.setattr(implicit_bias_module, "optimality_along", broken)
+    found = list(of_iterates(evidence))
+    assert violated(found) == [
+        "bias, optimality_along: no number, but balancedness = 0.0 must be finite and > 0"
+    ]
+    assert len(found) > 10
+
+
+def test_a_weight_that_is_exactly_zero_is_a_hypothesis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gamma g = 1 at the first step: w_{-,2} = 0, where S_- is infinite and no fault of ours."""
+    # the zero is not at a recorded step, where it would be seen in w itself
+    monkeypatch.setattr(Evidence, "_targets", lambda self: [5, 10])
+    w = torch.tensor([2.0, 2.0], dtype=torch.float64)
+    # theta_0 = 0 and X theta - y = -4: g = -4 (1, 0.5), so that w_- (1 + gamma g) = 0 at 1/4
+    problem = Problem(torch.tensor([[1.0, 0.5]], dtype=torch.float64), torch.tensor([4.0]))
+    evidence = Evidence(Case(problem, w, w, Momentum(0.25, 0.5), lam=0.5, max_steps=30))
+    assert evidence.zero_step == 1
+    found = list(of_iterates(evidence))
+    assert not violated(found)
+    told = [h.found for s in found for h in s.unmet if h.text == "no w_+- is exactly 0"]
+    assert told
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_theta_0_is_negligible_where_it_moves_nothing(seed: int) -> None:
+    """At alpha = 1e-3 and lambda = 0.1 leaving it out moves the minimiser by less than 1e-3."""
+    given = case(sparse(20, 30, 3, seed=seed), 1e-3, lam=0.1, momentum=Momentum(0.01, 0.5))
+    evidence = Evidence(given)
+    course = continuous_course(evidence)
+    found = implicit_bias_module.negligible_start(evidence, course)
+    assert found.verdict is Verdict.HOLDS
+    assert found.measured < 1e-3
+    assert found.tolerance < 2e-3
 
 
 def test_refuses() -> None:
@@ -306,7 +427,7 @@ def test_the_app_leaves_a_table_and_json(
     first = kept["statements"][0]
     assert set(first) == {
         "name", "section", "hypotheses", "relation", "predicted", "measured", "error",
-        "tolerance", "verdict",
+        "tolerance", "judged", "verdict",
     }  # fmt: skip
     assert sum(kept["verdicts"].values()) == len(kept["statements"])
     shown = capsys.readouterr().out
@@ -321,7 +442,7 @@ def test_the_table_is_readable_in_a_narrow_terminal(
     run_verify(tmp_path, *QUICK, "flow.lam=4")
     shown = capsys.readouterr().out
     # what fits on a line is on one, and its numbers below it
-    assert "MGF: int ||w'||^2 <= F(w_0)  " in shown
+    assert "MGF: int ||w'||^2 <= E_0 (F(w_0) from rest)  " in shown
     assert shown.count("  predicted ") == shown.count("  error ") > 30
     assert max(map(len, shown.splitlines()[:-1])) <= 80
 
@@ -339,7 +460,9 @@ def test_data_of_ones_own(tmp_path: Path) -> None:
     )  # fmt: skip
     assert result["rank"] == 5
     assert result["status"] == "holds", result["violated"]
-    assert result["verdicts"]["holds"] > 20
+    # the step is too long for columns of that scale, and the flow too long for the time allowed:
+    # both are judged by what they left
+    assert result["verdicts"]["holds"] + result["verdicts"]["holds in part"] > 20
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, directory: Path, *arguments: str) -> int:
@@ -403,7 +526,7 @@ def test_the_app_refuses(tmp_path: Path, overrides: list[str], message: str) -> 
 def test_no_violation_in_any_of_the_settings(tmp_path: Path, overrides: list[str]) -> None:
     result = run_verify(tmp_path, *overrides)
     assert result["status"] == "holds", result["violated"]
-    assert result["verdicts"]["holds"] >= 20
+    assert result["verdicts"]["holds"] + result["verdicts"]["holds in part"] >= 20
 
 
 def test_a_start_with_a_zero_is_refused() -> None:
@@ -423,10 +546,11 @@ def test_gradient_flow_does_not_start_from_what_overflowed(
 
     monkeypatch.setattr(gradient_flow_module, "limit_bias", overflowed)
     judged = gradient_flow_module.effective_start(evidence)
-    assert judged.verdict == Verdict.NOT_MET
+    # the flow has converged, with Delta in float64's range: infinity is an error of ours
+    assert judged.verdict == Verdict.VIOLATED
 
 
 @pytest.mark.parametrize("beta", [0.0, 1e-12, 1e-6, 1e-4])
 def test_a_small_beta_comes_to_rest_as_none_does(beta: float) -> None:
     evidence = Evidence(case(sparse(5, 8, 1, seed=0), momentum=Momentum(0.05, beta), lam=0.1))
-    assert course_module.discrete_course(evidence).converged.met
+    assert converged(discrete_course(evidence)).met

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import xarray as xr
 from omegaconf import DictConfig
 from threadpoolctl import threadpool_limits
@@ -17,7 +18,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from dln_momentum.assembly import Parts, build_parts, flow_options
 from dln_momentum.config import Flow, read
 from dln_momentum.errors import refuse
-from dln_momentum.flow import FlowPath, momentum_flow
+from dln_momentum.flow import FlowPath, gradient_flow, momentum_flow
 from dln_momentum.flow_summary import FlowMeasures, measure
 from dln_momentum.plotting import overview, picture, save
 from dln_momentum.problem import Problem
@@ -63,7 +64,8 @@ def flow(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
     # matrices of this size gain nothing from a second thread
     with threadpool_limits(1):
         path = integrate(keys, parts)
-        found = measure(parts.problem, path, keys.flow.records, keys.flow.tol)
+        start = torch.stack([parts.net.w_plus.detach(), parts.net.w_minus.detach()])
+        found = measure(parts.problem, path, keys.flow.records, keys.flow.tol, start)
     summary = {
         **_setting(keys, parts, path),
         "seconds": time.perf_counter() - started,
@@ -79,18 +81,29 @@ def _nothing_to_follow(keys: Flow, parts: Parts) -> Iterator[str]:
     loss, tol = float(parts.problem.loss(parts.net.theta.detach())), keys.flow.tol
     if loss <= tol:
         yield f"the start already interpolates: loss {loss:g}, must be > flow.tol = {tol:g}"
+    if keys.flow.lam == 0 and parts.velocity is not None:
+        yield f"model.speed = {keys.model.speed:g} must be 0: gradient flow has no speed to choose"
 
 
 def integrate(keys: Flow, parts: Parts) -> FlowPath:
-    """The flow that a checked config describes, every step of the solver."""
+    """The flow that a checked config describes, every step of the solver.
+
+    Gradient flow in its direct form: in the mirror form the certificates hold by construction.
+    """
     flow = keys.flow
     assert flow.lam is not None
-    w_plus, w_minus = parts.net.w_plus.detach(), parts.net.w_minus.detach()
+    start = parts.net.w_plus.detach(), parts.net.w_minus.detach()
     options = flow_options(flow)
     time = math.inf if flow.time is None else flow.time
+    if flow.lam == 0:
+        return gradient_flow(
+            parts.problem, *start, time, form="direct", tol=flow.tol, options=options
+        )
+    dw_plus, dw_minus = parts.velocity or (None, None)
     return momentum_flow(
-        parts.problem, w_plus, w_minus, flow.lam, time, tol=flow.tol, options=options
-    )
+        parts.problem, *start, flow.lam, time, dw_plus_0=dw_plus, dw_minus_0=dw_minus,
+        tol=flow.tol, options=options,
+    )  # fmt: skip
 
 
 def _setting(keys: Flow, parts: Parts, path: FlowPath) -> dict[str, Any]:

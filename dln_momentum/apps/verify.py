@@ -22,7 +22,12 @@ from dln_momentum.report import number, wide_console
 from dln_momentum.results import versions, write_json
 from dln_momentum.verification import Case, Evidence, Statement, Verdict, statements
 
-STYLES = {Verdict.HOLDS: "green", Verdict.NOT_MET: "yellow", Verdict.VIOLATED: "bold red"}
+STYLES = {
+    Verdict.HOLDS: "green",
+    Verdict.PARTLY: "cyan",
+    Verdict.NOT_MET: "yellow",
+    Verdict.VIOLATED: "bold red",
+}
 NUMBERS = ("predicted", "measured", "error", "tolerance")
 WIDE = 120
 """Columns of a terminal from which on every number has a column of its own."""
@@ -80,6 +85,7 @@ def build_case(config: DictConfig) -> tuple[Verify, Case]:
         max_steps=keys.max_steps,
         tol=keys.tol,
         options=flow_options(keys.flow),
+        velocity=parts.velocity,
     )
 
 
@@ -164,8 +170,9 @@ def _narrow_table(table: Table, found: Sequence[Statement]) -> Table:
 
 
 def _text(s: Statement, *lines: str) -> str:
+    part = [f"  judged {s.judged}"] if s.judged else []
     lacks = (f"  needs: {h.text} ({h.found})" for h in s.unmet)
-    below = "".join(f"\n{line}" for line in (*lines, *lacks))
+    below = "".join(f"\n{line}" for line in (*lines, *part, *lacks))
     return f"{escape(s.name)}[dim]{escape(below)}[/dim]"
 
 
@@ -182,7 +189,8 @@ def _verdict(s: Statement) -> str:
 def _print_verdicts(console: Console, result: Mapping[str, Any]) -> None:
     counts = result["verdicts"]
     console.print(
-        f"{counts['holds']} statements hold, {counts['hypotheses not met']} have hypotheses that "
-        f"are not met, {counts['VIOLATED']} are VIOLATED",
+        f"{counts['holds']} statements hold, {counts['holds in part']} hold on the part of the run "
+        f"that is named, {counts['hypotheses not met']} have hypotheses that are not met, "
+        f"{counts['VIOLATED']} are VIOLATED",
         highlight=False,
     )

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -116,6 +117,7 @@ def effective_flow(
     *,
     time: float = math.inf,
     tol: float = 1e-24,
+    form: Literal["mirror", "direct"] = "mirror",
     options: FlowOptions | None = None,
 ) -> FlowPath:
     """Gradient flow from the effective initialisation u = sqrt(Delta_inf), v = 0 (section 4).
@@ -126,7 +128,7 @@ def effective_flow(
     Args:
         problem: the data.
         balancedness: Delta_inf, [d], positive.
-        time, tol, options: as for `gradient_flow`.
+        time, tol, form, options: as for `gradient_flow`.
 
     >>> import torch
     >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
@@ -134,8 +136,9 @@ def effective_flow(
     >>> [round(x, 4) for x in path.theta[-1].tolist()]
     [0.0, 1.0]
     """
-    w = balancedness.sqrt()
-    return gradient_flow(problem, w, w, time, tol=tol, options=options)
+    # in float64: a square root in single precision would be another start
+    w = balancedness.to(problem.X).sqrt()
+    return gradient_flow(problem, w, w, time, form=form, tol=tol, options=options)
 
 
 def _log_changes(path: Path) -> tuple[Tensor, Tensor]:

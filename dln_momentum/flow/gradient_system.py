@@ -1,4 +1,7 @@
-"""Gradient flow in two forms: the mirror form, in n unknowns, and the direct one in w_+-."""
+"""Gradient flow in two forms: the mirror form, in n unknowns, and the direct one in w_+-.
+
+Both have a Newton matrix that is solved in n unknowns.
+"""
 
 from __future__ import annotations
 
@@ -119,6 +122,10 @@ class DirectGradientSystem(GradientSystem):
         gradient, rates = self.rates(w)
         return np.concatenate([(-SIGN * gradient * w).ravel(), rates])
 
+    def linearise(self, state: np.ndarray) -> LinearisedDirect:
+        """The Jacobian at a state."""
+        return LinearisedDirect(self, self.position(state).copy())
+
 
 @dataclass(frozen=True)
 class LinearisedMirror:
@@ -145,5 +152,45 @@ class LinearisedMirror:
             d_total = 2 * (squares[1] - squares[0]) * (A @ x_R)
             x_D = b_D + gradient @ (total * d_gradient + gradient * d_total / 2)
             return np.concatenate([x_R, x_Q, x_D / c])
+
+        return solve
+
+
+@dataclass(frozen=True)
+class LinearisedDirect:
+    r"""The Jacobian of the direct form; c I - J is solved by elimination of w.
+
+    With rho the change of the residual the rows of w read ``D_+- dw_+- +- w_+- A rho = b_+-``,
+    ``D_+- = c +- grad L``, ``A = X^T/n``, so that the n equations
+
+    .. math:: (I + X \operatorname{diag}(w_+^2/D_+ + w_-^2/D_-) X^\top / (2n)) \rho
+              = X (w_+ b_+/D_+ - w_- b_-/D_-)/2
+
+    are all that is left.
+    """
+
+    system: GradientSystem
+    w: np.ndarray
+
+    def factor(self, c: complex) -> Solve:
+        """Factor c I - J; returns the solver of (c I - J) x = b."""
+        X, A = self.system.X, self.system.gradient_map
+        n, d = X.shape
+        squares = self.w * self.w
+        gradient = A @ self.system.residual(self.w)
+        diagonal = c + SIGN * gradient
+        inverse = np.linalg.inv(np.eye(n) + (X * ((squares / diagonal).sum(0) / 2)) @ A)
+        signed_w = SIGN * self.w
+
+        def solve(b: np.ndarray) -> np.ndarray:
+            b_w, (b_R, b_Q, b_D) = b[: 2 * d].reshape(2, d), np.split(b[2 * d :], [n, n + d])
+            direct = signed_w * b_w / diagonal
+            rho = inverse @ (X @ (direct[0] + direct[1])) / 2
+            d_gradient = A @ rho
+            x_w = (b_w - signed_w * d_gradient) / diagonal
+            x_Q = (b_Q + 2 * gradient * d_gradient) / c
+            d_total = 2 * (self.w * x_w).sum(0)
+            x_D = b_D + gradient @ (squares.sum(0) * d_gradient + gradient * d_total / 2)
+            return np.concatenate([x_w.ravel(), (b_R + rho) / c, x_Q, x_D / c])
 
         return solve

@@ -87,6 +87,8 @@ class FlowPath(Path):
         status: CONVERGED (the energy fell below tol), TIME_REACHED or FAILED.
         solvers: method, error settings and work, one after the other.
         gradient_square: the integral of (grad L)^2 from 0 to t; None unless lambda = 0.
+        mirror_form: whether w_+- = w_{+-,0} exp(-+G) is built in (see `gradient_flow`), so that
+            the implicit bias holds by construction and certifies nothing.
     """
 
     lam: float
@@ -96,6 +98,7 @@ class FlowPath(Path):
     status: FlowStatus
     solvers: tuple[SolverReport, ...]
     gradient_square: Tensor | None = None
+    mirror_form: bool = False
 
     def __repr__(self) -> str:
         return (

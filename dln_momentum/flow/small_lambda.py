@@ -30,6 +30,7 @@ def lambda_threshold(problem: Problem, w_plus_0: Tensor, w_minus_0: Tensor) -> T
     >>> lambda_threshold(problem, w, w)
     tensor(0.0625, dtype=torch.float64)
     """
+    w_plus_0, w_minus_0 = w_plus_0.to(problem.X), w_minus_0.to(problem.X)
     theta = (w_plus_0 + w_minus_0) * (w_plus_0 - w_minus_0) / 4
     return (w_plus_0 * w_minus_0).abs().amin(-1) / (2 * problem.loss(theta))
 

@@ -112,7 +112,8 @@ def momentum_flows(
 
 
 def _tensor(value: Tensor | float, problem: Problem) -> Tensor:
-    return torch.as_tensor(value).detach().to(problem.X)
+    # without the dtype a Python float would be rounded to float32 on its way
+    return torch.as_tensor(value, dtype=problem.X.dtype).detach().to(problem.X)
 
 
 def _read(problem: Problem, march: March) -> Flows:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from dln_momentum.data import BatchStream, LabelNoise
@@ -20,6 +23,9 @@ FLOW = FlowOptions(max_steps=10_000)
 class Case:
     """A setting in which the statements of the theory are evaluated.
 
+    Every quantity of the start (Delta_0, theta_0, c, F(w_0)) is computed here, from what was asked
+    for: a run that starts somewhere else is then found out.
+
     Attributes:
         problem: the data, without run dimensions, on the CPU.
         w_plus, w_minus: w_+- = u +- v at the start, [d].
@@ -29,10 +35,12 @@ class Case:
         max_steps: of the discrete run; None for as many as take a few seconds.
         tol: the energy at which a run or a flow counts as converged.
         options: method and error settings of the flows.
+        velocity: (w_+'(0), w_-'(0)), [d] each; None for a start at rest. The discrete run then has
+            w_1 = w_+- and w_0 = w_1 - eps w'(0). Gradient flow has no speed to choose.
 
     Raises:
         InputError: without momentum and lam, for lam <= 0, a problem with run dimensions, a start
-            with a zero (C1), or one that already interpolates.
+            with a zero (C1), one that already interpolates, or a velocity that does not fit.
     """
 
     problem: Problem
@@ -45,28 +53,72 @@ class Case:
     max_steps: int | None = None
     tol: float = 1e-20
     options: FlowOptions = FLOW
+    velocity: tuple[Tensor, Tensor] | None = None
 
     def __post_init__(self) -> None:
-        complaints = []
+        refuse(self._faults())
+        if self.loss <= self.tol:
+            found = f"loss {self.loss:g}, must be > tol = {self.tol:g}"
+            refuse([f"the start already interpolates: {found}"])
+
+    def _faults(self) -> Iterator[str]:
         if self.momentum is None and self.lam is None:
-            complaints.append("momentum and lam: at least one must be given")
+            yield "momentum and lam: at least one must be given"
         if self.lam is not None and not self.lam > 0:
-            complaints.append(f"lam = {self.lam:g} must be > 0")
+            yield f"lam = {self.lam:g} must be > 0"
         if self.problem.runs:
-            complaints.append(f"problem has runs {list(self.problem.runs)}, must be one problem")
-        complaints += [
-            f"{name} has a zero: condition (C1) needs every entry of Delta_0 > 0"
-            for name, w in (("w_plus", self.w_plus), ("w_minus", self.w_minus))
-            if bool((w == 0).any())
-        ]
-        refuse(complaints)
-        theta = (self.w_plus - self.w_minus) * (self.w_plus + self.w_minus) / 4
-        loss = float(self.problem.loss(theta))
-        if loss <= self.tol:
-            refuse([f"the start already interpolates: loss {loss:g}, must be > tol = {self.tol:g}"])
+            yield f"problem has runs {list(self.problem.runs)}, must be one problem"
+        for name, w in (("w_plus", self.w_plus), ("w_minus", self.w_minus)):
+            if bool((w == 0).any()):
+                yield f"{name} has a zero: condition (C1) needs every entry of Delta_0 > 0"
+        for name, speed in zip(("w_plus'", "w_minus'"), self.velocity or (), strict=False):
+            if speed.shape != self.w_plus.shape or not bool(speed.isfinite().all()):
+                yield f"{name} of shape {tuple(speed.shape)} must be finite, [{self.problem.d}]"
 
     @property
     def stochastic(self) -> bool:
         """Whether a step of the discrete run follows anything but the full gradient."""
         sampled = self.batches is not None and not self.batches.full_batch
         return sampled or self.label_noise is not None
+
+    @cached_property
+    def w(self) -> Tensor:
+        """(w_+, w_-) at the start, [2, d] float64."""
+        return torch.stack([self.w_plus, self.w_minus]).to(self.problem.X)
+
+    @cached_property
+    def dw(self) -> Tensor:
+        """(w_+', w_-') at the start, [2, d]; zero from rest."""
+        if self.velocity is None:
+            return torch.zeros_like(self.w)
+        return torch.stack(self.velocity).to(self.problem.X)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the start has no speed (condition C2)."""
+        return not bool(self.dw.any())
+
+    @cached_property
+    def theta(self) -> Tensor:
+        """theta_0 = (w_+^2 - w_-^2)/4, [d]."""
+        return (self.w[0] - self.w[1]) * (self.w[0] + self.w[1]) / 4
+
+    @cached_property
+    def balancedness(self) -> Tensor:
+        """Delta_0 = |w_+ w_-|, [d]."""
+        return (self.w[0] * self.w[1]).abs()
+
+    @cached_property
+    def log_init(self) -> Tensor:
+        """arcsinh(2 theta_0/Delta_0) = ln|w_+/w_-|, [d]."""
+        return (self.w[0] / self.w[1]).abs().log()
+
+    @cached_property
+    def loss(self) -> float:
+        """F(w_0) = ||X theta_0 - y||^2/(2n)."""
+        residual = self.problem.X @ self.theta - self.problem.y
+        return float(residual @ residual) / (2 * self.problem.n)
+
+    def energy(self, lam: float) -> float:
+        """E_0 = F(w_0) + lambda/2 (||u'||^2 + ||v'||^2)."""
+        return self.loss + lam / 4 * float(self.dw.square().sum())

@@ -1,172 +1,82 @@
-"""A run in discrete or in continuous time, at a few of its times, as the theory sees it."""
+"""The run and the flow of a case as trajectories, and the hypotheses that they meet."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
-from dln_momentum.flow import FlowPath, SummedIntegrals, boundary_terms
-from dln_momentum.implicit_bias import asymptotic_balancedness, log_init
+from dln_momentum.trajectory import Trajectory, in_range, log_spaced, trajectory_of_path
 from dln_momentum.verification.evidence import Evidence
-from dln_momentum.verification.statement import Hypothesis
+from dln_momentum.verification.statement import Hypothesis, Times
 
 ULP = torch.finfo(torch.float64).eps
-LOCAL_ERRORS = 50
-"""How many of the solver's local errors, of a thousand or so, add up at worst."""
 TIMES = 12
 
 
-@dataclass(frozen=True, eq=False)
-class Course:
-    """Iterates or a path, with the exponents that shrink |w_+-| summed by their definition.
+def discrete_course(evidence: Evidence) -> Trajectory:
+    """The iterates at a few steps, with S_+- summed directly.
 
-    Discrete and continuous time differ in these exponents alone: S_+- and I_+-, both with a
-    boundary term that vanishes at convergence. Index 0 of an axis of 2 is w_+, index 1 w_-.
-
-    Attributes:
-        label: "MGD" or "MGF".
-        exponent, time: how the exponents and the time are written: S and k, or I and t.
-        at: the times, [T]; the last is the end.
-        w_start: w_+- at the start, [2, d].
-        w: w_+- at these times, [2, T, d].
-        exponents: S_+- or I_+-, [2, T, d].
-        boundary: the boundary terms, [2, T, d].
-        resolution: the error that the exponents may have by their computation, [T].
-        sign_changes: of the entries of w_+- up to these times, [T].
-        energy: F + lambda/2 ||w'||^2 at the end.
-        tol: the energy that counts as converged.
+    Of the steps that were recorded those count at which float64 holds w_+- and Delta with all
+    digits: up to the first at which it does not.
     """
-
-    label: str
-    exponent: str
-    time: str
-    at: Tensor
-    w_start: Tensor
-    w: Tensor
-    exponents: Tensor
-    boundary: Tensor
-    resolution: Tensor
-    sign_changes: Tensor
-    energy: float
-    tol: float
-
-    @cached_property
-    def theta(self) -> Tensor:
-        """theta = (w_+^2 - w_-^2)/4, [T, d]."""
-        return (self.w[0] - self.w[1]) * (self.w[0] + self.w[1]) / 4
-
-    @cached_property
-    def balancedness(self) -> Tensor:
-        """Delta = |w_+ w_-|, [T, d]."""
-        return (self.w[0] * self.w[1]).abs()
-
-    @cached_property
-    def balancedness_start(self) -> Tensor:
-        """Delta_0, [d]."""
-        return (self.w_start[0] * self.w_start[1]).abs()
-
-    @cached_property
-    def kept_exponents(self) -> Tensor:
-        """The exponents with the boundary terms kept, exact before any convergence, [2, T, d]."""
-        return self.exponents + self.boundary
-
-    @cached_property
-    def predicted_balancedness(self) -> Tensor:
-        """Delta_0 exp(-(S~_+ + S~_-)), [T, d]."""
-        plus, minus = self.kept_exponents
-        return asymptotic_balancedness(self.balancedness_start, plus, minus)
-
-    @cached_property
-    def log_init(self) -> Tensor:
-        """c = arcsinh(2 theta~/Delta) of the perturbed initialisation at each time, [T, d]."""
-        plus, minus = self.kept_exponents
-        return log_init(self.w_start[0], self.w_start[1], plus, minus)
-
-    @cached_property
-    def limit(self) -> tuple[Tensor, Tensor]:
-        """Delta_inf and c of theta~_0, [d] each, from the exponents at the end alone."""
-        plus, minus = self.exponents[:, -1]
-        return (
-            asymptotic_balancedness(self.balancedness_start, plus, minus),
-            log_init(self.w_start[0], self.w_start[1], plus, minus),
-        )
-
-    @property
-    def limit_resolution(self) -> float:
-        """What the limit may be off by: rounding, and what is left of the boundary terms."""
-        return float(self.resolution[-1] + self.boundary[:, -1].abs().max())
-
-    @property
-    def moved(self) -> Hypothesis:
-        """Whether there is anything to look at: a run that blows up at once leaves its start."""
-        return Hypothesis("the run is finite", float(self.at[-1]) > 0, "it diverged at once")
-
-    @property
-    def converged(self) -> Hypothesis:
-        """Whether the run has come to rest at an interpolator."""
-        found = f"energy {self.energy:.1e} at {self.time} = {float(self.at[-1]):.6g}"
-        return Hypothesis("converged", self.energy <= self.tol, found)
-
-    def no_sign_change(self, place: int = -1) -> Hypothesis:
-        """Whether no w_+- has changed sign up to one of the times."""
-        count, end = int(self.sign_changes[place]), float(self.at[place])
-        found = f"{count} by {self.time} = {end:.6g}"
-        return Hypothesis("no w_+- changed sign", count == 0, found)
-
-    @property
-    def before_sign_changes(self) -> int:
-        """The last of the times up to which no w_+- changed sign, or the first of all."""
-        return max(int((self.sign_changes == 0).sum()) - 1, 0)
-
-
-def discrete_course(evidence: Evidence) -> Course:
-    """The iterates at a few steps, with S_+- summed directly."""
-    return _course_of_snapshots(evidence, evidence.snapshots)
-
-
-def _course_of_snapshots(evidence: Evidence, snapshots: list[Snapshot]) -> Course:
-    end, momentum = snapshots[-1], evidence.momentum
-    increment = (end.w - end.previous)[:, 0]
-    # what is known of it, since the run carries beta times it
-    known = increment.abs() * momentum.beta > 8 * ULP * end.w[:, 0].abs()
-    speed = increment.where(known, 0.0) / momentum.eps
+    snapshots, part = judged_snapshots(evidence)
+    end, case, momentum = evidence.snapshots[-1], evidence.case, evidence.momentum
     steps = torch.tensor([s.step for s in snapshots], dtype=torch.float64)
-    sums = torch.stack([s.path_sums[:, 0] for s in snapshots], 1)
+    w = torch.stack([s.w[:, 0] for s in snapshots], 1)
+    start_term = momentum.lam * momentum.beta * case.dw / case.w
+    # a snapshot counts the start term into S_+-
+    sums = torch.stack([s.path_sums[:, 0] for s in snapshots], 1) + start_term[:, None]
     boundary = torch.stack([s.boundary[:, 0] for s in snapshots], 1)
-    return Course(
+    gradient = torch.stack([s.gradient_sum[0] for s in snapshots])
+    signed = momentum.eps * torch.stack([gradient, -gradient])
+    other = -signed - (w / case.w[:, None]).abs().log() - boundary + start_term[:, None]
+    return Trajectory(
         label="MGD",
         exponent="S",
         time="k",
         at=steps,
-        w_start=end.w_start[:, 0],
-        w=torch.stack([s.w[:, 0] for s in snapshots], 1),
+        w_start=case.w,
+        w=w,
         exponents=sums,
         boundary=boundary,
-        # the second is what is left of huge terms that cancel
-        resolution=rounding(steps, momentum.beta) + 8 * ULP * _largest(sums, boundary),
+        start_term=start_term,
+        # the second is what is left of huge terms that cancel, by whichever of two ways to S_+-
+        # has them smaller: a wrong number cannot then excuse itself by its size
+        resolution=rounding(steps, momentum.beta)
+        + 8 * ULP * torch.fmin(_largest(sums), _largest(other))
+        + 8 * ULP * _largest(boundary),
         sign_changes=torch.stack([s.sign_changes[0] for s in snapshots]),
-        energy=float(end.loss[0]) + momentum.lam / 4 * float(speed.square().sum()),
-        tol=evidence.case.tol,
+        energy=float(end.loss[0]) + momentum.lam / 4 * float(_speed(evidence, end).square().sum()),
+        tol=case.tol,
+        part=part,
     )
 
 
-def solver_error(path: FlowPath) -> float:
-    """What the solver of a flow may add to a logarithm or to G, which cancel in I_+-."""
-    return LOCAL_ERRORS * loosest(path) * (1 + float(path.G.abs().max()))
+def judged_snapshots(evidence: Evidence) -> tuple[list[Snapshot], str]:
+    """The recorded steps after the start that can be judged, or the start, and what they cover."""
+    snapshots = evidence.snapshots
+    fine = in_range(torch.stack([s.w[:, 0] for s in snapshots], 1)).tolist()
+    kept = fine.index(False) if False in fine else len(fine)
+    last = snapshots[max(kept - 1, 0)].step
+    part = ""
+    if kept < len(snapshots):
+        part = f"for k <= {last}: w_+- or Delta then leaves the range of float64"
+    elif evidence.run_diverged:
+        part = f"for k <= {last}: it then diverged"
+    return snapshots[1:kept] or snapshots[:1], part
 
 
-def loosest(path: FlowPath) -> float:
-    """The relative error of the solver's steps; no claim is made below 1e-9."""
-    return max([1e-9, *(report.rtol for report in path.solvers)])
+def _speed(evidence: Evidence, end: Snapshot) -> Tensor:
+    """w_+-' at the end, [2, d], as far as it is known: the run carries beta times the increment."""
+    increment = (end.w - end.previous)[:, 0]
+    known = increment.abs() * evidence.momentum.beta > 8 * ULP * end.w[:, 0].abs()
+    return increment.where(known, 0.0) / evidence.momentum.eps
 
 
-def _largest(*terms: Tensor) -> Tensor:
-    """The largest entry of [2, T, d] at each time, all terms added up, [T]."""
-    return torch.stack([term.abs().amax((0, 2)) for term in terms]).sum(0)
+def _largest(term: Tensor) -> Tensor:
+    """The largest entry of [2, T, d] at each time, [T]."""
+    return term.abs().amax((0, 2))
 
 
 def rounding(steps: Tensor, beta: float) -> Tensor:
@@ -178,50 +88,64 @@ def rounding(steps: Tensor, beta: float) -> Tensor:
     return ULP * (steps + 10_000) / (1 - beta)
 
 
-def continuous_course(evidence: Evidence) -> Course:
+def continuous_course(evidence: Evidence) -> Trajectory:
     """The momentum flow at a few times, with I_+- summed from its definition."""
     path = evidence.momentum_path
-    return course_of_path(
-        path, evidence.summed_integrals, log_spaced(path, TIMES), evidence.case.tol
+    return trajectory_of_path(
+        path,
+        evidence.summed_integrals,
+        log_spaced(path, TIMES),
+        evidence.case.tol,
+        evidence.case.w,
     )
 
 
-def course_of_path(
-    path: FlowPath, summed: SummedIntegrals | None, places: Tensor, tol: float
-) -> Course:
-    """A flow at some of its times.
+def times_of(course: Trajectory, until: int | None = None) -> Times:
+    """The times of a trajectory, for a statement that is judged at all of them."""
+    return Times(course.time, course.at[:until], course.part)
 
-    Args:
-        path: every step of the solver.
-        summed: its I_+- by definition; None for gradient flow, which has none.
-        places: indices of times of the path.
-        tol: the energy that counts as converged.
+
+def moved(course: Trajectory) -> Hypothesis:
+    """Whether there is anything to look at: a run that blows up at once leaves its start."""
+    last = float(course.at[-1])
+    found = f"up to {course.time} = {last:.6g}" if last > 0 else f"{course.part or 'nothing'}"
+    return Hypothesis("the run has finite steps that float64 resolves", last > 0, found)
+
+
+def converged(course: Trajectory) -> Hypothesis:
+    """Whether the run has come to rest at an interpolator, with Delta in float64's range."""
+    found = f"energy {course.energy:.1e}, the tolerance is {course.tol:.1e}"
+    if course.part:
+        found += f"; judged {course.part}"
+    return Hypothesis("converged", course.energy <= course.tol and not course.part, found)
+
+
+def no_sign_change(course: Trajectory, place: int = -1) -> Hypothesis:
+    """Whether no w_+- has changed sign up to one of the times."""
+    count, end = int(course.sign_changes[place]), float(course.at[place])
+    found = f"{count} by {course.time} = {end:.6g}"
+    return Hypothesis("no w_+- changed sign", count == 0, found)
+
+
+def at_rest(evidence: Evidence) -> Hypothesis:
+    """Whether the start has no speed (C2)."""
+    largest = float(evidence.case.dw.abs().max())
+    return Hypothesis("the start is at rest", largest == 0, f"largest |w_+-'(0)| = {largest:.3g}")
+
+
+def nowhere_zero(evidence: Evidence, course: Trajectory) -> Hypothesis:
+    """Whether no w_{+-,k} was exactly zero, of which S_+- that is not finite is the sign.
+
+    The written update then says whether there was one; if not, S_+- is wrong.
     """
-    w = torch.stack([path.w_plus, path.w_minus])
-    flips = (w[:, 1:] * w[:, :-1] < 0).sum((0, 2))
-    zero = torch.zeros_like(w)
-    exponents = zero if summed is None else torch.stack([summed.i_plus, summed.i_minus])
-    uncertainty = torch.zeros_like(path.t) if summed is None else summed.uncertainty
-    return Course(
-        label="MGF",
-        exponent="I",
-        time="t",
-        at=path.t[places],
-        w_start=w[:, 0],
-        w=w[:, places],
-        exponents=exponents[:, places],
-        boundary=(zero if summed is None else torch.stack(boundary_terms(path)))[:, places],
-        resolution=solver_error(path) + uncertainty[places],
-        sign_changes=torch.cat([flips.new_zeros(1), flips.cumsum(0)])[places],
-        energy=float(path.energy[-1]),
-        tol=tol,
-    )
+    name = "no w_+- is exactly 0"
+    if bool(course.exponents.isfinite().all()):
+        return Hypothesis(name, True, "every S_+- is finite")
+    step = evidence.zero_step
+    found = "none, yet S_+- is not finite" if step is None else f"one is at k = {step}"
+    return Hypothesis(name, step is None, found)
 
 
-def log_spaced(path: FlowPath, count: int) -> Tensor:
-    """Indices of log-spaced times of the path, from its first step to its end."""
-    if len(path.t) == 1:
-        return torch.zeros(1, dtype=torch.int64)
-    first, last = float(path.t[1].log10()), float(path.t[-1].log10())
-    times = torch.logspace(first, last, count, dtype=torch.float64)
-    return torch.searchsorted(path.t, times).clamp(1, len(path.t) - 1).unique()
+def before_sign_changes(course: Trajectory) -> int:
+    """The last of the times up to which no w_+- changed sign, or the first of all."""
+    return max(int((course.sign_changes == 0).sum()) - 1, 0)

@@ -11,6 +11,7 @@ from torch import Tensor
 from dln_momentum.flow import DiscretisationOrders, discretisation_orders
 from dln_momentum.momentum import Momentum
 from dln_momentum.reference import reference_iterates
+from dln_momentum.verification.course import at_rest
 from dln_momentum.verification.evidence import Evidence
 from dln_momentum.verification.statement import Hypothesis, Statement, equal
 
@@ -26,12 +27,20 @@ def discretisation(evidence: Evidence) -> list[Statement]:
         "MGD(gamma, beta) follows MGF(lambda): order in eps",
         "MGD(gamma, beta) follows MGF(lambda_KS) half a step later: order in eps",
     )
-    batch = _full_batch(evidence)
-    if not batch.met:
-        return [Statement(name, 1, (batch,), predicted=i + 1.0) for i, name in enumerate(names)]
+    needs = _hypotheses(evidence)
+    if not all(hypothesis.met for hypothesis in needs):
+        return [Statement(name, 1, needs, predicted=i + 1.0) for i, name in enumerate(names)]
     orders = _orders(evidence)
     return [
-        equal(name, 1, [batch], predicted=predicted, measured=measured, tolerance=TOLERANCE)
+        equal(
+            name,
+            1,
+            needs,
+            predicted=predicted,
+            measured=measured,
+            tolerance=TOLERANCE,
+            judged=_stretch(evidence),
+        )
         for name, predicted, measured in zip(
             names, (1.0, 2.0), (orders.order, orders.order_ks), strict=True
         )
@@ -44,9 +53,9 @@ def acceleration_rule(evidence: Evidence) -> Statement:
     The distance of the paths of rho = 4 and rho = 2 is twice that of rho = 2 and rho = 1.
     """
     name = "rho^2 gamma, 1 - rho (1-beta) follow the path of gamma, beta: order in eps"
-    batch = _full_batch(evidence)
-    if not batch.met:
-        return Statement(name, 2, (batch,), predicted=1.0)
+    needs = _hypotheses(evidence)
+    if not all(hypothesis.met for hypothesis in needs):
+        return Statement(name, 2, needs, predicted=1.0)
     slow = Momentum.from_pair(lam=evidence.momentum.lam, eps=_coarse_step(evidence) / 4)
     paths = [_path(evidence, slow.accelerated(rho), round(4 * STEPS / rho)) for rho in (1, 2, 4)]
     # every path at the times of the coarsest
@@ -55,10 +64,11 @@ def acceleration_rule(evidence: Evidence) -> Statement:
     return equal(
         name,
         2,
-        [batch],
+        needs,
         predicted=1.0,
-        measured=math.log2(gaps[1] / gaps[0]),
+        measured=math.log2(gaps[1] / gaps[0]) if all(gaps) else math.nan,
         tolerance=TOLERANCE,
+        judged=_stretch(evidence),
     )
 
 
@@ -77,12 +87,18 @@ def _coarse_step(evidence: Evidence) -> float:
 
 
 def _path(evidence: Evidence, momentum: Momentum, steps: int) -> Tensor:
-    """theta-free: (u_k, v_k) for k = 2..steps + 1, [steps, 2, d]."""
+    """The iterates (u_k, v_k) for k = 2..steps + 1, [steps, 2, d]."""
     w_plus, w_minus = evidence.case.w_plus, evidence.case.w_minus
     start = ((w_plus + w_minus) / 2, (w_plus - w_minus) / 2)
     iterates = reference_iterates(evidence.problem, *start, momentum.gamma, momentum.beta)
     return torch.stack([torch.stack(pair) for pair in itertools.islice(iterates, steps)])
 
 
-def _full_batch(evidence: Evidence) -> Hypothesis:
-    return Hypothesis("every step follows the full gradient", not evidence.case.stochastic)
+def _hypotheses(evidence: Evidence) -> tuple[Hypothesis, ...]:
+    sampled = "batches or label noise" if evidence.case.stochastic else "no batches, no label noise"
+    full = Hypothesis("every step follows the full gradient", not evidence.case.stochastic, sampled)
+    return full, at_rest(evidence)
+
+
+def _stretch(evidence: Evidence) -> str:
+    return f"for t <= {STEPS * _coarse_step(evidence):.4g}, at steps of the order's own"

@@ -9,28 +9,32 @@ from typing import Any
 
 import torch
 from threadpoolctl import threadpool_limits
-from torch import Tensor
 
 from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
 from dln_momentum.flow import (
     FlowOptions,
     FlowPath,
     SummedIntegrals,
+    effective_flow,
     gradient_flow,
+    limit_bias,
     momentum_flow,
     summed_path_integrals,
 )
 from dln_momentum.momentum import Momentum
 from dln_momentum.problem import Problem
 from dln_momentum.verification.case import Case
+from dln_momentum.verification.written_update import first_zero
 
 STEP_WORK = 2.4e9
 """n d times the steps of the discrete run: a few seconds of one core."""
 MOST_STEPS = 4_000_000
-DIRECT_STEPS = 1000
+EXPLICIT_STEPS = 1000
 """Explicit steps, limited by the fastest rate: some thousand times its inverse, a fraction of a
 second. All that is left to happen by then is slow."""
 BLOCK = 1000
+RETRACED = 2000
+"""Steps of the written update in search of a w_+- that is exactly 0: a fraction of a second."""
 SMALL_MATRIX = 256
 
 
@@ -43,7 +47,7 @@ class Evidence:
     >>> round(evidence.lam, 3), evidence.momentum_path.converged
     (0.2, True)
     >>> [snapshot.step for snapshot in evidence.snapshots]
-    [1, 10, 100]
+    [0, 1, 10, 100]
     """
 
     def __init__(self, case: Case) -> None:
@@ -72,32 +76,45 @@ class Evidence:
         return self.momentum_flow(self.lam)
 
     def momentum_flow(self, lam: float) -> FlowPath:
-        """MGF of some lambda from the case's start."""
+        """MGF of some lambda from the case's start and speed."""
         case = self.case
+        (w_plus, w_minus), (dw_plus, dw_minus) = case.w, case.dw
         with few_threads(case.problem):
             return momentum_flow(
-                case.problem, case.w_plus, case.w_minus, lam, math.inf,
-                tol=case.tol, options=case.options,
+                case.problem, w_plus, w_minus, lam, math.inf, dw_plus_0=dw_plus,
+                dw_minus_0=dw_minus, tol=case.tol, options=case.options,
             )  # fmt: skip
 
     @cached_property
     def gradient_path(self) -> FlowPath:
-        """Gradient flow from the same start, until it has converged."""
-        return self.gradient_flow(self.case.w_plus, self.case.w_minus)
+        """Gradient flow from the same start, until it has converged, with w_+- integrated.
 
-    def gradient_flow(self, w_plus: Tensor, w_minus: Tensor) -> FlowPath:
-        """Gradient flow by its closed form w_+- = w_{+-,0} exp(-+G), until it has converged."""
+        The mirror form, which is faster, has in it what is to be checked.
+        """
+        return self._gradient_flow(self.case.options)
+
+    @cached_property
+    def effective_path(self) -> FlowPath:
+        """Gradient flow from the effective initialisation of the momentum flow."""
+        balancedness = limit_bias(self.momentum_path).balancedness
         tol, options = self.case.tol, self.case.options
         with few_threads(self.problem):
-            return gradient_flow(self.problem, w_plus, w_minus, math.inf, tol=tol, options=options)
+            return effective_flow(
+                self.problem, balancedness, form="direct", tol=tol, options=options
+            )
 
-    def direct_gradient_flow(self, w_plus: Tensor, w_minus: Tensor) -> FlowPath:
-        """The first steps of gradient flow in w_+- themselves, without the closed form built in."""
-        options = FlowOptions(max_steps=DIRECT_STEPS)
-        return gradient_flow(
-            self.problem, w_plus, w_minus, math.inf, form="direct", tol=self.case.tol,
-            options=options,
-        )  # fmt: skip
+    @cached_property
+    def explicit_gradient_path(self) -> FlowPath:
+        """The first steps of the same flow by the explicit method, far more exact."""
+        return self._gradient_flow(FlowOptions(method="explicit", max_steps=EXPLICIT_STEPS))
+
+    def _gradient_flow(self, options: FlowOptions) -> FlowPath:
+        problem, (w_plus, w_minus) = self.problem, self.case.w
+        with few_threads(problem):
+            return gradient_flow(
+                problem, w_plus, w_minus, math.inf, form="direct", tol=self.case.tol,
+                options=options,
+            )  # fmt: skip
 
     @cached_property
     def summed_integrals(self) -> SummedIntegrals:
@@ -117,36 +134,54 @@ class Evidence:
 
     @cached_property
     def snapshots(self) -> list[Snapshot]:
-        """The discrete run after 1, 10, 100, ... steps and at its end, while it is finite.
+        """The start and the discrete run after 1, 10, 100, ... steps and at its end.
 
         S_+- is summed by its definition at every step. A run that diverges ends at the last of
-        these steps before it did; if there is none, its start is all there is.
+        these steps before it did. Only w and the loss count as divergence: any other number that
+        is not finite is an error of ours, and stays for the statements to find.
         """
-        engine = self._engine()
+        # an oscillating run passes below the tolerance long before its energy is there
+        engine = self.engine(tol=1e-4 * self.case.tol)
         found = [engine.snapshot()]
         for target in self._targets():
             while len(engine.running) and engine.step < target:
                 engine.advance(min(BLOCK, target - engine.step))
             snapshot = engine.snapshot()
-            if not _finite(snapshot):
+            if _diverged(snapshot):
                 break
             found.append(snapshot)
             if not len(engine.running):
                 break
-        return found[1:] or found
+        return found
 
-    def _engine(self) -> Engine:
-        case, one = self.case, torch.ones(1, dtype=torch.float64)
+    @cached_property
+    def zero_step(self) -> int | None:
+        """The first step at which an entry of w_+- is exactly 0, of those that are retraced."""
+        return first_zero(self.case, self.momentum, min(RETRACED, self.snapshots[-1].step))
+
+    @property
+    def run_diverged(self) -> bool:
+        """Whether the discrete run went beyond all bounds after the last of its snapshots."""
+        last = self.snapshots[-1]
+        return int(last.status[0]) == Status.RUNNING and last.step < self._targets()[-1]
+
+    def engine(
+        self, *, backend: str = "auto", path_sums: str = "direct", tol: float = -math.inf
+    ) -> Engine:
+        """The discrete run at its start, with S_+- summed from the iterates."""
+        case, momentum = self.case, self.momentum
+        one = torch.ones(1, dtype=torch.float64)
+        before = None if case.at_rest else (case.w - momentum.eps * case.dw)[:, None]
         return Engine(
             case.problem,
-            self.momentum.gamma * one,
-            self.momentum.beta * one,
-            case.w_plus[None],
-            case.w_minus[None],
+            momentum.gamma * one,
+            momentum.beta * one,
+            case.w[:1],
+            case.w[1:],
+            previous=None if before is None else (before[0], before[1]),
             batches=case.batches,
             label_noise=case.label_noise,
-            # an oscillating run passes below the tolerance long before its energy is there
-            options=EngineOptions(path_sums="direct", tol=1e-4 * case.tol),
+            options=EngineOptions(path_sums=path_sums, tol=tol, backend=backend),
         )
 
     def _targets(self) -> list[int]:
@@ -160,9 +195,6 @@ def few_threads(problem: Problem) -> AbstractContextManager[Any]:
     return threadpool_limits(1) if problem.n < SMALL_MATRIX else nullcontext()
 
 
-def _finite(snapshot: Snapshot) -> bool:
-    sums = snapshot.path_sums_from_iterates
-    assert sums is not None
-    kept = (snapshot.w, snapshot.boundary, sums)
-    diverged = int(snapshot.status[0]) == Status.DIVERGED
-    return not diverged and all(bool(tensor.isfinite().all()) for tensor in kept)
+def _diverged(snapshot: Snapshot) -> bool:
+    finite = bool(snapshot.w.isfinite().all() & snapshot.loss.isfinite().all())
+    return int(snapshot.status[0]) == Status.DIVERGED or not finite

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,17 +20,30 @@ class Verdict(StrEnum):
     """What came of a statement."""
 
     HOLDS = "holds"
+    PARTLY = "holds in part"
+    """it holds on the part of the run that could be judged, which the statement names"""
     NOT_MET = "hypotheses not met"
     VIOLATED = "VIOLATED"
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A premise of a statement, and what was found of it here."""
+    """A premise of a statement, and what was found of it here, whether it is met or not."""
 
     text: str
     met: bool
     found: str = ""
+
+
+class Times(NamedTuple):
+    """The times at which a statement is judged."""
+
+    symbol: str
+    """how time is written: k or t"""
+    at: Tensor
+    """[T]"""
+    part: str = ""
+    """the part of the run that they cover, empty for all of it"""
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,7 @@ class Statement:
         error: by how much the statement fails, >= 0; it judges all coordinates and times, where
             the two numbers may sum them up.
         tolerance: the largest error that rounding and discretisation explain.
+        judged: the part of the run that was judged, where that is not all of it.
 
     >>> Statement("2 = 2", 1, predicted=2.0, measured=2.0, error=0.0, tolerance=0.0).verdict.value
     'holds'
@@ -61,6 +75,7 @@ class Statement:
     measured: float = math.nan
     error: float = math.nan
     tolerance: float = math.nan
+    judged: str = ""
 
     @property
     def unmet(self) -> tuple[Hypothesis, ...]:
@@ -73,10 +88,12 @@ class Statement:
 
     @property
     def verdict(self) -> Verdict:
-        """Holds, hypotheses not met, or violated; an error that is not a number is a violation."""
+        """Holds, in part, hypotheses not met, or violated; an error that is nan is a violation."""
         if self.unmet:
             return Verdict.NOT_MET
-        return Verdict.HOLDS if self.error <= self.tolerance else Verdict.VIOLATED
+        if not self.error <= self.tolerance:
+            return Verdict.VIOLATED
+        return Verdict.PARTLY if self.judged else Verdict.HOLDS
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -95,17 +112,23 @@ def equal(
     measured: Tensor | float = math.nan,
     error: Tensor | float | None = None,
     tolerance: Tensor | float,
+    times: Times | None = None,
+    judged: str = "",
 ) -> Statement:
     """A statement that measured = predicted.
 
     Args:
         error: |measured - predicted| if left out; at several times, [T].
         tolerance: a number, or one for each time, [T].
+        times: those of the error.
+        judged: the part of the run that was judged, where no times are given.
     """
     predicted, measured = float(predicted), float(measured)
     error = abs(measured - predicted) if error is None else error
+    largest, allowed = worst(error, tolerance)
+    judged = judged if times is None else part_judged(times, tolerance)
     return Statement(
-        name, section, tuple(hypotheses), "=", predicted, measured, *worst(error, tolerance)
+        name, section, tuple(hypotheses), "=", predicted, measured, largest, allowed, judged
     )
 
 
@@ -117,19 +140,22 @@ def at_most(
     predicted: Tensor | float,
     measured: Tensor | float,
     tolerance: float,
+    judged: str = "",
 ) -> Statement:
     """A statement that measured <= predicted; the excess is relative to a bound other than 0."""
     predicted, measured = float(predicted), float(measured)
     excess = (measured - predicted) / (abs(predicted) or 1.0)
     # max would turn a nan into a 0
     error = 0.0 if excess <= 0 else excess
-    return Statement(name, section, tuple(hypotheses), "<=", predicted, measured, error, tolerance)
+    return Statement(
+        name, section, tuple(hypotheses), "<=", predicted, measured, error, tolerance, judged
+    )
 
 
 def worst(error: Tensor | float, tolerance: Tensor | float) -> tuple[float, float]:
     """The error and the tolerance where their ratio is the largest; a nan counts as that.
 
-    Where float64 cannot decide, the others do, if there are any.
+    Where float64 cannot decide, the others do, if there are any: `part_judged` says which.
 
     >>> worst(torch.tensor([0.25, 1e-3, 2.0]), torch.tensor([0.125, 0.1, 5.0]))
     (0.25, 0.125)
@@ -141,3 +167,23 @@ def worst(error: Tensor | float, tolerance: Tensor | float) -> tuple[float, floa
     ratio = torch.where(errors.isnan(), torch.inf, ratio)
     place = int(torch.where(tolerances > UNRESOLVED, -1.0, ratio).argmax())
     return float(errors[place]), float(tolerances[place])
+
+
+def part_judged(times: Times, tolerance: Tensor | float) -> str:
+    """Which of the times were judged; empty for all of a whole run.
+
+    >>> part_judged(Times("t", torch.tensor([1.0, 2.0, 4.0])), torch.tensor([0.1, 0.1, 9.0]))
+    'at 2 of 3 recorded t, up to t = 2: rounding may hide the rest'
+    >>> part_judged(Times("k", torch.tensor([1.0, 10.0]), "for k <= 10"), 0.1)
+    'for k <= 10'
+    """
+    allowed = torch.as_tensor(tolerance, dtype=torch.float64).expand(len(times.at))
+    resolved = ~(allowed > UNRESOLVED)
+    if bool(resolved.all()) or not bool(resolved.any()):
+        return times.part
+    last = float(times.at[resolved][-1])
+    hidden = (
+        f"at {int(resolved.sum())} of {len(resolved)} recorded {times.symbol}, up to "
+        f"{times.symbol} = {last:.6g}: rounding may hide the rest"
+    )
+    return f"{times.part}; {hidden}" if times.part else hidden
