@@ -110,15 +110,21 @@ def _draw_levels(ax: Axes, results: xr.Dataset) -> None:
     gamma, beta = np.meshgrid(results["gamma"], results["beta"])
     lam = gamma / (1 - beta) ** 2
     at = (gamma, 1 - beta)
-    ax.contour(*at, lam * (1 + beta) / 2, LEVELS, colors="w", linewidths=0.8, linestyles="--")
+    dashed = ax.contour(
+        *at, lam * (1 + beta) / 2, LEVELS, colors="w", linewidths=0.9, linestyles="--"
+    )
+    # white shows on the dark maps, its black edge on the light one
+    dashed.set_path_effects([withStroke(linewidth=1.7, foreground="k")])
     lines = ax.contour(*at, lam, LEVELS, colors="k", linewidths=0.7)
     for label in ax.clabel(lines, fmt=lambda level: rf"$\lambda$={level:g}", fontsize=6):
         label.set_path_effects([withStroke(linewidth=1.5, foreground="w")])
 
 
 def _label_levels(figure: SubFigure) -> None:
-    lines = [Line2D([], [], color="k", lw=0.9), Line2D([], [], color="0.6", lw=0.9, ls="--")]
-    names = [r"level lines of $\lambda$", r"the same levels of $\lambda_{\mathrm{KS}}$ (white)"]
+    dashed = Line2D([], [], color="w", lw=0.9, ls="--")
+    dashed.set_path_effects([withStroke(linewidth=1.7, foreground="k")])
+    lines = [Line2D([], [], color="k", lw=0.9), dashed]
+    names = [r"level lines of $\lambda$", r"the same levels of $\lambda_{\mathrm{KS}}$"]
     patch = Patch(color="0.8")
     figure.legend(
         [*lines, patch], [*names, "fewer than half converged"], ncols=3, loc="outside lower center"
