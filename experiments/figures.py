@@ -18,7 +18,12 @@ def finish(figure: Figure, sizes: str) -> None:
     """Letter the panels in the order in which they were made, and state the sizes below them."""
     with style():
         for letter, ax in zip(ascii_lowercase, panels(figure), strict=False):
-            ax.set_title(f"({letter})", loc="left", fontweight="bold", fontsize=8)
+            label = rf"$\mathbf{{({letter})}}$"
+            if ax.title.get_text():
+                # a title of its own on the left would run into this one
+                ax.title.set_text(f"{label} {ax.title.get_text()}")
+            else:
+                ax.set_title(label, loc="left", fontsize=8)
         figure.supxlabel(sizes, fontsize=7, color="0.35")
 
 

@@ -83,9 +83,9 @@ def _draw_shapes(ax: Axes, results: xr.Dataset) -> None:
         ax.plot([], [], ls, color="k", label=method)
     ax.axhline(0, color="0.5", lw=0.8, ls=":")
     ax.set(xlabel="relative step, as on the left", ylim=(-1.05, 1.05))
-    ax.set_yticks([-1, 0, 1], ["off the support\nonly", "alike", "on it only"])
     ax.set_title(r"where $\ln(\Delta_0/\Delta_\infty)$ is gained")
     _log(ax, y=False)
+    ax.set_yticks([-1, 0, 1], ["off\nsupport", "alike", "on\nsupport"])
     ax.legend(loc="lower left")
 
 
@@ -114,7 +114,7 @@ def _draw_noise_error(ax: Axes, results: xr.Dataset) -> None:
                    label=label)  # fmt: skip
     ax.set(xlabel=r"$\varepsilon = \gamma/(1-\beta)$")
     ax.set_ylabel(r"$\|\theta_\infty-\theta^*\|/\|\theta^*\|$")
-    ax.set_title("SGD with label noise, gaussian")
+    ax.set_title("SGD with label noise")
     _log(ax, y=True)
     _label_eps(ax, results["eps"].to_numpy())
     ax.legend(loc="lower left")
@@ -141,14 +141,16 @@ def _draw_start(axes: np.ndarray, results: xr.Dataset, config: DictConfig) -> No
                **look)  # fmt: skip
         _lines(by_step, steps, one["start_error_at_equal_steps"], label=label, **look)
         _lines(by_time, steps * eps, one["start_error_at_equal_time"], label=label, **look)
-    limit.set(xlabel=r"$\sum_i c_i^2$ of the start", ylabel="error of the limit")
-    limit.set_title(rf"biased start, $\phi$ = {config.lyu.judged_phi:g}, $\gamma$ = {gamma:g}")
+    limit.set(xlabel=r"$\Sigma_i c_i^2$ of the start")
+    limit.set_ylabel(r"$\|\theta_\infty-\theta^*\|/\|\theta^*\|$")
+    limit.set_title(rf"start $\phi$ = {config.lyu.judged_phi:g}, $\gamma$ = {gamma:g}")
     by_step.set(xlabel="step $k$", ylabel=r"$\|\theta_k-\theta^*\|/\|\theta^*\|$")
-    by_time.set(xlabel=r"time $t = k\varepsilon$", ylabel="the same")
+    by_time.set(xlabel=r"time $t = k\varepsilon$")
     for ax in (by_step, by_time):
-        ax.set_title(rf"$\sum_i c_i^2$ = {config.lyu.xi[-1]:g}")
+        ax.set_title(rf"$\Sigma_i c_i^2$ = {config.lyu.xi[-1]:g}")
     for ax in axes:
-        _log(ax, y=True)
+        _log(ax, y=False)
+        ax.set_ylim(bottom=0)
     limit.legend(loc="upper left")
 
 
