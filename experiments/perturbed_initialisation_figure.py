@@ -48,7 +48,7 @@ def draw(config: DictConfig, results: xr.Dataset) -> Figure:
             Line2D([], [], color="k", marker="o", ls="", mfc=face, ms=3.5, label=LABELS[start])
             for start, face in (("rest", "k"), ("gradient", "white"))
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=3)
+        figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import numpy as np
 import xarray as xr
@@ -60,7 +61,7 @@ def draw(results: xr.Dataset, explained: Sequence[str]) -> Figure:
 
 
 def _legend(figure: Figure, designs: np.ndarray) -> None:
-    colours = [Line2D([], [], color=f"C{j}", label=f"{d}") for j, d in enumerate(designs)]
+    colours = [Line2D([], [], color=f"C{j}", label=f"{d} data") for j, d in enumerate(designs)]
     lines = [
         Line2D([], [], color="k", ls=ls, label=label)
         for ls, label in (("-", "third row: on the support"), ("--", "off the support"))
@@ -69,7 +70,10 @@ def _legend(figure: Figure, designs: np.ndarray) -> None:
         Line2D([], [], color="k", ls=ls, label=f"fourth row: {label}")
         for ls, label in PARTS.values()
     ]
-    figure.legend(handles=[*colours, *lines], ncols=4, loc="outside lower center")
+    # columns are filled one after the other: designs in the first row, lines in the second
+    rows = zip_longest(colours, lines, fillvalue=Line2D([], [], ls="", label=" "))
+    handles = [handle for pair in rows for handle in pair]
+    figure.legend(handles=handles, ncols=len(handles) // 2, loc="outside upper center")
 
 
 def _by_design(ax: Axes, values: xr.DataArray, ls: str) -> None:
