@@ -49,7 +49,8 @@ def draw(config: DictConfig, results: xr.Dataset, cost: xr.DataArray) -> Figure:
         maps = lower.subplots(1, len(sizes), squeeze=False)[0]
         for ax, size in zip(maps, sizes, strict=True):
             draw_map(lower, ax, cost.sel(size=size), config.negligible, bar=bool(size == sizes[-1]))
-            ax.set(title=f"(n, d, s) = {size}", ylabel=r"initialisation scale $\alpha$")
+            ax.set_title(f"(n, d, s) = {size}", fontsize=9)
+            ax.set_ylabel(r"initialisation scale $\alpha$")
     return whole
 
 

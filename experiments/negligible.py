@@ -73,14 +73,19 @@ def _cost(end: Snapshot, problem: Problem) -> Tensor:
     return torch.where(known, cost, torch.nan)
 
 
+def upper_quartile(cost: xr.DataArray) -> xr.DataArray:
+    """Over data sets; nan where fewer than half of the runs converged."""
+    known = cost.notnull().mean("data_seed") >= 0.5
+    return cost.where(known, 0.0).quantile(0.75, "data_seed").drop_vars("quantile").where(known)
+
+
 def reach(cost: xr.DataArray, bound: float) -> xr.DataArray:
     """For each alpha, the largest lambda up to which the cost is below a bound; 0 if at none.
 
     In the upper quartile over data sets; a cell in which fewer than half of the runs converged
     counts as above the bound. The other dimensions are kept.
     """
-    known = cost.notnull().mean("data_seed") >= 0.5
-    cheap = (cost.quantile(0.75, "data_seed").drop_vars("quantile") < bound) & known
+    cheap = upper_quartile(cost) < bound
     return xr.where(cheap.cumprod("lam") > 0, cheap["lam"], 0.0).max("lam")
 
 
@@ -99,8 +104,7 @@ def reach_in_words(reached: xr.DataArray) -> str:
 
 def draw_map(figure: Figure, ax: Axes, cost: xr.DataArray, bound: float, *, bar: bool) -> None:
     """The upper quartile of the cost in the (alpha, lambda) plane, with the bound as a line."""
-    known = cost.notnull().mean("data_seed") >= 0.5
-    values = cost.quantile(0.75, "data_seed").where(known).transpose("alpha", "lam")
+    values = upper_quartile(cost).transpose("alpha", "lam")
     mesh = ax.pcolormesh(
         np.arange(values.sizes["lam"] + 1) - 0.5,
         np.arange(values.sizes["alpha"] + 1) - 0.5,

@@ -35,7 +35,7 @@ def draw(config: DictConfig, results: xr.Dataset) -> Figure:
         for ax in (size, error):
             ax.set(xscale="log", yscale="log", xlabel=r"$\lambda$")
         size.set_ylabel(r"$\|\tilde\theta_0\| / \|\theta_\infty\|$")
-        error.set_ylabel(r"distance of $c$ to its leading term, relative")
+        error.set_ylabel(r"relative error of the leading term")
         for slope in (1, 2):
             order.axhline(slope, color="k", lw=0.8, ls=":")
         order.set(ylabel=r"fitted order in $\lambda$", xlabel="a mark for each data set")
