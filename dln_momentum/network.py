@@ -15,7 +15,9 @@ PARAMETRISATIONS = ("product", "squares")
 
 
 class DiagonalLinearNet(nn.Module):
-    r"""The diagonal linear network ``x -> <u * v, x>`` (poster, section 3).
+    r"""The diagonal linear network ``x -> <u * v, x>``.
+
+    (docs/theory.md#diagonal-network; poster, section 3.)
 
     ======================  =============================  ==========================
     symbol                  meaning                        here
@@ -75,7 +77,8 @@ class DiagonalLinearNet(nn.Module):
         Delta_0 = c^2 |phi^2 - phi^-2|.
 
         ``squares``: the network theta = a^2 - b^2 of Lyu, Wang, Wang and Zhu (AAAI 2025) from
-        a_0 = phi c, b_0 = c/phi. With w_+ = 2a, w_- = 2b it is this one, with
+        a_0 = phi c, b_0 = c/phi. With w_+ = 2a, w_- = 2b it is this one
+        (docs/theory.md#squares), with
         theta_0 = c^2 (phi^2 - phi^-2) and Delta_0 = 4 c^2; their step size eta and momentum mu are
         gamma = 2 eta and beta = mu here.
 

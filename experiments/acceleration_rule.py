@@ -1,4 +1,6 @@
-"""The acceleration rule: rho times the speed along the same path (section 2).
+"""The acceleration rule: rho times the speed along the same path.
+
+(docs/theory.md#acceleration-rule; poster, section 2.)
 
     python -m experiments.acceleration_rule
 

@@ -1,4 +1,6 @@
-"""Does lambda name the path beyond the diagonal network? (section 2)
+"""Does lambda name the path beyond the diagonal network?
+
+(docs/theory.md#acceleration-rule; poster, section 2.)
 
     python -m experiments.beyond_diagonal
 

@@ -1,4 +1,6 @@
-"""Momentum gradient descent as a discretisation of momentum gradient flow (section 1).
+"""Momentum gradient descent as a discretisation of momentum gradient flow.
+
+(docs/theory.md#order; poster, section 1.)
 
     python -m experiments.discretisation
 

@@ -1,4 +1,6 @@
-"""Small and large initialisation: from the least l1 norm to the least l2 norm (section 3).
+"""Small and large initialisation: from the least l1 norm to the least l2 norm.
+
+(docs/theory.md#potentials; poster, section 3.)
 
     python -m experiments.initialisation_scale
 

@@ -1,4 +1,6 @@
-"""The implicit bias of momentum gradient flow over lambda, with and without theta~_0 (section 4).
+"""The implicit bias of momentum gradient flow over lambda, with and without theta~_0.
+
+(docs/theory.md#continuous-bias; poster, section 4.)
 
     python -m experiments.mgf_implicit_bias
 

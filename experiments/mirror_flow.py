@@ -1,4 +1,6 @@
-"""Momentum gradient flow as a mirror flow with a potential that moves (section 5).
+"""Momentum gradient flow as a mirror flow with a potential that moves.
+
+(docs/theory.md#mirror-flow and docs/theory.md#three-point; poster, section 5.)
 
     python -m experiments.mirror_flow
 

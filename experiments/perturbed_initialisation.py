@@ -1,4 +1,6 @@
-"""Of which order in lambda is the perturbed initialisation? (section 4, and the paper named below)
+"""Of which order in lambda is the perturbed initialisation?
+
+(docs/theory.md#order-of-theta; poster, section 4, and the paper named below.)
 
     python -m experiments.perturbed_initialisation
 

@@ -1,4 +1,6 @@
-"""The (gamma, beta) plane: what depends on lambda alone (sections 2 and 6).
+"""The (gamma, beta) plane: what depends on lambda alone.
+
+(docs/theory.md#momentum; poster, sections 2 and 6.)
 
     python -m experiments.plane
 

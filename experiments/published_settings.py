@@ -1,4 +1,7 @@
-"""Momentum in the published settings of related work (section 6 and the papers named below).
+"""Momentum in the published settings of related work.
+
+(docs/theory.md#discrete-bias and docs/theory.md#squares; poster, section 6, and the papers
+named below.)
 
     python -m experiments.published_settings
 

@@ -1,4 +1,6 @@
-"""Small, medium and large lambda: three regimes of the same flow (section 2).
+"""Small, medium and large lambda: three regimes of the same flow.
+
+(docs/theory.md#momentum; poster, section 2.)
 
     python -m experiments.regimes
 

@@ -1,4 +1,6 @@
-"""Small lambda: when the balancedness cannot vanish, and what it tends to (section 4).
+"""Small lambda: when the balancedness cannot vanish, and what it tends to.
+
+(docs/theory.md#small-lambda; poster, section 4.)
 
     python -m experiments.small_lambda
 

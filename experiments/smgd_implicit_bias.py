@@ -1,4 +1,6 @@
-"""The implicit bias of stochastic momentum gradient descent (section 6).
+"""The implicit bias of stochastic momentum gradient descent.
+
+(docs/theory.md#discrete-bias; poster, section 6.)
 
     python -m experiments.smgd_implicit_bias
 

@@ -1,4 +1,6 @@
-"""Is momentum flow sparser than gradient flow, where, and why? (section 4)
+"""Is momentum flow sparser than gradient flow, where, and why?
+
+(docs/theory.md#sparsity; poster, section 4.)
 
     python -m experiments.sparser_than_gradient_flow
 

@@ -1,4 +1,4 @@
-"""All statements, in the order of the sections of the paper."""
+"""All statements, in the order of the poster's sections; proofs are in docs/theory.md."""
 
 from __future__ import annotations
 
@@ -38,20 +38,28 @@ def statements(evidence: Evidence) -> Iterator[Statement]:
 
 
 def of_the_scheme(evidence: Evidence) -> Iterator[Statement]:
-    """MGD(gamma, beta) as a discretisation (sections 1 and 2)."""
+    """MGD(gamma, beta) as a discretisation (docs/theory.md#momentum; poster, sections 1 and 2)."""
     yield from discretisation(evidence)
     yield acceleration_rule(evidence)
 
 
 def of_gradient_flow(evidence: Evidence) -> Iterator[Statement]:
-    """Where gradient flow goes, from the start and from the effective one (sections 3 and 4)."""
+    """Where gradient flow goes, from the start and from the effective one.
+
+    (docs/theory.md#gradient-flow and docs/theory.md#effective-initialisation; poster,
+    sections 3 and 4.)
+    """
     yield gradient_flow.gradient_flow_along(evidence)
     yield gradient_flow.gradient_flow_limit(evidence)
     yield gradient_flow.effective_start(evidence)
 
 
 def of_momentum_flow(evidence: Evidence) -> Iterator[Statement]:
-    """Energy, implicit bias and mirror flow of MGF(lambda) (sections 1, 4 and 5)."""
+    """Energy, implicit bias and mirror flow of MGF(lambda).
+
+    (docs/theory.md#energy, docs/theory.md#continuous-bias and docs/theory.md#mirror-flow; poster,
+    sections 1, 4 and 5.)
+    """
     flow = continuous_course(evidence)
     yield continuous.energy_balance(evidence)
     yield continuous.energy_bound(evidence)
@@ -63,7 +71,7 @@ def of_momentum_flow(evidence: Evidence) -> Iterator[Statement]:
 
 
 def of_small_lambda(evidence: Evidence) -> Iterator[Statement]:
-    """What a small lambda guarantees (section 4)."""
+    """What a small lambda guarantees (docs/theory.md#small-lambda; poster, section 4)."""
     flow = continuous_course(evidence)
     yield small_lambda.bounded_drift(evidence)
     yield small_lambda.threshold(evidence, flow)
@@ -71,7 +79,10 @@ def of_small_lambda(evidence: Evidence) -> Iterator[Statement]:
 
 
 def of_iterates(evidence: Evidence) -> Iterator[Statement]:
-    """The implicit bias of MGD(gamma, beta), stochastic or not (sections 5 and 6)."""
+    """The implicit bias of MGD(gamma, beta), stochastic or not.
+
+    (docs/theory.md#discrete-bias and docs/theory.md#three-point; poster, sections 5 and 6.)
+    """
     run = discrete_course(evidence)
     yield finite_step.sums_from_gradients(evidence, run)
     yield finite_step.positive_sums(run)
