@@ -111,12 +111,10 @@ def _region(config: DictConfig) -> xr.DataArray:
             num_workers=workers(config),
         )
 
-    costs = [
-        cost_over_scales(
-            sparse_problems(*size, config.data_seeds), list(region.alphas), list(region.lams), run
-        )
-        for size in region.sizes
-    ]
+    costs = []
+    for n, d, s in region.sizes:
+        problems = sparse_problems(n, d, s, config.data_seeds)
+        costs.append(cost_over_scales(problems, list(region.alphas), list(region.lams), run))
     names = xr.DataArray([problem_size(*size) for size in region.sizes], dims="size", name="size")
     renamed = (cost.rename(lam="region_lam", alpha="region_alpha") for cost in costs)
     return xr.concat(renamed, names)

@@ -33,7 +33,8 @@ def draw(config: DictConfig, results: xr.Dataset, cost: xr.DataArray) -> Figure:
     count, norm = results.sizes["setting"], LogNorm(config.lams[0], config.lams[-1])
     with style():
         whole = Figure(figsize=(max(2.3 * count, 5.5) + 0.9, 8.0), layout="constrained")
-        figure, lower = whole.subfigures(2, 1, height_ratios=[5.6, 2.4])
+        grid = whole.add_gridspec(2, 1, height_ratios=[5.6, 2.4])
+        figure, lower = (whole.add_subfigure(part) for part in grid)
         top, bottom = figure.subplots(2, count, sharey="row", squeeze=False)
         for column, ax, below in zip(range(count), top, bottom, strict=True):
             part = results.isel(setting=column)

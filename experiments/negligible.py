@@ -127,7 +127,6 @@ def draw_map(figure: Figure, ax: Axes, cost: xr.DataArray, bound: float, *, bar:
 
 def _outline(ax: Axes, cheap: np.ndarray) -> None:
     """Edges between cells below the bound and others, in white on black."""
-    look = {"solid_capstyle": "butt"}
     segments = []
     for i, j in np.ndindex(cheap.shape):
         if j + 1 < cheap.shape[1] and cheap[i, j] != cheap[i, j + 1]:
@@ -136,4 +135,4 @@ def _outline(ax: Axes, cheap: np.ndarray) -> None:
             segments.append(([j - 0.5, j + 0.5], [i + 0.5, i + 0.5]))
     for width, colour in ((3.0, "k"), (1.4, "w")):
         for x, y in segments:
-            ax.plot(x, y, color=colour, lw=width, **look)
+            ax.plot(x, y, color=colour, lw=width, solid_capstyle="butt")

@@ -33,7 +33,8 @@ def draw(config: DictConfig, results: xr.Dataset, cost: xr.DataArray) -> Figure:
     with style(), rc_context(SMALL):
         height = 2.6 * count + 0.6
         whole = Figure(figsize=(7.2, height + 2.3), layout="constrained")
-        figure, below = whole.subfigures(2, 1, height_ratios=[height, 2.3])
+        grid = whole.add_gridspec(2, 1, height_ratios=[height, 2.3])
+        figure, below = (whole.add_subfigure(part) for part in grid)
         rows = figure.subplots(count, 3, squeeze=False, sharex="col")
         for number, (distances, sums, excess) in enumerate(rows):
             part = results.isel(setting=number)

@@ -112,7 +112,8 @@ def test_biased_with_phi_one_is_balanced_and_refused() -> None:
 def test_squares_train_like_the_network_of_their_paper() -> None:
     """theta = a^2 - b^2 by heavy ball of step size eta is this network with gamma = 2 eta."""
     c, phi, eta, mu = 0.3, 0.2, 0.02, 0.9
-    problem = Problem(X=[[1.0, 2.0, -1.0], [0.5, -1.0, 2.0]], y=[1.0, -2.0])
+    X = torch.tensor([[1.0, 2.0, -1.0], [0.5, -1.0, 2.0]])
+    problem = Problem(X=X, y=torch.tensor([1.0, -2.0]))
     net = DiagonalLinearNet.biased(3, c, phi, parametrisation="squares")
     assert torch.allclose(net.balancedness, torch.tensor(4 * c**2, dtype=torch.float64))
     assert torch.allclose(net.theta, torch.tensor(c**2 * (phi**2 - phi**-2), dtype=torch.float64))
