@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
+from matplotlib.figure import SubFigure
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot, Status
@@ -102,7 +102,7 @@ def reach_in_words(reached: xr.DataArray) -> str:
     return "lambda = " + ", ".join([parts[0].replace(" at ", " at alpha = ", 1), *parts[1:]])
 
 
-def draw_map(figure: Figure, ax: Axes, cost: xr.DataArray, bound: float, *, bar: bool) -> None:
+def draw_map(figure: SubFigure, ax: Axes, cost: xr.DataArray, bound: float, *, bar: bool) -> None:
     """The upper quartile of the cost in the (alpha, lambda) plane, with the bound as a line."""
     values = upper_quartile(cost).transpose("alpha", "lam")
     mesh = ax.pcolormesh(
