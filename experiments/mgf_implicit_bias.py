@@ -111,13 +111,12 @@ def _region(config: DictConfig) -> xr.DataArray:
             num_workers=workers(config),
         )
 
-    costs = []
+    costs: list[xr.DataArray] = []
     for n, d, s in region.sizes:
         problems = sparse_problems(n, d, s, config.data_seeds)
         costs.append(cost_over_scales(problems, list(region.alphas), list(region.lams), run))
     names = xr.DataArray([problem_size(*size) for size in region.sizes], dims="size", name="size")
-    renamed = (cost.rename(lam="region_lam", alpha="region_alpha") for cost in costs)
-    return xr.concat(renamed, names)
+    return xr.concat(costs, names).rename(lam="region_lam", alpha="region_alpha")
 
 
 def _setting(setting: Any, config: DictConfig) -> xr.Dataset:

@@ -158,7 +158,7 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
     ahead = (
         explained.sel(index=["gamma", "1 - beta", "eps"]) < explained.sel(index="lambda")
     ).all()
-    where = f"gamma at most {config.resolved:g} times the smallest that diverges at that beta"
+    where = f"gamma is at most {config.resolved:g} times the smallest that diverges at that beta"
     good = [name for name in CLAIMED if held.sel(region="resolved", quantity=name)]
     if not (ahead and good):
         verdict = "not seen"
