@@ -187,7 +187,9 @@ def network(model: Model, d: int, seed: int) -> DiagonalLinearNet:
     if isinstance(model, Uniform):
         return DiagonalLinearNet.uniform(d, model.alpha)
     if isinstance(model, Biased):
-        return DiagonalLinearNet.biased(d, model.scale, model.phi)
+        return DiagonalLinearNet.biased(
+            d, model.scale, model.phi, parametrisation=model.parametrisation
+        )
     if isinstance(model, Gaussian):
         return DiagonalLinearNet.gaussian(d, model.alpha, seed)
     assert isinstance(model, Arrays)

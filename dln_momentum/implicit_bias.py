@@ -5,7 +5,8 @@ From w_0 = w_1, with any gamma, beta and sequence of batch gradients, the path s
     S_+- = 1/(1-beta) sum_k [ r(w_{+-,k+1}/w_{+-,k}) + beta r(w_{+-,k}/w_{+-,k+1}) ],
     r(z) = (z - 1) - ln|z|,
 
-determine where the iterates go (poster, section 6, with its signs corrected):
+determine where the iterates go (docs/theory.md#discrete-bias; poster, section 6, with its signs
+corrected):
 
     Delta_inf = Delta_0 exp(-(S_+ + S_-)),
     theta~_0  = (w_{+,0}^2 exp(-2 S_+) - w_{-,0}^2 exp(-2 S_-)) / 4,
@@ -33,7 +34,7 @@ _ROUNDINGS = 16
 
 
 def path_sum_increment(w: Tensor, w_next: Tensor, beta: Tensor | float) -> Tensor:
-    """One step's term of S, from its definition.
+    """One step's term of S, from its definition (docs/theory.md#path-sums; poster, section 6).
 
         [r(w_{k+1}/w_k) + beta r(w_k/w_{k+1})] / (1-beta)
 
@@ -57,6 +58,8 @@ def path_sum_increment(w: Tensor, w_next: Tensor, beta: Tensor | float) -> Tenso
 
 def telescoped_increment(w: Tensor, w_next: Tensor, beta: Tensor | float) -> Tensor:
     """One step's term of the telescoped sum, (w_{k+1} - w_k) (1/w_k - beta/w_{k+1}).
+
+    (docs/theory.md#telescoped-sum; not on the poster.)
 
     It is cheaper than `path_sum_increment`, and `telescoped_path_sums` makes S of its sum.
 
@@ -123,6 +126,8 @@ def path_sums_from_gradients(
 ) -> Tensor:
     """S_+- read off the accumulated gradient: the finite-step identity.
 
+    (docs/theory.md#finite-step-identity; not on the poster.)
+
         S_{+-,K} = -+ eps G_K - ln|w_{+-,K+1}/w_{+-,0}| - boundary,    G_K = sum_{k<=K} g_k
 
     It is an identity of the recursion with constant gamma and beta and w_1 = w_0: it checks the
@@ -140,12 +145,17 @@ def path_sums_from_gradients(
 
 
 def asymptotic_balancedness(balancedness_0: Tensor, s_plus: Tensor, s_minus: Tensor) -> Tensor:
-    """Delta_inf = Delta_0 exp(-(S_+ + S_-)) (poster, section 6); of S~, Delta_k itself."""
+    """Delta_inf = Delta_0 exp(-(S_+ + S_-)); of S~, Delta_k itself.
+
+    (docs/theory.md#discrete-limit and docs/theory.md#along-the-path; poster, section 6.)
+    """
     return balancedness_0 * torch.exp(-(s_plus + s_minus))
 
 
 def log_init(w_plus_0: Tensor, w_minus_0: Tensor, s_plus: Tensor, s_minus: Tensor) -> Tensor:
     """The perturbed initialisation theta~_0 in log form, c = arcsinh(2 theta~_0/Delta_inf).
+
+    (docs/theory.md#log-form; poster, section 6.)
 
         c = ln|w_{+,0}| - S_+ - ln|w_{-,0}| + S_-
 
@@ -171,6 +181,8 @@ def kkt_residual(
     row_space: RowSpace, theta: Tensor, balancedness: Tensor, log_init: Tensor
 ) -> Tensor:
     """How far theta is from minimising D_{psi_Delta}(., theta~_0) on its level set, [*runs].
+
+    (docs/theory.md#certificate; not on the poster.)
 
     theta is the minimiser exactly when ``z = (arcsinh(2 theta/Delta) - c)/2`` lies in
     span(x_1..x_n). The residual is the norm of z's component outside the span relative to the
@@ -209,6 +221,8 @@ def log_free_balance(
     initial_increment: Pair | None = None,
 ) -> Tensor:
     """u^2 - v^2 at step K+1 from the products of increments: no logarithm, no singularity.
+
+    (docs/theory.md#log-free-identity; not on the poster.)
 
         q_{K+1} = q_1 + 1/(1-beta) { (1+beta) sum_{k<=K} (du_k^2 - dv_k^2)
                       - beta [ w_+ dw_- + w_- dw_+ ]_{K+1} + beta [ w_+ dw_- + w_- dw_+ ]_1 }

@@ -24,8 +24,8 @@ def basis_pursuit(X: Tensor, y: Tensor) -> Tensor:
 
     .. math:: \operatorname{argmin} \{ \|\theta\|_1 : X\theta = y \}
 
-    (Papazov, Pesme and Flammarion, AISTATS 2024, section 4). Solved as a linear program in the
-    positive and negative parts by the simplex method of HiGHS, one run after the other; the
+    (docs/theory.md#potentials; poster, section 3). Solved as a linear program in the positive and
+    negative parts by the simplex method of HiGHS, one run after the other; the
     vertex is then recomputed from its support, so that X theta = y to rounding. The l1 norm is
     within a relative 1e-6 of the least one.
 
@@ -63,7 +63,7 @@ def least_norm(X: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
     .. math:: \operatorname{argmin} \Big\{ \sum_i \theta_i^2 / w_i : X\theta = y \Big\}
         = W V^\top (V W V^\top)^{-1} b
 
-    (Papazov, Pesme and Flammarion, AISTATS 2024, section 4): w is the balancedness, up to a factor.
+    (docs/theory.md#potentials; poster, section 3): w is the balancedness, up to a factor.
 
     Args:
         X: Design matrix, [n, d] or [*runs, n, d], of any rank.

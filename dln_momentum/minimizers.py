@@ -64,8 +64,8 @@ def bregman_minimizer(
     .. math:: \theta = \operatorname{argmin} \{ D_{\psi_\Delta}(\theta, \tilde\theta_0) :
         V\theta = b \}, \qquad c = \operatorname{arcsinh}(2\tilde\theta_0/\Delta)
 
-    (Papazov, Pesme and Flammarion, AISTATS 2024, sections 4 and 5). Its dual has one unknown for
-    each row of V:
+    (docs/theory.md#minimiser and docs/theory.md#dual; poster, sections 3, 4 and 6). Its dual has
+    one unknown for each row of V:
 
     .. math:: \min_\nu \sum_i \tfrac{\Delta_i}{2} \cosh(c_i + (V^\top\nu)_i)
         - \langle\nu, b\rangle, \qquad \theta = \tfrac{\Delta}{2} \sinh(c + V^\top\nu)

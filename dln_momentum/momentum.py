@@ -28,7 +28,7 @@ OSCILLATION_ABOVE = 10.0
 
 
 class Regime(StrEnum):
-    """Where lambda stands on the poster's scale (section 2).
+    """Where lambda stands on the poster's scale (poster, section 2).
 
     The poster says lambda << 1, lambda >> 1 and "in between". The thresholds 0.1 and 10 are a
     convention of this package for problems of unit scale; nothing is computed from the label.
@@ -41,7 +41,9 @@ class Regime(StrEnum):
 
 @dataclass(frozen=True)
 class Momentum:
-    """The parameters of MGD(gamma, beta), under each of their names (poster, sections 1 and 2).
+    """The parameters of MGD(gamma, beta), under each of their names.
+
+    (docs/theory.md#momentum; poster, sections 1 and 2.)
 
     Args:
         gamma: step size, finite and > 0.
@@ -112,7 +114,9 @@ class Momentum:
         return 1 / (1 - self.beta)
 
     def accelerated(self, rho: float) -> Momentum:
-        """Follow the same path in 1/rho as many steps (acceleration rule; poster, section 2).
+        """Follow the same path in 1/rho as many steps (acceleration rule).
+
+        (docs/theory.md#acceleration-rule; poster, section 2.)
 
             gamma -> rho^2 gamma,    beta -> 1 - rho (1 - beta)
 

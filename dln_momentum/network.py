@@ -10,9 +10,14 @@ from torch import Tensor, nn
 from dln_momentum.errors import InputError
 from dln_momentum.seeding import Purpose, seeded_generator
 
+PARAMETRISATIONS = ("product", "squares")
+"""theta = u v, and theta = a^2 - b^2."""
+
 
 class DiagonalLinearNet(nn.Module):
-    r"""The diagonal linear network ``x -> <u * v, x>`` (poster, section 3).
+    r"""The diagonal linear network ``x -> <u * v, x>``.
+
+    (docs/theory.md#diagonal-network; poster, section 3.)
 
     ======================  =============================  ==========================
     symbol                  meaning                        here
@@ -58,11 +63,41 @@ class DiagonalLinearNet(nn.Module):
 
     @classmethod
     def biased(
-        cls, d: int, scale: float, phi: float, runs: tuple[int, ...] = ()
+        cls,
+        d: int,
+        scale: float,
+        phi: float,
+        runs: tuple[int, ...] = (),
+        *,
+        parametrisation: str = "product",
     ) -> DiagonalLinearNet:
-        """u_0 = phi c, v_0 = c/phi for c = scale: theta_0 = c^2, unbalanced by phi != 1."""
+        """Layers phi c and c/phi for c = scale, of theta = u v or of theta = a^2 - b^2.
+
+        ``product``: u_0 = phi c, v_0 = c/phi, so that theta_0 = c^2 and
+        Delta_0 = c^2 |phi^2 - phi^-2|.
+
+        ``squares``: the network theta = a^2 - b^2 of Lyu, Wang, Wang and Zhu (AAAI 2025) from
+        a_0 = phi c, b_0 = c/phi. With w_+ = 2a, w_- = 2b it is this one
+        (docs/theory.md#squares), with
+        theta_0 = c^2 (phi^2 - phi^-2) and Delta_0 = 4 c^2; their step size eta and momentum mu are
+        gamma = 2 eta and beta = mu here.
+
+        Raises:
+            InputError: for another parametrisation, or for phi = 1 in a product (Delta_0 = 0).
+
+        >>> net = DiagonalLinearNet.biased(1, scale=0.5, phi=0.5, parametrisation="squares")
+        >>> net.w_plus.item(), net.w_minus.item(), net.theta.item(), net.balancedness.item()
+        (0.5, 2.0, -0.9375, 1.0)
+        """
         c = torch.full((*runs, d), scale, dtype=torch.float64)
-        return cls(phi * c, c / phi)
+        first, second = phi * c, c / phi
+        if parametrisation == "squares":
+            return cls(first + second, first - second)
+        if parametrisation != "product":
+            raise InputError(
+                [f"parametrisation = {parametrisation!r} must be one of {PARAMETRISATIONS}"]
+            )
+        return cls(first, second)
 
     @classmethod
     def gaussian(

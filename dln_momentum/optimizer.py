@@ -20,7 +20,7 @@ GROUP_KEYS = ("params", "param_names", "lr", "beta", "initial_lr")
 
 
 class HeavyBall(Optimizer):
-    r"""Momentum gradient descent MGD(gamma, beta) (poster, section 1).
+    r"""Momentum gradient descent MGD(gamma, beta) (docs/theory.md#momentum; poster, section 1).
 
     .. math:: w_{k+1} = w_k - \gamma \nabla F(w_k) + \beta (w_k - w_{k-1}), \qquad k \ge 1,
 

@@ -19,7 +19,7 @@ def hyperbolic_entropy(theta: Tensor, balancedness: Tensor) -> Tensor:
     .. math:: \psi_\Delta(\theta) = \tfrac14 \sum_i \Big(2\theta_i \operatorname{arcsinh}
         \frac{2\theta_i}{\Delta_i} - \sqrt{4\theta_i^2 + \Delta_i^2} + \Delta_i\Big)
 
-    (Papazov, Pesme and Flammarion, AISTATS 2024, section 4). It behaves as
+    (docs/theory.md#potentials; poster, section 3). It behaves as
     :math:`\ln(1/\Delta)/2 \, \|\theta\|_1` for small and as
     :math:`\sum_i \theta_i^2 / (2\Delta_i)` for large balancedness. Relative error of a few ulp for
     balancedness from 1e-200 to 1e200 and \|theta\|/Delta up to 1e300.
@@ -93,7 +93,7 @@ def bregman_divergence(a: Tensor, b: Tensor, balancedness: Tensor) -> Tensor:
     .. math:: D_{\psi_\Delta}(a, b) = \psi_\Delta(a) - \psi_\Delta(b)
         - \langle \nabla\psi_\Delta(b), a - b \rangle
 
-    (Papazov, Pesme and Flammarion, AISTATS 2024, section 4). With :math:`p` and :math:`q` the
+    (docs/theory.md#potentials; poster, section 3). With :math:`p` and :math:`q` the
     arcsinh of :math:`2a/\Delta` and :math:`2b/\Delta`, and :math:`h = p - q`, a coordinate with
     :math:`p \ge 0` contributes
 

@@ -1,7 +1,7 @@
 """The regression problem: data with more unknowns than equations, so that interpolators exist.
 
-With data X in R^{n x d}, n < d, and y in the range of X (Papazov, Pesme and Flammarion, AISTATS
-2024, section 1), the loss and the set of its minimisers are
+With data X in R^{n x d}, n < d, and y in the range of X (docs/theory.md#problem; poster,
+section 3), the loss and the set of its minimisers are
 
     L(theta) = 1/(2n) ||X theta - y||^2,   S = {theta : X theta = y}.
 """

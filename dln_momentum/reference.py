@@ -20,7 +20,9 @@ def reference_iterates(
     beta: Tensor | float,
     weights: Tensor | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Iterate SMGD(gamma, beta) from rest (poster, section 3); endless.
+    """Iterate SMGD(gamma, beta) from rest; endless.
+
+    (docs/theory.md#diagonal-network; poster, section 3.)
 
         u_{k+1} = u_k - gamma g_k * v_k + beta (u_k - u_{k-1}),    v likewise with u_k
 

@@ -19,8 +19,8 @@ class RowSpace:
 
     .. math:: \{\theta : X\theta = y\} = \{\theta : V\theta = b\}, \qquad b = \Sigma^{-1} U^\top y
 
-    whenever y lies in the range of X. Every gradient of the loss lies in this span (Papazov, Pesme
-    and Flammarion, AISTATS 2024, section 3), so the minimisers and their optimality conditions
+    whenever y lies in the range of X. Every gradient of the loss lies in this span
+    (docs/theory.md#problem; poster, section 3), so the minimisers and their optimality conditions
     need V and b alone.
 
     Stacked matrices of different ranks share the largest r: the basis of the others is filled up

@@ -12,7 +12,9 @@ def gradient_velocity(
 ) -> tuple[Tensor, Tensor]:
     """w_+-'(0) = -speed grad F(w_0) = -+ speed grad L(theta_0) w_+-, [*runs, d] each.
 
-    speed = 0 is rest, where the theory of the poster starts, and speed = 1 the velocity of gradient
+    (docs/theory.md#initial-speed; not on the poster.)
+
+    speed = 0 is rest, where the poster starts, and speed = 1 the velocity of gradient
     flow. A discrete run of time step eps has w_1 - w_0 = eps w'(0).
 
     >>> import torch

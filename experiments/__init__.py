@@ -1,4 +1,4 @@
-"""The poster's claims, one experiment each, in the order of the poster's sections."""
+"""The claims, one experiment each: the poster's in its order, then those about related papers."""
 
 CLAIMS = (
     "discretisation",
@@ -13,4 +13,5 @@ CLAIMS = (
     "smgd_implicit_bias",
     "beyond_diagonal",
     "published_settings",
+    "perturbed_initialisation",
 )

@@ -1,4 +1,4 @@
-"""What every experiment does around its study: config in; data, figure and verdict out.
+"""What every experiment does around its study: config in; data, figure, verdict and finding out.
 
 An experiment is a module with a docstring, the poster's `CLAIM` in words, and a function ``study``
 from its config to an `Outcome`. Its settings are ``conf/experiment/NAME.yaml``. Run one by
@@ -17,6 +17,7 @@ import torch
 import xarray as xr
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
@@ -26,9 +27,12 @@ from dln_momentum.config import CONF_DIR, register_resolvers
 from dln_momentum.errors import InputError
 from dln_momentum.plotting import save
 from dln_momentum.results import versions, write_dataset, write_json
+from experiments.figures import finish
 
 SCALES = ("full", "fast", "tiny")
-VERDICTS = ("confirmed", "confirmed where", "not seen")
+VERDICTS = ("confirmed", "confirmed in part", "not seen")
+LONGEST_FINDING = 65
+"""Words of a finding: one sentence that can be read in one go."""
 
 Study = Callable[[DictConfig], "Outcome"]
 
@@ -38,22 +42,35 @@ class Outcome:
     """What an experiment found.
 
     Args:
-        verdict: ``confirmed``, ``confirmed where ...`` (saying where) or ``not seen``.
+        verdict: one of `VERDICTS`.
+        finding: one plain sentence with the numbers that decide, each quantity defined in it.
+        sizes: problem sizes and number of data sets; it is printed under the figure.
         measured: the numbers behind the verdict, by name; spreads as lists [low, median, high].
         results: everything that was computed, labelled.
-        figure: the figure of the claim.
+        figure: the figure of the claim; `run` adds a letter to each panel.
+        caption: what each panel shows, by its letter.
         notes: what a reader should know of settings and limits.
+
+    Raises:
+        ValueError: for a verdict that is none of `VERDICTS`, or a finding that is no sentence.
     """
 
     verdict: str
+    finding: str
+    sizes: str
     measured: dict[str, Any]
     results: xr.Dataset
     figure: Figure
+    caption: str
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if not self.verdict.startswith(VERDICTS):
-            raise ValueError(f"verdict = {self.verdict!r} must start with one of {VERDICTS}")
+        if self.verdict not in VERDICTS:
+            raise ValueError(f"verdict = {self.verdict!r} must be one of {VERDICTS}")
+        if not self.finding.endswith(".") or len(self.finding.split()) > LONGEST_FINDING:
+            raise ValueError(
+                f"finding = {self.finding!r} must be a sentence of at most {LONGEST_FINDING} words"
+            )
 
 
 def main(name: str, section: str, claim: str, study: Study) -> None:
@@ -77,15 +94,43 @@ def configured(name: str, *overrides: str) -> DictConfig:
 
 
 def at_scale(config: DictConfig, overrides: list[str]) -> DictConfig:
-    """The config with the changes of its scale, except for keys that an override sets."""
+    """The config with the changes of its scale, except for the very keys that an override sets.
+
+    An override of a nested key, ``even.points=3``, leaves the scale's other changes of ``even`` as
+    they are.
+    """
     if config.scale not in SCALES:
         raise InputError([f"scale = {config.scale!r} must be one of {', '.join(SCALES)}"])
-    given = {override.lstrip("+~").split("=")[0].split(".")[0] for override in overrides}
-    settings = config.copy()
-    with open_dict(settings):
-        changes = settings.pop("scales", {}).get(config.scale, {})
-        settings.merge_with({key: changes[key] for key in changes if key not in given})
+    plain = config.copy()
+    with open_dict(plain):
+        changes = plain.pop("scales", {}).get(config.scale, {})
+        settings = plain.copy()
+        settings.merge_with(changes)
+        for key in _set_by(overrides):
+            value = OmegaConf.select(plain, key)
+            # keys of Hydra itself, and groups of other files, are no keys of the experiment
+            if OmegaConf.select(settings, key) is not None or value is not None:
+                OmegaConf.update(settings, key, value, merge=False)
     return settings
+
+
+def _set_by(overrides: list[str]) -> list[str]:
+    """The keys, with dots, of the values that overrides set.
+
+    >>> _set_by(["data_seeds=3", "lyu={points: 5, tol: 1}", "even.points=2"])
+    ['data_seeds', 'lyu.points', 'lyu.tol', 'even.points']
+    """
+    return [
+        key
+        for override in OverridesParser.create().parse_overrides(overrides)
+        for key in _leaves(override.key_or_group, override.value())
+    ]
+
+
+def _leaves(key: str, value: Any) -> list[str]:
+    if not isinstance(value, dict) or not value:
+        return [key]
+    return [leaf for name, below in value.items() for leaf in _leaves(f"{key}.{name}", below)]
 
 
 def run(
@@ -108,6 +153,7 @@ def run(
     with threadpool_limits(limits=1):
         outcome = study(settings)
     write_dataset(directory / "results.nc", outcome.results)
+    finish(outcome.figure, outcome.sizes)
     for suffix in ("png", "pdf"):
         save(outcome.figure, directory / f"figure.{suffix}")
     name = str(settings.name).rsplit("/", 1)[-1]
@@ -116,6 +162,9 @@ def run(
         "section": section,
         "claim": claim,
         "verdict": outcome.verdict,
+        "finding": outcome.finding,
+        "sizes": outcome.sizes,
+        "caption": outcome.caption,
         "measured": outcome.measured,
         "notes": outcome.notes,
         "scale": settings.scale,
@@ -125,5 +174,6 @@ def run(
         "versions": versions(),
     }
     write_json(directory / "claim.json", found)
-    Console().print(f"[bold]{name}[/bold]: {outcome.verdict}", soft_wrap=True, highlight=False)
+    text = f"[bold]{name}[/bold]: {outcome.verdict}. {outcome.finding}"
+    Console().print(text, soft_wrap=True, highlight=False)
     return found

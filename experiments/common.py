@@ -98,6 +98,36 @@ def snapshots(engine: Engine, steps: Iterable[int]) -> Iterator[Snapshot]:
         yield engine.snapshot()
 
 
+def verdict_of(passed: int, total: int) -> str:
+    """The verdict on a claim that holds in so many of all cases.
+
+    >>> [verdict_of(passed, 3) for passed in range(4)]
+    ['not seen', 'confirmed in part', 'confirmed in part', 'confirmed']
+    """
+    return "confirmed" if passed == total else "confirmed in part" if passed else "not seen"
+
+
+def span(values: Iterable[float], digits: int = 3) -> str:
+    """The least and the largest of some numbers, as text.
+
+    >>> span([2.0, 1.0, 4.0]), span([2.0, 2.0])
+    ('1 to 4', '2')
+    """
+    numbers = np.asarray(list(values), dtype=float)
+    ends = [f"{end:.{digits}g}" for end in (numbers.min(), numbers.max())]
+    return ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
+
+
+def listed(texts: Iterable[Any]) -> str:
+    """Texts or numbers as a list in words.
+
+    >>> listed(["a", "b", "c"]), listed([0.5]), listed([])
+    ('a, b and c', '0.5', 'none')
+    """
+    *most, last = [text if isinstance(text, str) else f"{text:g}" for text in texts] or ["none"]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
 def described(results: xr.Dataset, **long_names: str) -> xr.Dataset:
     """The same data, each named variable with what it is and in which unit."""
     for name, text in long_names.items():

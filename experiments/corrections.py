@@ -1,5 +1,7 @@
 """Where the poster's text as extracted is wrong, with the numbers that show it.
 
+(docs/theory.md#corrections.)
+
     python -m experiments.corrections
 
 Each row evaluates the formula as it stands in the text and the corrected one on the same run, and

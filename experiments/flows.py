@@ -16,6 +16,7 @@ from torch import Tensor
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
 from experiments.common import workers
+from experiments.figures import data_sets, problem_size
 
 Task = Callable[..., dict[str, Any]]
 
@@ -55,6 +56,12 @@ def by_setting(measure: Callable[[Any, DictConfig], xr.Dataset], config: DictCon
     names = xr.DataArray([setting_name(setting) for setting in config.settings], dims="setting")
     parts = [measure(setting, config) for setting in config.settings]
     return xr.concat(parts, names.rename("setting"))
+
+
+def of_settings(config: DictConfig) -> str:
+    """The problem sizes and the number of data sets of a config with ``settings``."""
+    sizes = (problem_size(s.n, s.d, s.s, s.alpha) for s in config.settings)
+    return data_sets(config.data_seeds, *sizes)
 
 
 def setting_name(setting: Any) -> str:

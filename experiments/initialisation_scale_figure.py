@@ -30,9 +30,9 @@ def draw(results: xr.Dataset, close: float) -> Figure:
             _draw_ends(row[0], part, close)
             _draw_followers(row[1], part)
             _draw_exponents(row[2], part)
-            row[0].set_title(f"$(n, d, s)$ = {setting}", loc="left")
+            row[0].set_title(f"$(n, d, s)$ = {setting}")
         handles, labels = axes[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, ncols=4, loc="outside lower center")
+        figure.legend(handles, labels, ncols=4, loc="outside upper center")
     return figure
 
 

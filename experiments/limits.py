@@ -57,7 +57,8 @@ def limits(end: Snapshot, problem: Problem) -> Tensor:
 
     It is the minimiser of D_{psi_{Delta_inf}}(., theta~_0) with the path sums so far: what is still
     missing from them is of the order of the loss, against its root for theta_K itself (at a loss of
-    1e-6, 1e-7 against 1e-3). It takes the theorem of section 6 for granted.
+    1e-6, 1e-7 against 1e-3). It takes the theorem
+    for granted (docs/theory.md#discrete-limit; poster, section 6).
     """
     converged = (end.status == int(Status.CONVERGED))[:, None]
     c = log_init(*end.w_start.unbind(), *end.path_sums.unbind())

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from dln_momentum.plotting import style
 from experiments.common import band
 from experiments.flows import setting_title
+from experiments.negligible import draw_map
 
 DISTANCES = {
     "to_minimizer": r"minimiser with $\tilde\theta_0$",
@@ -27,11 +28,13 @@ DISTANCES = {
 DASHES = ("o-", "x:", "s-", "^-", "v-", "+--")
 
 
-def draw(config: DictConfig, results: xr.Dataset) -> Figure:
-    """Distances over lambda above, and what leaving out theta~_0 costs below."""
+def draw(config: DictConfig, results: xr.Dataset, cost: xr.DataArray) -> Figure:
+    """Distances over lambda, what leaving out theta~_0 costs, and that over alpha and lambda."""
     count, norm = results.sizes["setting"], LogNorm(config.lams[0], config.lams[-1])
     with style():
-        figure = Figure(figsize=(max(2.3 * count, 5.5) + 0.9, 5.6), layout="constrained")
+        whole = Figure(figsize=(max(2.3 * count, 5.5) + 0.9, 8.0), layout="constrained")
+        grid = whole.add_gridspec(2, 1, height_ratios=[5.6, 2.4])
+        figure, lower = (whole.add_subfigure(part) for part in grid)
         top, bottom = figure.subplots(2, count, sharey="row", squeeze=False)
         for column, ax, below in zip(range(count), top, bottom, strict=True):
             part = results.isel(setting=column)
@@ -43,7 +46,13 @@ def draw(config: DictConfig, results: xr.Dataset) -> Figure:
         figure.colorbar(ScalarMappable(norm), ax=bottom, label=r"$\lambda$", pad=0.01)
         handles, labels = top[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=3)
-    return figure
+        sizes = cost["size"].to_numpy()
+        maps = lower.subplots(1, len(sizes), squeeze=False)[0]
+        for ax, size in zip(maps, sizes, strict=True):
+            draw_map(lower, ax, cost.sel(size=size), config.negligible, bar=bool(size == sizes[-1]))
+            ax.set_title(f"(n, d, s) = {size}", fontsize=9)
+            ax.set_ylabel(r"initialisation scale $\alpha$")
+    return whole
 
 
 def _lines(ax: Axes, part: xr.Dataset) -> None:

@@ -42,7 +42,7 @@ def draw(config: DictConfig, results: xr.Dataset) -> Figure:
             ax.set(xscale="log", yscale="log", xlabel=r"$\lambda$")
             ax.yaxis.set_minor_formatter(NullFormatter())
             ax.set_xlim(min(config.lams) / 1.5, max(config.lams) * 1.5)
-        figure.legend(*residual.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        figure.legend(*residual.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 
 

@@ -39,6 +39,8 @@ NAMES = {
     "eps": r"$\varepsilon$",
 }
 MARKERS = "osv^D"
+DASHED = "#f0027f"
+"""A colour that is far from both ends and the middle of either colour map."""
 LEVELS = (0.1, 1, 10, 100, 1000)
 
 
@@ -106,19 +108,20 @@ def _log_scale(values: np.ndarray, *, symmetric: bool) -> LogNorm:
 
 
 def _draw_levels(ax: Axes, results: xr.Dataset) -> None:
-    """Level lines of lambda (black) and lambda_KS (dashed)."""
+    """Level lines of lambda (black) and of lambda_KS (dashed)."""
     gamma, beta = np.meshgrid(results["gamma"], results["beta"])
     lam = gamma / (1 - beta) ** 2
     at = (gamma, 1 - beta)
-    ax.contour(*at, lam * (1 + beta) / 2, LEVELS, colors="w", linewidths=0.8, linestyles="--")
+    ax.contour(*at, lam * (1 + beta) / 2, LEVELS, colors=DASHED, linewidths=0.9, linestyles="--")
     lines = ax.contour(*at, lam, LEVELS, colors="k", linewidths=0.7)
     for label in ax.clabel(lines, fmt=lambda level: rf"$\lambda$={level:g}", fontsize=6):
         label.set_path_effects([withStroke(linewidth=1.5, foreground="w")])
 
 
 def _label_levels(figure: SubFigure) -> None:
-    lines = [Line2D([], [], color="k", lw=0.9), Line2D([], [], color="0.6", lw=0.9, ls="--")]
-    names = [r"level lines of $\lambda$", r"the same levels of $\lambda_{\mathrm{KS}}$ (white)"]
+    dashed = Line2D([], [], color=DASHED, lw=0.9, ls="--")
+    lines = [Line2D([], [], color="k", lw=0.9), dashed]
+    names = [r"level lines of $\lambda$", r"the same levels of $\lambda_{\mathrm{KS}}$"]
     patch = Patch(color="0.8")
     figure.legend(
         [*lines, patch], [*names, "fewer than half converged"], ncols=3, loc="outside lower center"

@@ -12,12 +12,12 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from dln_momentum.data import BatchStream, LabelNoise
-from dln_momentum.engine import Engine, EngineOptions, Snapshot
+from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
 from dln_momentum.implicit_bias import log_init
 from dln_momentum.minimizers import bregman_minimizer
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem, stack
-from experiments.common import engine_over, sparse_problems, workers
+from experiments.common import engine_over, snapshots, sparse_problems, workers
 from experiments.limits import limits
 
 ONE_ROW = {"batch_size": 1, "sampling": "with_replacement", "seeds": 0}
@@ -79,9 +79,8 @@ def _outcome(end: Snapshot, problems: Sequence[Problem]) -> dict[str, Tensor]:
     gain = (end.balancedness_start / end.limit_balancedness).log()
     gain = torch.where(theta.isnan(), torch.nan, gain)
     support = star != 0
-    norm = torch.linalg.vector_norm
     return {
-        "error": norm(theta - star, dim=-1) / norm(star, dim=-1),
+        "error": _error(theta, problem),
         "gain_on": torch.where(support, gain, 0.0).sum(-1) / support.sum(-1),
         "gain_off": torch.where(support, 0.0, gain).sum(-1) / (~support).sum(-1),
     }
@@ -168,40 +167,81 @@ def _grid(ends: Sequence[float]) -> np.ndarray:
 
 
 def biased_start(config: DictConfig) -> xr.Dataset:
-    """Lyu et al.: heavy ball and gradient descent from biased and unbiased starts of one Delta_0.
+    """Lyu et al.: heavy ball and GD of theta = a^2 - b^2 from a_0 = phi c, b_0 = c/phi.
 
-    Gradient flow's limit is the minimiser of D_{psi_{Delta_0}}(., theta_0).
+    Their ||xi||_1 is sum_i c_i^2, so that c = sqrt(||xi||_1/d); phi = 1 is their unbiased start.
+    Errors are told apart by when the two are compared: after as many steps, at equal time
+    t = k eps, and at their limits. Gradient flow's limit is the minimiser of
+    D_{psi_{Delta_0}}(., theta_0).
     """
     n, d, s = config.lyu.setting
     problems = sparse_problems(n, d, s, config.data_seeds)
-    scales = _grid(config.lyu.scale)
-    repeated = problems * len(scales)
-    nets = [_start(d, scale, config.lyu.phi) for scale in scales]
-    errors = {}
-    for start in ("biased", "unbiased"):
-        w = torch.stack([net[start] for net in nets], 1).repeat_interleave(len(problems), 1)
-        errors[start, "gradient flow"] = _flow_error(w, repeated)
-        for beta in config.lyu.betas:
-            rate = torch.full((len(repeated),), config.lyu.gamma, dtype=torch.float64)
-            options = EngineOptions(tol=config.tol, num_workers=workers(config))
-            engine = Engine(stack(repeated), rate, torch.full_like(rate, beta), *w, options=options)
-            end = engine.run(config.lyu.max_steps)
-            lam = config.lyu.gamma / (1 - beta) ** 2
-            errors[start, f"lambda = {lam:.3g}"] = _outcome(end, repeated)["error"]
-    starts, methods = (list(dict.fromkeys(names)) for names in zip(*errors, strict=True))
-    values = np.stack([[errors[a, b].reshape(len(scales), -1) for b in methods] for a in starts])
-    return xr.Dataset(
-        {"start_error": (("start", "optimiser", "scale", "data_seed"), values)},
-        coords={"start": starts, "optimiser": methods, "scale": scales},
+    betas = (0.0, config.lyu.beta)
+    cells = [(xi, phi) for xi in config.lyu.xi for phi in config.lyu.phi]
+    w = torch.stack([_start(d, xi, phi) for xi, phi in cells], 1)
+    w = w.repeat_interleave(len(problems), 1)
+    repeated = problems * len(cells)
+    shape = (len(config.lyu.xi), len(config.lyu.phi), len(problems))
+    parts = [
+        xr.concat([_from_start(b, gamma, w, repeated, shape, config) for b in betas], "rival")
+        for gamma in config.lyu.gamma
+    ]
+    results = xr.concat(parts, "gamma").assign_coords(
+        gamma=list(config.lyu.gamma),
+        rival=["GD", "heavy ball"],
+        xi=list(config.lyu.xi),
+        phi=list(config.lyu.phi),
+        compared_step=list(config.lyu.steps),
     )
+    flow = _flow_error(w, repeated).reshape(shape).numpy()
+    results["start_flow_error"] = (("xi", "phi", "data_seed"), flow)
+    return results
 
 
-def _start(d: int, scale: float, phi: float) -> dict[str, Tensor]:
-    """(w_+, w_-) of u_0 = phi c, v_0 = c/phi, and of v_0 = 0 with the same Delta_0, [2, d]."""
-    net = DiagonalLinearNet.biased(d, scale, phi)
-    w = torch.stack([net.w_plus, net.w_minus]).detach()
-    root = net.balancedness.detach().sqrt()
-    return {"biased": w, "unbiased": torch.stack([root, root])}
+def _from_start(
+    beta: float,
+    gamma: float,
+    w: Tensor,
+    problems: list[Problem],
+    shape: tuple[int, ...],
+    config: DictConfig,
+) -> xr.Dataset:
+    """Errors of one method over the steps, over the time of heavy ball's steps, and at the end.
+
+    Gradient descent takes 1/(1-beta) steps, beta heavy ball's, in the time of one of heavy ball's.
+    """
+    slower = round((1 - beta) / (1 - config.lyu.beta))
+    by_step = list(config.lyu.steps)
+    by_time = [slower * k for k in by_step]
+    engine = Engine(
+        problem := stack(problems),
+        rate := torch.full((len(problems),), gamma, dtype=torch.float64),
+        torch.full_like(rate, beta),
+        *w,
+        options=EngineOptions(tol=config.tol, num_workers=workers(config)),
+    )
+    wanted = sorted({*by_step, *by_time})
+    path = {
+        k: _error(now.theta, problem)
+        for k, now in zip(wanted, snapshots(engine, wanted), strict=True)
+    }
+    end = engine.run(max(config.lyu.max_steps, wanted[-1]))
+    diverged = end.status == int(Status.DIVERGED)
+    errors = {
+        f"start_error_at_equal_{name}": torch.stack(
+            [torch.where(diverged, torch.nan, path[k]) for k in steps]
+        ).reshape(-1, *shape)
+        for name, steps in (("steps", by_step), ("time", by_time))
+    }
+    values = {k: (("compared_step", "xi", "phi", "data_seed"), v) for k, v in errors.items()}
+    limit = _outcome(end, problems)["error"].reshape(shape)
+    return xr.Dataset(values | {"start_error": (("xi", "phi", "data_seed"), limit)})
+
+
+def _start(d: int, xi: float, phi: float) -> Tensor:
+    """(w_+, w_-) of a_0 = phi c, b_0 = c/phi with sum c^2 = xi, [2, d]."""
+    net = DiagonalLinearNet.biased(d, (xi / d) ** 0.5, phi, parametrisation="squares")
+    return torch.stack([net.w_plus, net.w_minus]).detach()
 
 
 def _flow_error(w: Tensor, problems: Sequence[Problem]) -> Tensor:
@@ -209,6 +249,11 @@ def _flow_error(w: Tensor, problems: Sequence[Problem]) -> Tensor:
     target = problem.row_space.target(problem.y)
     c = log_init(w[0], w[1], zero, zero)
     found: Any = bregman_minimizer(problem.row_space, target, (w[0] * w[1]).abs(), c)
+    return _error(found.theta, problem)
+
+
+def _error(theta: Tensor, problem: Problem) -> Tensor:
+    """||theta - theta*|| / ||theta*||, [R]."""
     assert problem.theta_star is not None
     norm = torch.linalg.vector_norm
-    return norm(found.theta - problem.theta_star, dim=-1) / norm(problem.theta_star, dim=-1)
+    return norm(theta - problem.theta_star, dim=-1) / norm(problem.theta_star, dim=-1)

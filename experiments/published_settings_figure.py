@@ -9,37 +9,39 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, NullLocator, StrMethodFormatter
+from omegaconf import DictConfig
 
 from dln_momentum.plotting import style
 from experiments.common import SMALL, band
 
 DESIGNS = {"gaussian": "-", "uncentred": "--"}
 MARKERS = "osv^"
+NOISE_GAIN = r"$\ln(\Delta_0/\Delta_\infty)$ by label noise," + "\noff the support"
 
 
-def draw(results: xr.Dataset, predicted: xr.DataArray) -> Figure:
-    """Large steps above, label noise and the biased start below.
+def draw(results: xr.Dataset, predicted: xr.DataArray, config: DictConfig) -> Figure:
+    """Large steps above, label noise in the middle, and the biased start below.
 
     Args:
         results: of `experiments.published_settings`.
         predicted: the gain by label noise to leading order, over eps.
+        config: of the experiment.
     """
     with style(), rc_context(SMALL):
-        figure = Figure(figsize=(7.2, 4.8), layout="constrained")
-        axes = figure.subplots(2, 3)
+        figure = Figure(figsize=(7.2, 7.2), layout="constrained")
+        axes = figure.subplots(3, 3)
         _draw_steps(axes[0][0], results, "GD")
         _draw_steps(axes[0][1], results, "SGD")
         _draw_shapes(axes[0][2], results)
         _draw_noise_gain(axes[1][0], results, predicted)
         _draw_noise_error(axes[1][1], results)
-        _draw_start(axes[1][2], results)
         betas = enumerate(results["beta"].to_numpy())
         handles = [Line2D([], [], color=f"C{j}", label=rf"$\beta$ = {b:g}") for j, b in betas]
         for design, ls in DESIGNS.items():
-            handles.append(
-                Line2D([], [], color="k", ls=ls, label=f"{design} design, first two panels")
-            )
-        figure.legend(handles=handles, ncols=5, loc="outside upper center")
+            handles.append(Line2D([], [], color="k", ls=ls, label=f"{design} design in (a), (b)"))
+        axes[1][2].legend(handles=handles, loc="center", title="(a) to (e)")
+        axes[1][2].axis("off")
+        _draw_start(axes[2], results, config)
     return figure
 
 
@@ -81,9 +83,9 @@ def _draw_shapes(ax: Axes, results: xr.Dataset) -> None:
         ax.plot([], [], ls, color="k", label=method)
     ax.axhline(0, color="0.5", lw=0.8, ls=":")
     ax.set(xlabel="relative step, as on the left", ylim=(-1.05, 1.05))
-    ax.set_ylabel("gain on less off support, relative")
-    ax.set_title("where balancedness is lost")
+    ax.set_title(r"where $\ln(\Delta_0/\Delta_\infty)$ is gained")
     _log(ax, y=False)
+    ax.set_yticks([-1, 0, 1], ["off\nsupport", "alike", "on\nsupport"])
     ax.legend(loc="lower left")
 
 
@@ -93,7 +95,10 @@ def _draw_noise_gain(ax: Axes, results: xr.Dataset, predicted: xr.DataArray) -> 
         _lines(ax, eps, results["noise_excess"].sel(beta=beta), color=f"C{j}",
                marker=MARKERS[j], ms=4 + 2 * (2 - j), mfc="none", lw=0.8)  # fmt: skip
     ax.plot(eps, predicted, "k:", lw=1, label=r"$(2\delta\varepsilon)^2$ a noisy step")
-    ax.set(xlabel=r"$\varepsilon = \gamma/(1-\beta)$", ylabel="gain by label noise, off support")
+    ax.set(
+        xlabel=r"$\varepsilon = \gamma/(1-\beta)$",
+        ylabel=NOISE_GAIN,
+    )
     ax.set_title(r"label noise acts through $\varepsilon$")
     _log(ax, y=True)
     _label_eps(ax, eps)
@@ -109,29 +114,53 @@ def _draw_noise_error(ax: Axes, results: xr.Dataset) -> None:
                    label=label)  # fmt: skip
     ax.set(xlabel=r"$\varepsilon = \gamma/(1-\beta)$")
     ax.set_ylabel(r"$\|\theta_\infty-\theta^*\|/\|\theta^*\|$")
-    ax.set_title("SGD with label noise, gaussian")
+    ax.set_title("SGD with label noise")
     _log(ax, y=True)
     _label_eps(ax, results["eps"].to_numpy())
     ax.legend(loc="lower left")
 
 
-def _draw_start(ax: Axes, results: xr.Dataset) -> None:
-    errors = results["start_error"]
-    for j, name in enumerate(errors["optimiser"].to_numpy()):
-        colour = "k" if name == "gradient flow" else f"C{j - 1}"
-        label = str(name).replace("lambda", r"$\lambda$")
-        _lines(ax, results["scale"].to_numpy(), errors.sel(start="biased", optimiser=name),
-               color=colour, label=label, ls=":" if j == 0 else "-", zorder=3 - j)  # fmt: skip
-        plain = errors.sel(start="unbiased", optimiser=name).median("data_seed")
-        ax.plot(results["scale"], plain, "+", ms=4, color=colour)
-    ax.plot([], [], "k+", ms=4, label=r"$v_0 = 0$, same $\Delta_0$")
-    ax.set(xlabel=r"scale $c$ of $u_0 = \phi c$, $v_0 = c/\phi$")
-    ax.set_ylabel(r"$\|\theta_\infty-\theta^*\|/\|\theta^*\|$")
-    ax.set_title("heavy ball from a biased start")
-    _log(ax, y=True)
-    handles, labels = ax.get_legend_handles_labels()
-    ax.add_artist(ax.legend(handles[1:-1], labels[1:-1], loc="lower right"))
-    ax.legend([handles[0], handles[-1]], [labels[0], labels[-1]], loc="upper left")
+RIVALS = {"GD": ("C0", "o-"), "heavy ball": ("C2", "^-")}
+
+
+def _draw_start(axes: np.ndarray, results: xr.Dataset, config: DictConfig) -> None:
+    """The limit over the size of the start; the paths over steps and over time."""
+    gamma = _both_converge(results, config)
+    part = results.sel(phi=config.lyu.judged_phi, gamma=gamma)
+    largest = part.sel(xi=config.lyu.xi[-1])
+    steps = results["compared_step"].to_numpy()
+    eps = gamma / (1 - config.lyu.beta)
+    limit, by_step, by_time = axes
+    _lines(limit, results["xi"].to_numpy(), part["start_flow_error"], color="k", ls=":",
+           label="gradient flow")  # fmt: skip
+    for name, (colour, dashes) in RIVALS.items():
+        look = {"color": colour, "marker": dashes[0], "ms": 3}
+        beta = config.lyu.beta if name == "heavy ball" else 0
+        one, label = largest.sel(rival=name), rf"{name}, $\beta$ = {beta:g}"
+        _lines(limit, results["xi"].to_numpy(), part["start_error"].sel(rival=name), label=label,
+               **look)  # fmt: skip
+        _lines(by_step, steps, one["start_error_at_equal_steps"], label=label, **look)
+        _lines(by_time, steps * eps, one["start_error_at_equal_time"], label=label, **look)
+    limit.set(xlabel=r"$\Sigma_i c_i^2$ of the start")
+    limit.set_ylabel(r"$\|\theta_\infty-\theta^*\|/\|\theta^*\|$")
+    limit.set_title(rf"start $\phi$ = {config.lyu.judged_phi:g}, $\gamma$ = {gamma:g}")
+    by_step.set(xlabel="step $k$", ylabel=r"$\|\theta_k-\theta^*\|/\|\theta^*\|$")
+    by_time.set(xlabel=r"time $t = k\varepsilon$")
+    for ax in (by_step, by_time):
+        ax.set_title(rf"$\Sigma_i c_i^2$ = {config.lyu.xi[-1]:g}")
+    for ax in axes:
+        _log(ax, y=False)
+        ax.set_ylim(bottom=0)
+    limit.legend(loc="upper left")
+
+
+def _both_converge(results: xr.Dataset, config: DictConfig) -> float:
+    """The largest step size at which both methods converge from every start on a majority."""
+    errors = results["start_error"].sel(phi=config.lyu.judged_phi)
+    share = errors.notnull().mean("data_seed").min(("rival", "xi")).to_numpy()
+    usable = np.flatnonzero(share >= config.majority)
+    gammas = results["gamma"].to_numpy()
+    return float(gammas[usable[-1]] if len(usable) else gammas[0])
 
 
 def _label_eps(ax: Axes, eps: np.ndarray) -> None:

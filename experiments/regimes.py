@@ -1,4 +1,6 @@
-"""Small, medium and large lambda: three regimes of the same flow (section 2).
+"""Small, medium and large lambda: three regimes of the same flow.
+
+(docs/theory.md#momentum; poster, section 2.)
 
     python -m experiments.regimes
 
@@ -32,16 +34,27 @@ from experiments.common import (
     described,
     engine_over_rules,
     snapshots,
+    span,
     sparse_problems,
     spread,
+    verdict_of,
     workers,
 )
+from experiments.figures import data_sets, problem_size
 from experiments.regimes_figure import PLANE, draw
 
 SECTION = "2"
 CLAIM = (
     "lambda << 1 (small gamma): gradient flow's trajectory; lambda >> 1 (large beta): heavy "
     "oscillation and arbitrarily slow convergence; in between: the momentum regime."
+)
+
+
+CAPTION = (
+    "(a) to (c) MGF(lambda) in the (u, v) plane of the scalar network, gradient flow dashed. (d) "
+    "Loss of one data set. (e) Largest distance of (u, v) to gradient flow's curve, over how far "
+    "that goes. (f) Sum of all increases of the loss over the initial loss. (g) Time k eps and (h) "
+    "steps to converge. Medians and quartiles over data sets."
 )
 
 
@@ -177,7 +190,6 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
         for name in results["problem"].values
     }
     good = [name for name, part in parts.items() if all(part["seen"].values())]
-    verdict = "confirmed" if len(good) == len(parts) else f"confirmed where {', '.join(good)}"
     measured = {
         name: part | _numbers(results.sel(problem=name), config) for name, part in parts.items()
     }
@@ -186,7 +198,30 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
         "plane's paths are those of the flows.",
         "The scalar network is the first coordinate of a problem with X = (1, 0), y = 1.",
     ]
-    return Outcome(verdict if good else "not seen", measured, results, draw(results, config), notes)
+    sizes = [problem_size(c.n, c.d, c.s, c.alpha) for c in config.cases]
+    return Outcome(
+        verdict=verdict_of(len(good), len(parts)),
+        finding=_finding(config, parts, good),
+        sizes=f"The scalar network, and {data_sets(config.data_seeds, *sizes)}",
+        measured=measured,
+        results=results,
+        figure=draw(results, config),
+        caption=CAPTION,
+        notes=notes,
+    )
+
+
+def _finding(config: DictConfig, parts: dict[str, Any], good: list[str]) -> str:
+    curve = span(part["gradient_flow_curve_up_to_lambda"] for part in parts.values())
+    growth = span((part["exponent_of_time_in_lambda"] for part in parts.values()), 2)
+    fewest = span(part["lambda_of_fewest_steps"] for part in parts.values())
+    return (
+        f"On {len(good)} of {len(parts)} problems all of it is seen: gradient flow's curve to "
+        f"{config.same_curve:.0%} up to lambda = {curve}, a time to converge that grows like "
+        f"lambda^{growth} from lambda = {config.slow_from:g}, increases of the loss that exceed "
+        f"its initial value at lambda = {config.lams[-1]:g} only, and fewest steps at lambda = "
+        f"{fewest}."
+    )
 
 
 def _regimes(typical: xr.Dataset, lams: np.ndarray, config: DictConfig) -> dict[str, Any]:

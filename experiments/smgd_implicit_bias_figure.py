@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from dln_momentum.plotting import style
 from experiments.common import SMALL, band
 from experiments.flows import setting_title
+from experiments.negligible import draw_map
 
 VARIANCE = "variance of the batch gradient\nrelative to b = 1; hollow: with replacement"
 COLOURS = ("C0", "C1", "C2", "C3", "C4")
@@ -26,11 +27,14 @@ LINES = {
 }
 
 
-def draw(config: DictConfig, results: xr.Dataset) -> Figure:
-    """Distances and identities, S_+- over lambda, and its excess over the batch's variance."""
+def draw(config: DictConfig, results: xr.Dataset, cost: xr.DataArray) -> Figure:
+    """Distances and identities, S_+- and its excess; what leaving out theta~_0 costs below."""
     count = results.sizes["setting"]
     with style(), rc_context(SMALL):
-        figure = Figure(figsize=(7.2, 2.6 * count + 0.6), layout="constrained")
+        height = 2.6 * count + 0.6
+        whole = Figure(figsize=(7.2, height + 2.3), layout="constrained")
+        grid = whole.add_gridspec(2, 1, height_ratios=[height, 2.3])
+        figure, below = (whole.add_subfigure(part) for part in grid)
         rows = figure.subplots(count, 3, squeeze=False, sharex="col")
         for number, (distances, sums, excess) in enumerate(rows):
             part = results.isel(setting=number)
@@ -46,7 +50,14 @@ def draw(config: DictConfig, results: xr.Dataset) -> Figure:
             ax.set_xlabel(key)
         handles, labels = rows[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=5)
-    return figure
+        batches = cost["batch"].to_numpy()
+        maps = below.subplots(1, len(batches), squeeze=False, sharey=True)[0]
+        for ax, batch in zip(maps, batches, strict=True):
+            last = bool(batch == batches[-1])
+            draw_map(below, ax, cost.sel(batch=batch), config.negligible, bar=last)
+            ax.set_title("full batch" if batch == config.region.size[0] else f"b = {batch}")
+        maps[0].set_ylabel(r"initialisation scale $\alpha$")
+    return whole
 
 
 def _distances(ax: Axes, part: xr.Dataset) -> None:

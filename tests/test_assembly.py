@@ -43,6 +43,8 @@ def test_every_initialisation(tmp_path: Path) -> None:
     assert setup("model.alpha=0.2").net.balancedness[0].item() == pytest.approx(0.08)
     biased = setup("model=biased", "model.phi=0.5").net
     assert biased.u[0].item() == pytest.approx(0.05)
+    squares = setup("model=biased", "model.phi=1", "model.parametrisation=squares").net
+    assert squares.balancedness[0].item() == pytest.approx(0.04)
     one, two, again = (setup("model=gaussian", f"seed={seed}").net.u for seed in (1, 2, 1))
     assert torch.equal(one, again)
     assert not torch.equal(one, two)
@@ -87,6 +89,10 @@ def test_the_users_own_files(tmp_path: Path) -> None:
         (["optimizer.lam=1", "optimizer.eps=2"], ["optimizer.eps = 2 must be <= optimizer.lam"]),
         (["model.alpha=0"], ["model.alpha = 0.0 must be > 0"]),
         (["model=biased", "model.phi=1"], ["model.phi = 1.0 must be", "Delta_0"]),
+        (
+            ["model=biased", "model.parametrisation=cubes"],
+            ["model.parametrisation = 'cubes' must be one of product, squares"],
+        ),
         (["model=arrays"], ["either both of model.u and model.v, or model.path"]),
         (["model=arrays", "model.u=[1]", "model.v=[0]"], ["model.u must be 30 numbers"]),
         (["data=file"], ["data.path must be given"]),

@@ -8,16 +8,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.figure import Figure
 
 import experiments.__main__ as reproduction
 from dln_momentum.config import CONF_DIR
 from dln_momentum.errors import InputError
 from experiments import CLAIMS
-from experiments.claim import VERDICTS, configured, run
-from experiments.page import page, tables
+from experiments.claim import VERDICTS, Outcome, configured, run
+from experiments.claim_page import claim_page, tables
+from experiments.figures import panels
+from experiments.page import page
 from tests.helpers import blank_figures
+
+RECORD = {"commit": "0123456789", "date": "2026-01-31", "seconds": 1.5}
 
 
 def run_tiny(name: str, directory: Path) -> dict:
@@ -35,7 +41,7 @@ def test_every_experiment_runs_and_repeats(name: str, tmp_path: Path) -> None:
     with blank_figures():  # drawing takes most of the time, and figures are not compared
         claim = run_tiny(name, tmp_path / "first")
         again = run_tiny(name, tmp_path / "second")
-    assert claim["verdict"].startswith(VERDICTS)
+    assert claim["verdict"] in VERDICTS
     assert claim["name"] == name
     for file in ("figure.png", "figure.pdf", "results.nc", "config.yaml"):
         assert (tmp_path / "first" / file).stat().st_size > 0
@@ -43,7 +49,10 @@ def test_every_experiment_runs_and_repeats(name: str, tmp_path: Path) -> None:
     assert written[0] == written[1]
     assert json.loads(written[0])["claim"] == again["claim"] == claim["claim"]
     assert load(tmp_path / "first").identical(load(tmp_path / "second"))
-    assert f"## {name}" in page([json.loads(written[0])], "tiny")
+    published = json.loads(written[0]) | {"run": RECORD}
+    assert f"#{name})" in page([published], CLAIMS)
+    assert published["finding"] in page([published], CLAIMS)
+    assert published["finding"] in claim_page(published, 1)
 
 
 @pytest.mark.slow
@@ -103,12 +112,130 @@ def test_one_failure_loses_no_other_verdict(
     assert "no_such" in table
     assert "confirmed" in table
     text = (tmp_path / "reproduction.md").read_text()
-    assert "| 1 | [acceleration_rule](#acceleration_rule) | 2 | " in text
-    assert "| 2 | no_such | - | **failed to run** |" in text
+    assert "| 1 | [acceleration_rule](#acceleration_rule) | " in text
+    assert "| 2 | no_such | **failed to run** | - |" in text
     (figure,) = [line for line in text.splitlines() if line.startswith("![")]
     assert (tmp_path / figure.split("](")[1].rstrip(")")).exists()
     (log,) = tmp_path.glob("reproduction/*/no_such/log.txt")
     assert "No module named experiments.no_such" in log.read_text()
+    (found,) = tmp_path.glob("reproduction/*/acceleration_rule/claim.json")
+    record = json.loads(found.read_text())["run"]
+    assert record["seconds"] > 0
+    assert f"| {record['commit']} | {record['date']} |" in text
+
+
+def claim_of(name: str, finding: str, **record: str) -> dict:
+    """The contents of a claim.json, as far as pages read them."""
+    texts = {key: f"The {key} of {name}." for key in ("claim", "caption")}
+    fixed = {"section": "1", "sizes": "2 data sets", "command": f"python -m experiments.{name}"}
+    return {
+        "name": name,
+        "verdict": "confirmed",
+        "finding": finding,
+        "measured": {"number": 0.5},
+        "notes": ["A note."],
+        "scale": "full",
+        "settings": {"data_seeds": 2},
+        "run": RECORD | record,
+    } | texts | fixed  # fmt: skip
+
+
+def make_run(folder: Path, *claims: dict) -> None:
+    """A folder as a reproduction leaves it, with the files that are published."""
+    for claim in claims:
+        (folder / claim["name"]).mkdir(parents=True)
+        for file in reproduction.PUBLISHED_FILES:
+            (folder / claim["name"] / file).write_text(f"{file} of {claim['finding']}")
+        (folder / claim["name"] / "claim.json").write_text(json.dumps(claim))
+
+
+def test_publishing_one_claim_keeps_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page of all claims has the new entry and the old ones, each with its own run."""
+    published = tmp_path / "published"
+    monkeypatch.setattr(reproduction, "PUBLISHED", published)
+    old = [claim_of(name, f"Old {name}.", commit="aaaa", date="2026-01-01") for name in CLAIMS[:3]]
+    make_run(tmp_path / "first", *old)
+    reproduction.publish(tmp_path / "first", list(CLAIMS[:3]))
+    new = claim_of(CLAIMS[1], "New.", commit="bbbb", date="2026-02-02")
+    make_run(tmp_path / "second", new)
+    reproduction.publish(tmp_path / "second", [CLAIMS[1]])
+    text = (published / "README.md").read_text()
+    for claim in (old[0], new, old[2]):
+        record = claim["run"]
+        assert f"{claim['finding']} | {record['commit']} | {record['date']} |" in text
+        assert text.count(f'<a id="{claim["name"]}"></a>') == 1
+    assert f"Old {CLAIMS[1]}." not in text
+    assert "New." in (published / CLAIMS[1] / "figure.pdf").read_text()
+    assert f"Old {CLAIMS[0]}." in (published / CLAIMS[0] / "figure.pdf").read_text()
+
+
+@pytest.mark.parametrize("scale", ["fast", "tiny"])
+def test_only_full_runs_are_published(
+    scale: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["experiments", "--scale", scale, "--publish"])
+    monkeypatch.setattr(reproduction, "run_all", lambda *_: pytest.fail("it ran"))
+    with pytest.raises(SystemExit):
+        reproduction.main()
+    assert "only runs at scale full are published" in capsys.readouterr().err
+
+
+def test_an_override_of_a_nested_key_leaves_the_rest_of_its_group_to_the_scale() -> None:
+    plain = configured("beyond_diagonal", "scale=tiny")
+    assert plain.relu.time == 16.0
+    one = configured("beyond_diagonal", "scale=tiny", "relu.n=7")
+    assert (one.relu.n, one.relu.time, one.deep_diagonal.time) == (7, 16.0, 40.0)
+    # a key that the scale changes too; a group given as a whole; and a value that is none
+    assert configured("beyond_diagonal", "scale=tiny", "relu.time=3").relu.time == 3
+    both = configured("beyond_diagonal", "scale=tiny", "relu={n: 7, time: 3}")
+    assert (both.relu.n, both.relu.time, both.relu.width) == (7, 3, plain.relu.width)
+    assert configured("acceleration_rule", "scale=tiny", "rhos=[1, 4]").rhos == [1, 4]
+    assert configured("plane", "scale=tiny", "num_workers=null").num_workers is None
+
+
+def outcome(**changes) -> Outcome:
+    fields = {
+        "verdict": "confirmed",
+        "finding": "It is so.",
+        "sizes": "",
+        "measured": {},
+        "results": xr.Dataset(),
+        "figure": Figure(),
+        "caption": "",
+    }
+    return Outcome(**(fields | changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"verdict": "confirmed where lambda <= 1"},
+        {"finding": "no full stop"},
+        {"finding": " ".join(["word"] * 70) + "."},
+    ],
+)
+def test_a_verdict_is_one_of_three_and_a_finding_is_a_sentence(changes: dict) -> None:
+    assert outcome().verdict == "confirmed"
+    with pytest.raises(ValueError, match=r"verdict = |finding = "):
+        outcome(**changes)
+
+
+def test_every_panel_gets_a_letter_and_the_figure_its_problem_sizes(tmp_path: Path) -> None:
+    figure = Figure()
+    (first, second, third), image = figure.subplots(1, 3), np.zeros((2, 2))
+    figure.colorbar(first.imshow(image), ax=first)
+    second.set_title("title")
+    third.axis("off")
+    settings = configured("plane", "scale=tiny")
+    study = lambda _: outcome(figure=figure, sizes="2 data sets")  # noqa: E731
+    run(settings, "1", "claim", study, tmp_path)
+    assert list(panels(figure)) == [first, second]
+    assert "(a)" in first.get_title(loc="left")
+    assert "(b)" in second.get_title()
+    assert second.get_title().endswith(" title")
+    assert figure.get_supxlabel() == "2 data sets"
 
 
 def test_numbers_with_the_same_columns_share_a_table() -> None:

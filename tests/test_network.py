@@ -10,8 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
+from dln_momentum.engine import Engine
 from dln_momentum.errors import InputError
 from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.problem import Problem
 
 
 @settings(deadline=None, max_examples=30)
@@ -105,3 +107,38 @@ def test_bad_initialisations_are_refused(u: list, v: list, message: str) -> None
 def test_biased_with_phi_one_is_balanced_and_refused() -> None:
     with pytest.raises(InputError, match="C1"):
         DiagonalLinearNet.biased(3, scale=1.0, phi=1.0)
+
+
+def test_squares_train_like_the_network_of_their_paper() -> None:
+    """theta = a^2 - b^2 by heavy ball of step size eta is this network with gamma = 2 eta."""
+    c, phi, eta, mu = 0.3, 0.2, 0.02, 0.9
+    X = torch.tensor([[1.0, 2.0, -1.0], [0.5, -1.0, 2.0]])
+    problem = Problem(X=X, y=torch.tensor([1.0, -2.0]))
+    net = DiagonalLinearNet.biased(3, c, phi, parametrisation="squares")
+    assert torch.allclose(net.balancedness, torch.tensor(4 * c**2, dtype=torch.float64))
+    assert torch.allclose(net.theta, torch.tensor(c**2 * (phi**2 - phi**-2), dtype=torch.float64))
+    a, b = (torch.full((3,), x, dtype=torch.float64) for x in (phi * c, c / phi))
+    rate = torch.tensor([2 * eta], dtype=torch.float64)
+    engine = Engine(
+        problem,
+        rate,
+        torch.full_like(rate, mu),
+        net.w_plus.detach()[None],
+        net.w_minus.detach()[None],
+    )
+    steps = torch.zeros(2, 3, dtype=torch.float64)
+    for _ in range(100):
+        gradient = problem.gradient(a * a - b * b)
+        steps = mu * steps - eta * 2 * torch.stack([gradient * a, -gradient * b])
+        a, b = a + steps[0], b + steps[1]
+    engine.advance(100)
+    w = engine.snapshot().w[:, 0]
+    # 100 steps of a few roundings each
+    assert torch.allclose(w, 2 * torch.stack([a, b]), rtol=1e-12, atol=1e-13)
+
+
+def test_a_balanced_start_of_squares_is_allowed_and_an_unknown_parametrisation_is_not() -> None:
+    net = DiagonalLinearNet.biased(2, 0.5, 1.0, parametrisation="squares")
+    assert net.theta.tolist() == [0.0, 0.0]
+    with pytest.raises(InputError, match="parametrisation = 'cubes' must be one of"):
+        DiagonalLinearNet.biased(2, 0.5, 0.5, parametrisation="cubes")

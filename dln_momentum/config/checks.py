@@ -27,6 +27,7 @@ from dln_momentum.config.schema import (
     Verify,
 )
 from dln_momentum.momentum import Momentum, momentum_problems
+from dln_momentum.network import PARAMETRISATIONS
 
 DEFAULT_GAMMA, DEFAULT_BETA = 0.01, 0.9
 BACKENDS = ("auto", "torch", "numba")
@@ -90,10 +91,14 @@ def _model_problems(keys: Any) -> Iterator[str]:
     if isinstance(keys, Uniform | Gaussian):
         yield from out_of_range("model", keys, [("alpha", keys.alpha > 0, "> 0")])
     if isinstance(keys, Biased):
+        known = f"one of {', '.join(PARAMETRISATIONS)}"
         rules = [
             ("scale", keys.scale > 0, "> 0"),
-            ("phi", keys.phi > 0 and keys.phi != 1, "> 0 and not 1 (phi = 1 makes Delta_0 = 0)"),
+            ("phi", keys.phi > 0, "> 0"),
+            ("parametrisation", keys.parametrisation in PARAMETRISATIONS, known),
         ]
+        if keys.parametrisation == "product":
+            rules.append(("phi", keys.phi != 1, "not 1 (phi = 1 makes Delta_0 = 0)"))
         yield from out_of_range("model", keys, rules)
     if isinstance(keys, Arrays):
         lists = keys.u is not None and keys.v is not None

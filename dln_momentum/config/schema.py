@@ -77,10 +77,11 @@ class Uniform(Model):
 
 @dataclass
 class Biased(Model):
-    """u_0 = phi c, v_0 = c/phi, c = scale."""
+    """Layers phi c and c/phi, c = scale, of theta = u v or of theta = a^2 - b^2."""
 
     scale: float = 0.1
     phi: float = 0.03
+    parametrisation: str = "product"
 
 
 @dataclass

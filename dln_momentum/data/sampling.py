@@ -20,7 +20,9 @@ SAMPLINGS = ("with_replacement", "without_replacement", "reshuffle")
 
 @dataclass(frozen=True)
 class BatchStream(SeededStream):
-    """The mini-batches B_t of stochastic heavy ball (Papazov et al., section 3), t = 0, 1, ...
+    """The mini-batches B_t of stochastic heavy ball, t = 0, 1, ...
+
+    (docs/theory.md#diagonal-network; poster, section 3.)
 
     The batch of step t is a function of (seed, t) alone: any window of steps and any choice of runs
     gives what the whole would. In terms of the counts c_j of row j in B_t,

@@ -29,7 +29,9 @@ def sparse(
     seed: int = 0,
     n_test: int = 100,
 ) -> Problem:
-    """Draw y = X theta* with random rows and an s-sparse theta* (Papazov et al., section 1).
+    """Draw y = X theta* with random rows and an s-sparse theta*.
+
+    (docs/theory.md#problem; poster, section 3.)
 
     The training rows, theta* and the test rows come from three independent streams of `seed`:
     another s leaves X as it is, and for a drawn signal adds coordinates to the same theta*.

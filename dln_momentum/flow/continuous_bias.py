@@ -4,14 +4,15 @@ Along a path of lambda w_+-'' + w_+-' +- grad L w_+- = 0 let
 
     I_{+-,t} = lambda int_0^t (w_+-'/w_+-)^2 ds.
 
-At rest at first, and with I_+- the limits (poster, section 4, with its signs corrected),
+At rest at first, and with I_+- the limits (docs/theory.md#continuous-bias; poster, section 4,
+with its signs corrected),
 
     Delta_inf   = Delta_0 exp(-(I_+ + I_-)),
     theta~_0    = (w_{+,0}^2 exp(-2 I_+) - w_{-,0}^2 exp(-2 I_-)) / 4,
     theta^MGF   = argmin { D_{psi_{Delta_inf}}(theta, theta~_0) : X theta = y }.
 
 Where w_+- crosses zero the integrand has a double pole and I_+- is the Hadamard finite part, which
-may be negative. Everything here comes from the form that has no pole,
+may be negative (docs/theory.md#sign-changes). Everything here comes from the form that has no pole,
 
     I_{+-,t} = -+ G_t - ln|w_{+-,t}/w_{+-,0}| - lambda (w_{+-,t}'/w_{+-,t} - w_{+-,0}'/w_{+-,0}),
 
@@ -69,7 +70,9 @@ def boundary_terms(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def limit_bias(path: Path) -> ContinuousBias:
-    """Delta_inf and theta~_0 as the last time of the path tells them (poster, section 4).
+    """Delta_inf and theta~_0 as the last time of the path tells them.
+
+    (docs/theory.md#continuous-bias; poster, section 4.)
 
     The speed that is left, which vanishes at convergence, is counted as gone: the error is of the
     order of its square. A path that does not start at rest has -lambda w'_0/w_0 added to I.
@@ -120,7 +123,9 @@ def effective_flow(
     form: Literal["mirror", "direct"] = "mirror",
     options: FlowOptions | None = None,
 ) -> FlowPath:
-    """Gradient flow from the effective initialisation u = sqrt(Delta_inf), v = 0 (section 4).
+    """Gradient flow from the effective initialisation u = sqrt(Delta_inf), v = 0.
+
+    (docs/theory.md#effective-initialisation; poster, section 4.)
 
     It converges to argmin { psi_{Delta_inf}(theta) : X theta = y }, which is also the limit of the
     momentum flow where theta~_0 is negligible; whether it is must be measured.

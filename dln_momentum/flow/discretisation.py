@@ -60,9 +60,9 @@ def discretisation_orders(
     """Measure the order at which MGD(gamma, beta) from rest follows momentum gradient flow.
 
     At fixed lambda, with gamma = eps^2/lambda and beta = 1 - eps/lambda, the distance to
-    MGF(lambda) is O(eps) (poster, section 1). The same iterates are the central-difference scheme
-    of MGF(lambda_KS), lambda_KS = lambda (1 + beta)/2, whose instant of rest lies half-way between
-    w_0 = w_1, at t = eps/2: with that shift the distance is O(eps^2).
+    MGF(lambda) is O(eps). The same iterates are the central-difference scheme of MGF(lambda_KS),
+    lambda_KS = lambda (1 + beta)/2, whose instant of rest lies half-way between w_0 = w_1, at
+    t = eps/2: with that shift the distance is O(eps^2) (docs/theory.md#order; poster, section 1).
 
     The clean orders are those of a smooth motion in its asymptotic range, eps well below lambda;
     where coordinates cross zero (lambda about 1 and above) errors are amplified on the way.

@@ -34,6 +34,8 @@ def gradient_flow(
 ) -> FlowPath:
     """Gradient flow of one diagonal network, w_+-' = -+ grad L(theta) * w_+- (lambda = 0).
 
+    (docs/theory.md#gradient-flow; poster, section 3.)
+
     The mirror form integrates n unknowns and keeps ``w_+- = w_{+-,0} exp(-+G)`` exactly, so that
     its limit is the minimiser of D_{psi_{Delta_0}}(., theta_0) up to the residual that is left
     and nothing else: what the theory says of Delta_t and of theta_t holds by construction. The

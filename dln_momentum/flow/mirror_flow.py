@@ -1,4 +1,6 @@
-r"""Momentum gradient flow as a mirror flow with a potential that moves (poster, section 5).
+r"""Momentum gradient flow as a mirror flow with a potential that moves.
+
+(docs/theory.md#mirror-flow; poster, section 5.)
 
 While no w_+- vanishes, theta_t follows
 

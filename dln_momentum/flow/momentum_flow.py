@@ -34,7 +34,9 @@ def momentum_flow(
     tol: float | None = None,
     options: FlowOptions | None = None,
 ) -> FlowPath:
-    """Momentum gradient flow MGF(lambda) of one diagonal network (poster, sections 1 and 3).
+    """Momentum gradient flow MGF(lambda) of one diagonal network.
+
+    (docs/theory.md#diagonal-network; poster, sections 1 and 3.)
 
         lambda w_+-'' + w_+-' +- grad L(theta) * w_+- = 0,    theta = (w_+^2 - w_-^2)/4
 

@@ -13,7 +13,7 @@ from dln_momentum.flow.state import SIGN, FlowState
 
 @dataclass(frozen=True)
 class MomentumSystem:
-    r"""MGF(lambda) of one diagonal network (poster, section 3).
+    r"""MGF(lambda) of one diagonal network (docs/theory.md#diagonal-network; poster, section 3).
 
     .. math:: \lambda w_\pm'' + w_\pm' \pm \nabla L(\theta)\, w_\pm = 0,
               \qquad \theta = (w_+^2 - w_-^2)/4

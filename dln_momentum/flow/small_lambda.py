@@ -1,4 +1,7 @@
-"""What a small lambda guarantees, and what Delta_inf tends to (poster, sections 1 and 4)."""
+"""What a small lambda guarantees, and what Delta_inf tends to.
+
+(docs/theory.md#small-lambda; poster, section 4.)
+"""
 
 from __future__ import annotations
 

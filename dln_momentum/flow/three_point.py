@@ -12,6 +12,8 @@ def three_point_sides(
 ) -> tuple[Tensor, Tensor]:
     """Both sides of the three-point (Bregman cosine) identity, [*runs] each.
 
+    (docs/theory.md#three-point; poster, section 5.)
+
         D(a, b) + D(b, c) - D(a, c) = <grad psi(c) - grad psi(b), a - b>
 
     for psi = psi_Delta, and equally for every Phi = psi - <linear, theta>: a linear term drops out

@@ -37,7 +37,7 @@ def momentum_flows(
 
         lambda w_+-'' + w_+-' +- grad L(theta) * w_+- = 0,    theta = (w_+^2 - w_-^2)/4
 
-    (Papazov, Pesme and Flammarion, AISTATS 2024, sections 1 and 3.) MGD(gamma, beta) is a leapfrog
+    (docs/theory.md#diagonal-network; poster, sections 1 and 3.) MGD(gamma, beta) is a leapfrog
     scheme of MGF(lambda_KS), second order with even powers of its step only, which a small lambda
     does not slow down. Richardson extrapolation over four such runs, which the engine makes for
     all flows at once, is of order 8. Each flow has its own step: that at which the differences to

@@ -1,4 +1,7 @@
-"""MGD(gamma, beta) as a scheme of two flows, and the acceleration rule (sections 1 and 2)."""
+"""MGD(gamma, beta) as a scheme of two flows, and the acceleration rule.
+
+(docs/theory.md#order and docs/theory.md#acceleration-rule; poster, sections 1 and 2.)
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What is exact at every step, whatever gamma, beta and the batches (section 6)."""
+"""What is exact at every step, whatever gamma, beta and the batches.
+
+(docs/theory.md#finite-step-identity and docs/theory.md#log-free-identity; poster, section 6.)
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The implicit bias of a run, in discrete and in continuous time alike (sections 4 and 6).
+"""The implicit bias of a run, in discrete and in continuous time alike.
+
+(docs/theory.md#discrete-bias and docs/theory.md#continuous-bias; poster, sections 4 and 6.)
 
 Everything follows from the exponents S_+- or I_+-, which are summed by their definition here: with
 those of the accumulated gradient the statements would hold by construction.

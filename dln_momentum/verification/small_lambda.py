@@ -1,4 +1,7 @@
-"""What a small lambda guarantees, and the limit of Delta_inf as lambda -> 0 (sections 1 and 4)."""
+"""What a small lambda guarantees, and the limit of Delta_inf as lambda -> 0.
+
+(docs/theory.md#small-lambda; poster, section 4.)
+"""
 
 from __future__ import annotations
 

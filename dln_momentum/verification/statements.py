@@ -1,4 +1,4 @@
-"""All statements, in the order of the sections of the paper."""
+"""All statements, in the order of the poster's sections; proofs are in docs/theory.md."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def statements(evidence: Evidence) -> Iterator[Statement]:
 
 
 def of_the_scheme(evidence: Evidence) -> Iterator[Statement]:
-    """MGD(gamma, beta) as a discretisation (sections 1 and 2)."""
+    """MGD(gamma, beta) as a discretisation (docs/theory.md#momentum; poster, sections 1 and 2)."""
     yield from _judged(
         lambda: discretisation(evidence),
         lambda: acceleration_rule(evidence),
@@ -60,7 +60,11 @@ def of_the_scheme(evidence: Evidence) -> Iterator[Statement]:
 
 
 def of_gradient_flow(evidence: Evidence) -> Iterator[Statement]:
-    """The potential, its ends, and where gradient flow goes (sections 3 and 4)."""
+    """The potential, its ends, and where gradient flow goes.
+
+    (docs/theory.md#potentials, #gradient-flow and #effective-initialisation; poster, sections 3
+    and 4.)
+    """
     yield from _judged(
         lambda: gradient_flow.gradient_flow_along(evidence),
         lambda: gradient_flow.mirror_descent(evidence),
@@ -73,7 +77,11 @@ def of_gradient_flow(evidence: Evidence) -> Iterator[Statement]:
 
 
 def of_momentum_flow(evidence: Evidence) -> Iterator[Statement]:
-    """Energy, implicit bias and mirror flow of MGF(lambda) (sections 1, 4 and 5)."""
+    """Energy, implicit bias and mirror flow of MGF(lambda).
+
+    (docs/theory.md#energy, docs/theory.md#continuous-bias and docs/theory.md#mirror-flow; poster,
+    sections 1, 4 and 5.)
+    """
     flow = continuous_course(evidence)
     yield from _judged(
         lambda: continuous.energy_balance(evidence, flow),
@@ -89,7 +97,7 @@ def of_momentum_flow(evidence: Evidence) -> Iterator[Statement]:
 
 
 def of_small_lambda(evidence: Evidence) -> Iterator[Statement]:
-    """What a small lambda guarantees (section 4)."""
+    """What a small lambda guarantees (docs/theory.md#small-lambda; poster, section 4)."""
     flow = continuous_course(evidence)
     yield from _judged(
         lambda: small_lambda.written_bounds(evidence),
@@ -114,7 +122,10 @@ def of_the_engine(evidence: Evidence) -> Iterator[Statement]:
 
 
 def of_iterates(evidence: Evidence) -> Iterator[Statement]:
-    """The implicit bias of MGD(gamma, beta), stochastic or not (sections 5 and 6)."""
+    """The implicit bias of MGD(gamma, beta), stochastic or not.
+
+    (docs/theory.md#discrete-bias and docs/theory.md#three-point; poster, sections 5 and 6.)
+    """
     run = discrete_course(evidence)
     yield from _judged(
         lambda: finite_step.sums_from_gradients(evidence, run),
