@@ -92,7 +92,7 @@ def _region(config: DictConfig) -> xr.DataArray:
                 gamma.numpy(),
                 beta.numpy(),
                 alpha.numpy(),
-                batches=BatchStream(n, batch_size, False, seeds),
+                batches=BatchStream(n, batch_size, "without_replacement", seeds),
                 tol=region.tol,
                 num_workers=workers(config),
             )

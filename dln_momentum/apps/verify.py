@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,24 +10,16 @@ from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from dln_momentum.assembly import build_parts, flow_options
 from dln_momentum.config import HeavyBallKeys, Verify, momentum, read
 from dln_momentum.flow import lambda_threshold
 from dln_momentum.momentum import Momentum
-from dln_momentum.report import number, wide_console
+from dln_momentum.report import wide_console
 from dln_momentum.results import versions, write_json
+from dln_momentum.statement_table import statement_table
 from dln_momentum.verification import Case, Evidence, Statement, Verdict, statements
 
-STYLES = {
-    Verdict.HOLDS: "green",
-    Verdict.PARTLY: "cyan",
-    Verdict.NOT_MET: "yellow",
-    Verdict.VIOLATED: "bold red",
-}
-NUMBERS = ("predicted", "measured", "error", "tolerance")
 WIDE = 120
 """Columns of a terminal from which on every number has a column of its own."""
 
@@ -132,7 +123,6 @@ def print_statements(
 ) -> None:
     """Print the table of one case, and where its files are."""
     console = wide_console()
-    layout = _wide_table if console.width >= WIDE else _narrow_table
     title = (
         f"{result['data']}, batches of {result['batch_size']} of {result['n']} rows: "
         f"{result['seconds']:.1f} s\n"
@@ -140,50 +130,9 @@ def print_statements(
         f"{result['lambda']:.4g}, eps = {result['epsilon']:.4g}; "
         f"MGF: lambda = {result['flow_lambda']:.4g}"
     )
-    console.print(layout(Table(title=title, title_justify="left"), found))
+    console.print(statement_table(found, wide=console.width >= WIDE, title=title))
     _print_verdicts(console, result)
     console.print(f"results in {directory}", soft_wrap=True, highlight=False)
-
-
-def _wide_table(table: Table, found: Sequence[Statement]) -> Table:
-    """A column for every number."""
-    table.add_column("§", justify="right")
-    table.add_column("statement, and what it lacks")
-    for column in NUMBERS:
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("verdict")
-    for s in found:
-        table.add_row(str(s.section), _text(s), *_numbers(s), _verdict(s))
-    return table
-
-
-def _narrow_table(table: Table, found: Sequence[Statement]) -> Table:
-    """The numbers under the statement, for a terminal of 80 columns."""
-    table.add_column("§", justify="right")
-    table.add_column("statement, its numbers, and what it lacks")
-    table.add_column("verdict", max_width=len("hypotheses"))
-    for s in found:
-        pairs = [f"{name} {value}" for name, value in zip(NUMBERS, _numbers(s), strict=True)]
-        lines = f"  {', '.join(pairs[:2])}\n  {', '.join(pairs[2:])}"
-        table.add_row(str(s.section), _text(s, lines), _verdict(s))
-    return table
-
-
-def _text(s: Statement, *lines: str) -> str:
-    part = [f"  judged {s.judged}"] if s.judged else []
-    lacks = (f"  needs: {h.text} ({h.found})" for h in s.unmet)
-    below = "".join(f"\n{line}" for line in (*lines, *part, *lacks))
-    return f"{escape(s.name)}[dim]{escape(below)}[/dim]"
-
-
-def _numbers(s: Statement) -> tuple[str, ...]:
-    relation = "" if s.relation == "=" else f"{s.relation} "
-    allowed = ("-" if math.isnan(value) else f"{value:.1e}" for value in (s.error, s.tolerance))
-    return relation + number(s.predicted), number(s.measured), *allowed
-
-
-def _verdict(s: Statement) -> str:
-    return f"[{STYLES[s.verdict]}]{s.verdict.value}[/]"
 
 
 def _print_verdicts(console: Console, result: Mapping[str, Any]) -> None:

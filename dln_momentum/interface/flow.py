@@ -80,11 +80,11 @@ def flow(
     if (values == 0).any():
         raise InputError(["lam = 0 is gradient flow, which is followed one at a time"])
     lams = torch.from_numpy(np.broadcast_to(values, shape).reshape(-1).copy())
-    rows = [w.expand(*shape, problem.d).reshape(-1, problem.d) for w in (w_plus, w_minus)]
+    plus, minus = (w.expand(*shape, problem.d).reshape(-1, problem.d) for w in (w_plus, w_minus))
     data = flat_problem(problem, shape)
-    moving = gradient_velocity(data, *rows, speed) if speed else (None, None)
+    moving = gradient_velocity(data, plus, minus, speed) if speed else (None, None)
     return momentum_flows(
-        data, *rows, lams, time if times is None else times[:, None],
+        data, plus, minus, lams, time if times is None else times[:, None],
         dw_plus_0=moving[0], dw_minus_0=moving[1], tol=None if times is not None else tol,
         **({} if rtol is None else {"rtol": rtol}),
     )  # fmt: skip

@@ -12,6 +12,7 @@ from dln_momentum.errors import InputError
 from dln_momentum.momentum import Momentum
 from dln_momentum.problem import Problem
 from dln_momentum.start import Start, uniform
+from dln_momentum.statement_table import statement_table
 from dln_momentum.verification import Case, Evidence, Statement, Verdict, statements
 
 
@@ -48,8 +49,6 @@ class Report:
         )
 
     def __str__(self) -> str:
-        from dln_momentum.verification.table import statement_table
-
         console = Console(width=120)
         with console.capture() as captured:
             console.print(statement_table(self.statements, wide=True))

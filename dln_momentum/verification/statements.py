@@ -62,8 +62,8 @@ def of_the_scheme(evidence: Evidence) -> Iterator[Statement]:
 def of_gradient_flow(evidence: Evidence) -> Iterator[Statement]:
     """The potential, its ends, and where gradient flow goes.
 
-    (docs/theory.md#potentials, #gradient-flow and #effective-initialisation; poster, sections 3
-    and 4.)
+    (docs/theory.md#potentials, docs/theory.md#gradient-flow and
+    docs/theory.md#effective-initialisation; poster, sections 3 and 4.)
     """
     yield from _judged(
         lambda: gradient_flow.gradient_flow_along(evidence),

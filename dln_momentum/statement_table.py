@@ -1,0 +1,73 @@
+"""The statements of the theory as a table: numbers, verdicts, and what a statement lacks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from dln_momentum.report import number
+from dln_momentum.verification import Statement, Verdict
+
+STYLES = {
+    Verdict.HOLDS: "green",
+    Verdict.PARTLY: "cyan",
+    Verdict.NOT_MET: "yellow",
+    Verdict.VIOLATED: "bold red",
+}
+NUMBERS = ("predicted", "measured", "error", "tolerance")
+
+
+def statement_table(found: Sequence[Statement], *, wide: bool, title: str | None = None) -> Table:
+    """A row for each statement.
+
+    Args:
+        found: the statements.
+        wide: a column for every number; else they stand under the statement, for 80 columns.
+        title: what stands above the table.
+    """
+    table = Table(title=title, title_justify="left")
+    return (_wide_table if wide else _narrow_table)(table, found)
+
+
+def _wide_table(table: Table, found: Sequence[Statement]) -> Table:
+    """A column for every number."""
+    table.add_column("§", justify="right")
+    table.add_column("statement, and what it lacks")
+    for column in NUMBERS:
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for s in found:
+        table.add_row(str(s.section), _text(s), *_numbers(s), _verdict(s))
+    return table
+
+
+def _narrow_table(table: Table, found: Sequence[Statement]) -> Table:
+    """The numbers under the statement, for a terminal of 80 columns."""
+    table.add_column("§", justify="right")
+    table.add_column("statement, its numbers, and what it lacks")
+    table.add_column("verdict", max_width=len("hypotheses"))
+    for s in found:
+        pairs = [f"{name} {value}" for name, value in zip(NUMBERS, _numbers(s), strict=True)]
+        lines = f"  {', '.join(pairs[:2])}\n  {', '.join(pairs[2:])}"
+        table.add_row(str(s.section), _text(s, lines), _verdict(s))
+    return table
+
+
+def _text(s: Statement, *lines: str) -> str:
+    part = [f"  judged {s.judged}"] if s.judged else []
+    lacks = (f"  needs: {h.text} ({h.found})" for h in s.unmet)
+    below = "".join(f"\n{line}" for line in (*lines, *part, *lacks))
+    return f"{escape(s.name)}[dim]{escape(below)}[/dim]"
+
+
+def _numbers(s: Statement) -> tuple[str, ...]:
+    relation = "" if s.relation == "=" else f"{s.relation} "
+    allowed = ("-" if math.isnan(value) else f"{value:.1e}" for value in (s.error, s.tolerance))
+    return relation + number(s.predicted), number(s.measured), *allowed
+
+
+def _verdict(s: Statement) -> str:
+    return f"[{STYLES[s.verdict]}]{s.verdict.value}[/]"
