@@ -47,7 +47,7 @@ class Evidence:
     >>> round(evidence.lam, 3), evidence.momentum_path.converged
     (0.2, True)
     >>> [snapshot.step for snapshot in evidence.snapshots]
-    [0, 1, 10, 100]
+    [0, 1, 10, 90]
     """
 
     def __init__(self, case: Case) -> None:
