@@ -74,6 +74,7 @@ def test_every_config_has_a_place_in_the_catalogue() -> None:
     assert written == set(CLAIMS)
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_overrides_and_gives_the_numbers_of_the_config(
     tmp_path: Path,
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_scale_that_does_not_exist_is_refused() -> None:
         configured("plane", "scale=huge")
 
 
+@pytest.mark.slow
 def test_one_failure_loses_no_other_verdict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +25,18 @@ from dln_momentum.errors import InputError
 from dln_momentum.flow import FlowPath, gradient_flow, momentum_flow
 from dln_momentum.flow_summary import measure
 from dln_momentum.problem import Problem
+from tests.helpers import blank_figures
 from tests.test_default_run import KEYS
 
 SMALL = ["data.n=5", "data.d=8", "data.s=1"]
 
 
-def run_flow(directory: Path, *overrides: str) -> dict:
-    """``dln-flow OVERRIDES`` in this process."""
+def run_flow(directory: Path, *overrides: str, drawn: bool = False) -> dict:
+    """``dln-flow OVERRIDES`` in this process; the figure is blank unless it is to be drawn."""
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         config = compose("flow", list(overrides))
-    return flow(config, directory, OmegaConf.to_yaml(config, resolve=True))
+    with nullcontext() if drawn else blank_figures():
+        return flow(config, directory, OmegaConf.to_yaml(config, resolve=True))
 
 
 def history_of(directory: Path) -> xr.Dataset:
@@ -44,7 +47,7 @@ def history_of(directory: Path) -> xr.Dataset:
 def test_a_flow_leaves_its_files_and_a_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    summary = run_flow(tmp_path, *SMALL)
+    summary = run_flow(tmp_path, *SMALL, drawn=True)
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"config.yaml", "summary.json", "history.nc", "overview.png", "tensorboard"}
     assert json.loads((tmp_path / "summary.json").read_text()) == json.loads(json.dumps(summary))
@@ -155,7 +158,7 @@ def test_the_dashboard_has_every_group(tmp_path: Path) -> None:
 
 
 def test_a_flow_that_is_given_up_is_a_result(tmp_path: Path) -> None:
-    summary = run_flow(tmp_path, *SMALL, "flow.max_steps=40")
+    summary = run_flow(tmp_path, *SMALL, "flow.max_steps=40", drawn=True)
     assert summary["status"] == "failed"
     assert "40 steps" in summary["message"]
     # the solver's local errors, and the quadrature over so few and so long steps

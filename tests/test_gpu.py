@@ -63,10 +63,10 @@ def test_a_graph_of_the_steps_gives_the_bits_of_the_steps(
 @pytest.mark.parametrize(
     "keys",
     [
-        # the others do all that this one does, and more
+        # the next one does all that this one does, and more
         pytest.param((), marks=pytest.mark.slow),
         ("data.batch_size=2", "data.label_noise=0.1", "data.noise_until=90"),
-        ("data.batch_size=2", "trainer.gradient=autograd"),
+        pytest.param(("data.batch_size=2", "trainer.gradient=autograd"), marks=pytest.mark.slow),
     ],
 )
 def test_a_run_and_its_resumption_leave_what_a_cpu_leaves(
