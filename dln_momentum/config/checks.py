@@ -27,13 +27,13 @@ from dln_momentum.config.schema import (
     Verify,
 )
 from dln_momentum.momentum import Momentum, momentum_problems
-from dln_momentum.network import PARAMETRISATIONS
 
 DEFAULT_GAMMA, DEFAULT_BETA = 0.01, 0.9
 BACKENDS = ("auto", "torch", "numba")
 PATH_SUMS = ("telescoped", "direct", "gradient_sum")
 GRADIENTS = ("closed_form", "autograd")
 ACCELERATORS = ("cpu", "gpu")
+PARAMETRISATIONS = ("product", "squares")  # those of `network`, which would import torch
 FLOW_METHODS = ("auto", "explicit", "implicit")
 
 
