@@ -1,4 +1,7 @@
-"""The potential itself, and the interpolators at its two ends (section 4)."""
+"""The potential itself, and the interpolators at its two ends.
+
+(docs/theory.md#potentials; poster, section 3.)
+"""
 
 from __future__ import annotations
 

@@ -108,7 +108,10 @@ def of_small_lambda(evidence: Evidence) -> Iterator[Statement]:
 
 
 def of_the_engine(evidence: Evidence) -> Iterator[Statement]:
-    """The first iterates of either backend against a second program (section 3)."""
+    """The first iterates of either backend against a second program.
+
+    (docs/theory.md#diagonal-network; poster, section 3.)
+    """
     program = SecondProgram(evidence)
     for backend in BACKENDS:
         yield from _judged(
