@@ -14,7 +14,7 @@ from dln_momentum.apps.verify import build_case
 from dln_momentum.assembly import Setup, build
 from dln_momentum.config import CONF_DIR, checks
 from dln_momentum.errors import InputError
-from dln_momentum.sweep.assembly import build as build_sweep
+from dln_momentum.sweeps.assembly import build as build_sweep
 
 
 def setup(*overrides: str) -> Setup:

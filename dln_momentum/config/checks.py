@@ -26,7 +26,7 @@ from dln_momentum.config.schema import (
     Uniform,
     Verify,
 )
-from dln_momentum.momentum import Momentum, momentum_problems
+from dln_momentum.rates import Momentum, momentum_problems
 
 DEFAULT_GAMMA, DEFAULT_BETA = 0.01, 0.9
 BACKENDS = ("auto", "torch", "numba")
