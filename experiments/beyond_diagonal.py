@@ -183,9 +183,9 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
     return Outcome(
         verdict=verdict,
         finding=(
-            f"At equal lambda, steps rho times as long keep outputs and time to tolerance within "
-            f"{config.agreement:.0%} up to rho = {parts} (0: at none), and are closer than equal "
-            "gamma/(1-beta)."
+            f"At equal lambda, steps rho times as long keep outputs and time to the tolerance "
+            f"within {config.agreement:.0%} of the reference's, and closer than equal "
+            f"gamma/(1-beta) does on three data sets in four, up to rho = {parts} (0: at none)."
         ),
         sizes=(
             f"{config.data_seeds} data sets of each: two-layer ReLU, {relu.width} neurons, "

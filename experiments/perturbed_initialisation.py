@@ -147,9 +147,9 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
     return Outcome(
         verdict=verdict_of(int(good.sum()), good.size),
         finding=(
-            f"||theta~_0|| grows like lambda^p with p = {orders['rest']} from rest (second order) "
-            f"and p = {orders['gradient']} from w'(0) = -grad F(w_0) (first order), medians over "
-            f"data sets; its leading term is right to {errors}, relative, at lambda = "
+            f"||theta~_0|| grows like lambda^p with p = {orders['rest']} from rest (2 by the "
+            f"theory) and p = {orders['gradient']} from w'(0) = -grad F(w_0) (1 by the theory), "
+            f"medians over data sets; its leading term is right to {errors}, relative, at lambda = "
             f"{config.lams[0]:g}."
         ),
         sizes=of_settings(config),
