@@ -92,12 +92,12 @@ class Momentum:
     @property
     def lam(self) -> float:
         """lambda = gamma / (1 - beta)^2, the invariant of the acceleration rule."""
-        return self.gamma / (1 - self.beta) ** 2
+        return lam_of(self.gamma, self.beta)
 
     @property
     def eps(self) -> float:
         """eps = gamma / (1 - beta), the time that one step advances along the flow."""
-        return self.gamma / (1 - self.beta)
+        return eps_of(self.gamma, self.beta)
 
     @property
     def lam_ks(self) -> float:
@@ -106,7 +106,7 @@ class Momentum:
         MGD(gamma, beta) is exactly the central-difference scheme of MGF(lambda_KS) with the same
         eps (Kovachki and Stuart, JMLR 2021, name the same coefficient).
         """
-        return self.lam * (1 + self.beta) / 2
+        return lam_ks_of(self.gamma, self.beta)
 
     @property
     def max_speed_up(self) -> float:
@@ -152,6 +152,25 @@ class Momentum:
         if self.lam < GRADIENT_FLOW_BELOW:
             return Regime.GRADIENT_FLOW
         return Regime.MOMENTUM if self.lam <= OSCILLATION_ABOVE else Regime.OSCILLATION
+
+
+def lam_of(gamma: Any, beta: Any) -> Any:
+    """lambda = gamma/(1-beta)^2 of numbers, arrays or tensors.
+
+    >>> round(lam_of(0.01, 0.9), 12)
+    1.0
+    """
+    return gamma / (1 - beta) ** 2
+
+
+def eps_of(gamma: Any, beta: Any) -> Any:
+    """eps = gamma/(1-beta) of numbers, arrays or tensors."""
+    return gamma / (1 - beta)
+
+
+def lam_ks_of(gamma: Any, beta: Any) -> Any:
+    """lambda_KS = lambda (1 + beta)/2 of numbers, arrays or tensors."""
+    return lam_of(gamma, beta) * (1 + beta) / 2
 
 
 def gamma_beta(

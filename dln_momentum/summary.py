@@ -15,6 +15,7 @@ from dln_momentum.implicit_bias import (
 )
 from dln_momentum.minimizers import bregman_minimizer
 from dln_momentum.problem import Problem
+from dln_momentum.rates import eps_of, lam_ks_of, lam_of
 
 BY_CONSTRUCTION = (
     "path_sum_balancedness_error",
@@ -206,13 +207,12 @@ def log_free_error(snapshot: Snapshot) -> Tensor:
 
 def _parameters(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
     gamma, beta = snapshot.gamma[:, 0], snapshot.beta[:, 0]
-    lam = gamma / (1 - beta) ** 2
     return {
         "gamma": gamma,
         "beta": beta,
-        "lambda": lam,
-        "epsilon": gamma / (1 - beta),
-        "lambda_ks": lam * (1 + beta) / 2,
+        "lambda": lam_of(gamma, beta),
+        "epsilon": eps_of(gamma, beta),
+        "lambda_ks": lam_ks_of(gamma, beta),
         "small_lambda_threshold": lambda_threshold(problem, *snapshot.w_start.unbind()),
         "initial_balancedness_l1": snapshot.balancedness_start.sum(-1),
     }

@@ -80,9 +80,10 @@ def _rules(config: DictConfig) -> list[Momentum]:
 
 def _plane(config: DictConfig) -> tuple[Problem, DiagonalLinearNet]:
     """The scalar network as the first of two coordinates; the second one never moves."""
-    problem = Problem(X=torch.tensor([[1.0, 0.0]]), y=torch.tensor([1.0]))
+    problem = Problem(X=[[1.0, 0.0]], y=[1.0])
     u, v = config.plane_start
-    return problem, DiagonalLinearNet(torch.tensor([u, 1.0]), torch.tensor([v, 0.0]))
+    start = torch.tensor([[u, 1.0], [v, 0.0]], dtype=torch.float64)
+    return problem, DiagonalLinearNet(start[0], start[1])
 
 
 def _plane_engine(problem: Problem, net: DiagonalLinearNet, config: DictConfig) -> Engine:

@@ -108,7 +108,7 @@ def test_label_noise_perturbs_the_targets(backend: str) -> None:
 
 @backends
 def test_the_two_path_sums_agree(backend: str) -> None:
-    engine = make_engine(default_problem(), backend=backend, path_sums="direct")
+    engine = make_engine(default_problem(), 0.05, backend=backend, path_sums="direct", tol=1e-20)
     run_to_end(engine)
     snapshot = engine.snapshot()
     assert snapshot.path_sums_from_iterates is not None
@@ -160,8 +160,8 @@ def test_blocks_of_one_layout_are_bitwise_repeatable(backend: str, path_sums: st
 
 @backends
 def test_a_diverging_run_is_a_status_and_harms_no_neighbour(backend: str) -> None:
-    gamma, beta = column(0.01, 5.0, 0.01), column(0.9, 0.9, 0.9)
-    engine = make_engine(default_problem(), gamma, beta, runs=3, backend=backend)
+    gamma, beta = column(0.05, 5.0, 0.05), column(0.9, 0.9, 0.9)
+    engine = make_engine(default_problem(), gamma, beta, runs=3, backend=backend, tol=1e-12)
     run_to_end(engine)
     assert engine.status_labels == ["converged", "diverged", "converged"]
     theta = engine.snapshot().theta
@@ -232,8 +232,8 @@ def test_any_number_of_tiny_networks(backend: str, shape: tuple[int, int], runs:
 
 @backends
 def test_finished_runs_keep_their_state(backend: str) -> None:
-    gamma, beta = column(0.01, 0.0005), column(0.9, 0.9)
-    engine = make_engine(default_problem(), gamma, beta, runs=2, backend=backend)
+    gamma, beta = column(0.05, 0.0005), column(0.9, 0.9)
+    engine = make_engine(default_problem(), gamma, beta, runs=2, backend=backend, tol=1e-12)
     while len(engine.running) == 2:
         engine.advance(1000)
     ended = engine.snapshot()

@@ -14,6 +14,7 @@ from dln_momentum.implicit_bias import (
     log_init,
     path_sums_from_gradients,
 )
+from dln_momentum.rates import eps_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ class Snapshot:
     @property
     def eps(self) -> Tensor:
         """gamma/(1-beta), [R, 1]."""
-        return self.gamma / (1 - self.beta)
+        return eps_of(self.gamma, self.beta)
 
     @property
     def steps_to_tol(self) -> Tensor:

@@ -15,6 +15,7 @@ from dln_momentum.errors import InputError
 from dln_momentum.interface.arguments import setting
 from dln_momentum.interface.run import Records, Run
 from dln_momentum.problem import Problem
+from dln_momentum.rates import eps_of
 from dln_momentum.schedule import Schedule
 from dln_momentum.start import Start
 from dln_momentum.velocity import gradient_velocity
@@ -112,7 +113,7 @@ def train(
     noise = LabelNoise(problem.n, label_noise, noise_until, seeds) if label_noise else None
     previous = None
     if speed:
-        w, h = (chosen.w_plus, chosen.w_minus), (chosen.gamma / (1 - chosen.beta))[:, None]
+        w, h = (chosen.w_plus, chosen.w_minus), eps_of(chosen.gamma, chosen.beta)[:, None]
         dw = gradient_velocity(chosen.problem, *w, speed)
         previous = (w[0] - h * dw[0], w[1] - h * dw[1])
     engine = Engine(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dln_momentum.engine import Snapshot, Status
 from dln_momentum.problem import Problem
+from dln_momentum.rates import eps_of, lam_ks_of, lam_of
 from dln_momentum.results import LONG_NAMES as RECORDED_NAMES
 from dln_momentum.summary import summarise
 from dln_momentum.sweeps.axes import MOMENTUM
@@ -152,8 +153,13 @@ def _momentum(grid: Grid) -> dict[str, xr.Variable]:
     others = tuple(slice(None) if name in MOMENTUM else 0 for name in grid.dims)
     gamma, beta = (rate.reshape(grid.shape)[others] for rate in (grid.gamma, grid.beta))
     with np.errstate(divide="ignore", invalid="ignore"):  # at an invalid point beta may be 1
-        lam, eps = gamma / (1 - beta) ** 2, gamma / (1 - beta)
-    values = {"gamma": gamma, "beta": beta, "lam": lam, "eps": eps, "lam_ks": lam * (1 + beta) / 2}
+        values = {
+            "gamma": gamma,
+            "beta": beta,
+            "lam": lam_of(gamma, beta),
+            "eps": eps_of(gamma, beta),
+            "lam_ks": lam_ks_of(gamma, beta),
+        }
     return {
         name: xr.Variable(dims, value) for name, value in values.items() if name not in grid.axes
     }

@@ -11,7 +11,7 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 
 from dln_momentum.engine import Status
-from dln_momentum.rates import PAIRS, gamma_beta
+from dln_momentum.rates import PAIRS, gamma_beta, lam_ks_of, lam_of
 from dln_momentum.sweeps.axes import MOMENTUM, geometric
 
 
@@ -60,8 +60,7 @@ def _lambdas(
         return mesh, {}
     gamma, beta = gamma_beta(**{name: known[name] for name in pair})
     beta = np.where((beta >= 0) & (beta < 1), beta, np.nan)
-    lam = gamma / (1 - beta) ** 2
-    found = {"lam": lam, "lam_ks": lam * (1 + beta) / 2}
+    found = {"lam": lam_of(gamma, beta), "lam_ks": lam_ks_of(gamma, beta)}
     # only levels that some run has: towards an invalid beta = 1 there is no end of them
     exists = results["status"] != Status.INVALID
     decades = {name: _decades(results[name].where(exists).to_numpy()) for name in found}

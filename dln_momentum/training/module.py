@@ -16,6 +16,7 @@ from dln_momentum.errors import refuse
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
 from dln_momentum.problem import Problem
+from dln_momentum.rates import eps_of
 from dln_momentum.results import History
 from dln_momentum.training.datamodule import Block, BlockDataModule
 from dln_momentum.training.resuming import identity, refuse_another_run
@@ -198,7 +199,7 @@ class HeavyBallModule(pl.LightningModule):
     def _set_initial_speed(self, speed: float) -> None:
         """Give the optimizer w_1 - w_0 = eps w'(0), w'(0) = -speed grad F(w_1)."""
         group = self.optimizer.param_groups[0]
-        eps = torch.as_tensor(group["lr"] / (1 - group["beta"]), dtype=torch.float64)
+        eps = torch.as_tensor(eps_of(group["lr"], group["beta"]), dtype=torch.float64)
         for cohort in self.data.cohorts:
             runs = slice(None) if cohort.runs is None else cohort.runs
             gradients = _full_gradients(self.net, cohort.problem, runs)

@@ -77,7 +77,7 @@ def sparsest(evidence: Evidence) -> Statement:
     )  # fmt: skip
     bound = -dual.fun * scale if dual.status == 0 else float("nan")
     norm = float(theta.abs().sum())
-    errors = torch.tensor([abs(norm / bound - 1), _misfit(evidence, theta)])
+    errors = torch.tensor([abs(norm / bound - 1), _misfit(evidence, theta)], dtype=torch.float64)
     return equal(
         "argmin ||theta||_1 over X theta = y: its norm is max <nu, y>, ||X^T nu||_inf <= 1",
         4,
@@ -102,7 +102,7 @@ def least_square(evidence: Evidence) -> Statement:
     error = outside / torch.linalg.vector_norm(scaled)
     return equal(
         name, 4, [fine], measured=error,
-        error=torch.stack([error, torch.tensor(_misfit(evidence, theta)).to(error)]).max(),
+        error=torch.stack([error, error.new_tensor(_misfit(evidence, theta))]).max(),
         # rounding of theta, over the smallest of the weights
         tolerance=1e-12 * float(delta.max() / delta.min()) ** 0.5 * problem.d,
     )  # fmt: skip

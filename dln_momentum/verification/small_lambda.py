@@ -45,7 +45,7 @@ def written_bounds(evidence: Evidence) -> Statement:
         4,
         predicted=threshold,
         measured=found,
-        error=torch.tensor([found / threshold - 1, bound / drift - 1]).abs(),
+        error=torch.tensor([found / threshold - 1, bound / drift - 1], dtype=torch.float64).abs(),
         # a sum of squares in another order
         tolerance=1e-13 * case.problem.n,
     )
