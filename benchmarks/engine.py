@@ -72,7 +72,7 @@ def contenders(runs: int) -> Iterator[Contender]:
     for name, build in floor.contenders().items():
         yield Contender(name, build)
     for backend in ("numba", "torch"):
-        for sums in ("gradient_sum", "direct"):
+        for sums in ("gradient_sum", "telescoped", "direct"):
             name = f"engine {backend}, {sums}"
             yield Contender(name, _engine(backend, sums), fewest_steps=SHORTEST)
     yield from _jax()

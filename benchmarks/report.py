@@ -22,6 +22,7 @@ PEAK = "peak of the processor"
 RATIOS = {
     "engine / peak": (ENGINE, PEAK),
     "engine / floor": (ENGINE, "floor"),
+    "engine, telescoped S / engine": ("engine numba, telescoped", ENGINE),
     "engine, direct S / floor": ("engine numba, direct", "floor"),
     "engine on torch / floor": ("engine torch, gradient_sum", "floor"),
     "JAX, same algebra / engine": ("JAX scan, by hand, gradient_sum S", ENGINE),

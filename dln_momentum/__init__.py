@@ -14,19 +14,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from dln_momentum.data import diabetes, digits, sparse
     from dln_momentum.data.tabular import from_file as load
     from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
     from dln_momentum.errors import InputError
-    from dln_momentum.flow import FlowPath, gradient_flow, momentum_flow
-    from dln_momentum.flows import Flows, momentum_flows
+    from dln_momentum.flows import FlowPath, gradient_flow, momentum_flow
+    from dln_momentum.flows.batched import Flows, momentum_flows
+    from dln_momentum.interface.flow import flow
+    from dln_momentum.interface.grid import sweep
     from dln_momentum.interface.run import Certificate, Run
     from dln_momentum.interface.train import train
+    from dln_momentum.interface.verify import Report, verify
     from dln_momentum.minimizers import bregman_minimizer
-    from dln_momentum.momentum import Momentum
     from dln_momentum.network import DiagonalLinearNet
     from dln_momentum.optimizer import HeavyBall
     from dln_momentum.problem import Problem
+    from dln_momentum.rates import Momentum
     from dln_momentum.row_space import RowSpace
     from dln_momentum.start import Start, biased, gaussian, uniform
     from dln_momentum.summary import summarise
@@ -36,13 +40,14 @@ _HOMES = {
     "DiagonalLinearNet": "network",
     "Engine": "engine",
     "EngineOptions": "engine",
-    "FlowPath": "flow",
-    "Flows": "flows",
+    "FlowPath": "flows",
+    "Flows": "flows.batched",
     "HeavyBall": "optimizer",
     "InputError": "errors",
-    "Momentum": "momentum",
+    "Momentum": "rates",
     "Problem": "problem",
     "RowSpace": "row_space",
+    "Report": "interface.verify",
     "Run": "interface.run",
     "Snapshot": "engine",
     "Start": "start",
@@ -51,15 +56,18 @@ _HOMES = {
     "bregman_minimizer": "minimizers",
     "diabetes": "data",
     "digits": "data",
+    "flow": "interface.flow",
     "gaussian": "start",
-    "gradient_flow": "flow",
+    "gradient_flow": "flows",
     "load": "data.tabular:from_file",
-    "momentum_flow": "flow",
-    "momentum_flows": "flows",
+    "momentum_flow": "flows",
+    "momentum_flows": "flows.batched",
     "sparse": "data",
     "summarise": "summary",
+    "sweep": "interface.grid",
     "train": "interface.train",
     "uniform": "start",
+    "verify": "interface.verify",
 }
 """The module, below this package, that each public name is in; after a colon, its name there."""
 
@@ -74,6 +82,7 @@ __all__ = [
     "InputError",
     "Momentum",
     "Problem",
+    "Report",
     "RowSpace",
     "Run",
     "Snapshot",
@@ -84,6 +93,7 @@ __all__ = [
     "bregman_minimizer",
     "diabetes",
     "digits",
+    "flow",
     "gaussian",
     "gradient_flow",
     "load",
@@ -91,8 +101,10 @@ __all__ = [
     "momentum_flows",
     "sparse",
     "summarise",
+    "sweep",
     "train",
     "uniform",
+    "verify",
 ]
 
 

@@ -29,11 +29,11 @@ from dln_momentum.data import BatchStream, LabelNoise, load, read_archive
 from dln_momentum.engine import EngineOptions
 from dln_momentum.engine.parallel import physical_cores
 from dln_momentum.errors import InputError, refuse
-from dln_momentum.flow import FlowOptions
-from dln_momentum.flow.options import Method
-from dln_momentum.momentum import Momentum
+from dln_momentum.flows import FlowOptions
+from dln_momentum.flows.options import Method
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
+from dln_momentum.rates import Momentum
 from dln_momentum.training.cohorts import Cohort
 from dln_momentum.velocity import gradient_velocity
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dln_momentum.flow import (
+from dln_momentum.flows import (
     FlowPath,
     SummedIntegrals,
     effective_flow,
@@ -75,7 +75,7 @@ def measure(
         tol: the energy at which a flow counts as converged; that of the restarted one too.
         start: (w_+, w_-) at t = 0 as they were asked for, [2, d]; those of the path without it.
 
-    >>> from dln_momentum.flow import momentum_flow
+    >>> from dln_momentum.flows import momentum_flow
     >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
     >>> w = torch.full((2,), 0.5)
     >>> path = momentum_flow(problem, w, w, lam=0.1, time=torch.inf, tol=1e-24)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot, Status
-from dln_momentum.flow import lambda_threshold
+from dln_momentum.flows import lambda_threshold
 from dln_momentum.implicit_bias import (
     kkt_residual,
     log_free_balance,

@@ -17,7 +17,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from dln_momentum.flow import FlowPath, SummedIntegrals
+from dln_momentum.flows import FlowPath, SummedIntegrals
 from dln_momentum.implicit_bias import asymptotic_balancedness, kkt_residual, log_init
 from dln_momentum.problem import Problem
 

@@ -20,8 +20,8 @@ import xarray as xr
 from omegaconf import DictConfig
 
 from dln_momentum.engine import Snapshot, Status
-from dln_momentum.momentum import Momentum
 from dln_momentum.problem import Problem
+from dln_momentum.rates import Momentum
 from experiments.acceleration_rule_figure import draw
 from experiments.claim import Outcome, main
 from experiments.common import (

@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import Tensor
 
 from dln_momentum.data import sparse
-from dln_momentum.flow import (
+from dln_momentum.flows import (
     gradient_flow,
     limit_bias,
     momentum_flow,

@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
-from dln_momentum.flow import (
+from dln_momentum.flows import (
     FlowOptions,
     effective_flow,
     limit_bias,

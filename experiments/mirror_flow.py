@@ -21,7 +21,7 @@ import xarray as xr
 from omegaconf import DictConfig
 from torch import Tensor
 
-from dln_momentum.flow import (
+from dln_momentum.flows import (
     FlowOptions,
     FlowPath,
     linear_term,

@@ -28,8 +28,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from dln_momentum.engine import EngineOptions
-from dln_momentum.flow import FlowOptions, gradient_flow, limit_bias
-from dln_momentum.flows import momentum_flows
+from dln_momentum.flows import FlowOptions, gradient_flow, limit_bias
+from dln_momentum.flows.batched import momentum_flows
 from dln_momentum.implicit_bias import log_perturbed_init_norm
 from dln_momentum.problem import Problem, stack
 from experiments.claim import Outcome, main

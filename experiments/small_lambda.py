@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from dln_momentum.engine import EngineOptions
-from dln_momentum.flow import (
+from dln_momentum.flows import (
     FlowOptions,
     FlowPath,
     balance_drift,
@@ -35,7 +35,7 @@ from dln_momentum.flow import (
     momentum_flow,
     small_lambda_balancedness,
 )
-from dln_momentum.flows import Flows, momentum_flows
+from dln_momentum.flows.batched import Flows, momentum_flows
 from dln_momentum.problem import Problem, stack
 from experiments.claim import Outcome, main
 from experiments.common import described, span, sparse_problems, spread, verdict_of, workers

@@ -25,8 +25,8 @@ from torch import Tensor
 
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.engine import Snapshot, Status
-from dln_momentum.momentum import Momentum, gamma_beta
 from dln_momentum.problem import Problem
+from dln_momentum.rates import Momentum, gamma_beta
 from dln_momentum.summary import summarise
 from experiments.claim import Outcome, main
 from experiments.common import (

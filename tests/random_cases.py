@@ -12,8 +12,8 @@ import torch
 
 from dln_momentum.data import BatchStream, LabelNoise, sparse
 from dln_momentum.data.sampling import SAMPLINGS
-from dln_momentum.momentum import Momentum
 from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.rates import Momentum
 from dln_momentum.verification import Case, Evidence, Statement, Verdict
 from dln_momentum.verification.statements import (
     of_gradient_flow,

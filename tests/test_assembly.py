@@ -9,11 +9,12 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from dln_momentum import network
 from dln_momentum.apps.verify import build_case
 from dln_momentum.assembly import Setup, build
-from dln_momentum.config import CONF_DIR
+from dln_momentum.config import CONF_DIR, checks
 from dln_momentum.errors import InputError
-from dln_momentum.sweep.assembly import build as build_sweep
+from dln_momentum.sweeps.assembly import build as build_sweep
 
 
 def setup(*overrides: str) -> Setup:
@@ -118,6 +119,10 @@ def test_bad_input_is_refused_by_name(overrides: list[str], messages: list[str])
         setup(*overrides)
     for message in messages:
         assert message in str(refusal.value)
+
+
+def test_the_checks_know_the_parametrisations_of_the_network() -> None:
+    assert checks.PARAMETRISATIONS == network.PARAMETRISATIONS
 
 
 def test_every_problem_is_listed_at_once() -> None:

@@ -116,7 +116,7 @@ def test_what_holds_by_construction_is_not_a_number(backend: str) -> None:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_app, "overview", lambda *_: Figure(figsize=(1, 1)))
-    monkeypatch.setattr("dln_momentum.sweep.run.overview", lambda *_: None)
+    monkeypatch.setattr("dln_momentum.sweeps.run.overview", lambda *_: None)
 
 
 def corrupt_once(monkeypatch: pytest.MonkeyPatch, step: int) -> None:

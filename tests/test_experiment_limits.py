@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dln_momentum.data import sparse
-from dln_momentum.flow import limit_bias, momentum_flow
+from dln_momentum.flows import limit_bias, momentum_flow
 from dln_momentum.interpolators import basis_pursuit
 from dln_momentum.minimizers import bregman_minimizer
 from dln_momentum.problem import stack

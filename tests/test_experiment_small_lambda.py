@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dln_momentum.data import sparse
-from dln_momentum.flow import FlowPath, momentum_flow
+from dln_momentum.flows import FlowPath, momentum_flow
 from experiments.flows import uniform_start
 from experiments.small_lambda import certified
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from dln_momentum.data import sparse
 from dln_momentum.errors import InputError
-from dln_momentum.flow import (
+from dln_momentum.flows import (
     boundary_terms,
     effective_flow,
     gradient_flow,

@@ -9,10 +9,10 @@ import torch
 
 from dln_momentum.data import sparse
 from dln_momentum.errors import InputError
-from dln_momentum.flow import discretisation_orders
-from dln_momentum.flow.discretisation import _iterates
-from dln_momentum.flow.momentum_flow import momentum_flow
-from dln_momentum.momentum import Momentum
+from dln_momentum.flows import discretisation_orders
+from dln_momentum.flows.discretisation import _iterates
+from dln_momentum.flows.momentum_flow import momentum_flow
+from dln_momentum.rates import Momentum
 from tests.flow_oracles import uniform_start
 
 DEFAULT = sparse(20, 30, 3)

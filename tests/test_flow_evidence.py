@@ -20,7 +20,8 @@ from dln_momentum.apps.flow import flow
 from dln_momentum.config import CONF_DIR
 from dln_momentum.data import sparse
 from dln_momentum.engine import Engine
-from dln_momentum.flow import (
+from dln_momentum.flow_summary import CERTIFICATES, measure
+from dln_momentum.flows import (
     FlowPath,
     gradient_flow,
     lambda_threshold,
@@ -30,10 +31,9 @@ from dln_momentum.flow import (
     running_bias,
     summed_path_integrals,
 )
-from dln_momentum.flow.stepping import March
-from dln_momentum.flow_summary import CERTIFICATES, measure
-from dln_momentum.momentum import Momentum
+from dln_momentum.flows.stepping import March
 from dln_momentum.problem import Problem
+from dln_momentum.rates import Momentum
 from dln_momentum.verification import Case, Evidence, Verdict
 from dln_momentum.verification.statements import (
     of_gradient_flow,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dln_momentum.data import load, sparse
 from dln_momentum.errors import InputError
-from dln_momentum.flow import FlowOptions, FlowStatus, gradient_flow, momentum_flow, stepping
+from dln_momentum.flows import FlowOptions, FlowStatus, gradient_flow, momentum_flow, stepping
 from dln_momentum.problem import Problem
 from tests.flow_oracles import dual_minimizer, layers, solve_in_layers, uniform_start
 

@@ -11,7 +11,7 @@ from scipy.integrate import solve_ivp
 
 from dln_momentum.data import sparse
 from dln_momentum.errors import InputError
-from dln_momentum.flow import (
+from dln_momentum.flows import (
     gradient_flow,
     linear_term,
     mirror_flow_residual,

@@ -9,9 +9,9 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from dln_momentum.data import sparse
-from dln_momentum.flow.gradient_system import DirectGradientSystem, MirrorGradientSystem
-from dln_momentum.flow.momentum_system import MomentumSystem
-from dln_momentum.flow.newton import StructuredRadau
+from dln_momentum.flows.gradient_system import DirectGradientSystem, MirrorGradientSystem
+from dln_momentum.flows.momentum_system import MomentumSystem
+from dln_momentum.flows.newton import StructuredRadau
 
 PROBLEM = sparse(5, 8, 2, seed=3)
 X, Y = PROBLEM.X.numpy(), PROBLEM.y.numpy()

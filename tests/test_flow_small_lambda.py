@@ -10,7 +10,7 @@ import torch
 
 from dln_momentum.data import sparse
 from dln_momentum.errors import InputError
-from dln_momentum.flow import (
+from dln_momentum.flows import (
     balance_drift,
     balance_drift_bound,
     gradient_flow,

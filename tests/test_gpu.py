@@ -94,7 +94,7 @@ def test_a_run_and_its_resumption_leave_what_a_cpu_leaves(
 def test_a_sweep_leaves_what_a_cpu_leaves(
     simulated_gpu: list[Graph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dln_momentum.sweep.run.overview", lambda *_: None)
+    monkeypatch.setattr("dln_momentum.sweeps.run.overview", lambda *_: None)
     keys = ("sweep.gamma=[0.01,5]", "sweep.beta=[0.5,1.5]", "sweep.data_seed=[0,1]")
     keys += ("trainer.max_steps=120", "data.batch_size=2", "engine.backend=torch")
     there = run_sweep(tmp_path / "there", "trainer.accelerator=gpu", *keys)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dln_momentum.errors import InputError
-from dln_momentum.momentum import Momentum, Regime
+from dln_momentum.rates import Momentum, Regime
 
 # a few roundings, each amplified by 1/(1-beta) <= 1e3 in lambda: 1e-12 leaves room
 CLOSE = {"rel_tol": 1e-11}

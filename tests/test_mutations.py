@@ -21,17 +21,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from dln_momentum import flow as flow_package
 from dln_momentum import flow_summary, implicit_bias, interpolators, potentials, summary
+from dln_momentum import flows as flow_package
 from dln_momentum.data import BatchStream, LabelNoise, sparse
 from dln_momentum.engine import Engine, Snapshot, passes
 from dln_momentum.engine.draws import Draws
 from dln_momentum.engine.scaled import ScaledProblem
-from dln_momentum.flow import FlowPath, continuous_bias, quadrature
-from dln_momentum.flow.path import Path
-from dln_momentum.flow.quadrature import SummedIntegrals
-from dln_momentum.momentum import Momentum
+from dln_momentum.flows import FlowPath, continuous_bias, quadrature
+from dln_momentum.flows.path import Path
+from dln_momentum.flows.quadrature import SummedIntegrals
 from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.rates import Momentum
 from dln_momentum.trajectory import Trajectory
 from dln_momentum.verification import Case, Evidence, Statement, Verdict, discretisation, statements
 
@@ -218,7 +218,7 @@ def rates_of_the_wrong_momentum(patch: Patch) -> None:
     def wrong(problem: Any, u: Tensor, v: Tensor, gamma: float, beta: float) -> Any:
         return exact(problem, u, v, 1.01 * gamma, beta)
 
-    patch.setattr("dln_momentum.flow.discretisation.reference_iterates", wrong)
+    patch.setattr("dln_momentum.flows.discretisation.reference_iterates", wrong)
 
 
 def beta_not_accelerated(patch: Patch) -> None:

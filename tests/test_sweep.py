@@ -22,14 +22,14 @@ from dln_momentum.apps import train as single
 from dln_momentum.config import CONF_DIR
 from dln_momentum.data import BatchStream, sparse
 from dln_momentum.errors import InputError
-from dln_momentum.momentum import PAIRS, Momentum
-from dln_momentum.sweep import assembly
-from dln_momentum.sweep.assembly import build, cohorts
-from dln_momentum.sweep.axes import axis_values
-from dln_momentum.sweep.figures import overview
-from dln_momentum.sweep.grid import Grid, read_grid
-from dln_momentum.sweep.levels import _lambdas
-from dln_momentum.sweep.run import sweep
+from dln_momentum.rates import PAIRS, Momentum
+from dln_momentum.sweeps import assembly
+from dln_momentum.sweeps.assembly import build, cohorts
+from dln_momentum.sweeps.axes import axis_values
+from dln_momentum.sweeps.figures import overview
+from dln_momentum.sweeps.grid import Grid, read_grid
+from dln_momentum.sweeps.levels import _lambdas
+from dln_momentum.sweeps.run import sweep
 from tests.helpers import run_app
 
 SMALL = ["data.n=5", "data.d=8", "data.s=1", "trainer.max_steps=400", "trainer.records=5"]
@@ -71,7 +71,7 @@ def run_sweep(directory: Path, *overrides: str) -> xr.Dataset:
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the drawing of single runs and sweeps, which takes longer than the runs."""
     monkeypatch.setattr(single, "overview", lambda *_: Figure(figsize=(1, 1)))
-    monkeypatch.setattr("dln_momentum.sweep.run.overview", lambda *_: None)
+    monkeypatch.setattr("dln_momentum.sweeps.run.overview", lambda *_: None)
 
 
 # ---- axes and grid

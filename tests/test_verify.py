@@ -28,10 +28,10 @@ from dln_momentum.config import CONF_DIR
 from dln_momentum.data import BatchStream, LabelNoise, sparse
 from dln_momentum.engine import Engine, Snapshot
 from dln_momentum.errors import InputError
-from dln_momentum.flow import FlowOptions
-from dln_momentum.momentum import Momentum
+from dln_momentum.flows import FlowOptions
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
+from dln_momentum.rates import Momentum
 from dln_momentum.verification import Case, Evidence, Hypothesis, Statement, Verdict, statements
 from dln_momentum.verification import gradient_flow as gradient_flow_module
 from dln_momentum.verification import implicit_bias as implicit_bias_module

@@ -18,8 +18,8 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from dln_momentum.assembly import Parts, build_parts, flow_options
 from dln_momentum.config import Flow, read
 from dln_momentum.errors import refuse
-from dln_momentum.flow import FlowPath, gradient_flow, momentum_flow
 from dln_momentum.flow_summary import FlowMeasures, measure
+from dln_momentum.flows import FlowPath, gradient_flow, momentum_flow
 from dln_momentum.plotting import overview, picture, save
 from dln_momentum.problem import Problem
 from dln_momentum.report import print_flow_report

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from dln_momentum.assembly import build_parts, flow_options
 from dln_momentum.config import HeavyBallKeys, Verify, momentum, read
-from dln_momentum.flow import lambda_threshold
-from dln_momentum.momentum import Momentum
+from dln_momentum.flows import lambda_threshold
+from dln_momentum.rates import Momentum
 from dln_momentum.report import wide_console
 from dln_momentum.results import versions, write_json
 from dln_momentum.statement_table import statement_table

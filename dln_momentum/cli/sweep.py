@@ -15,7 +15,7 @@ register_resolvers()
 @hydra.main(config_path=str(CONF_DIR), config_name="sweep", version_base="1.3")
 def main(config: DictConfig) -> None:
     """Compose the config, check it, and sweep."""
-    run_job(config, "dln_momentum.sweep.run:sweep")
+    run_job(config, "dln_momentum.sweeps.run:sweep")
 
 
 if __name__ == "__main__":

@@ -26,14 +26,14 @@ from dln_momentum.config.schema import (
     Uniform,
     Verify,
 )
-from dln_momentum.momentum import Momentum, momentum_problems
-from dln_momentum.network import PARAMETRISATIONS
+from dln_momentum.rates import Momentum, momentum_problems
 
 DEFAULT_GAMMA, DEFAULT_BETA = 0.01, 0.9
 BACKENDS = ("auto", "torch", "numba")
 PATH_SUMS = ("telescoped", "direct", "gradient_sum")
 GRADIENTS = ("closed_form", "autograd")
 ACCELERATORS = ("cpu", "gpu")
+PARAMETRISATIONS = ("product", "squares")  # those of `network`, which would import torch
 FLOW_METHODS = ("auto", "explicit", "implicit")
 
 

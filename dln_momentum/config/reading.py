@@ -20,7 +20,7 @@ def read(config: DictConfig, complaints: list[str], schema: type[T] = Train) -> 
 
     Keys that are unknown, missing, of a wrong type or out of range are complained about, all of
     them; where there are complaints, the result is not to be used. Whether the optimizer's keys
-    and the axes of a sweep fit together is judged by `dln_momentum.sweep.grid`.
+    and the axes of a sweep fit together is judged by `dln_momentum.sweeps.grid`.
     """
     sections = {
         "data": _schema("data.kind", config.data.get("kind"), DATA, complaints),

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dln_momentum.errors import InputError, refuse
-from dln_momentum.momentum import PAIRS, gamma_beta
 from dln_momentum.problem import Problem
+from dln_momentum.rates import PAIRS, gamma_beta
 from dln_momentum.start import Start, uniform
 
 DEFAULT_GAMMA, DEFAULT_BETA = 0.01, 0.9

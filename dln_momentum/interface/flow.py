@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from dln_momentum.errors import InputError
-from dln_momentum.flow import FlowOptions, FlowPath, momentum_flow
-from dln_momentum.flows import Flows, momentum_flows
+from dln_momentum.flows import FlowOptions, FlowPath, momentum_flow
+from dln_momentum.flows.batched import Flows, momentum_flows
 from dln_momentum.interface.arguments import array_of, common_shape, flat_problem
 from dln_momentum.problem import Problem
 from dln_momentum.start import Start, uniform

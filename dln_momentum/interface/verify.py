@@ -9,8 +9,8 @@ from rich.console import Console
 
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.errors import InputError
-from dln_momentum.momentum import Momentum
 from dln_momentum.problem import Problem
+from dln_momentum.rates import Momentum
 from dln_momentum.start import Start, uniform
 from dln_momentum.statement_table import statement_table
 from dln_momentum.verification import Case, Evidence, Statement, Verdict, statements

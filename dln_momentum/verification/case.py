@@ -11,9 +11,9 @@ from torch import Tensor
 
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.errors import refuse
-from dln_momentum.flow import FlowOptions
-from dln_momentum.momentum import Momentum
+from dln_momentum.flows import FlowOptions
 from dln_momentum.problem import Problem
+from dln_momentum.rates import Momentum
 
 FLOW = FlowOptions(max_steps=10_000)
 """Flows that need more steps than this are slow to converge: some ten seconds are spent on each."""

@@ -6,7 +6,7 @@ import dataclasses
 
 import torch
 
-from dln_momentum.flow import (
+from dln_momentum.flows import (
     FlowPath,
     limit_bias,
     mirror_flow_residual,

@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from dln_momentum.flow import DiscretisationOrders, discretisation_orders
-from dln_momentum.momentum import Momentum
+from dln_momentum.flows import DiscretisationOrders, discretisation_orders
+from dln_momentum.rates import Momentum
 from dln_momentum.reference import reference_iterates
 from dln_momentum.verification.course import at_rest
 from dln_momentum.verification.evidence import Evidence

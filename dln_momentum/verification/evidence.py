@@ -11,7 +11,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
-from dln_momentum.flow import (
+from dln_momentum.flows import (
     FlowOptions,
     FlowPath,
     SummedIntegrals,
@@ -21,8 +21,8 @@ from dln_momentum.flow import (
     momentum_flow,
     summed_path_integrals,
 )
-from dln_momentum.momentum import Momentum
 from dln_momentum.problem import Problem
+from dln_momentum.rates import Momentum
 from dln_momentum.verification.case import Case
 from dln_momentum.verification.written_update import first_zero
 

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from dln_momentum.flow import FlowPath, limit_bias
+from dln_momentum.flows import FlowPath, limit_bias
 from dln_momentum.potentials import mirror_map
 from dln_momentum.problem import Problem
 from dln_momentum.summary import distance, minimiser

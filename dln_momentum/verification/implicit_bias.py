@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from dln_momentum.flow import three_point_sides
+from dln_momentum.flows import three_point_sides
 from dln_momentum.implicit_bias import log_perturbed_init_norm
 from dln_momentum.potentials import bregman_divergence, inverse_mirror_map, mirror_map
 from dln_momentum.problem import Problem

@@ -9,7 +9,7 @@ import math
 
 import torch
 
-from dln_momentum.flow import (
+from dln_momentum.flows import (
     FlowPath,
     balance_drift_bound,
     lambda_threshold,

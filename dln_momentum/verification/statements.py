@@ -35,7 +35,7 @@ def statements(evidence: Evidence) -> Iterator[Statement]:
         the package prints are those of its iterates.
 
     >>> import torch
-    >>> from dln_momentum.momentum import Momentum
+    >>> from dln_momentum.rates import Momentum
     >>> from dln_momentum.problem import Problem
     >>> from dln_momentum.verification import Case
     >>> w = torch.full((2,), 0.5, dtype=torch.float64)

@@ -17,7 +17,7 @@ from torch import Tensor
 from dln_momentum.engine import Snapshot
 from dln_momentum.flow_summary import measure
 from dln_momentum.minimizers import bregman_minimizer
-from dln_momentum.momentum import Momentum
+from dln_momentum.rates import Momentum
 from dln_momentum.row_space import vector_norm
 from dln_momentum.summary import summarise
 from dln_momentum.trajectory import Trajectory, in_range

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dln_momentum.momentum import Momentum
+from dln_momentum.rates import Momentum
 from dln_momentum.verification.case import Case
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from dln_momentum.errors import refuse
-from dln_momentum.flow.momentum_flow import momentum_flow
-from dln_momentum.flow.options import FlowOptions
-from dln_momentum.momentum import Momentum
+from dln_momentum.flows.momentum_flow import momentum_flow
+from dln_momentum.flows.options import FlowOptions
 from dln_momentum.problem import Problem
+from dln_momentum.rates import Momentum
 from dln_momentum.reference import reference_iterates
 
 

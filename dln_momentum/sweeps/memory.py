@@ -17,7 +17,7 @@ class Footprint:
 
     >>> sweep = Footprint(runs=4096, n=20, d=30, test_rows=100, data_sets=1, records=50)
     >>> f"{sweep.gigabytes:.2f}"
-    '1.11'
+    '1.13'
     """
 
     runs: int

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dln_momentum.errors import InputError
-from dln_momentum.flow.continuous_bias import path_integrals
-from dln_momentum.flow.path import FlowPath
+from dln_momentum.flows.continuous_bias import path_integrals
+from dln_momentum.flows.path import FlowPath
 from dln_momentum.problem import Problem
 
 REACH = 0.1
@@ -75,7 +75,7 @@ def summed_path_integrals(
     Raises:
         InputError: if lambda = 0.
 
-    >>> from dln_momentum.flow import momentum_flow
+    >>> from dln_momentum.flows import momentum_flow
     >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
     >>> w = torch.full((2,), 0.1)
     >>> path = momentum_flow(problem, w, w, lam=4.0, time=60.0)

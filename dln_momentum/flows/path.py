@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dln_momentum.flow.stepping import FlowStatus
+from dln_momentum.flows.stepping import FlowStatus
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dln_momentum.flow.path import FlowPath
-from dln_momentum.flow.quadrature import quadrature_path_integrals
+from dln_momentum.flows.path import FlowPath
+from dln_momentum.flows.quadrature import quadrature_path_integrals
 from dln_momentum.problem import Problem
 
 

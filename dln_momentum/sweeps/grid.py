@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from dln_momentum.config import DEFAULT_BETA, DEFAULT_GAMMA
-from dln_momentum.momentum import PAIRS, gamma_beta, momentum_problems
-from dln_momentum.sweep.axes import AXES, MOMENTUM, axis_values
+from dln_momentum.rates import PAIRS, gamma_beta, momentum_problems
+from dln_momentum.sweeps.axes import AXES, MOMENTUM, axis_values
 
 MAX_POINTS = 10**8
 

@@ -27,9 +27,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from dln_momentum.flow.gradient_flow import gradient_flow
-from dln_momentum.flow.options import FlowOptions
-from dln_momentum.flow.path import FlowPath, Path
+from dln_momentum.flows.gradient_flow import gradient_flow
+from dln_momentum.flows.options import FlowOptions
+from dln_momentum.flows.path import FlowPath, Path
 from dln_momentum.implicit_bias import asymptotic_balancedness, log_init
 from dln_momentum.problem import Problem
 
@@ -84,7 +84,7 @@ def limit_bias(path: Path) -> ContinuousBias:
         The bias, [d]. Not finite if some w_+- is exactly zero at the start or at the end.
 
     >>> import torch
-    >>> from dln_momentum.flow import momentum_flow
+    >>> from dln_momentum.flows import momentum_flow
     >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
     >>> w = torch.full((2,), 0.5)
     >>> path = momentum_flow(problem, w, w, lam=1.0, time=math.inf, tol=1e-20)

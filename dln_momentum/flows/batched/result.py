@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dln_momentum.flow.path import Path
-from dln_momentum.flow.stepping import FlowStatus
+from dln_momentum.flows.path import Path
+from dln_momentum.flows.stepping import FlowStatus
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -17,7 +17,7 @@ class Flows(Path):
 
     Index 0 of the first dimension is t = 0 and index -1 is where each flow ended; ``lam`` is
     [R, 1]. `limit_bias`, `running_bias`, `path_integrals` and `boundary_terms` of
-    `dln_momentum.flow` read the implicit bias off it.
+    `dln_momentum.flows` read the implicit bias off it.
 
     Attributes:
         error_estimate: of w, relative to its largest entry, [T, R]. To first order, what the

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import EngineOptions
-from dln_momentum.flow.stepping import FlowStatus
-from dln_momentum.flows.leapfrog import Phase, of_runs
-from dln_momentum.flows.richardson import LEVELS, ORDER, Segment, segment
-from dln_momentum.flows.stability import stable_step
+from dln_momentum.flows.batched.leapfrog import Phase, of_runs
+from dln_momentum.flows.batched.richardson import LEVELS, ORDER, Segment, segment
+from dln_momentum.flows.batched.stability import stable_step
+from dln_momentum.flows.stepping import FlowStatus
 from dln_momentum.problem import Problem
 
 FIRST_MACRO_STEPS, MACRO_STEPS = 16, 64

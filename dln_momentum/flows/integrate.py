@@ -10,11 +10,11 @@ import torch
 from scipy.integrate import DOP853
 from torch import Tensor
 
-from dln_momentum.flow.newton import Linearised, StructuredRadau
-from dln_momentum.flow.options import FlowOptions
-from dln_momentum.flow.path import FlowPath, SolverReport
-from dln_momentum.flow.state import FlowSystem
-from dln_momentum.flow.stepping import FlowStatus, March
+from dln_momentum.flows.newton import Linearised, StructuredRadau
+from dln_momentum.flows.options import FlowOptions
+from dln_momentum.flows.path import FlowPath, SolverReport
+from dln_momentum.flows.state import FlowSystem
+from dln_momentum.flows.stepping import FlowStatus, March
 from dln_momentum.problem import Problem
 
 

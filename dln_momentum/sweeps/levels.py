@@ -11,8 +11,8 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 
 from dln_momentum.engine import Status
-from dln_momentum.momentum import PAIRS, gamma_beta
-from dln_momentum.sweep.axes import MOMENTUM, geometric
+from dln_momentum.rates import PAIRS, gamma_beta
+from dln_momentum.sweeps.axes import MOMENTUM, geometric
 
 
 def draw_levels(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:

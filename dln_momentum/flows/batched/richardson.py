@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import EngineOptions
-from dln_momentum.flows.leapfrog import Phase, leapfrog, of_runs
+from dln_momentum.flows.batched.leapfrog import Phase, leapfrog, of_runs
 from dln_momentum.problem import Problem
 
 LEVELS = (4, 5, 6, 7)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from dln_momentum.engine import EngineOptions
 from dln_momentum.errors import refuse
-from dln_momentum.flows.leapfrog import Phase
-from dln_momentum.flows.march import Aim, March
-from dln_momentum.flows.result import Flows
+from dln_momentum.flows.batched.leapfrog import Phase
+from dln_momentum.flows.batched.march import Aim, March
+from dln_momentum.flows.batched.result import Flows
 from dln_momentum.problem import Problem
 
 LARGEST_LAM = 1e12

@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from dln_momentum.flow.newton import Solve
-from dln_momentum.flow.state import SIGN, FlowState
+from dln_momentum.flows.newton import Solve
+from dln_momentum.flows.state import SIGN, FlowState
 
 
 @dataclass(frozen=True)

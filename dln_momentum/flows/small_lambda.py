@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.errors import InputError
-from dln_momentum.flow.path import FlowPath
+from dln_momentum.flows.path import FlowPath
 from dln_momentum.problem import Problem
 
 
@@ -72,7 +72,7 @@ def small_lambda_balancedness(gradient_path: FlowPath, lam: Tensor | float) -> T
     Raises:
         InputError: if the path is not one of gradient flow.
 
-    >>> from dln_momentum.flow import gradient_flow
+    >>> from dln_momentum.flows import gradient_flow
     >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
     >>> path = gradient_flow(problem, torch.ones(2), torch.ones(2), time=100.0, tol=1e-24)
     >>> [round(x, 5) for x in small_lambda_balancedness(path, 0.01).tolist()]

@@ -19,11 +19,11 @@ from dln_momentum.config import Sweep
 from dln_momentum.engine import Status
 from dln_momentum.plotting import picture, save
 from dln_momentum.results import versions, write_dataset, write_json
-from dln_momentum.sweep.assembly import build
-from dln_momentum.sweep.dataset import dataset
-from dln_momentum.sweep.figures import overview
-from dln_momentum.sweep.grid import Grid
-from dln_momentum.sweep.report import QUANTITIES, judged, print_report, with_ratio
+from dln_momentum.sweeps.assembly import build
+from dln_momentum.sweeps.dataset import dataset
+from dln_momentum.sweeps.figures import overview
+from dln_momentum.sweeps.grid import Grid
+from dln_momentum.sweeps.report import QUANTITIES, judged, print_report, with_ratio
 from dln_momentum.training.resuming import read_checkpoint
 from dln_momentum.training.trainer import fit, shows_progress
 

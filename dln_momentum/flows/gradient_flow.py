@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from dln_momentum.errors import refuse
-from dln_momentum.flow.gradient_system import DirectGradientSystem, MirrorGradientSystem
-from dln_momentum.flow.integrate import Integration, to_array, to_path
-from dln_momentum.flow.options import FlowOptions, option_problems, start_problems, time_problems
-from dln_momentum.flow.path import FlowPath
+from dln_momentum.flows.gradient_system import DirectGradientSystem, MirrorGradientSystem
+from dln_momentum.flows.integrate import Integration, to_array, to_path
+from dln_momentum.flows.options import FlowOptions, option_problems, start_problems, time_problems
+from dln_momentum.flows.path import FlowPath
 from dln_momentum.problem import Problem
 
 EXPLICIT_FOR = 100.0

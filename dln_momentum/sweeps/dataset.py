@@ -11,8 +11,8 @@ from dln_momentum.engine import Snapshot, Status
 from dln_momentum.problem import Problem
 from dln_momentum.results import LONG_NAMES as RECORDED_NAMES
 from dln_momentum.summary import summarise
-from dln_momentum.sweep.axes import MOMENTUM
-from dln_momentum.sweep.grid import Grid
+from dln_momentum.sweeps.axes import MOMENTUM
+from dln_momentum.sweeps.grid import Grid
 from dln_momentum.training.module import HeavyBallModule
 from dln_momentum.training.steppers import Report
 

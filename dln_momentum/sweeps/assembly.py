@@ -26,8 +26,8 @@ from dln_momentum.data import load
 from dln_momentum.errors import refuse
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem, stack
-from dln_momentum.sweep.grid import Grid, read_grid
-from dln_momentum.sweep.memory import Footprint
+from dln_momentum.sweeps.grid import Grid, read_grid
+from dln_momentum.sweeps.memory import Footprint
 from dln_momentum.training.cohorts import Cohort
 
 SHARED_RUNS = 8

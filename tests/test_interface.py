@@ -1,0 +1,253 @@
+"""The functions of a notebook: what they accept, the shapes they give, and that they agree."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import dln_momentum as dln
+from dln_momentum.engine import Snapshot
+from tests.helpers import make_engine
+
+PROBLEM = dln.sparse(n=5, d=8, s=1, seed=0)
+SHORT: dict[str, Any] = {"max_steps": 300, "tol": 0.0, "records": 5}
+
+
+def test_it_needs_neither_lightning_nor_hydra() -> None:
+    code = (
+        "import sys, dln_momentum as dln;"
+        "assert 'torch' not in sys.modules, 'the names alone need no torch';"
+        "run = dln.train(dln.sparse(n=3, d=5, s=1), max_steps=20);"
+        "dln.flow(dln.sparse(n=3, d=5, s=1), lam=0.5, time=1.0);"
+        "sys.exit(bool({'lightning', 'hydra', 'omegaconf', 'tensorboard'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_one_call_is_one_run_of_the_engine() -> None:
+    engine = make_engine(PROBLEM, 0.02, 0.9, tol=0.0)
+    engine.advance(300)
+    run = dln.train(PROBLEM, dln.uniform(0.1), gamma=0.02, beta=0.9, **SHORT)
+    assert run.status == "max_steps"
+    assert run.steps == 300
+    np.testing.assert_array_equal(run.theta, engine.snapshot().theta[0].numpy())
+    np.testing.assert_array_equal(run.s_plus, engine.snapshot().path_sums[0, 0].numpy())
+
+
+@pytest.mark.parametrize(
+    "gamma",
+    [
+        [0.01, 0.02],
+        (0.01, 0.02),
+        np.array([0.01, 0.02]),
+        torch.tensor([0.01, 0.02], dtype=torch.float64),
+    ],
+    ids=["list", "tuple", "numpy", "torch"],
+)
+def test_arrays_broadcast_and_each_run_is_the_run_alone(gamma: Any) -> None:
+    start = dln.uniform(alpha=[[0.1], [0.2], [0.3]])
+    runs = dln.train(PROBLEM, start, gamma=gamma, beta=0.9, **SHORT)
+    assert runs.theta.shape == (3, 2, 8)
+    assert runs.status.shape == runs.steps.shape == (3, 2)
+    for i, alpha in enumerate((0.1, 0.2, 0.3)):
+        for j, rate in enumerate((0.01, 0.02)):
+            one = dln.train(PROBLEM, dln.uniform(alpha), gamma=rate, beta=0.9, **SHORT)
+            np.testing.assert_array_equal(runs.theta[i, j], one.theta)
+            assert runs.summary["kkt_residual"][i, j] < 1e-11
+
+
+def test_single_precision_is_cast() -> None:
+    runs = dln.train(PROBLEM, gamma=np.float32([0.01, 0.02]), beta=0.5, **SHORT)
+    assert runs.theta.dtype == np.float64
+    assert dln.Problem(X=[[1, 2]], y=[3]).X.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    "pair", [{"lam": 1.0, "eps": 0.1}, {"lam": 1.0, "beta": 0.9}, {"lam": 1.0, "gamma": 0.01}]
+)
+def test_any_pair_names_the_run(pair: dict[str, float]) -> None:
+    run = dln.train(PROBLEM, **pair, **SHORT)
+    same = dln.train(PROBLEM, gamma=0.01, beta=0.9, **SHORT)
+    np.testing.assert_allclose(run.theta, same.theta, rtol=1e-11)
+
+
+def test_seeds_are_those_of_each_run() -> None:
+    keys = {"batch_size": 2, **SHORT}
+    runs = dln.train(PROBLEM, gamma=0.02, beta=np.full(3, 0.9), seed=[5, 6, 5], **keys)
+    one = dln.train(PROBLEM, gamma=0.02, beta=0.9, seed=6, **keys)
+    np.testing.assert_array_equal(runs.theta[1], one.theta)
+    np.testing.assert_array_equal(runs.theta[0], runs.theta[2])
+    assert (runs.theta[0] != runs.theta[1]).any()
+
+
+def test_callbacks_see_every_record() -> None:
+    seen: list[tuple[int, float]] = []
+
+    def watch(snapshot: Snapshot) -> None:
+        seen.append((snapshot.step, float(snapshot.loss[0])))
+
+    run = dln.train(PROBLEM, gamma=0.02, callbacks=[watch], **SHORT)
+    recorded = run.to_dataset()
+    assert [step for step, _ in seen] == recorded["step"].values.tolist()
+    assert [loss for _, loss in seen] == recorded["train_loss"].values.tolist()
+
+
+def test_what_is_recorded_is_labelled_and_certified() -> None:
+    run = dln.train(PROBLEM, gamma=0.02, beta=0.9)
+    recorded = run.to_dataset()
+    assert recorded["theta"].dims == ("step", "coordinate")
+    assert recorded["step"][-1] == run.steps
+    # theta is the minimiser on its own level set at every record, and the interpolator at the end
+    assert recorded["own_level_set_distance"].max() < 1e-8
+    assert recorded["distance_to_minimizer"][-1] < 1e-8
+    assert recorded["kkt_residual"].max() < 1e-10
+    np.testing.assert_allclose(recorded["w_plus"][-1] - recorded["w_minus"][-1], 2 * run.v)
+    found = run.certify()
+    assert found.path_identity_error < 1e-10
+    np.testing.assert_allclose(found.minimizer, run.theta, atol=1e-8)
+    many = dln.train(PROBLEM, gamma=[0.01, 0.02], beta=0.9, **SHORT).to_dataset()
+    assert many["theta"].dims == ("step", "run", "coordinate")
+    assert many["gamma"].values.tolist() == [0.01, 0.02]
+
+
+def test_the_gradient_sum_certifies_nothing() -> None:
+    run = dln.train(PROBLEM, path_sums="gradient_sum", **SHORT)
+    with pytest.raises(dln.InputError, match="certifies nothing"):
+        run.certify()
+    assert np.isnan(run.summary["kkt_residual"])
+    assert run.to_dataset()["own_level_set_distance"].isnull().all()
+
+
+def test_a_run_has_a_figure_of_its_own() -> None:
+    run = dln.train(PROBLEM, **SHORT)
+    assert len(run.plot().axes) == 6
+    with pytest.raises(dln.InputError, match="one run"):
+        dln.train(PROBLEM, gamma=[0.01, 0.02], **SHORT).plot()
+
+
+def test_problems_of_their_own() -> None:
+    from dln_momentum.problem import stack
+
+    problems = [dln.sparse(n=5, d=8, s=1, seed=seed) for seed in range(3)]
+    runs = dln.train(stack(problems), gamma=0.02, **SHORT)
+    for run, problem in enumerate(problems):
+        np.testing.assert_array_equal(
+            runs.theta[run], dln.train(problem, gamma=0.02, **SHORT).theta
+        )
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"gamma": -1.0}, r"gamma = -1 .* must be finite and > 0"),
+        ({"beta": [0.5, 1.0]}, r"beta = 1 \(1 of 2\) must be in \[0, 1\)"),
+        ({"lam": 1.0}, "give exactly one of the pairs"),
+        ({"lam": 1.0, "eps": 2.0}, "no momentum in"),
+        ({"gamma": "fast"}, "gamma = 'fast' must be a number"),
+        ({"gamma": [0.1, 0.2], "beta": [0.1, 0.2, 0.3]}, "shapes must broadcast to one"),
+        ({"start": dln.Start([1.0, 2.0], [0.0, 0.0])}, "start has 2 coordinates, must have d = 8"),
+        ({"start": 0.1}, "start is a float; it must be a Start"),
+        ({"batch_size": 9}, "data.batch_size = 9"),
+        ({"max_steps": 0}, "max_steps = 0 must be an integer >= 1"),
+        ({"seed": 0.5}, "seed = 0.5 must be an integer"),
+        ({"tol": -1.0}, "tol"),
+        ({"path_sums": "none"}, "path_sums"),
+    ],
+)
+def test_errors_of_use_are_one_message(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(dln.InputError, match=message):
+        dln.train(PROBLEM, **keys)
+
+
+def test_data_that_is_no_problem_is_refused() -> None:
+    with pytest.raises(dln.InputError, match="problem is a list"):
+        dln.train([[1.0, 2.0]])  # type: ignore[arg-type]
+
+
+# ---- starts
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: dln.uniform(0.0), "alpha = 0 must be finite and > 0"),
+        (lambda: dln.uniform([0.1, np.nan]), "alpha = nan must be finite"),
+        (lambda: dln.uniform("small"), "alpha = 'small' must be a number"),
+        (lambda: dln.biased(phi=1.0), "condition"),
+        (lambda: dln.gaussian(seed=-1), "seed = -1"),
+        (lambda: dln.Start([1.0], [1.0]), "condition"),
+        (lambda: dln.Start([1.0, 2.0], [0.0, 0.0, 0.0]), "must fit together"),
+        (lambda: dln.Start([np.inf], [0.0]), "must be finite"),
+        (lambda: dln.Start("u", [0.0]), "u must be numbers"),
+    ],
+)
+def test_starts_that_are_none_are_refused(make: Any, message: str) -> None:
+    with pytest.raises(dln.InputError, match=message):
+        make()
+
+
+def test_starts_are_those_of_the_networks() -> None:
+    for start, net in (
+        (dln.uniform(0.2), dln.DiagonalLinearNet.uniform(7, 0.2)),
+        (dln.gaussian(0.2, seed=4), dln.DiagonalLinearNet.gaussian(7, 0.2, seed=4)),
+    ):
+        u, v = start.layers(7)
+        assert torch.equal(u, net.u.detach())
+        assert torch.equal(v, net.v.detach())
+
+
+# ---- flows, sweeps, verdicts
+
+
+def test_one_flow_and_many() -> None:
+    many = dln.flow(PROBLEM, dln.uniform(0.1), lam=[0.5, 2.0], time=5.0, tol=None)
+    assert many.theta.shape[1:] == (2, 8)
+    for place, lam in enumerate((0.5, 2.0)):
+        one = dln.flow(PROBLEM, dln.uniform(0.1), lam=lam, time=5.0, tol=None)
+        # the solvers of one and of many aim at 1e-9 and better
+        torch.testing.assert_close(one.theta[-1], many.theta[-1, place], rtol=1e-7, atol=1e-9)
+
+
+def test_a_flow_at_the_times_that_are_asked_for() -> None:
+    path = dln.flow(PROBLEM, lam=0.5, times=[0.5, 1.1, 2.0])
+    assert path.t.tolist() == [0.0, 0.5, 1.1, 2.0]
+    still = dln.flow(PROBLEM, lam=0.5, times=[1.0])
+    moving = dln.flow(PROBLEM, lam=0.5, times=[1.0], speed=1.0)
+    # gradient flow's velocity is ahead of rest
+    assert moving.loss[-1] < still.loss[-1]
+
+
+def test_a_sweep_is_labelled_by_its_axes() -> None:
+    grid = dln.sweep(
+        lambda seed: dln.sparse(n=5, d=8, s=1, seed=seed),
+        dln.uniform(0.1),
+        gamma=[0.01, 0.02],
+        beta=[0.5],
+        data_seed=[0, 3],
+        **SHORT,
+    )
+    assert dict(grid["status"].sizes) == {"gamma": 2, "beta": 1, "data_seed": 2}
+    assert grid["theta"].dims == ("gamma", "beta", "data_seed", "coordinate")
+    one = dln.train(dln.sparse(n=5, d=8, s=1, seed=3), gamma=0.02, beta=0.5, **SHORT)
+    np.testing.assert_array_equal(
+        grid["theta"].sel(gamma=0.02, beta=0.5, data_seed=3).values, one.theta
+    )
+    assert grid["theta"].attrs["long_name"]
+    with pytest.raises(dln.InputError, match="function of the seed"):
+        dln.sweep(PROBLEM, data_seed=[0, 1])
+
+
+def test_verdicts_print_as_a_table() -> None:
+    problem, start = dln.Problem(X=[[1.0, 2.0]], y=[2.0]), dln.Start([0.5], [0.0])
+    report = dln.verify(problem, start, lam=0.2)
+    assert report.violated == []
+    assert len(report.holds) > 20
+    printed = str(report)
+    assert "verdict" in printed
+    assert printed.count("\n") > len(report)
+    assert max(len(line) for line in printed.splitlines()) <= 120
