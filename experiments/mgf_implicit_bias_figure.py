@@ -40,7 +40,7 @@ def draw(config: DictConfig, results: xr.Dataset, cost: xr.DataArray) -> Figure:
             part = results.isel(setting=column)
             _lines(ax, part)
             _scatter(below, part, norm)
-            ax.set_title(setting_title(config.settings[column]), fontsize=9)
+            ax.set_title(setting_title(config.settings[column]), fontsize=7.5)
         top[0].set_ylabel(r"distance relative to $\|\theta^{MGF}\|$")
         bottom[0].set_ylabel(r"distance to minimiser without $\tilde\theta_0$")
         figure.colorbar(ScalarMappable(norm), ax=bottom, label=r"$\lambda$", pad=0.01)
