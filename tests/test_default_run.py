@@ -32,7 +32,7 @@ KEYS = {
 def test_the_theorem_holds_to_rounding(
     tmp_path: Path, overrides: list[str], signs: tuple[int, int]
 ) -> None:
-    run = run_app(tmp_path, *overrides)
+    run = run_app(tmp_path, "trainer.records=60", *overrides)
     summary = run.summary
     assert set(summary) >= KEYS
     assert summary["status"] == "converged"
@@ -65,7 +65,7 @@ def test_the_theorem_holds_to_rounding(
 
 @pytest.mark.parametrize("data", ["diabetes", "digits"])
 def test_real_data_train_with_the_theory_holding(tmp_path: Path, data: str) -> None:
-    run = run_app(tmp_path, f"data={data}", "trainer.max_steps=20000")
+    run = run_app(tmp_path, f"data={data}", "trainer.max_steps=20000", "trainer.records=60")
     assert run.summary["status"] in ("converged", "max_steps")
     assert run.summary["rank"] == run.summary["n"] - 1
     assert run.summary["train_loss"] < 1e-3
