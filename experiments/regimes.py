@@ -80,7 +80,7 @@ def _rules(config: DictConfig) -> list[Momentum]:
 
 def _plane(config: DictConfig) -> tuple[Problem, DiagonalLinearNet]:
     """The scalar network as the first of two coordinates; the second one never moves."""
-    problem = Problem(X=[[1.0, 0.0]], y=[1.0])
+    problem = Problem(X=torch.tensor([[1.0, 0.0]]), y=torch.tensor([1.0]))
     u, v = config.plane_start
     start = torch.tensor([[u, 1.0], [v, 0.0]], dtype=torch.float64)
     return problem, DiagonalLinearNet(start[0], start[1])

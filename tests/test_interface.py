@@ -62,9 +62,11 @@ def test_arrays_broadcast_and_each_run_is_the_run_alone(gamma: Any) -> None:
 
 
 def test_single_precision_is_cast() -> None:
-    runs = dln.train(PROBLEM, gamma=np.float32([0.01, 0.02]), beta=0.5, **SHORT)
+    gamma = np.array([0.01, 0.02], dtype=np.float32)
+    runs = dln.train(PROBLEM, gamma=gamma, beta=0.5, **SHORT)
     assert runs.theta.dtype == np.float64
-    assert dln.Problem(X=[[1, 2]], y=[3]).X.dtype == torch.float64
+    whole: Any = [[1, 2]], [3]
+    assert dln.Problem(*whole).X.dtype == torch.float64
 
 
 @pytest.mark.parametrize(
@@ -243,7 +245,8 @@ def test_a_sweep_is_labelled_by_its_axes() -> None:
 
 
 def test_verdicts_print_as_a_table() -> None:
-    problem, start = dln.Problem(X=[[1.0, 2.0]], y=[2.0]), dln.Start([0.5], [0.0])
+    data: Any = [[1.0, 2.0]], [2.0]
+    problem, start = dln.Problem(*data), dln.Start([0.5], [0.0])
     report = dln.verify(problem, start, lam=0.2)
     assert report.violated == []
     assert len(report.holds) > 20

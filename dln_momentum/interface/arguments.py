@@ -51,13 +51,7 @@ def setting(problem: Problem, start: Start | None, **rates: Any) -> Setting:
     Raises:
         InputError: listing everything that is out of range or does not fit.
     """
-    if not isinstance(problem, Problem):
-        kind = type(problem).__name__
-        raise InputError([f"problem is a {kind}; it must be a Problem, as dln.Problem(X, y)"])
-    start = uniform() if start is None else start
-    if not isinstance(start, Start):
-        kind = type(start).__name__
-        raise InputError([f"start is a {kind}; it must be a Start, as dln.uniform(0.1)"])
+    start = checked(problem, start)
     given = {key: array_of(key, value) for key, value in rates.items() if value is not None}
     if set(given) <= {"gamma", "beta"}:
         defaults = {"gamma": np.array(DEFAULT_GAMMA), "beta": np.array(DEFAULT_BETA)}
@@ -79,6 +73,24 @@ def setting(problem: Problem, start: Start | None, **rates: Any) -> Setting:
         w_plus,
         w_minus,
     )
+
+
+def checked(problem: Any, start: Any) -> Start:
+    """The start, `uniform()` for None.
+
+    Raises:
+        InputError: where the problem is no `Problem` or the start no `Start`.
+    """
+    kinds: dict[str, tuple[Any, type, str]]
+    kinds = {"problem": (problem, Problem, "dln.Problem(X, y)")}
+    if start is not None:
+        kinds["start"] = (start, Start, "dln.uniform(0.1)")
+    refuse(
+        f"{name} is a {type(value).__name__}; it must be a {kind.__name__}, as {example}"
+        for name, (value, kind, example) in kinds.items()
+        if not isinstance(value, kind)
+    )
+    return uniform() if start is None else start
 
 
 def array_of(key: str, value: Any) -> Array:

@@ -10,10 +10,10 @@ import torch
 
 from dln_momentum.errors import InputError
 from dln_momentum.flows import FlowOptions, FlowPath, momentum_flow
-from dln_momentum.flows.batched import Flows, momentum_flows
-from dln_momentum.interface.arguments import array_of, common_shape, flat_problem
+from dln_momentum.flows.batched import DEFAULT_RTOL, Flows, momentum_flows
+from dln_momentum.interface.arguments import array_of, checked, common_shape, flat_problem
 from dln_momentum.problem import Problem
-from dln_momentum.start import Start, uniform
+from dln_momentum.start import Start
 from dln_momentum.velocity import gradient_velocity
 
 
@@ -61,7 +61,7 @@ def flow(
     >>> many.theta.shape
     torch.Size([2, 2, 2])
     """
-    start = uniform() if start is None else start
+    start = checked(problem, start)
     values = array_of("lam", lam)
     shapes = {"lam": values.shape, "start": start.runs, "problem": tuple(problem.runs)}
     shape = common_shape(shapes)
@@ -86,5 +86,5 @@ def flow(
     return momentum_flows(
         data, plus, minus, lams, time if times is None else times[:, None],
         dw_plus_0=moving[0], dw_minus_0=moving[1], tol=None if times is not None else tol,
-        **({} if rtol is None else {"rtol": rtol}),
+        rtol=DEFAULT_RTOL if rtol is None else rtol,
     )  # fmt: skip

@@ -9,9 +9,10 @@ from rich.console import Console
 
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.errors import InputError
+from dln_momentum.interface.arguments import checked
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
-from dln_momentum.start import Start, uniform
+from dln_momentum.start import Start
 from dln_momentum.statement_table import statement_table
 from dln_momentum.verification import Case, Evidence, Statement, Verdict, statements
 
@@ -90,7 +91,7 @@ def verify(
     >>> report.violated
     []
     """
-    start = uniform() if start is None else start
+    start = checked(problem, start)
     if start.runs:
         raise InputError([f"start has run dimensions {list(start.runs)}; verify takes one start"])
     pair: dict[str, Any] = {"gamma": gamma, "beta": beta, "lam": lam, "eps": eps}

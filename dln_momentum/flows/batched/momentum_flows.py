@@ -17,6 +17,7 @@ from dln_momentum.flows.batched.result import Flows
 from dln_momentum.problem import Problem
 
 LARGEST_LAM = 1e12
+DEFAULT_RTOL = 1e-9
 
 
 def momentum_flows(
@@ -29,7 +30,7 @@ def momentum_flows(
     dw_plus_0: Tensor | None = None,
     dw_minus_0: Tensor | None = None,
     tol: float | None = None,
-    rtol: float = 1e-9,
+    rtol: float = DEFAULT_RTOL,
     max_steps: int = 2_000_000,
     options: EngineOptions | None = None,
 ) -> Flows:
