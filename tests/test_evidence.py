@@ -26,7 +26,7 @@ from dln_momentum.summary import BY_CONSTRUCTION, summarise
 from dln_momentum.training.callbacks import BalancednessMonitor
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.module import HeavyBallModule
-from dln_momentum.training.trainer import fit
+from dln_momentum.training.trainer import fit, quiet
 from dln_momentum.velocity import gradient_velocity
 from tests.helpers import column, default_problem, make_engine, run_app
 from tests.test_sweep import run_sweep
@@ -401,7 +401,8 @@ def module_with_callbacks(
         accelerator="cpu", max_epochs=-1, callbacks=list(callbacks), logger=False,
         enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
     )  # fmt: skip
-    trainer.fit(module, module.data)
+    with quiet():
+        trainer.fit(module, module.data)
     return module
 
 
