@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from dln_momentum.errors import InputError
-from dln_momentum.seeding import Purpose, seeded_generator
-
-PARAMETRISATIONS = ("product", "squares")
-"""theta = u v, and theta = a^2 - b^2."""
+from dln_momentum.start import Start, biased, drawn, uniform
 
 
 class DiagonalLinearNet(nn.Module):
@@ -58,8 +53,7 @@ class DiagonalLinearNet(nn.Module):
     @classmethod
     def uniform(cls, d: int, alpha: float, runs: tuple[int, ...] = ()) -> DiagonalLinearNet:
         """u_0 = sqrt(2) alpha, v_0 = 0: theta_0 = 0 and Delta_0 = 2 alpha^2 in every coordinate."""
-        u = torch.full((*runs, d), math.sqrt(2) * alpha, dtype=torch.float64)
-        return cls(u, torch.zeros_like(u))
+        return cls(*_repeated(uniform(alpha), d, runs))
 
     @classmethod
     def biased(
@@ -73,40 +67,21 @@ class DiagonalLinearNet(nn.Module):
     ) -> DiagonalLinearNet:
         """Layers phi c and c/phi for c = scale, of theta = u v or of theta = a^2 - b^2.
 
-        ``product``: u_0 = phi c, v_0 = c/phi, so that theta_0 = c^2 and
-        Delta_0 = c^2 |phi^2 - phi^-2|.
-
-        ``squares``: the network theta = a^2 - b^2 of Lyu, Wang, Wang and Zhu (AAAI 2025) from
-        a_0 = phi c, b_0 = c/phi. With w_+ = 2a, w_- = 2b it is this one
-        (docs/theory.md#squares), with
-        theta_0 = c^2 (phi^2 - phi^-2) and Delta_0 = 4 c^2; their step size eta and momentum mu are
-        gamma = 2 eta and beta = mu here.
-
-        Raises:
-            InputError: for another parametrisation, or for phi = 1 in a product (Delta_0 = 0).
+        See `dln_momentum.start.biased`.
 
         >>> net = DiagonalLinearNet.biased(1, scale=0.5, phi=0.5, parametrisation="squares")
         >>> net.w_plus.item(), net.w_minus.item(), net.theta.item(), net.balancedness.item()
         (0.5, 2.0, -0.9375, 1.0)
         """
-        c = torch.full((*runs, d), scale, dtype=torch.float64)
-        first, second = phi * c, c / phi
-        if parametrisation == "squares":
-            return cls(first + second, first - second)
-        if parametrisation != "product":
-            raise InputError(
-                [f"parametrisation = {parametrisation!r} must be one of {PARAMETRISATIONS}"]
-            )
-        return cls(first, second)
+        return cls(*_repeated(biased(scale, phi, parametrisation), d, runs))
 
     @classmethod
     def gaussian(
         cls, d: int, alpha: float, seed: int, runs: tuple[int, ...] = ()
     ) -> DiagonalLinearNet:
         """u_0, v_0 i.i.d. N(0, alpha^2), from the generator of that seed in [0, 2^64)."""
-        rng = seeded_generator(Purpose.INITIALISATION, seed)
-        u, v = alpha * torch.from_numpy(rng.standard_normal((2, *runs, d)))
-        return cls(u, v)
+        u, v = drawn(seed, (*runs, d))
+        return cls(alpha * u, alpha * v)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predict ``x theta``: [m, d] rows to [*runs, m] outputs."""
@@ -161,3 +136,8 @@ def _check_initialisation(u: Tensor, v: Tensor) -> None:
                 f"(first at {where}); condition (C1) needs every entry > 0"
             ]
         )
+
+
+def _repeated(start: Start, d: int, runs: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    u, v = start.layers(d)
+    return u.expand(*runs, d), v.expand(*runs, d)

@@ -19,6 +19,9 @@ from torch import Tensor
 from dln_momentum.errors import InputError, refuse
 from dln_momentum.seeding import Purpose, is_seed, seeded_generator
 
+PARAMETRISATIONS = ("product", "squares")
+"""theta = u v, and theta = a^2 - b^2."""
+
 
 class Start:
     """u_0 and v_0, given as numbers or arrays.
@@ -77,9 +80,15 @@ class _Gaussian(Start):
         self._alpha, self._seed = alpha, seed
 
     def layers(self, d: int) -> tuple[Tensor, Tensor]:
-        rng = seeded_generator(Purpose.INITIALISATION, self._seed)
-        u, v = torch.from_numpy(rng.standard_normal((2, d)))
+        u, v = drawn(self._seed, (d,))
         return self._alpha * u, self._alpha * v
+
+
+def drawn(seed: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Two layers of i.i.d. N(0, 1) entries, from the generator of a seed in [0, 2^64)."""
+    rng = seeded_generator(Purpose.INITIALISATION, seed)
+    u, v = torch.from_numpy(rng.standard_normal((2, *shape)))
+    return u, v
 
 
 def uniform(alpha: ArrayLike = 0.1) -> Start:
@@ -99,25 +108,41 @@ def uniform(alpha: ArrayLike = 0.1) -> Start:
     return Start(math.sqrt(2) * scale, 0 * scale, f"uniform, alpha = {_shown(alpha)}")
 
 
-def biased(scale: ArrayLike = 0.1, phi: ArrayLike = 0.03) -> Start:
-    """u_0 = phi c, v_0 = c/phi with c = scale: theta_0 = c^2, Delta_0 = c^2 |phi^2 - phi^-2|.
+def biased(
+    scale: ArrayLike = 0.1, phi: ArrayLike = 0.03, parametrisation: str = "product"
+) -> Start:
+    """Layers phi c and c/phi with c = scale, of theta = u v or of theta = a^2 - b^2.
+
+    ``product``: u_0 = phi c, v_0 = c/phi, so that theta_0 = c^2, Delta_0 = c^2 |phi^2 - phi^-2|.
+
+    ``squares``: the network theta = a^2 - b^2 of Lyu, Wang, Wang and Zhu (AAAI 2025) from
+    a_0 = phi c, b_0 = c/phi. With w_+ = 2a, w_- = 2b it is this one (docs/theory.md#squares), with
+    theta_0 = c^2 (phi^2 - phi^-2) and Delta_0 = 4 c^2; their step size eta and momentum mu are
+    gamma = 2 eta and beta = mu here.
 
     Args:
         scale: c, finite and > 0; a number or an array.
-        phi: the bias, finite, > 0 and not 1; a number or an array.
+        phi: the bias, finite and > 0, and not 1 in a product; a number or an array.
+        parametrisation: ``product`` or ``squares``.
 
     Raises:
-        InputError: for other values.
+        InputError: for other values; phi = 1 makes Delta_0 = 0 in a product.
 
     >>> u, v = biased(scale=0.1, phi=0.5).layers(d=1)
     >>> u.item(), v.item()
     (0.05, 0.2)
     """
     c, bias = _positive("scale", scale)[..., None], _positive("phi", phi)[..., None]
+    if parametrisation not in PARAMETRISATIONS:
+        known = ", ".join(PARAMETRISATIONS)
+        raise InputError([f"parametrisation = {parametrisation!r} must be one of {known}"])
+    first, second = bias * c, c / bias
+    name = f"biased, c = {_shown(scale)}, phi = {_shown(phi)}"
+    if parametrisation == "squares":
+        return Start(first + second, first - second, f"{name}, squares")
     if bool((bias == 1).any()):
         raise InputError(["phi = 1 makes u = v and Delta_0 = 0, against condition (C1)"])
-    name = f"biased, c = {_shown(scale)}, phi = {_shown(phi)}"
-    return Start(bias * c, c / bias, name)
+    return Start(first, second, name)
 
 
 def gaussian(alpha: ArrayLike = 0.1, seed: int = 0) -> Start:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from dln_momentum import network
+from dln_momentum import start
 from dln_momentum.apps.verify import build_case
 from dln_momentum.assembly import Setup, build
 from dln_momentum.config import CONF_DIR, checks
@@ -122,7 +122,7 @@ def test_bad_input_is_refused_by_name(overrides: list[str], messages: list[str])
 
 
 def test_the_checks_know_the_parametrisations_of_the_network() -> None:
-    assert checks.PARAMETRISATIONS == network.PARAMETRISATIONS
+    assert checks.PARAMETRISATIONS == start.PARAMETRISATIONS
 
 
 def test_every_problem_is_listed_at_once() -> None:

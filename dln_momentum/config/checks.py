@@ -33,7 +33,7 @@ BACKENDS = ("auto", "torch", "numba")
 PATH_SUMS = ("telescoped", "direct", "gradient_sum")
 GRADIENTS = ("closed_form", "autograd")
 ACCELERATORS = ("cpu", "gpu")
-PARAMETRISATIONS = ("product", "squares")  # those of `network`, which would import torch
+PARAMETRISATIONS = ("product", "squares")  # those of `start`, which would import torch
 FLOW_METHODS = ("auto", "explicit", "implicit")
 
 
