@@ -184,7 +184,7 @@ def test_autograd_certifies_no_corrupted_run(tmp_path: Path, gradient: str) -> N
 def test_dln_sweep_certifies_no_corrupted_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_figures: None
 ) -> None:
-    keys = ["sweep.gamma=[0.02,0.05]", "sweep.beta=[0.5,0.9]", "trainer.max_steps=60000"]
+    keys = ["sweep.gamma=[0.05,0.08]", "sweep.beta=[0.5,0.9]", "trainer.max_steps=60000"]
     keys += ["trainer.tol=1e-24", "trainer.block_size=1000"]
     intact = run_sweep(tmp_path / "intact", *keys)
     corrupt_once(monkeypatch, 100)

@@ -36,7 +36,14 @@ def load(directory: Path) -> xr.Dataset:
     return xr.open_dataset(directory / "results.nc", engine="h5netcdf").load()
 
 
-@pytest.mark.parametrize("name", CLAIMS)
+HEAVY = ("regimes", "small_lambda", "plane", "mgf_implicit_bias")
+"""Some ten seconds of a core each; the slow tests run them."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else []) for name in CLAIMS],
+)
 def test_every_experiment_runs_and_repeats(name: str, tmp_path: Path) -> None:
     with blank_figures():  # drawing takes most of the time, and figures are not compared
         claim = run_tiny(name, tmp_path / "first")

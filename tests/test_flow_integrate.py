@@ -149,7 +149,10 @@ def test_energy_balance_and_bound(lam: float):
     assert (path.dissipated <= path.loss[0]).all()
 
 
-@pytest.mark.parametrize(("alpha", "steps"), [(1e-3, 2500), (2.0, 900), (10.0, 10_000)])
+@pytest.mark.parametrize(
+    ("alpha", "steps"),
+    [(1e-3, 2500), (2.0, 900), pytest.param(10.0, 10_000, marks=pytest.mark.slow)],
+)
 def test_no_scale_makes_the_solver_crawl(alpha: float, steps: int):
     """Asked for less than the rounding of w', it would need ten times the steps of these bounds."""
     start = uniform_start(DEFAULT, alpha)

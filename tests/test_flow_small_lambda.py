@@ -47,6 +47,7 @@ def test_the_drift_of_the_balance_is_bounded(lam: float):
     assert (balance_drift(path).sum(-1) <= bound).all()
 
 
+@pytest.mark.slow
 def test_the_asymptotic_formula_errs_linearly_in_lambda():
     gradient_path = gradient_flow(DEFAULT, W_0, W_0, math.inf, tol=1e-20)
     errors = []

@@ -91,6 +91,7 @@ def test_a_run_and_its_resumption_leave_what_a_cpu_leaves(
     assert not [w for w in recwarn if "GPU" in str(w.message)]
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_what_a_cpu_leaves(
     simulated_gpu: list[Graph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
