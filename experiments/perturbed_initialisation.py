@@ -144,6 +144,7 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
         "largest_error_estimate_of_a_flow": float(results["error_estimate"].max()),
         "flows_not_converged": int(results["size"].isnull().sum()),
     }
+    missing = int(results["order"].isnull().sum())
     orders = {start: span(median.sel(start=start).to_numpy()) for start in STARTS}
     errors = span(smallest.median("data_seed").to_numpy().ravel(), 1)
     return Outcome(
@@ -152,8 +153,8 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
             f"||theta~_0|| grows like lambda^p with p = {orders['rest']} from rest (2 by the "
             f"theory) and p = {orders['gradient']} from w'(0) = -grad F(w_0) (1 by the theory), "
             f"medians over data sets; its leading term is right to {errors}, relative, at lambda = "
-            f"{config.lams[0]:g}; {int(results['order'].isnull().sum())} of {results['order'].size} "
-            "fits are missing, since a flow did not converge."
+            f"{config.lams[0]:g}; {missing} of {results['order'].size} fits are missing, since a "
+            "flow did not converge."
         ),
         sizes=of_settings(config),
         measured=measured,
