@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Schedule:
     block_size: int
     checkpoint_every: int = 0
 
-    @property
+    @cached_property
     def recorded(self) -> frozenset[int]:
         """The steps to record."""
         spaced = np.geomspace(1, self.max_steps, max(self.records - 1, 1))
