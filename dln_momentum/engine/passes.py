@@ -12,7 +12,8 @@ import math
 
 import numpy as np
 
-from dln_momentum.engine.compiled import compiled, unsigned
+from dln_momentum.engine.carried import DIRECT, TELESCOPED
+from dln_momentum.engine.compiled import compiled, inlined, unsigned
 from dln_momentum.engine.status import Status
 
 SERIES_BOUND = 0.125
@@ -48,6 +49,23 @@ def update(w, p, flips, gradient, beta, theta, plus, minus, at, size):
         flips[at + i] += np.int32((new_plus < 0) != (old_plus < 0))
         flips[at + i] += np.int32((new_minus < 0) != (old_minus < 0))
         theta[at + i] = (new_plus - new_minus) * (new_plus + new_minus)
+
+
+@inlined
+def chosen_update(
+    summing, w, p, flips, gradient, beta, theta, sums, products, scratch, plus, minus, at, size
+):
+    """The step, with S_+- summed as ``summing`` says: see `dln_momentum.engine.carried`."""
+    if summing == TELESCOPED:
+        telescoped_update(
+            w, p, flips, gradient, beta, theta, sums, products, scratch, plus, minus, at, size
+        )
+    elif summing == DIRECT:
+        direct_update(
+            w, p, flips, gradient, beta, theta, sums, products, scratch, plus, minus, at, size
+        )
+    else:
+        update(w, p, flips, gradient, beta, theta, plus, minus, at, size)
 
 
 @compiled

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from dln_momentum.engine.carried import DIRECT, NOT_SUMMED, TELESCOPED
+from dln_momentum.engine.carried import NOT_SUMMED
 from dln_momentum.engine.compiled import compiled, unsigned, zeros
 from dln_momentum.engine.passes import (
     RUNNING,
     batch_weights,
-    direct_update,
+    chosen_update,
     finish_residual,
     squares_difference,
-    telescoped_update,
-    update,
     verdict,
 )
 from dln_momentum.engine.products import (
@@ -120,18 +118,10 @@ def _take_steps(
         for span in range(len(columns) - 1):
             start, vectors = columns[span] * WIDTH, columns[span + 1] - columns[span]
             set_span_product(gradient, start, vectors, residual, by_column, start * n, n)
-        if summing == TELESCOPED:
-            telescoped_update(
-                w, p, flips, gradient, betas, theta, sums, products, scratch,
-                zero, minus, zero, size,
-            )  # fmt: skip
-        elif summing == DIRECT:
-            direct_update(
-                w, p, flips, gradient, betas, theta, sums, products, scratch,
-                zero, minus, zero, size,
-            )  # fmt: skip
-        else:
-            update(w, p, flips, gradient, betas, theta, zero, minus, zero, size)
+        chosen_update(
+            summing, w, p, flips, gradient, betas, theta, sums, products, scratch,
+            zero, minus, zero, size,
+        )  # fmt: skip
         _add_product(by_row, rows, d, theta, ahead)
         residual, ahead = ahead, residual
     return RUNNING, steps, _squared_norm(residual, n) / (2 * gamma**2)

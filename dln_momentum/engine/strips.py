@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from dln_momentum.engine.carried import DIRECT, NOT_SUMMED, TELESCOPED
+from dln_momentum.engine.carried import NOT_SUMMED
 from dln_momentum.engine.compiled import compiled, inlined, unsigned, zeros
 from dln_momentum.engine.passes import (
     RUNNING,
     batch_weights,
-    direct_update,
+    chosen_update,
     finish_residual,
     squares_difference,
-    telescoped_update,
-    update,
     verdict,
 )
 from dln_momentum.engine.products import STRIP, add_strip_product, set_strip_product
@@ -174,18 +172,10 @@ def _block_update(
     for s in range(first, last, at_once):
         plus, minus, size = _places(columns, c, s, strips)
         at, size = unsigned((s - first) * block), size * unsigned(at_once)
-        if summing == TELESCOPED:
-            telescoped_update(
-                w, p, flips, gradient, betas, theta, sums, products, scratch,
-                plus, minus, at, size,
-            )  # fmt: skip
-        elif summing == DIRECT:
-            direct_update(
-                w, p, flips, gradient, betas, theta, sums, products, scratch,
-                plus, minus, at, size,
-            )  # fmt: skip
-        else:
-            update(w, p, flips, gradient, betas, theta, plus, minus, at, size)
+        chosen_update(
+            summing, w, p, flips, gradient, betas, theta, sums, products, scratch,
+            plus, minus, at, size,
+        )  # fmt: skip
 
 
 @compiled
