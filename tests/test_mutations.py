@@ -24,7 +24,7 @@ from torch import Tensor
 from dln_momentum import flow_summary, implicit_bias, interpolators, potentials, summary
 from dln_momentum import flows as flow_package
 from dln_momentum.data import BatchStream, LabelNoise, sparse
-from dln_momentum.engine import Engine, Snapshot, passes
+from dln_momentum.engine import Engine, Snapshot, passes, torch_kernel
 from dln_momentum.engine.draws import Draws
 from dln_momentum.engine.scaled import ScaledProblem
 from dln_momentum.flows import FlowPath, continuous_bias, quadrature
@@ -359,7 +359,7 @@ FAULTS = [
     Fault("batches of the next step", "batches", engine, drawn_wrongly(1.0, 1), ITERATES),
     Fault("label noise twice", "batches", engine, drawn_wrongly(2.0, 0), ITERATES),
     Fault("batch weights of the torch kernel", "batches", engine,
-          lambda p: scaled(p, sys.modules["dln_momentum.engine.torch_kernel"]._batch_weights, 1.5),
+          lambda p: scaled(p, torch_kernel._batch_weights, 1.5),
           ITERATES[1:]),
     Fault("r(z) of the torch kernel", "momentum", engine,
           lambda p: scaled(p, implicit_bias.path_sum_increment, 1.01),
