@@ -10,7 +10,7 @@ from pathlib import Path
 
 import joblib
 
-from dln_momentum.engine.products import WIDTH, compiled_for
+from dln_momentum.engine.cpu.products import WIDTH, compiled_for
 
 PACKAGES = ("torch", "numpy", "numba", "jax", "dln-momentum")
 VECTORS = ("sse4.2", "avx", "fma", "avx2", "avx512f", "neon", "sve")

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from dln_momentum.interface.run import Certificate, Run
     from dln_momentum.interface.train import train
     from dln_momentum.interface.verify import Report, verify
-    from dln_momentum.minimizers import bregman_minimizer
     from dln_momentum.network import DiagonalLinearNet
     from dln_momentum.optimizer import HeavyBall
+    from dln_momentum.outputs.summary import summarise
     from dln_momentum.problem import Problem
     from dln_momentum.rates import Momentum
     from dln_momentum.row_space import RowSpace
     from dln_momentum.start import Start, biased, gaussian, uniform
-    from dln_momentum.summary import summarise
+    from dln_momentum.theory.minimizers import bregman_minimizer
 
 _HOMES = {
     "Certificate": "interface.run",
@@ -53,7 +53,7 @@ _HOMES = {
     "Start": "start",
     "Status": "engine",
     "biased": "start",
-    "bregman_minimizer": "minimizers",
+    "bregman_minimizer": "theory.minimizers",
     "diabetes": "data",
     "digits": "data",
     "flow": "interface.flow",
@@ -63,7 +63,7 @@ _HOMES = {
     "momentum_flow": "flows",
     "momentum_flows": "flows.batched",
     "sparse": "data",
-    "summarise": "summary",
+    "summarise": "outputs.summary",
     "sweep": "interface.grid",
     "train": "interface.train",
     "uniform": "start",

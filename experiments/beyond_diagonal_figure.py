@@ -9,7 +9,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from dln_momentum.plotting import style
+from dln_momentum.outputs.plotting import style
 from experiments.common import band
 
 LOOKS = {"lambda": ("o", "-"), "effective rate": ("s", "--")}

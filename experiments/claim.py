@@ -25,8 +25,8 @@ from threadpoolctl import threadpool_limits
 
 from dln_momentum.config import CONF_DIR, register_resolvers
 from dln_momentum.errors import InputError
-from dln_momentum.plotting import save
-from dln_momentum.results import versions, write_dataset, write_json
+from dln_momentum.outputs.plotting import save
+from dln_momentum.outputs.results import versions, write_dataset, write_json
 from experiments.figures import finish
 
 SCALES = ("full", "fast", "tiny")

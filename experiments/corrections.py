@@ -19,17 +19,12 @@ from rich.table import Table
 from torch import Tensor
 
 from dln_momentum.data import sparse
-from dln_momentum.flows import (
-    gradient_flow,
-    limit_bias,
-    momentum_flow,
-    path_integrals,
-    quadrature_path_integrals,
-)
-from dln_momentum.minimizers import bregman_minimizer
+from dln_momentum.flows import gradient_flow, momentum_flow, quadrature_path_integrals
 from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.potentials import hyperbolic_entropy, mirror_map
 from dln_momentum.problem import Problem
+from dln_momentum.theory.continuous_bias import limit_bias, path_integrals
+from dln_momentum.theory.entropy import hyperbolic_entropy, mirror_map
+from dln_momentum.theory.minimizers import bregman_minimizer
 from experiments.common import engine_over
 
 Row = tuple[str, str, str, str]

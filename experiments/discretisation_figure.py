@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dln_momentum.plotting import style
+from dln_momentum.outputs.plotting import style
 from experiments.common import band
 
 FLOWS = ("lambda", "lambda_ks")

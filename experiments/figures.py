@@ -8,7 +8,7 @@ from string import ascii_lowercase
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dln_momentum.plotting import style
+from dln_momentum.outputs.plotting import style
 
 COLORBAR = "<colorbar>"
 """The label that matplotlib gives to the axes of a colour bar."""

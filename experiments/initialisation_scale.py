@@ -23,9 +23,9 @@ from omegaconf import DictConfig
 from scipy.optimize import linprog
 from torch import Tensor
 
-from dln_momentum.interpolators import basis_pursuit, least_norm
-from dln_momentum.minimizers import bregman_minimizer
 from dln_momentum.problem import Problem, stack
+from dln_momentum.theory.interpolators import basis_pursuit, least_norm
+from dln_momentum.theory.minimizers import bregman_minimizer
 from experiments.claim import Outcome, main
 from experiments.common import described, listed, sparse_problems, spreads, verdict_of, workers
 from experiments.figures import data_sets, problem_size

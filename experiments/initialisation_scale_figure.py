@@ -8,7 +8,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dln_momentum.plotting import style
+from dln_momentum.outputs.plotting import style
 from experiments.common import SMALL, band
 
 MARKERS = "osv^D"

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot, Status
-from dln_momentum.implicit_bias import log_init
-from dln_momentum.minimizers import bregman_minimizer
 from dln_momentum.problem import Problem
 from dln_momentum.rates import gamma_beta
+from dln_momentum.theory.discrete_bias import log_init
+from dln_momentum.theory.minimizers import bregman_minimizer
 from experiments.common import engine_over
 
 

@@ -25,17 +25,16 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
-from dln_momentum.flows import (
-    FlowOptions,
-    effective_flow,
-    limit_bias,
-    momentum_flow,
-    summed_path_integrals,
-)
-from dln_momentum.implicit_bias import asymptotic_balancedness, log_init, log_perturbed_init_norm
-from dln_momentum.interpolators import basis_pursuit
-from dln_momentum.minimizers import bregman_minimizer
+from dln_momentum.flows import FlowOptions, effective_flow, momentum_flow, summed_path_integrals
 from dln_momentum.problem import Problem, stack
+from dln_momentum.theory.continuous_bias import limit_bias
+from dln_momentum.theory.discrete_bias import (
+    asymptotic_balancedness,
+    log_init,
+    log_perturbed_init_norm,
+)
+from dln_momentum.theory.interpolators import basis_pursuit
+from dln_momentum.theory.minimizers import bregman_minimizer
 from experiments.claim import Outcome, main
 from experiments.common import described, sparse_problems, spreads, workers
 from experiments.figures import problem_size

@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
-from dln_momentum.plotting import style
+from dln_momentum.outputs.plotting import style
 from experiments.common import band
 from experiments.flows import setting_title
 from experiments.negligible import draw_map

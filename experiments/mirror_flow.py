@@ -21,18 +21,12 @@ import xarray as xr
 from omegaconf import DictConfig
 from torch import Tensor
 
-from dln_momentum.flows import (
-    FlowOptions,
-    FlowPath,
-    linear_term,
-    mirror_flow_residual,
-    momentum_flow,
-    quadrature_path_integrals,
-)
-from dln_momentum.implicit_bias import asymptotic_balancedness, kkt_residual, log_init
-from dln_momentum.interpolators import basis_pursuit, least_norm
-from dln_momentum.potentials import bregman_divergence, inverse_mirror_map
+from dln_momentum.flows import FlowOptions, FlowPath, momentum_flow, quadrature_path_integrals
 from dln_momentum.problem import Problem, stack
+from dln_momentum.theory.discrete_bias import asymptotic_balancedness, kkt_residual, log_init
+from dln_momentum.theory.entropy import bregman_divergence, inverse_mirror_map
+from dln_momentum.theory.interpolators import basis_pursuit, least_norm
+from dln_momentum.theory.mirror_flow import linear_term, mirror_flow_residual
 from experiments.claim import Outcome, main
 from experiments.common import described, listed, sparse_problems, spread, verdict_of
 from experiments.flows import by_setting, of_settings, over_grid, uniform_start

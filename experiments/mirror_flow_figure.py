@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from omegaconf import DictConfig
 
-from dln_momentum.plotting import style
-from dln_momentum.potentials import hyperbolic_entropy
+from dln_momentum.outputs.plotting import style
+from dln_momentum.theory.entropy import hyperbolic_entropy
 from experiments.common import band
 from experiments.flows import setting_title
 

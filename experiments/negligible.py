@@ -13,9 +13,9 @@ from matplotlib.figure import SubFigure
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot, Status
-from dln_momentum.implicit_bias import log_init
-from dln_momentum.minimizers import bregman_minimizer
 from dln_momentum.problem import Problem, stack
+from dln_momentum.theory.discrete_bias import log_init
+from dln_momentum.theory.minimizers import bregman_minimizer
 
 LONG_NAME = (
     "||theta_inf - argmin psi_{Delta_inf}|| / ||theta_inf||: what leaving out theta~_0 costs; nan "

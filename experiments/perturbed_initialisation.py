@@ -28,10 +28,11 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from dln_momentum.engine import EngineOptions
-from dln_momentum.flows import FlowOptions, gradient_flow, limit_bias
+from dln_momentum.flows import FlowOptions, gradient_flow
 from dln_momentum.flows.batched import momentum_flows
-from dln_momentum.implicit_bias import log_perturbed_init_norm
 from dln_momentum.problem import Problem, stack
+from dln_momentum.theory.continuous_bias import limit_bias
+from dln_momentum.theory.discrete_bias import log_perturbed_init_norm
 from experiments.claim import Outcome, main
 from experiments.common import described, span, sparse_problems, spreads, verdict_of, workers
 from experiments.flows import by_setting, of_settings, over, uniform_start

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, NullLocator, StrMethodFormatter
 from omegaconf import DictConfig
 
-from dln_momentum.plotting import style
+from dln_momentum.outputs.plotting import style
 from experiments.common import SMALL, band
 
 DESIGNS = {"gaussian": "-", "uncentred": "--"}

@@ -24,19 +24,16 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from dln_momentum.engine import EngineOptions
-from dln_momentum.flows import (
-    FlowOptions,
-    FlowPath,
-    balance_drift,
-    balance_drift_bound,
-    gradient_flow,
-    lambda_threshold,
-    limit_bias,
-    momentum_flow,
-    small_lambda_balancedness,
-)
+from dln_momentum.flows import FlowOptions, FlowPath, gradient_flow, momentum_flow
 from dln_momentum.flows.batched import Flows, momentum_flows
 from dln_momentum.problem import Problem, stack
+from dln_momentum.theory.continuous_bias import limit_bias
+from dln_momentum.theory.small_lambda import (
+    balance_drift,
+    balance_drift_bound,
+    lambda_threshold,
+    small_lambda_balancedness,
+)
 from experiments.claim import Outcome, main
 from experiments.common import described, span, sparse_problems, spread, verdict_of, workers
 from experiments.flows import by_setting, of_settings, over, over_grid, uniform_start

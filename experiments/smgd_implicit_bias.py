@@ -25,9 +25,9 @@ from torch import Tensor
 
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.engine import Snapshot, Status
+from dln_momentum.outputs.summary import summarise
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum, gamma_beta
-from dln_momentum.summary import summarise
 from experiments.claim import Outcome, main
 from experiments.common import (
     described,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from omegaconf import DictConfig
 
-from dln_momentum.plotting import style
+from dln_momentum.outputs.plotting import style
 from experiments.common import SMALL, band
 from experiments.flows import setting_title
 from experiments.negligible import draw_map

@@ -29,9 +29,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
-from dln_momentum.interpolators import basis_pursuit
-from dln_momentum.minimizers import bregman_minimizer
 from dln_momentum.problem import Problem, stack
+from dln_momentum.theory.interpolators import basis_pursuit
+from dln_momentum.theory.minimizers import bregman_minimizer
 from experiments.claim import Outcome, main
 from experiments.common import described, sparse_problems, spread, verdict_of, workers
 from experiments.figures import data_sets, problem_size

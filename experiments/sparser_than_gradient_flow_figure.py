@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-from dln_momentum.plotting import style
+from dln_momentum.outputs.plotting import style
 from experiments.common import SMALL, band
 
 RATIOS = {

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from dln_momentum import start
 from dln_momentum.apps.verify import build_case
-from dln_momentum.assembly import Setup, build
+from dln_momentum.cli.assembly import Setup, build
 from dln_momentum.config import CONF_DIR, checks
 from dln_momentum.errors import InputError
 from dln_momentum.sweeps.assembly import build as build_sweep

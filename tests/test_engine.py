@@ -11,8 +11,8 @@ from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.sampling import BatchStream
 from dln_momentum.data.sparse import sparse
 from dln_momentum.engine import Engine, EngineOptions, Status, reference_iterates
+from dln_momentum.engine.cpu.products import STRIP
 from dln_momentum.engine.options import BACKENDS
-from dln_momentum.engine.products import STRIP
 from dln_momentum.engine.status import divergence_ceiling, judge
 from dln_momentum.errors import InputError
 from dln_momentum.network import DiagonalLinearNet

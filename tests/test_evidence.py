@@ -20,14 +20,14 @@ from dln_momentum.data import BatchStream, sparse
 from dln_momentum.engine import Engine, EngineOptions, Snapshot, reference_iterates
 from dln_momentum.errors import InputError
 from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.outputs.summary import BY_CONSTRUCTION, summarise
 from dln_momentum.problem import Problem
 from dln_momentum.schedule import Schedule
-from dln_momentum.summary import BY_CONSTRUCTION, summarise
+from dln_momentum.theory.initial_speed import gradient_velocity
 from dln_momentum.training.callbacks import BalancednessMonitor
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.module import HeavyBallModule
 from dln_momentum.training.trainer import fit, quiet
-from dln_momentum.velocity import gradient_velocity
 from tests.helpers import column, default_problem, make_engine, run_app
 from tests.test_sweep import run_sweep
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from dln_momentum.data import sparse
-from dln_momentum.flows import limit_bias, momentum_flow
-from dln_momentum.interpolators import basis_pursuit
-from dln_momentum.minimizers import bregman_minimizer
+from dln_momentum.flows import momentum_flow
 from dln_momentum.problem import stack
+from dln_momentum.theory.continuous_bias import limit_bias
+from dln_momentum.theory.interpolators import basis_pursuit
+from dln_momentum.theory.minimizers import bregman_minimizer
 from experiments import initialisation_scale, plane, published_runs
 from experiments.claim import configured
 from experiments.limits import follow_flows, limits

@@ -22,8 +22,8 @@ from dln_momentum.apps.flow import flow
 from dln_momentum.config import CONF_DIR
 from dln_momentum.data import sparse
 from dln_momentum.errors import InputError
-from dln_momentum.flow_summary import measure
 from dln_momentum.flows import FlowPath, gradient_flow, momentum_flow
+from dln_momentum.outputs.flow_summary import measure
 from dln_momentum.problem import Problem
 from tests.helpers import blank_figures
 from tests.test_default_run import KEYS

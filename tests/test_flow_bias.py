@@ -18,18 +18,20 @@ from hypothesis import strategies as st
 from dln_momentum.data import sparse
 from dln_momentum.errors import InputError
 from dln_momentum.flows import (
-    boundary_terms,
     effective_flow,
     gradient_flow,
-    limit_bias,
     momentum_flow,
-    path_integrals,
     quadrature_path_integrals,
-    running_bias,
     summed_path_integrals,
 )
-from dln_momentum.implicit_bias import asymptotic_balancedness, kkt_residual, log_init
-from dln_momentum.minimizers import bregman_minimizer
+from dln_momentum.theory.continuous_bias import (
+    boundary_terms,
+    limit_bias,
+    path_integrals,
+    running_bias,
+)
+from dln_momentum.theory.discrete_bias import asymptotic_balancedness, kkt_residual, log_init
+from dln_momentum.theory.minimizers import bregman_minimizer
 from tests.flow_oracles import contour_integrals, dual_minimizer, uniform_start
 
 DEFAULT = sparse(20, 30, 3)

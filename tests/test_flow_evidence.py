@@ -20,20 +20,13 @@ from dln_momentum.apps.flow import flow
 from dln_momentum.config import CONF_DIR
 from dln_momentum.data import sparse
 from dln_momentum.engine import Engine
-from dln_momentum.flow_summary import CERTIFICATES, measure
-from dln_momentum.flows import (
-    FlowPath,
-    gradient_flow,
-    lambda_threshold,
-    limit_bias,
-    momentum_flow,
-    path_integrals,
-    running_bias,
-    summed_path_integrals,
-)
+from dln_momentum.flows import FlowPath, gradient_flow, momentum_flow, summed_path_integrals
 from dln_momentum.flows.stepping import March
+from dln_momentum.outputs.flow_summary import CERTIFICATES, measure
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
+from dln_momentum.theory.continuous_bias import limit_bias, path_integrals, running_bias
+from dln_momentum.theory.small_lambda import lambda_threshold
 from dln_momentum.verification import Case, Evidence, Verdict
 from dln_momentum.verification.statements import (
     of_gradient_flow,

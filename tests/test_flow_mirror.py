@@ -11,16 +11,15 @@ from scipy.integrate import solve_ivp
 
 from dln_momentum.data import sparse
 from dln_momentum.errors import InputError
-from dln_momentum.flows import (
-    gradient_flow,
+from dln_momentum.flows import gradient_flow, momentum_flow
+from dln_momentum.theory.entropy import mirror_map
+from dln_momentum.theory.mirror_flow import (
     linear_term,
     mirror_flow_residual,
     mirror_position,
     mirror_velocity,
-    momentum_flow,
-    three_point_sides,
 )
-from dln_momentum.potentials import mirror_map
+from dln_momentum.theory.three_point import three_point_sides
 from tests.flow_oracles import uniform_start
 
 DEFAULT = sparse(20, 30, 3)

@@ -10,13 +10,12 @@ import torch
 
 from dln_momentum.data import sparse
 from dln_momentum.errors import InputError
-from dln_momentum.flows import (
+from dln_momentum.flows import gradient_flow, momentum_flow
+from dln_momentum.theory.continuous_bias import limit_bias
+from dln_momentum.theory.small_lambda import (
     balance_drift,
     balance_drift_bound,
-    gradient_flow,
     lambda_threshold,
-    limit_bias,
-    momentum_flow,
     small_lambda_balancedness,
 )
 from tests.flow_oracles import uniform_start

@@ -18,19 +18,13 @@ from hypothesis import strategies as st
 from dln_momentum.data import sparse
 from dln_momentum.engine import EngineOptions
 from dln_momentum.errors import InputError
-from dln_momentum.flows import (
-    FlowPath,
-    FlowStatus,
-    limit_bias,
-    momentum_flow,
-    path_integrals,
-    running_bias,
-)
+from dln_momentum.flows import FlowPath, FlowStatus, momentum_flow
 from dln_momentum.flows.batched import Flows, momentum_flows
 from dln_momentum.flows.batched.leapfrog import Phase, leapfrog
 from dln_momentum.flows.batched.richardson import LEVELS, ORDER, segment, weights
 from dln_momentum.flows.batched.stability import SAFETY, stable_step
 from dln_momentum.problem import Problem, stack
+from dln_momentum.theory.continuous_bias import limit_bias, path_integrals, running_bias
 from tests.flow_oracles import solve_in_layers, uniform_start
 from tests.helpers import column
 

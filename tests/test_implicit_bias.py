@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from dln_momentum.data.sampling import BatchStream
 from dln_momentum.data.sparse import sparse
 from dln_momentum.engine import reference_iterates
-from dln_momentum.implicit_bias import (
+from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.theory.discrete_bias import (
     asymptotic_balancedness,
     boundary_term,
     kkt_residual,
@@ -26,7 +27,6 @@ from dln_momentum.implicit_bias import (
     path_sum_increment,
     path_sums_from_gradients,
 )
-from dln_momentum.network import DiagonalLinearNet
 
 STEPS = 60
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dln_momentum.errors import InputError
-from dln_momentum.interpolators import basis_pursuit, least_norm
 from dln_momentum.row_space import RowSpace
+from dln_momentum.theory.interpolators import basis_pursuit, least_norm
 
 
 def gaussian(*shape: int, seed: int = 0) -> Tensor:

@@ -19,9 +19,9 @@ from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.sampling import BatchStream
 from dln_momentum.data.sparse import sparse
 from dln_momentum.engine import Engine, EngineOptions
-from dln_momentum.engine.compiled import compiled
-from dln_momentum.engine.passes import add_path_sums, telescoped_update
-from dln_momentum.engine.products import (
+from dln_momentum.engine.cpu.compiled import compiled
+from dln_momentum.engine.cpu.passes import add_path_sums, telescoped_update
+from dln_momentum.engine.cpu.products import (
     MOST_VECTORS,
     STRIP,
     WIDTH,
@@ -55,7 +55,7 @@ def test_kernels_run_where_nothing_can_be_kept() -> None:
     """As in a container whose package folder and home are read-only."""
     program = (
         "import logging; logging.basicConfig();"
-        "from dln_momentum.engine.compiled import compiled, unsigned;"
+        "from dln_momentum.engine.cpu.compiled import compiled, unsigned;"
         "print(compiled(lambda x: 2 * x)(21), unsigned(3))"
     )
     # the one place that numba may then look for is named by a variable, which is not set
@@ -76,8 +76,8 @@ GENERIC = {"NUMBA_CPU_NAME": "x86-64-v2", "NUMBA_CPU_FEATURES": "+sse4.2,+popcnt
 
 ONE_PRODUCT = """
 import numpy as np
-from dln_momentum.engine.compiled import compiled
-from dln_momentum.engine.products import STRIP, WIDTH, set_strip_product
+from dln_momentum.engine.cpu.compiled import compiled
+from dln_momentum.engine.cpu.products import STRIP, WIDTH, set_strip_product
 
 @compiled
 def product(out, A, B):

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dln_momentum.interpolators import basis_pursuit, least_norm
-from dln_momentum.minimizers import Minimizer, bregman_minimizer
-from dln_momentum.potentials import bregman_divergence, mirror_map
 from dln_momentum.row_space import RowSpace, vector_norm
+from dln_momentum.theory.entropy import bregman_divergence, mirror_map
+from dln_momentum.theory.interpolators import basis_pursuit, least_norm
+from dln_momentum.theory.minimizers import Minimizer, bregman_minimizer
 
 SHAPES = [(20, 30, 3), (40, 100, 5), (5, 8, 1)]
 
@@ -228,7 +228,7 @@ def test_runs_do_not_depend_on_their_neighbours() -> None:
 def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     X, b = gaussian(5, 4, 7), gaussian(5, 4, seed=1)
     whole = bregman_minimizer(RowSpace.of(X), b, torch.ones(7, dtype=torch.float64))
-    monkeypatch.setattr("dln_momentum.minimizers._CHUNK_ENTRIES", 2 * 4 * 7)
+    monkeypatch.setattr("dln_momentum.theory.minimizers._CHUNK_ENTRIES", 2 * 4 * 7)
     parts = bregman_minimizer(RowSpace.of(X), b, torch.ones(7, dtype=torch.float64))
     torch.testing.assert_close(parts.theta, whole.theta, rtol=0, atol=1e-12)
     assert bregman_minimizer(RowSpace.of(X[0]), b[:0], b.new_ones(7)).theta.shape == (0, 7)

@@ -21,18 +21,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from dln_momentum import flow_summary, implicit_bias, interpolators, potentials, summary
 from dln_momentum import flows as flow_package
 from dln_momentum.data import BatchStream, LabelNoise, sparse
-from dln_momentum.engine import Engine, Snapshot, passes, torch_kernel
+from dln_momentum.engine import Engine, Snapshot, torch_kernel
+from dln_momentum.engine.cpu import passes
 from dln_momentum.engine.draws import Draws
 from dln_momentum.engine.scaled import ScaledProblem
-from dln_momentum.flows import FlowPath, continuous_bias, quadrature
+from dln_momentum.flows import FlowPath, quadrature
 from dln_momentum.flows.path import Path
 from dln_momentum.flows.quadrature import SummedIntegrals
 from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.outputs import flow_summary, summary
 from dln_momentum.rates import Momentum
-from dln_momentum.trajectory import Trajectory
+from dln_momentum.theory import (
+    continuous_bias,
+    discrete_bias,
+    entropy,
+    interpolators,
+    small_lambda,
+    three_point,
+)
+from dln_momentum.theory.trajectory import Trajectory
 from dln_momentum.verification import Case, Evidence, Statement, Verdict, discretisation, statements
 
 # the package's attribute of that name is the function
@@ -229,11 +238,11 @@ def beta_not_accelerated(patch: Patch) -> None:
 
 
 def other_divergence(patch: Patch) -> None:
-    exact = flow_package.three_point_sides
+    exact = three_point.three_point_sides
 
     def wrong(a: Tensor, b: Tensor, c: Tensor, balancedness: Tensor) -> Any:
         left, right = exact(a, b, c, balancedness)
-        return 1.01 * left + 0.01 * potentials.bregman_divergence(a, c, balancedness), right
+        return 1.01 * left + 0.01 * entropy.bregman_divergence(a, c, balancedness), right
 
     everywhere(patch, exact, wrong)
 
@@ -252,7 +261,7 @@ def gradients_of_the_text(patch: Patch) -> None:
     """Delta_0 exp(-2 lambda int grad L), without the square."""
     everywhere(
         patch,
-        flow_package.small_lambda_balancedness,
+        small_lambda.small_lambda_balancedness,
         lambda path, lam: path.balancedness[0] * torch.exp(-2 * lam * path.G[-1]),
     )
 
@@ -294,11 +303,11 @@ FAULTS = [
     Fault("gradient flow from (w_+, w_+)", "biased", gradient, from_the_wrong_side,
           ("GF: theta_t", "GF: theta_inf"), GF),
     Fault("grad psi without its half", "momentum", gradient,
-          lambda p: scaled(p, potentials.mirror_map, 2.0), ("GF: grad psi", "psi: ")),
+          lambda p: scaled(p, entropy.mirror_map, 2.0), ("GF: grad psi", "psi: ")),
     Fault("psi twice", "momentum", gradient,
-          lambda p: scaled(p, potentials.hyperbolic_entropy, 2.0), ("psi: ",)),
+          lambda p: scaled(p, entropy.hyperbolic_entropy, 2.0), ("psi: ",)),
     Fault("D twice", "momentum", gradient,
-          lambda p: scaled(p, potentials.bregman_divergence, 2.0), ("psi: ",)),
+          lambda p: scaled(p, entropy.bregman_divergence, 2.0), ("psi: ",)),
     Fault("effective flow from Delta", "momentum", gradient, from_delta_itself,
           ("GF from u = sqrt(Delta_inf)",), GF),
     Fault("basis pursuit of the l2 norm", "momentum", gradient, l2_instead_of_l1,
@@ -343,15 +352,15 @@ FAULTS = [
               lambda f: f.loss + f.lam / 2 * (f.dw_plus**2 + f.dw_minus**2).sum(-1)),
           (*FLOW_SUMMARY, "MGF: E_0 - E_t")),
     *(Fault(f"the threshold times {factor:g}", "momentum", small,
-            lambda p, factor=factor: scaled(p, flow_package.lambda_threshold, factor),
+            lambda p, factor=factor: scaled(p, small_lambda.lambda_threshold, factor),
             ("min Delta_0/(2 F(w_0))",)) for factor in (2.0, 4.0, 0.5)),
     Fault("the threshold times 1000", "momentum", small,
-          lambda p: scaled(p, flow_package.lambda_threshold, 1e3),
+          lambda p: scaled(p, small_lambda.lambda_threshold, 1e3),
           ("min Delta_0/(2 F(w_0))", "MGF: Delta_t >= ")),
     Fault("the drift's bound twice", "momentum", small,
-          lambda p: scaled(p, flow_package.balance_drift_bound, 2.0), ("min Delta_0/(2 F(w_0))",)),
+          lambda p: scaled(p, small_lambda.balance_drift_bound, 2.0), ("min Delta_0/(2 F(w_0))",)),
     Fault("the drift's bound over 1000", "momentum", small,
-          lambda p: scaled(p, flow_package.balance_drift_bound, 1e-3),
+          lambda p: scaled(p, small_lambda.balance_drift_bound, 1e-3),
           ("MGF: sum_i |q",)),
     Fault("grad L for its square", "small", small, gradients_of_the_text,
           ("MGF: ln(Delta_inf/Delta_0)",)),
@@ -362,14 +371,14 @@ FAULTS = [
           lambda p: scaled(p, torch_kernel._batch_weights, 1.5),
           ITERATES[1:]),
     Fault("r(z) of the torch kernel", "momentum", engine,
-          lambda p: scaled(p, implicit_bias.path_sum_increment, 1.01),
+          lambda p: scaled(p, discrete_bias.path_sum_increment, 1.01),
           ("MGD: S_+-, G, sum dw_+ dw_-, loss and sign changes (torch, direct)",)),
     Fault("the telescoped sum of the torch kernel", "momentum", engine,
           lambda p: p.setattr("dln_momentum.engine.torch_kernel.telescoped_increment",
                               lambda w, after, beta: (after - w) / w),
           ("MGD: S_+-, G, sum dw_+ dw_-, loss and sign changes (torch, telescoped)",)),
     Fault("the logarithm of the telescoped sum", "momentum", engine,
-          lambda p: scaled(p, implicit_bias.telescoped_path_sums, 1.01),
+          lambda p: scaled(p, discrete_bias.telescoped_path_sums, 1.01),
           ("MGD: S_+-, G, sum dw_+ dw_-, loss and sign changes (numba, telescoped)",)),
     Fault("r(z) without |.|", "momentum", engine, without_the_absolute_value,
           ("MGD: S_+-, G, sum dw_+ dw_-, loss and sign changes (numba, direct)",)),

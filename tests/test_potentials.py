@@ -11,7 +11,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dln_momentum.potentials import (
+from dln_momentum.theory.entropy import (
     bregman_divergence,
     hyperbolic_entropy,
     inverse_mirror_map,

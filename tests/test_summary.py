@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from dln_momentum.data import sparse
-from dln_momentum.minimizers import bregman_minimizer
 from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.theory.minimizers import bregman_minimizer
 from tests.helpers import FinishedRun, run_app
 
 N, D, GAMMA, BETA = 6, 9, 0.02, 0.8

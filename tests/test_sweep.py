@@ -22,13 +22,13 @@ from dln_momentum.apps import train as single
 from dln_momentum.config import CONF_DIR
 from dln_momentum.data import BatchStream, sparse
 from dln_momentum.errors import InputError
+from dln_momentum.outputs.sweep_figure import overview
+from dln_momentum.outputs.sweep_levels import _lambdas
 from dln_momentum.rates import PAIRS, Momentum
 from dln_momentum.sweeps import assembly
 from dln_momentum.sweeps.assembly import build, cohorts
 from dln_momentum.sweeps.axes import axis_values
-from dln_momentum.sweeps.figures import overview
 from dln_momentum.sweeps.grid import Grid, read_grid
-from dln_momentum.sweeps.levels import _lambdas
 from dln_momentum.sweeps.run import sweep
 from tests.helpers import run_app
 

@@ -20,7 +20,6 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from torch import Tensor
 
-from dln_momentum import trajectory as trajectory_module
 from dln_momentum.apps import verify as verify_module
 from dln_momentum.apps.verify import verify
 from dln_momentum.cli.verify import main
@@ -32,6 +31,7 @@ from dln_momentum.flows import FlowOptions
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
+from dln_momentum.theory import trajectory as trajectory_module
 from dln_momentum.verification import Case, Evidence, Hypothesis, Statement, Verdict, statements
 from dln_momentum.verification import gradient_flow as gradient_flow_module
 from dln_momentum.verification import implicit_bias as implicit_bias_module

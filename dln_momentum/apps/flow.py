@@ -15,15 +15,15 @@ from threadpoolctl import threadpool_limits
 from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from dln_momentum.assembly import Parts, build_parts, flow_options
+from dln_momentum.cli.assembly import Parts, build_parts, flow_options
 from dln_momentum.config import Flow, read
 from dln_momentum.errors import refuse
-from dln_momentum.flow_summary import FlowMeasures, measure
 from dln_momentum.flows import FlowPath, gradient_flow, momentum_flow
-from dln_momentum.plotting import overview, picture, save
+from dln_momentum.outputs.flow_summary import FlowMeasures, measure
+from dln_momentum.outputs.plotting import overview, picture, save
+from dln_momentum.outputs.report import print_flow_report
+from dln_momentum.outputs.results import labelled, versions, write_dataset, write_json
 from dln_momentum.problem import Problem
-from dln_momentum.report import print_flow_report
-from dln_momentum.results import labelled, versions, write_dataset, write_json
 
 SETTINGS = ("lambda", "n", "d", "alpha", "seed")
 RESULTS = ("train_loss", "recovery_error", "l1_norm", "balancedness_l1", "sign_changes")

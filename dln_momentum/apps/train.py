@@ -9,13 +9,13 @@ from typing import Any
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 
-from dln_momentum.assembly import Setup, build
+from dln_momentum.cli.assembly import Setup, build
 from dln_momentum.config import Train
-from dln_momentum.plotting import overview, picture, save
-from dln_momentum.report import print_report
-from dln_momentum.results import versions, write_dataset, write_json
+from dln_momentum.outputs.plotting import overview, picture, save
+from dln_momentum.outputs.report import print_report
+from dln_momentum.outputs.results import versions, write_dataset, write_json
+from dln_momentum.outputs.summary import minimiser, summarise
 from dln_momentum.schedule import Schedule
-from dln_momentum.summary import minimiser, summarise
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.module import HeavyBallModule
 from dln_momentum.training.resuming import read_checkpoint, refuse_another_run

@@ -11,14 +11,14 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from dln_momentum.assembly import build_parts, flow_options
+from dln_momentum.cli.assembly import build_parts, flow_options
 from dln_momentum.config import HeavyBallKeys, Verify, momentum, read
-from dln_momentum.flows import lambda_threshold
+from dln_momentum.outputs.report import wide_console
+from dln_momentum.outputs.results import versions, write_json
 from dln_momentum.rates import Momentum
-from dln_momentum.report import wide_console
-from dln_momentum.results import versions, write_json
-from dln_momentum.statement_table import statement_table
+from dln_momentum.theory.small_lambda import lambda_threshold
 from dln_momentum.verification import Case, Evidence, Statement, Verdict, statements
+from dln_momentum.verification.table import statement_table
 
 WIDE = 120
 """Columns of a terminal from which on every number has a column of its own."""

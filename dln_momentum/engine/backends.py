@@ -67,9 +67,9 @@ def choose_backend(name: str, problem: Problem) -> Backend:
 def _load(name: str, why: str, on_cpu: bool) -> Backend:
     # numba takes a second to import, which a run on a GPU need not spend
     if name == "numba":
-        from dln_momentum.engine import numba_kernel
+        from dln_momentum.engine.cpu import kernel
 
-        return Backend(name, why, numba_kernel.advance, numba_kernel.STRIP)
+        return Backend(name, why, kernel.advance, kernel.STRIP)
     from dln_momentum.engine import torch_kernel
 
     elements = TILE_ELEMENTS if on_cpu else GPU_ELEMENTS

@@ -17,8 +17,12 @@ from dln_momentum.engine.snapshot import Snapshot
 from dln_momentum.engine.state import State
 from dln_momentum.engine.status import Status, divergence_ceiling, judge
 from dln_momentum.errors import refuse
-from dln_momentum.implicit_bias import boundary_term, telescoped_increment, telescoped_path_sums
 from dln_momentum.problem import Problem
+from dln_momentum.theory.discrete_bias import (
+    boundary_term,
+    telescoped_increment,
+    telescoped_path_sums,
+)
 
 if TYPE_CHECKING:
     from dln_momentum.data.label_noise import LabelNoise

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine.status import Status
-from dln_momentum.implicit_bias import (
+from dln_momentum.rates import eps_of
+from dln_momentum.theory.discrete_bias import (
     asymptotic_balancedness,
     log_init,
     path_sums_from_gradients,
 )
-from dln_momentum.rates import eps_of
 
 
 @dataclass(frozen=True, eq=False)

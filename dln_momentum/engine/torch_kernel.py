@@ -25,7 +25,7 @@ from dln_momentum.engine.scaled import CHECK_EVERY, ScaledProblem
 from dln_momentum.engine.state import State
 from dln_momentum.engine.status import Status, divergence_ceiling, judge
 from dln_momentum.engine.tile import Tile
-from dln_momentum.implicit_bias import path_sum_increment, telescoped_increment
+from dln_momentum.theory.discrete_bias import path_sum_increment, telescoped_increment
 
 Replay = Callable[[], None]
 Drawn = tuple[Tensor | None, Tensor | None]

@@ -15,7 +15,7 @@ from dln_momentum.flows.momentum_flow import momentum_flow
 from dln_momentum.flows.options import FlowOptions
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
-from dln_momentum.reference import reference_iterates
+from dln_momentum.theory.reference import reference_iterates
 
 
 @dataclass(frozen=True)

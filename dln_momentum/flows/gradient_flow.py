@@ -79,3 +79,35 @@ def gradient_flow(
     integration = Integration(time, times, tol, options, switch)
     run = integration.run(system, system.linearise, system.initial())
     return replace(to_path(problem, system, 0.0, *run), mirror_form=mirror)
+
+
+def effective_flow(
+    problem: Problem,
+    balancedness: Tensor,
+    *,
+    time: float = math.inf,
+    tol: float = 1e-24,
+    form: Literal["mirror", "direct"] = "mirror",
+    options: FlowOptions | None = None,
+) -> FlowPath:
+    """Gradient flow from the effective initialisation u = sqrt(Delta_inf), v = 0.
+
+    (docs/theory.md#effective-initialisation; poster, section 4.)
+
+    It converges to argmin { psi_{Delta_inf}(theta) : X theta = y }, which is also the limit of the
+    momentum flow where theta~_0 is negligible; whether it is must be measured.
+
+    Args:
+        problem: the data.
+        balancedness: Delta_inf, [d], positive.
+        time, tol, form, options: as for `gradient_flow`.
+
+    >>> import torch
+    >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
+    >>> path = effective_flow(problem, torch.tensor([1e-9, 1e-9]))
+    >>> [round(x, 4) for x in path.theta[-1].tolist()]
+    [0.0, 1.0]
+    """
+    # in float64: a square root in single precision would be another start
+    w = balancedness.to(problem.X).sqrt()
+    return gradient_flow(problem, w, w, time, form=form, tol=tol, options=options)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from dln_momentum.errors import InputError
-from dln_momentum.flows.continuous_bias import path_integrals
 from dln_momentum.flows.path import FlowPath
 from dln_momentum.problem import Problem
+from dln_momentum.theory.continuous_bias import path_integrals
 
 REACH = 0.1
 """Steps over which w_+- changes by a larger share are too near a zero of w_+- to be summed: there

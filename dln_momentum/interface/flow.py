@@ -14,7 +14,7 @@ from dln_momentum.flows.batched import DEFAULT_RTOL, Flows, momentum_flows
 from dln_momentum.interface.arguments import array_of, checked, common_shape, flat_problem
 from dln_momentum.problem import Problem
 from dln_momentum.start import Start
-from dln_momentum.velocity import gradient_velocity
+from dln_momentum.theory.initial_speed import gradient_velocity
 
 
 def flow(

@@ -12,8 +12,8 @@ from dln_momentum.errors import InputError
 from dln_momentum.interface.arguments import array_of
 from dln_momentum.interface.run import Run
 from dln_momentum.interface.train import train
+from dln_momentum.outputs.results import LONG_NAMES
 from dln_momentum.problem import Problem
-from dln_momentum.results import LONG_NAMES
 from dln_momentum.start import Start
 
 RATES = ("gamma", "beta", "lam", "eps")

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from dln_momentum.engine import Snapshot, Status
 from dln_momentum.errors import InputError
-from dln_momentum.problem import Problem
-from dln_momentum.results import History, labelled
-from dln_momentum.summary import (
+from dln_momentum.outputs.results import History, labelled
+from dln_momentum.outputs.summary import (
     balancedness_errors,
     balancedness_scalars,
     certificate,
@@ -28,6 +27,7 @@ from dln_momentum.summary import (
     recovery,
     summarise,
 )
+from dln_momentum.problem import Problem
 
 
 @dataclass
@@ -230,7 +230,7 @@ class Run:
         Raises:
             InputError: for more than one run, or without trajectories.
         """
-        from dln_momentum.plotting import overview
+        from dln_momentum.outputs.plotting import overview
 
         if self.shape != () or not self._records.trajectories:
             raise InputError(["plot needs one run with trajectories; see to_dataset for many"])

@@ -18,7 +18,7 @@ from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of
 from dln_momentum.schedule import Schedule
 from dln_momentum.start import Start
-from dln_momentum.velocity import gradient_velocity
+from dln_momentum.theory.initial_speed import gradient_velocity
 
 Callback = Callable[[Snapshot], object]
 """Called with the state of all runs at every recorded step; what it returns is not read."""

@@ -13,8 +13,8 @@ from dln_momentum.interface.arguments import checked
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
 from dln_momentum.start import Start
-from dln_momentum.statement_table import statement_table
 from dln_momentum.verification import Case, Evidence, Statement, Verdict, statements
+from dln_momentum.verification.table import statement_table
 
 
 class Report:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from dln_momentum.assembly import (
+from dln_momentum.cli.assembly import (
     Rates,
     Setup,
     attempt,

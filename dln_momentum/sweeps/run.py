@@ -14,16 +14,16 @@ from omegaconf import DictConfig
 from rich.progress import Progress
 
 from dln_momentum.apps.train import make_module, trainer_keys
-from dln_momentum.assembly import Setup
+from dln_momentum.cli.assembly import Setup
 from dln_momentum.config import Sweep
 from dln_momentum.engine import Status
-from dln_momentum.plotting import picture, save
-from dln_momentum.results import versions, write_dataset, write_json
+from dln_momentum.outputs.plotting import picture, save
+from dln_momentum.outputs.results import versions, write_dataset, write_json
+from dln_momentum.outputs.sweep_figure import overview
+from dln_momentum.outputs.sweep_report import QUANTITIES, judged, print_report, with_ratio
 from dln_momentum.sweeps.assembly import build
 from dln_momentum.sweeps.dataset import dataset
-from dln_momentum.sweeps.figures import overview
 from dln_momentum.sweeps.grid import Grid
-from dln_momentum.sweeps.report import QUANTITIES, judged, print_report, with_ratio
 from dln_momentum.training.resuming import read_checkpoint
 from dln_momentum.training.trainer import fit, shows_progress
 

@@ -15,9 +15,9 @@ from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
 from dln_momentum.errors import refuse
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
+from dln_momentum.outputs.results import History
 from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of
-from dln_momentum.results import History
 from dln_momentum.training.datamodule import Block, BlockDataModule
 from dln_momentum.training.resuming import identity, refuse_another_run
 from dln_momentum.training.steppers import AutogradStepper, EngineStepper, Measure, Report, Stepper

@@ -7,15 +7,15 @@ from torch import Tensor
 
 from dln_momentum.engine import Snapshot
 from dln_momentum.errors import refuse
-from dln_momentum.implicit_bias import (
+from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.optimizer import HeavyBall
+from dln_momentum.problem import Problem
+from dln_momentum.theory.discrete_bias import (
     boundary_term,
     path_sum_increment,
     telescoped_increment,
     telescoped_path_sums,
 )
-from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.optimizer import HeavyBall
-from dln_momentum.problem import Problem
 
 _CARRIED = ("w_start", "sums", "increment_products", "gradient_sum", "sign_changes", "previous")
 

@@ -6,14 +6,10 @@ import dataclasses
 
 import torch
 
-from dln_momentum.flows import (
-    FlowPath,
-    limit_bias,
-    mirror_flow_residual,
-    path_integrals,
-    running_bias,
-)
-from dln_momentum.trajectory import Trajectory, solver_error
+from dln_momentum.flows import FlowPath
+from dln_momentum.theory.continuous_bias import limit_bias, path_integrals, running_bias
+from dln_momentum.theory.mirror_flow import mirror_flow_residual
+from dln_momentum.theory.trajectory import Trajectory, solver_error
 from dln_momentum.verification.course import moved, times_of
 from dln_momentum.verification.evidence import Evidence
 from dln_momentum.verification.statement import Hypothesis, Statement, Times, at_most, equal

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
-from dln_momentum.trajectory import Trajectory, in_range, log_spaced, trajectory_of_path
+from dln_momentum.theory.trajectory import Trajectory, in_range, log_spaced, trajectory_of_path
 from dln_momentum.verification.evidence import Evidence
 from dln_momentum.verification.statement import Hypothesis, Times
 

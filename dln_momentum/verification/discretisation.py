@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dln_momentum.flows import DiscretisationOrders, discretisation_orders
 from dln_momentum.rates import Momentum
-from dln_momentum.reference import reference_iterates
+from dln_momentum.theory.reference import reference_iterates
 from dln_momentum.verification.course import at_rest
 from dln_momentum.verification.evidence import Evidence
 from dln_momentum.verification.statement import Hypothesis, Statement, equal

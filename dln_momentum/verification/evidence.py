@@ -17,12 +17,12 @@ from dln_momentum.flows import (
     SummedIntegrals,
     effective_flow,
     gradient_flow,
-    limit_bias,
     momentum_flow,
     summed_path_integrals,
 )
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
+from dln_momentum.theory.continuous_bias import limit_bias
 from dln_momentum.verification.case import Case
 from dln_momentum.verification.written_update import first_zero
 

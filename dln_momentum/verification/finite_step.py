@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
-from dln_momentum.implicit_bias import log_free_balance
-from dln_momentum.trajectory import Trajectory
+from dln_momentum.theory.discrete_bias import log_free_balance
+from dln_momentum.theory.trajectory import Trajectory
 from dln_momentum.verification.course import (
     ULP,
     before_sign_changes,

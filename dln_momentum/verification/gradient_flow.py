@@ -10,11 +10,12 @@ import math
 import torch
 from torch import Tensor
 
-from dln_momentum.flows import FlowPath, limit_bias
-from dln_momentum.potentials import mirror_map
+from dln_momentum.flows import FlowPath
+from dln_momentum.outputs.summary import distance, minimiser
 from dln_momentum.problem import Problem
-from dln_momentum.summary import distance, minimiser
-from dln_momentum.trajectory import LARGEST, SMALLEST, solver_error
+from dln_momentum.theory.continuous_bias import limit_bias
+from dln_momentum.theory.entropy import mirror_map
+from dln_momentum.theory.trajectory import LARGEST, SMALLEST, solver_error
 from dln_momentum.verification.evidence import Evidence
 from dln_momentum.verification.implicit_bias import SOLVED, off_target, solved
 from dln_momentum.verification.statement import Hypothesis, Statement, Times, equal

@@ -13,13 +13,13 @@ import math
 import torch
 from torch import Tensor
 
-from dln_momentum.flows import three_point_sides
-from dln_momentum.implicit_bias import log_perturbed_init_norm
-from dln_momentum.potentials import bregman_divergence, inverse_mirror_map, mirror_map
+from dln_momentum.outputs.summary import distance, minimiser
 from dln_momentum.problem import Problem
 from dln_momentum.row_space import weighted_solution
-from dln_momentum.summary import distance, minimiser
-from dln_momentum.trajectory import Trajectory
+from dln_momentum.theory.discrete_bias import log_perturbed_init_norm
+from dln_momentum.theory.entropy import bregman_divergence, inverse_mirror_map, mirror_map
+from dln_momentum.theory.three_point import three_point_sides
+from dln_momentum.theory.trajectory import Trajectory
 from dln_momentum.verification.course import (
     at_rest,
     converged,

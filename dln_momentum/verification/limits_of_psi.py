@@ -10,8 +10,8 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor
 
-from dln_momentum.interpolators import basis_pursuit, least_norm
-from dln_momentum.potentials import bregman_divergence, hyperbolic_entropy, mirror_map
+from dln_momentum.theory.entropy import bregman_divergence, hyperbolic_entropy, mirror_map
+from dln_momentum.theory.interpolators import basis_pursuit, least_norm
 from dln_momentum.verification.evidence import Evidence
 from dln_momentum.verification.gradient_flow import start_in_range
 from dln_momentum.verification.statement import Hypothesis, Statement, equal

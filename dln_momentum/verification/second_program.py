@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
-from dln_momentum.trajectory import LARGEST, SMALLEST
+from dln_momentum.theory.trajectory import LARGEST, SMALLEST
 from dln_momentum.verification.course import ULP
 from dln_momentum.verification.evidence import Evidence
 from dln_momentum.verification.statement import Hypothesis, Statement, Times, equal

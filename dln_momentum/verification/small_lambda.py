@@ -9,14 +9,14 @@ import math
 
 import torch
 
-from dln_momentum.flows import (
-    FlowPath,
+from dln_momentum.flows import FlowPath
+from dln_momentum.theory.continuous_bias import limit_bias
+from dln_momentum.theory.small_lambda import (
     balance_drift_bound,
     lambda_threshold,
-    limit_bias,
     small_lambda_balancedness,
 )
-from dln_momentum.trajectory import Trajectory, loosest, solver_error
+from dln_momentum.theory.trajectory import Trajectory, loosest, solver_error
 from dln_momentum.verification.course import at_rest, converged
 from dln_momentum.verification.evidence import Evidence
 from dln_momentum.verification.statement import Hypothesis, Statement, at_most, equal

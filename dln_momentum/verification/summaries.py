@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
-from dln_momentum.flow_summary import measure
-from dln_momentum.minimizers import bregman_minimizer
+from dln_momentum.outputs.flow_summary import measure
+from dln_momentum.outputs.summary import summarise
 from dln_momentum.rates import Momentum
 from dln_momentum.row_space import vector_norm
-from dln_momentum.summary import summarise
-from dln_momentum.trajectory import Trajectory, in_range
+from dln_momentum.theory.minimizers import bregman_minimizer
+from dln_momentum.theory.trajectory import Trajectory, in_range
 from dln_momentum.verification.case import Case
 from dln_momentum.verification.course import TIMES, moved
 from dln_momentum.verification.evidence import Evidence

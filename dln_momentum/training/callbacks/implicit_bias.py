@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
+from dln_momentum.outputs.summary import certificate, distance, minimiser, potential
 from dln_momentum.problem import Problem
-from dln_momentum.summary import certificate, distance, minimiser, potential
 from dln_momentum.training.callbacks.monitor import Monitor
 from dln_momentum.training.module import HeavyBallModule, dashboard
 

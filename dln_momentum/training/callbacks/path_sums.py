@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
+from dln_momentum.outputs.summary import balancedness_errors
 from dln_momentum.problem import Problem
-from dln_momentum.summary import balancedness_errors
 from dln_momentum.training.callbacks.monitor import Monitor
 
 

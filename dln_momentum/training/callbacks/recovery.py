@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
+from dln_momentum.outputs.summary import recovery
 from dln_momentum.problem import Problem
-from dln_momentum.summary import recovery
 from dln_momentum.training.callbacks.monitor import Monitor
 from dln_momentum.training.module import HeavyBallModule
 
@@ -20,7 +20,7 @@ class RecoveryMonitor(Monitor):
     group = "recovery"
 
     def measure(self, snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
-        """The scalars of `dln_momentum.summary.recovery`."""
+        """The scalars of `dln_momentum.outputs.summary.recovery`."""
         scalars = recovery(snapshot.theta, problem)
         return {"train_loss": snapshot.loss} | scalars | {"theta": snapshot.theta}
 

@@ -21,17 +21,12 @@ and takes the path of one flow or those of many: [T, d] then stands for [T, R, d
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
-from dln_momentum.flows.gradient_flow import gradient_flow
-from dln_momentum.flows.options import FlowOptions
-from dln_momentum.flows.path import FlowPath, Path
-from dln_momentum.implicit_bias import asymptotic_balancedness, log_init
-from dln_momentum.problem import Problem
+from dln_momentum.flows.path import Path
+from dln_momentum.theory.discrete_bias import asymptotic_balancedness, log_init
 
 
 @dataclass(frozen=True)
@@ -112,38 +107,6 @@ def running_bias(path: Path) -> ContinuousBias:
     """
     plus, minus = _log_changes(path)
     return _bias(path, -path.G - plus, path.G - minus)
-
-
-def effective_flow(
-    problem: Problem,
-    balancedness: Tensor,
-    *,
-    time: float = math.inf,
-    tol: float = 1e-24,
-    form: Literal["mirror", "direct"] = "mirror",
-    options: FlowOptions | None = None,
-) -> FlowPath:
-    """Gradient flow from the effective initialisation u = sqrt(Delta_inf), v = 0.
-
-    (docs/theory.md#effective-initialisation; poster, section 4.)
-
-    It converges to argmin { psi_{Delta_inf}(theta) : X theta = y }, which is also the limit of the
-    momentum flow where theta~_0 is negligible; whether it is must be measured.
-
-    Args:
-        problem: the data.
-        balancedness: Delta_inf, [d], positive.
-        time, tol, form, options: as for `gradient_flow`.
-
-    >>> import torch
-    >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
-    >>> path = effective_flow(problem, torch.tensor([1e-9, 1e-9]))
-    >>> [round(x, 4) for x in path.theta[-1].tolist()]
-    [0.0, 1.0]
-    """
-    # in float64: a square root in single precision would be another start
-    w = balancedness.to(problem.X).sqrt()
-    return gradient_flow(problem, w, w, time, form=form, tol=tol, options=options)
 
 
 def _log_changes(path: Path) -> tuple[Tensor, Tensor]:

@@ -24,8 +24,8 @@ import math
 import torch
 from torch import Tensor
 
-from dln_momentum.potentials import mirror_map
 from dln_momentum.row_space import RowSpace
+from dln_momentum.theory.entropy import mirror_map
 
 Pair = Tensor | tuple[Tensor, Tensor]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dln_momentum.potentials import bregman_divergence, mirror_map
+from dln_momentum.theory.entropy import bregman_divergence, mirror_map
 
 
 def three_point_sides(

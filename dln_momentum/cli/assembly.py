@@ -34,8 +34,8 @@ from dln_momentum.flows.options import Method
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
+from dln_momentum.theory.initial_speed import gradient_velocity
 from dln_momentum.training.cohorts import Cohort
-from dln_momentum.velocity import gradient_velocity
 
 T = TypeVar("T")
 

@@ -6,16 +6,16 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot, Status
-from dln_momentum.flows import lambda_threshold
-from dln_momentum.implicit_bias import (
+from dln_momentum.problem import Problem
+from dln_momentum.rates import eps_of, lam_ks_of, lam_of
+from dln_momentum.theory.discrete_bias import (
     kkt_residual,
     log_free_balance,
     log_init,
     log_perturbed_init_norm,
 )
-from dln_momentum.minimizers import bregman_minimizer
-from dln_momentum.problem import Problem
-from dln_momentum.rates import eps_of, lam_ks_of, lam_of
+from dln_momentum.theory.minimizers import bregman_minimizer
+from dln_momentum.theory.small_lambda import lambda_threshold
 
 BY_CONSTRUCTION = (
     "path_sum_balancedness_error",

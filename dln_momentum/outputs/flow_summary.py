@@ -7,22 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dln_momentum.flows import (
-    FlowPath,
-    SummedIntegrals,
-    effective_flow,
-    lambda_threshold,
-    limit_bias,
-    summed_path_integrals,
-)
-from dln_momentum.implicit_bias import (
+from dln_momentum.flows import FlowPath, SummedIntegrals, effective_flow, summed_path_integrals
+from dln_momentum.outputs.summary import distance, minimiser, recovery
+from dln_momentum.problem import Problem
+from dln_momentum.theory.continuous_bias import limit_bias
+from dln_momentum.theory.discrete_bias import (
     asymptotic_balancedness,
     log_init,
     log_perturbed_init_norm,
 )
-from dln_momentum.problem import Problem
-from dln_momentum.summary import distance, minimiser, recovery
-from dln_momentum.trajectory import Trajectory, log_spaced, trajectory_of_path
+from dln_momentum.theory.small_lambda import lambda_threshold
+from dln_momentum.theory.trajectory import Trajectory, log_spaced, trajectory_of_path
 
 
 @dataclass(frozen=True, eq=False)

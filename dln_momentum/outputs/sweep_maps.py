@@ -14,8 +14,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from dln_momentum.engine import Status
+from dln_momentum.outputs.sweep_levels import draw_levels
 from dln_momentum.sweeps.axes import geometric
-from dln_momentum.sweeps.levels import draw_levels
 
 NO_VALUE = "0.82"
 STATUS_COLOURS = {

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from dln_momentum.flows import FlowPath, SummedIntegrals
-from dln_momentum.implicit_bias import asymptotic_balancedness, kkt_residual, log_init
 from dln_momentum.problem import Problem
+from dln_momentum.theory.discrete_bias import asymptotic_balancedness, kkt_residual, log_init
 
 LOCAL_ERRORS = 50
 """How many of the solver's local errors, of a thousand or so, add up at worst."""

@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dln_momentum.engine import Status
-from dln_momentum.plotting import style
+from dln_momentum.outputs.plotting import style
+from dln_momentum.outputs.sweep_curves import draw_curve, draw_shares
+from dln_momentum.outputs.sweep_levels import level_names
+from dln_momentum.outputs.sweep_maps import draw_map, draw_status
+from dln_momentum.outputs.sweep_report import with_ratio
 from dln_momentum.sweeps.axes import SEEDS, geometric
-from dln_momentum.sweeps.curves import draw_curve, draw_shares
-from dln_momentum.sweeps.levels import level_names
-from dln_momentum.sweeps.maps import draw_map, draw_status
-from dln_momentum.sweeps.report import with_ratio
 
 AXIS_LABELS = {
     "gamma": r"step size $\gamma$",

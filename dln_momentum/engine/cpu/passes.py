@@ -12,8 +12,8 @@ import math
 
 import numpy as np
 
-from dln_momentum.engine.carried import DIRECT, TELESCOPED
-from dln_momentum.engine.compiled import compiled, inlined, unsigned
+from dln_momentum.engine.cpu.carried import DIRECT, TELESCOPED
+from dln_momentum.engine.cpu.compiled import compiled, inlined, unsigned
 from dln_momentum.engine.status import Status
 
 SERIES_BOUND = 0.125
@@ -55,7 +55,7 @@ def update(w, p, flips, gradient, beta, theta, plus, minus, at, size):
 def chosen_update(
     summing, w, p, flips, gradient, beta, theta, sums, products, scratch, plus, minus, at, size
 ):
-    """The step, with S_+- summed as ``summing`` says: see `dln_momentum.engine.carried`."""
+    """The step, with S_+- summed as ``summing`` says: see `dln_momentum.engine.cpu.carried`."""
     if summing == TELESCOPED:
         telescoped_update(
             w, p, flips, gradient, beta, theta, sums, products, scratch, plus, minus, at, size

@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from dln_momentum.engine import Status
-from dln_momentum.sweeps.maps import STATUS_COLOURS, WIDE
+from dln_momentum.outputs.sweep_maps import STATUS_COLOURS, WIDE
 
 
 def draw_curve(ax: Axes, values: xr.DataArray, drawn: str, *, around_one: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dln_momentum.engine.carried import (
+from dln_momentum.engine.cpu.carried import (
     DIRECT,
     NOT_SUMMED,
     TELESCOPED,
@@ -18,14 +18,14 @@ from dln_momentum.engine.carried import (
     Drawn,
     Endings,
 )
-from dln_momentum.engine.compiled import zeros
+from dln_momentum.engine.cpu.compiled import zeros
+from dln_momentum.engine.cpu.one_run import advance_singly, fill_spans, filled_up
+from dln_momentum.engine.cpu.products import STRIP
+from dln_momentum.engine.cpu.simd_block import advance_strips
 from dln_momentum.engine.draws import Piece
-from dln_momentum.engine.products import STRIP
 from dln_momentum.engine.scaled import ScaledProblem
-from dln_momentum.engine.single import advance_singly, fill_spans, filled_up
 from dln_momentum.engine.state import State
 from dln_momentum.engine.status import divergence_ceiling
-from dln_momentum.engine.strips import advance_strips
 
 BLOCK_COLUMNS, BLOCK_ROWS = 100, 256
 """Largest block of X that strips are multiplied by at once: 200 kB, well inside a level-2 cache."""

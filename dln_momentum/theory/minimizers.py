@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from dln_momentum.errors import refuse
-from dln_momentum.potentials import checked_balancedness
 from dln_momentum.row_space import (
     RowSpace,
     apply,
@@ -19,6 +18,7 @@ from dln_momentum.row_space import (
     vector_norm,
     weighted_solution,
 )
+from dln_momentum.theory.entropy import checked_balancedness
 
 # Entries of the stacked matrices worked on at once, whatever the number of runs.
 _CHUNK_ENTRIES = 2**20

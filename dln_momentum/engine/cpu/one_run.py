@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from dln_momentum.engine.carried import NOT_SUMMED
-from dln_momentum.engine.compiled import compiled, unsigned, zeros
-from dln_momentum.engine.passes import (
+from dln_momentum.engine.cpu.carried import NOT_SUMMED
+from dln_momentum.engine.cpu.compiled import compiled, unsigned, zeros
+from dln_momentum.engine.cpu.passes import (
     RUNNING,
     batch_weights,
     chosen_update,
@@ -19,7 +19,7 @@ from dln_momentum.engine.passes import (
     squares_difference,
     verdict,
 )
-from dln_momentum.engine.products import (
+from dln_momentum.engine.cpu.products import (
     MOST_VECTORS,
     WIDTH,
     add_span_product,

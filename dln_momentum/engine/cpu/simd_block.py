@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from dln_momentum.engine.carried import NOT_SUMMED
-from dln_momentum.engine.compiled import compiled, inlined, unsigned, zeros
-from dln_momentum.engine.passes import (
+from dln_momentum.engine.cpu.carried import NOT_SUMMED
+from dln_momentum.engine.cpu.compiled import compiled, inlined, unsigned, zeros
+from dln_momentum.engine.cpu.passes import (
     RUNNING,
     batch_weights,
     chosen_update,
@@ -23,7 +23,7 @@ from dln_momentum.engine.passes import (
     squares_difference,
     verdict,
 )
-from dln_momentum.engine.products import STRIP, add_strip_product, set_strip_product
+from dln_momentum.engine.cpu.products import STRIP, add_strip_product, set_strip_product
 from dln_momentum.engine.scaled import CHECK_EVERY
 
 

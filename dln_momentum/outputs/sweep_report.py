@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dln_momentum.engine import Status
-from dln_momentum.summary import BY_CONSTRUCTION
+from dln_momentum.outputs.summary import BY_CONSTRUCTION
 
 LISTED_RUNS = 30
 """A grid of at most this many points is shown run by run."""

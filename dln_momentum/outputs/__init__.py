@@ -1,0 +1,1 @@
+"""What runs, flows and sweeps leave behind: numbers, labelled datasets, tables and figures."""
