@@ -32,7 +32,7 @@ class InputError(ValueError):
         return type(self), (self.problems,)
 
 
-def refuse(problems: Iterable[str]) -> None:
+def raise_if_any(problems: Iterable[str]) -> None:
     """Raise `InputError` if there is any problem, and do nothing otherwise."""
     found = list(problems)
     if found:

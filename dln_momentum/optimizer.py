@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dln_momentum.errors import refuse
+from dln_momentum.errors import raise_if_any
 
 Parameter = float | Tensor
 
@@ -79,20 +79,22 @@ class HeavyBall(Optimizer):
         Raises:
             InputError: as for the optimizer itself.
         """
-        refuse(["gamma and lr are one thing: give one"] * ({"gamma", "lr"} <= param_group.keys()))
+        raise_if_any(
+            ["gamma and lr are one thing: give one"] * ({"gamma", "lr"} <= param_group.keys())
+        )
         if "gamma" in param_group:
             param_group["lr"] = param_group.pop("gamma")
         for key in ("lr", "beta"):
             value = param_group.get(key, self.defaults[key])
             # a scheduler writes into a tensor, which may be the caller's or another group's
             param_group[key] = value.clone() if isinstance(value, Tensor) else value
-        refuse(_group_problems(param_group))
+        raise_if_any(_group_problems(param_group))
         # torch makes a list of the parameters, which may come as a generator
         super().add_param_group(param_group)
         mismatches = [*_shape_problems(self.param_groups[-1])]
         if mismatches:
             del self.param_groups[-1]
-            refuse(mismatches)
+            raise_if_any(mismatches)
 
     def previous(self, parameter: Tensor) -> Tensor:
         """w_{k-1} of one parameter, whose present value is w_k."""
@@ -140,7 +142,7 @@ class HeavyBall(Optimizer):
         parameters = [p for group in self.param_groups for p in group["params"]]
         shapes = [tuple(w.shape) for w in previous], [tuple(p.shape) for p in parameters]
         if shapes[0] != shapes[1]:
-            refuse([f"previous has shapes {shapes[0]}; the parameters have {shapes[1]}"])
+            raise_if_any([f"previous has shapes {shapes[0]}; the parameters have {shapes[1]}"])
         for parameter, w_0 in zip(parameters, previous, strict=True):
             self.state[parameter]["increment"] = parameter.detach() - w_0.detach().to(parameter)
 

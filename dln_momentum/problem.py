@@ -82,18 +82,18 @@ class Problem:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        complaints = []
+        errors = []
         for field in _TENSORS:
             try:
                 object.__setattr__(self, field, _as_float64(getattr(self, field)))
             except (TypeError, ValueError) as error:
-                complaints.append(f"{field} is no array of real numbers: {error}")
+                errors.append(f"{field} is no array of real numbers: {error}")
         # each check reads only what the ones before it have found sound
-        complaints = complaints or [*_shape_problems(self), *_entry_problems(self)]
-        complaints = complaints or [*_zero_problems(self)]
-        complaints = complaints or [*_range_problems(self)]
-        if complaints:
-            raise ProblemError([*complaints, *(f"note: {note}" for note in self.notes)])
+        errors = errors or [*_shape_problems(self), *_entry_problems(self)]
+        errors = errors or [*_zero_problems(self)]
+        errors = errors or [*_range_problems(self)]
+        if errors:
+            raise ProblemError([*errors, *(f"note: {note}" for note in self.notes)])
 
     def __repr__(self) -> str:
         return f"Problem({self.name!r}, runs={list(self.runs)}, n={self.n}, d={self.d})"
@@ -171,7 +171,7 @@ def stack(problems: Sequence[Problem]) -> Problem:
     """
     if not problems:
         raise ProblemError(["there is no problem to stack"])
-    complaints = []
+    errors = []
     fields: dict[str, Tensor] = {}
     for field in _TENSORS:
         tensors = [getattr(problem, field) for problem in problems]
@@ -180,13 +180,13 @@ def stack(problems: Sequence[Problem]) -> Problem:
         if len(present) < len(tensors):
             continue
         if len(shapes) > 1:
-            complaints.append(f"{field}: problems to stack must have one shape, found {shapes}")
+            errors.append(f"{field}: problems to stack must have one shape, found {shapes}")
         else:
             fields[field] = torch.stack(present)
     if any(problem.runs for problem in problems):
-        complaints.append("problems to stack must not have run dimensions of their own")
-    if complaints:
-        raise ProblemError(complaints)
+        errors.append("problems to stack must not have run dimensions of their own")
+    if errors:
+        raise ProblemError(errors)
     names = list(dict.fromkeys(problem.name for problem in problems))
     name = names[0] if len(names) == 1 else f"{len(problems)} problems, {names[0]} to {names[-1]}"
     notes = dict.fromkeys(note for problem in problems for note in problem.notes)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from dln_momentum.errors import InputError, refuse
+from dln_momentum.errors import InputError, raise_if_any
 
 PAIRS = (("gamma", "beta"), ("lam", "eps"), ("lam", "beta"), ("lam", "gamma"))
 """The pairs of parameters that determine a run; any one of them may be given."""
@@ -64,7 +64,7 @@ class Momentum:
     beta: float = 0.0
 
     def __post_init__(self) -> None:
-        refuse(momentum_problems(gamma=self.gamma, beta=self.beta))
+        raise_if_any(momentum_problems(gamma=self.gamma, beta=self.beta))
 
     @classmethod
     def from_pair(
@@ -86,7 +86,7 @@ class Momentum:
         """
         given = {"gamma": gamma, "beta": beta, "lam": lam, "eps": eps}
         given = {key: value for key, value in given.items() if value is not None}
-        refuse(momentum_problems(**given))
+        raise_if_any(momentum_problems(**given))
         return cls(*gamma_beta(**given))
 
     @property

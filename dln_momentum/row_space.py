@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dln_momentum.errors import refuse
+from dln_momentum.errors import raise_if_any
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class RowSpace:
         Raises:
             InputError: If ``X`` is not a stack of finite floating-point matrices, each nonzero.
         """
-        refuse(_faults(X))
+        raise_if_any(_faults(X))
         left, sigma, right = torch.linalg.svd(X, full_matrices=False)
         cutoff = max(X.shape[-2:]) * torch.finfo(X.dtype).eps * sigma[..., :1]
         kept = sigma > cutoff

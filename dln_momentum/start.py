@@ -16,7 +16,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from dln_momentum.errors import InputError, refuse
+from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.seeding import Purpose, is_seed, seeded_generator
 
 PARAMETRISATIONS = ("product", "squares")
@@ -42,7 +42,7 @@ class Start:
 
     def __init__(self, u: ArrayLike, v: ArrayLike, name: str = "arrays") -> None:
         u, v = _numbers("u", u), _numbers("v", v)
-        refuse(_pair_problems(u, v))
+        raise_if_any(_pair_problems(u, v))
         self._u, self._v = torch.broadcast_tensors(u, v)
         self.name = name
 

@@ -55,7 +55,7 @@ def test_a_graph_of_the_steps_gives_the_bits_of_the_steps(
         found = there.state_dict()[name]
         assert found.is_cuda, name
         assert torch.equal(found.cpu(), expected), name
-    for name in ("kept_path_sums", "predicted_balancedness", "log_init", "previous"):
+    for name in ("path_sums_with_boundary", "predicted_balancedness", "log_init", "previous"):
         derived = (getattr(engine.snapshot(), name) for engine in (here, there))
         assert torch.equal(*(tensor.cpu() for tensor in derived)), name
 

@@ -388,7 +388,7 @@ FAULTS = [
           lambda p: with_property(p, Snapshot, "u", lambda s: s.w[0] + s.w[1]), SUMMARY),
     Fault("c of a snapshot", "biased", engine,
           lambda p: with_property(p, Snapshot, "log_init",
-                                  lambda s: -s.kept_path_sums[0] + s.kept_path_sums[1]), SUMMARY),
+                                  lambda s: -s.path_sums_with_boundary[0] + s.path_sums_with_boundary[1]), SUMMARY),
     Fault("the predicted Delta of a snapshot", "momentum", engine,
           lambda p: with_property(p, Snapshot, "predicted_balancedness",
                                   lambda s: s.limit_balancedness), SUMMARY),

@@ -92,9 +92,9 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_an_axis_is_a_number_a_list_or_a_span(name: str, value: object, expected: list) -> None:
-    complaints: list[str] = []
-    found = axis_values(name, value, complaints)
-    assert complaints == []
+    errors: list[str] = []
+    found = axis_values(name, value, errors)
+    assert errors == []
     assert found is not None
     # geomspace rounds its inner values, once each
     np.testing.assert_allclose(found, expected, rtol=1e-15)
@@ -116,10 +116,10 @@ def test_an_axis_is_a_number_a_list_or_a_span(name: str, value: object, expected
     ],
 )  # fmt: skip
 def test_anything_else_is_refused_by_name(name: str, value: object) -> None:
-    complaints: list[str] = []
-    assert axis_values(name, value, complaints) is None
-    assert len(complaints) == 1
-    assert complaints[0].startswith(f"sweep.{name} = ")
+    errors: list[str] = []
+    assert axis_values(name, value, errors) is None
+    assert len(errors) == 1
+    assert errors[0].startswith(f"sweep.{name} = ")
 
 
 @settings(max_examples=60, deadline=None)
@@ -131,9 +131,9 @@ def test_anything_else_is_refused_by_name(name: str, value: object) -> None:
 def test_every_point_of_any_pair_is_valid_exactly_where_a_run_exists(
     pair: tuple[str, str], first: list[float], second: list[float]
 ) -> None:
-    complaints: list[str] = []
-    grid = read_grid(dict(zip(pair, (first, second), strict=True)), {}, {"seed": 0}, complaints)
-    assert complaints == []
+    errors: list[str] = []
+    grid = read_grid(dict(zip(pair, (first, second), strict=True)), {}, {"seed": 0}, errors)
+    assert errors == []
     assert grid is not None
     assert grid.size == len(first) * len(second)
     points = zip(*(grid.at_points(name) for name in pair), strict=True)

@@ -17,7 +17,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from dln_momentum.cli.assembly import Parts, build_parts, flow_options
 from dln_momentum.config import Flow, read
-from dln_momentum.errors import refuse
+from dln_momentum.errors import raise_if_any
 from dln_momentum.flows import FlowPath, gradient_flow, momentum_flow
 from dln_momentum.outputs.flow_summary import FlowMeasures, measure
 from dln_momentum.outputs.plotting import overview, picture, save
@@ -54,10 +54,10 @@ def flow(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
     Raises:
         InputError: before anything is written, listing all that is wrong.
     """
-    complaints: list[str] = []
-    keys = read(config, complaints, Flow)
-    parts = build_parts(keys, complaints)
-    refuse(_nothing_to_follow(keys, parts))
+    errors: list[str] = []
+    keys = read(config, errors, Flow)
+    parts = build_parts(keys, errors)
+    raise_if_any(_nothing_to_follow(keys, parts))
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.yaml").write_text(text)
     started = time.perf_counter()
@@ -72,7 +72,7 @@ def flow(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
         **found.end,
         "versions": versions(),
     }
-    _leave(parts.problem, found, summary, directory)
+    _write_outputs(parts.problem, found, summary, directory)
     print_flow_report(summary, directory)
     return summary
 
@@ -122,7 +122,9 @@ def _setting(keys: Flow, parts: Parts, path: FlowPath) -> dict[str, Any]:
     }
 
 
-def _leave(problem: Problem, found: FlowMeasures, summary: dict[str, Any], directory: Path) -> None:
+def _write_outputs(
+    problem: Problem, found: FlowMeasures, summary: dict[str, Any], directory: Path
+) -> None:
     """Write the history, the figure, the dashboard and, last of all, the summary."""
     history = _history(problem, found)
     write_dataset(directory / "history.nc", history)

@@ -18,7 +18,7 @@ from dln_momentum.outputs.summary import minimiser, summarise
 from dln_momentum.schedule import Schedule
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.module import HeavyBallModule
-from dln_momentum.training.resuming import read_checkpoint, refuse_another_run
+from dln_momentum.training.resuming import check_same_run, read_checkpoint
 from dln_momentum.training.trainer import fit
 
 SETTINGS = ("gamma", "beta", "lambda", "epsilon", "n", "d", "alpha", "seed", "batch_size")
@@ -48,7 +48,7 @@ def train(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
     try:
         fit(module, directory, logger, **trainer_keys(setup.config))
         summary = _summary(module, setup, time.perf_counter() - started)
-        _leave(module, directory, logger, summary)
+        _write_outputs(module, directory, logger, summary)
     finally:
         logger.finalize("success")
     print_report(summary, directory)
@@ -76,7 +76,7 @@ def make_module(setup: Setup, *, trajectories: bool = True) -> HeavyBallModule:
     )
     if resume is not None:
         # Lightning reads it too, but only once directories have been made
-        refuse_another_run(read_checkpoint(resume), module.identity, keys.max_steps)
+        check_same_run(read_checkpoint(resume), module.identity, keys.max_steps)
     return module
 
 
@@ -118,7 +118,7 @@ def _summary(module: HeavyBallModule, setup: Setup, seconds: float) -> dict[str,
     }
 
 
-def _leave(
+def _write_outputs(
     module: HeavyBallModule, directory: Path, logger: TensorBoardLogger, summary: dict[str, Any]
 ) -> None:
     """Write the history, the figure, the dashboard's extras and, last of all, the summary."""

@@ -62,9 +62,9 @@ def build_case(config: DictConfig) -> tuple[Verify, Case]:
     Raises:
         InputError: listing every key that is not allowed, those of the data included.
     """
-    complaints: list[str] = []
-    keys = read(config, complaints, Verify)
-    parts = build_parts(keys, complaints)
+    errors: list[str] = []
+    keys = read(config, errors, Verify)
+    parts = build_parts(keys, errors)
     return keys, Case(
         parts.problem,
         parts.net.w_plus.detach(),

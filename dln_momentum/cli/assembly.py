@@ -28,7 +28,7 @@ from dln_momentum.config import (
 from dln_momentum.data import BatchStream, LabelNoise, load, read_archive
 from dln_momentum.engine import EngineOptions
 from dln_momentum.engine.parallel import physical_cores
-from dln_momentum.errors import InputError, refuse
+from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.flows import FlowOptions
 from dln_momentum.flows.options import Method
 from dln_momentum.network import DiagonalLinearNet
@@ -75,10 +75,10 @@ def build(config: DictConfig) -> Setup:
     Raises:
         InputError: listing every key that is not allowed, those of the data included.
     """
-    complaints: list[str] = []
-    keys = read(config, complaints)
-    device = device_of(keys, complaints)
-    parts = build_parts(keys, complaints)
+    errors: list[str] = []
+    keys = read(config, errors)
+    device = device_of(keys, errors)
+    parts = build_parts(keys, errors)
     return Setup(
         keys,
         [Cohort(parts.problem.to(device))],
@@ -102,24 +102,24 @@ class Parts(NamedTuple):
     """w_+-'(0), [d] each; None at rest"""
 
 
-def build_parts(keys: App, complaints: list[str]) -> Parts:
+def build_parts(keys: App, errors: list[str]) -> Parts:
     """Build the data and one network of a config.
 
     Args:
         keys: the config.
-        complaints: what is known to be wrong with it; sections they are about are not built.
+        errors: what is known to be wrong with it; sections they are about are not built.
 
     Raises:
-        InputError: if there are complaints, those of the data and of the network included.
+        InputError: if there are errors, those of the data and of the network included.
     """
     problem = drawn = net = None
-    if sound("data", complaints):
-        problem = attempt(lambda: load(**vars(keys.data)), complaints)
-    if problem is not None and sound("seed", complaints):
-        drawn = attempt(lambda: streams(keys, problem.n, keys.seed), complaints)
-    if problem is not None and sound("model", complaints) and sound("seed", complaints):
-        net = attempt(lambda: network(keys.model, problem.d, keys.seed), complaints)
-    refuse(complaints)
+    if is_valid("data", errors):
+        problem = try_build(lambda: load(**vars(keys.data)), errors)
+    if problem is not None and is_valid("seed", errors):
+        drawn = try_build(lambda: streams(keys, problem.n, keys.seed), errors)
+    if problem is not None and is_valid("model", errors) and is_valid("seed", errors):
+        net = try_build(lambda: network(keys.model, problem.d, keys.seed), errors)
+    raise_if_any(errors)
     assert problem is not None
     assert drawn is not None
     assert net is not None
@@ -132,16 +132,16 @@ def build_parts(keys: App, complaints: list[str]) -> Parts:
     return Parts(problem, net, *drawn, velocity)
 
 
-def device_of(keys: Train, complaints: list[str]) -> str:
+def device_of(keys: Train, errors: list[str]) -> str:
     """The torch device that a config asks for."""
     if keys.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        complaints.append("trainer.accelerator = 'gpu' needs a CUDA device; this machine has none")
+        errors.append("trainer.accelerator = 'gpu' needs a CUDA device; this machine has none")
     return "cuda" if keys.trainer.accelerator == "gpu" else "cpu"
 
 
-def sound(section: str, complaints: list[str]) -> bool:
+def is_valid(section: str, errors: list[str]) -> bool:
     """Whether no complaint is about this section of the config."""
-    return not any(line.startswith(section) for line in complaints)
+    return not any(line.startswith(section) for line in errors)
 
 
 def engine_options(keys: Train) -> EngineOptions:
@@ -203,7 +203,7 @@ def _arrays(model: Arrays, d: int) -> tuple[Tensor, Tensor]:
         found = read_archive(model.path, "model.path")
     arrays = {key: np.asarray(found[key]) for key in ("u", "v") if key in found}
     numbers = {key: array for key, array in arrays.items() if array.dtype.kind in "biuf"}
-    refuse(
+    raise_if_any(
         f"model.{key} must be {d} numbers, as many as the data has columns; found {what}"
         for key in ("u", "v")
         if (what := list(numbers[key].shape) if key in numbers else "none") != [d]
@@ -212,10 +212,10 @@ def _arrays(model: Arrays, d: int) -> tuple[Tensor, Tensor]:
     return u, v
 
 
-def attempt(make: Callable[[], T], complaints: list[str]) -> T | None:
-    """The result, or None with what was wrong added to the complaints."""
+def try_build(make: Callable[[], T], errors: list[str]) -> T | None:
+    """The result, or None with what was wrong added to the errors."""
     try:
         return make()
     except InputError as error:
-        complaints.extend(error.problems)
+        errors.extend(error.problems)
         return None

@@ -15,34 +15,34 @@ from dln_momentum.config.schema import DATA, MODELS, App, Train
 T = TypeVar("T", bound=App)
 
 
-def read(config: DictConfig, complaints: list[str], schema: type[T] = Train) -> T:
-    """The config as dataclasses; what is wrong with it is added to ``complaints``, a line each.
+def read(config: DictConfig, errors: list[str], schema: type[T] = Train) -> T:
+    """The config as dataclasses; what is wrong with it is added to ``errors``, a line each.
 
     Keys that are unknown, missing, of a wrong type or out of range are complained about, all of
-    them; where there are complaints, the result is not to be used. Whether the optimizer's keys
+    them; where there are errors, the result is not to be used. Whether the optimizer's keys
     and the axes of a sweep fit together is judged by `dln_momentum.sweeps.grid`.
     """
     sections = {
-        "data": _schema("data.kind", config.data.get("kind"), DATA, complaints),
-        "model": _schema("model.init", config.model.get("init"), MODELS, complaints),
+        "data": _schema("data.kind", config.data.get("kind"), DATA, errors),
+        "model": _schema("model.init", config.model.get("init"), MODELS, errors),
         **{f.name: f.default_factory for f in fields(schema) if is_dataclass(f.default_factory)},
     }
-    filled = {key: _fill(key, config[key], kind, complaints) for key, kind in sections.items()}
+    filled = {key: _fill(key, config[key], kind, errors) for key, kind in sections.items()}
     top = OmegaConf.masked_copy(config, [str(key) for key in config if key not in sections])
-    result = _fill("", top, schema, complaints)
+    result = _fill("", top, schema, errors)
     for key, section in filled.items():
         setattr(result, key, section)
-    complaints.extend(problems(result))
+    errors.extend(problems(result))
     return result
 
 
-def _schema(key: str, name: Any, schemas: dict[str, type], complaints: list[str]) -> type | None:
+def _schema(key: str, name: Any, schemas: dict[str, type], errors: list[str]) -> type | None:
     if name not in schemas:
-        complaints.append(f"{key} = {name!r} must be one of {', '.join(schemas)}")
+        errors.append(f"{key} = {name!r} must be one of {', '.join(schemas)}")
     return schemas.get(name)
 
 
-def _fill(section: str, values: Any, schema: type | None, complaints: list[str]) -> Any:
+def _fill(section: str, values: Any, schema: type | None, errors: list[str]) -> Any:
     """A dataclass with every value that fits its schema; the others are complained about."""
     if schema is None:
         return None
@@ -50,14 +50,14 @@ def _fill(section: str, values: Any, schema: type | None, complaints: list[str])
     for key in values:
         name = f"{section}.{key}" if section else key
         if OmegaConf.is_missing(values, key):
-            complaints.append(f"{name} must be given")
+            errors.append(f"{name} must be given")
             continue
         try:
             node[key] = values[key]
         except (ConfigAttributeError, ConfigKeyError):
             unknown = f"{name} is no key here; the keys are {', '.join(map(str, node))}"
-            complaints.append(next(renamed_problems([name]), unknown))
+            errors.append(next(renamed_problems([name]), unknown))
         except ValidationError:
             kind = next(f.type for f in fields(schema) if f.name == key)
-            complaints.append(f"{name} = {values[key]!r} must be of type {kind}")
+            errors.append(f"{name} = {values[key]!r} must be of type {kind}")
     return schema(**cast(dict[str, Any], OmegaConf.to_container(node)))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.data.checks import is_integer
-from dln_momentum.errors import refuse
+from dln_momentum.errors import raise_if_any
 from dln_momentum.seeding import Purpose, is_seed, seeded_generator
 
 CHUNK = 1024
@@ -44,7 +44,7 @@ class SeededStream:
     purpose: ClassVar[Purpose]
 
     def __post_init__(self) -> None:
-        refuse(self._problems())
+        raise_if_any(self._problems())
         if not is_seed(self.seeds):
             object.__setattr__(self, "seeds", tuple(int(seed) for seed in self._seed_list()))
 

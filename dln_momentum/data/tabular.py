@@ -143,7 +143,7 @@ def read_archive(path: str | Path, key: str) -> dict[str, np.ndarray]:
 
     Args:
         path: the file.
-        key: the config key that names it, for complaints.
+        key: the config key that names it, for errors.
 
     Raises:
         ProblemError: for a missing file, or one that is no archive of arrays.

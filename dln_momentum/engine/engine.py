@@ -16,7 +16,7 @@ from dln_momentum.engine.scaled import CHECK_EVERY, ScaledProblem
 from dln_momentum.engine.snapshot import Snapshot
 from dln_momentum.engine.state import State
 from dln_momentum.engine.status import Status, divergence_ceiling, judge
-from dln_momentum.errors import refuse
+from dln_momentum.errors import raise_if_any
 from dln_momentum.problem import Problem
 from dln_momentum.theory.discrete_bias import (
     boundary_term,
@@ -79,7 +79,7 @@ class Engine:
         gamma, beta, w_plus, w_minus = (t.detach() for t in (gamma, beta, w_plus, w_minus))
         if previous is not None:
             previous = (previous[0].detach(), previous[1].detach())
-        refuse(_faults(problem, gamma, beta, w_plus, w_minus, previous))
+        raise_if_any(_faults(problem, gamma, beta, w_plus, w_minus, previous))
         self.problem = problem
         self.options = options or EngineOptions()
         self.draws = Draws(batches, label_noise)
@@ -121,7 +121,7 @@ class Engine:
     def advance(self, steps: int) -> None:
         """Advance every running run by a block of steps, or to the look at which it ends."""
         if steps < 0:
-            refuse([f"steps = {steps} must be >= 0"])
+            raise_if_any([f"steps = {steps} must be >= 0"])
         self.advance_to(self.step + steps)
 
     def advance_to(self, step: int) -> None:
@@ -143,7 +143,7 @@ class Engine:
     def run(self, max_steps: int, block_size: int = 1000) -> Snapshot:
         """Advance until every run has ended, or has taken ``max_steps``; then read them out."""
         if block_size < 1:
-            refuse([f"block_size = {block_size} must be >= 1"])
+            raise_if_any([f"block_size = {block_size} must be >= 1"])
         target = self.step
         while len(self.running) and target < max_steps:
             target = min(self.step + block_size, max_steps)

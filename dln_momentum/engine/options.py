@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-from dln_momentum.errors import refuse
+from dln_momentum.errors import raise_if_any
 
 BACKENDS = ("auto", "torch", "numba")
 PATH_SUMS = ("telescoped", "direct", "gradient_sum")
@@ -34,7 +34,7 @@ class EngineOptions:
     """threads that advance tiles, each on a core of its own"""
 
     def __post_init__(self) -> None:
-        refuse(
+        raise_if_any(
             f"engine.{key} = {value!r} must be {allowed}"
             for key, value, ok, allowed in (
                 ("backend", self.backend, self.backend in BACKENDS, f"one of {BACKENDS}"),

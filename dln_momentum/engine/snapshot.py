@@ -141,19 +141,21 @@ class Snapshot:
         return self.path_sums_from_gradients if summed is None else summed
 
     @cached_property
-    def kept_path_sums(self) -> Tensor:
+    def path_sums_with_boundary(self) -> Tensor:
         """S~_+- = S_+- with the boundary term kept, for which the theorem holds at every step."""
         return self.path_sums + self.boundary
 
     @cached_property
     def log_init(self) -> Tensor:
         """c = arcsinh(2 theta~_0/Delta_k) of this step's perturbed initialisation, [R, d]."""
-        return log_init(*self.w_start.unbind(), *self.kept_path_sums.unbind())
+        return log_init(*self.w_start.unbind(), *self.path_sums_with_boundary.unbind())
 
     @cached_property
     def predicted_balancedness(self) -> Tensor:
         """Delta_0 exp(-(S~_+ + S~_-)), which the theory says is Delta_k, [R, d]."""
-        return asymptotic_balancedness(self.balancedness_start, *self.kept_path_sums.unbind())
+        return asymptotic_balancedness(
+            self.balancedness_start, *self.path_sums_with_boundary.unbind()
+        )
 
     @cached_property
     def limit_balancedness(self) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dln_momentum.errors import refuse
+from dln_momentum.errors import raise_if_any
 from dln_momentum.flows.gradient_system import DirectGradientSystem, MirrorGradientSystem
 from dln_momentum.flows.integrate import Integration, to_array, to_path
 from dln_momentum.flows.options import FlowOptions, option_problems, start_problems, time_problems
@@ -62,14 +62,14 @@ def gradient_flow(
     [0.3421, 0.829]
     """
     options = options or FlowOptions()
-    complaints = [
+    errors = [
         *start_problems(problem, {"w_plus_0": w_plus_0, "w_minus_0": w_minus_0}),
         *time_problems(time, times, tol),
         *option_problems(options),
     ]
     if form not in ("mirror", "direct"):
-        complaints.append(f"form = {form!r} must be mirror or direct")
-    refuse(complaints)
+        errors.append(f"form = {form!r} must be mirror or direct")
+    raise_if_any(errors)
     X, y = to_array(problem.X), to_array(problem.y)
     w_0 = to_array(torch.stack([w_plus_0, w_minus_0]))
     mirror = form == "mirror"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dln_momentum.errors import refuse
+from dln_momentum.errors import raise_if_any
 from dln_momentum.flows.gradient_flow import gradient_flow
 from dln_momentum.flows.integrate import Integration, to_array, to_path
 from dln_momentum.flows.momentum_system import MomentumSystem
@@ -73,16 +73,16 @@ def momentum_flow(
     options = options or FlowOptions()
     speed = {"dw_plus_0": dw_plus_0, "dw_minus_0": dw_minus_0}
     start = {"w_plus_0": w_plus_0, "w_minus_0": w_minus_0}
-    complaints = [
+    errors = [
         *start_problems(problem, start | speed),
         *time_problems(time, times, tol),
         *option_problems(options),
     ]
     if not 0 <= lam < math.inf:
-        complaints.append(f"lam = {lam:g} must be finite and >= 0")
+        errors.append(f"lam = {lam:g} must be finite and >= 0")
     if lam == 0 and not all(value is None for value in speed.values()):
-        complaints.append("lam = 0 is gradient flow, which has no initial speed to choose")
-    refuse(complaints)
+        errors.append("lam = 0 is gradient flow, which has no initial speed to choose")
+    raise_if_any(errors)
     if lam == 0:
         return gradient_flow(
             problem, w_plus_0, w_minus_0, time, times=times, tol=tol, options=options

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dln_momentum.errors import InputError, refuse
+from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.problem import Problem
 from dln_momentum.rates import PAIRS, gamma_beta
 from dln_momentum.start import Start, uniform
@@ -56,12 +56,12 @@ def setting(problem: Problem, start: Start | None, **rates: Any) -> Setting:
     if set(given) <= {"gamma", "beta"}:
         defaults = {"gamma": np.array(DEFAULT_GAMMA), "beta": np.array(DEFAULT_BETA)}
         given = defaults | given
-    refuse(_rate_problems(given))
+    raise_if_any(_rate_problems(given))
     shapes = {key: value.shape for key, value in given.items()}
     shapes |= {"start": start.runs, "problem": tuple(problem.runs)}
     shape = common_shape(shapes)
     gamma, beta = (np.broadcast_to(rate, shape).reshape(-1) for rate in gamma_beta(**given))
-    refuse(_pair_problems(gamma, beta))
+    raise_if_any(_pair_problems(gamma, beta))
     w_plus, w_minus = (
         w.expand(*shape, problem.d).reshape(-1, problem.d) for w in start.weights(problem.d)
     )
@@ -85,7 +85,7 @@ def checked(problem: Any, start: Any) -> Start:
     kinds = {"problem": (problem, Problem, "dln.Problem(X, y)")}
     if start is not None:
         kinds["start"] = (start, Start, "dln.uniform(0.1)")
-    refuse(
+    raise_if_any(
         f"{name} is a {type(value).__name__}; it must be a {kind.__name__}, as {example}"
         for name, (value, kind, example) in kinds.items()
         if not isinstance(value, kind)

@@ -13,17 +13,17 @@ from omegaconf import DictConfig
 from dln_momentum.cli.assembly import (
     Rates,
     Setup,
-    attempt,
     device_of,
     engine_options,
+    is_valid,
     network,
-    sound,
     streams,
     tell_if_seed_is_unread,
+    try_build,
 )
 from dln_momentum.config import Gaussian, Sweep, read
 from dln_momentum.data import load
-from dln_momentum.errors import refuse
+from dln_momentum.errors import raise_if_any
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem, stack
 from dln_momentum.sweeps.grid import Grid, read_grid
@@ -48,23 +48,23 @@ def build(config: DictConfig) -> tuple[Setup, Grid]:
         InputError: listing every key that is not allowed, those of the data included; or a sweep
             that would not fit into ``sweep.memory_gb``.
     """
-    complaints: list[str] = []
-    keys = read(config, complaints, Sweep)
-    device = device_of(keys, complaints)
-    grid = _grid(keys, complaints)
+    errors: list[str] = []
+    keys = read(config, errors, Sweep)
+    device = device_of(keys, errors)
+    grid = _grid(keys, errors)
     problem = drawn = None
-    if sound("data", complaints):
-        problem = attempt(lambda: load(**_data(keys, grid, 0)), complaints)
+    if is_valid("data", errors):
+        problem = try_build(lambda: load(**_data(keys, grid, 0)), errors)
     if problem is not None:
-        drawn = attempt(lambda: streams(keys, problem.n, _seeds(grid)), complaints)
-    if problem is not None and sound("model", complaints):
+        drawn = try_build(lambda: streams(keys, problem.n, _seeds(grid)), errors)
+    if problem is not None and is_valid("model", errors):
         # one network of the grid's first alpha and seed, to hear what is wrong with any
-        attempt(lambda: network(keys.model, problem.d, keys.seed), complaints)
-    refuse(complaints)
+        try_build(lambda: network(keys.model, problem.d, keys.seed), errors)
+    raise_if_any(errors)
     assert grid is not None
     assert problem is not None
     assert drawn is not None
-    refuse(_size_problems(keys, grid, problem))
+    raise_if_any(_size_problems(keys, grid, problem))
     tell_if_seed_is_unread(keys, *drawn)
     problems = [problem, *_other_problems(keys, grid, problem)]
     gamma, beta = (torch.from_numpy(rate[grid.valid]) for rate in (grid.gamma, grid.beta))
@@ -108,23 +108,23 @@ def _stacked(problem: Problem, places: np.ndarray) -> int:
     return max(1, STACK_BYTES // (most * 8 * rows * problem.d))
 
 
-def _grid(keys: Sweep, complaints: list[str]) -> Grid | None:
+def _grid(keys: Sweep, errors: list[str]) -> Grid | None:
     momentum = {name: value for name, value in vars(keys.optimizer).items() if value is not None}
     fixed = {
         "alpha": getattr(keys.model, "alpha", None),
         "seed": keys.seed,
         "data_seed": getattr(keys.data, "seed", None),
     }
-    before = len(complaints)
+    before = len(errors)
     for name, section in (("alpha", "model.alpha"), ("data_seed", "data.seed")):
         if fixed[name] is None and getattr(keys.sweep, name) is not None:
-            complaints.append(f"sweep.{name} is given, but this config has no {section} to sweep")
+            errors.append(f"sweep.{name} is given, but this config has no {section} to sweep")
     present = {name: value for name, value in fixed.items() if value is not None}
-    grid = read_grid(vars(keys.sweep), momentum, present, complaints)
-    if len(complaints) > before or grid is None:
+    grid = read_grid(vars(keys.sweep), momentum, present, errors)
+    if len(errors) > before or grid is None:
         return None
     if not grid.valid.any():
-        complaints.append(f"sweep: none of the {grid.size} grid points has beta in [0, 1)")
+        errors.append(f"sweep: none of the {grid.size} grid points has beta in [0, 1)")
     return grid
 
 
@@ -137,19 +137,19 @@ def _data(keys: Sweep, grid: Grid | None, index: int) -> dict[str, Any]:
 
 
 def _other_problems(keys: Sweep, grid: Grid, first: Problem) -> list[Problem]:
-    complaints: list[str] = []
+    errors: list[str] = []
     found = []
     for index in range(1, len(grid.axes.get("data_seed", [0]))):
-        problem = attempt(lambda i=index: load(**_data(keys, grid, i)), complaints)
+        problem = try_build(lambda i=index: load(**_data(keys, grid, i)), errors)
         if problem is not None:
             found.append(problem)
-    complaints += [
+    errors += [
         f"sweep.data_seed: {problem.name} has (n, d) = {(problem.n, problem.d)}, "
         f"{first.name} has {(first.n, first.d)}; one sweep needs one shape"
         for problem in found
         if (problem.n, problem.d) != (first.n, first.d)
     ]
-    refuse(complaints)
+    raise_if_any(errors)
     return found
 
 

@@ -22,35 +22,35 @@ MAX_VALUES = 10**6
 Number = int | float
 
 
-def axis_values(name: str, given: Any, complaints: list[str]) -> np.ndarray | None:
+def axis_values(name: str, given: Any, errors: list[str]) -> np.ndarray | None:
     """The values of one axis, or None with a complaint added.
 
     Args:
         name: one of `AXES`; seeds are whole numbers, beta is finite, the others are > 0. A beta
             outside [0, 1) is allowed: its grid points are then invalid.
         given: a number, a list of different numbers, or a span (see `SPANS`).
-        complaints: what is wrong is added here, one line.
+        errors: what is wrong is added here, one line.
 
     >>> axis_values("gamma", "geomspace:1e-3:1e-1:3", [])
     array([0.001, 0.01 , 0.1  ])
     >>> axis_values("seed", "range:0:20:5", [])
     array([ 0,  5, 10, 15])
-    >>> complaints = []
-    >>> axis_values("lam", [1, -2], complaints), complaints
+    >>> errors = []
+    >>> axis_values("lam", [1, -2], errors), errors
     (None, ['sweep.lam = -2 must be finite and > 0'])
     """
     label = f"sweep.{name}"
     found = _numbers(label, given)
     if isinstance(found, str):
-        complaints.append(found)
+        errors.append(found)
         return None
     wrong = [value for value in found if not _allowed(name, value)]
     repeated = len(set(found)) < len(found)
     if wrong:
         shown = ", ".join(f"{value:g}" for value in wrong[:5])
-        complaints.append(f"{label} = {shown} must be {_RANGES[name]}")
+        errors.append(f"{label} = {shown} must be {_RANGES[name]}")
     elif repeated:
-        complaints.append(f"{label} = {given!r} has a value twice; each may occur once")
+        errors.append(f"{label} = {given!r} has a value twice; each may occur once")
     if wrong or repeated:
         return None
     return np.array(found, dtype=np.int64 if name in SEEDS else np.float64)

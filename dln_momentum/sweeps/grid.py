@@ -86,34 +86,34 @@ def read_grid(
     swept: Mapping[str, Any],
     momentum: Mapping[str, float],
     fixed: Mapping[str, float],
-    complaints: list[str],
+    errors: list[str],
 ) -> Grid | None:
-    """The grid that a config describes, or None with what is wrong added to the complaints.
+    """The grid that a config describes, or None with what is wrong added to the errors.
 
     Args:
         swept: the ``sweep`` section, None for what is not swept.
         momentum: those of gamma, beta, lam and eps that the ``optimizer`` section gives.
         fixed: alpha, seed and data_seed, as far as the config has them.
-        complaints: a line for each problem.
+        errors: a line for each problem.
     """
     given = {name: swept[name] for name in AXES if swept.get(name) is not None}
-    before = len(complaints)
-    axes = {name: axis_values(name, value, complaints) for name, value in given.items()}
-    completed = _completed(given, momentum, complaints)
-    if len(complaints) > before:
+    before = len(errors)
+    axes = {name: axis_values(name, value, errors) for name, value in given.items()}
+    completed = _completed(given, momentum, errors)
+    if len(errors) > before:
         return None
     points = {**completed, **fixed}
     values = {name: np.array([value]) for name, value in points.items()}
     values |= {name: axis for name, axis in axes.items() if axis is not None}
     grid = Grid({name: values[name] for name in AXES if name in values})
     if grid.size > MAX_POINTS:
-        complaints.append(f"sweep: {grid.size} grid points, must be at most {MAX_POINTS}")
+        errors.append(f"sweep: {grid.size} grid points, must be at most {MAX_POINTS}")
         return None
     return grid
 
 
 def _completed(
-    swept: Mapping[str, Any], momentum: Mapping[str, float], complaints: list[str]
+    swept: Mapping[str, Any], momentum: Mapping[str, float], errors: list[str]
 ) -> dict[str, float]:
     """The momentum parameters that complete the swept ones to a pair."""
     axes = [name for name in MOMENTUM if name in swept]
@@ -124,13 +124,13 @@ def _completed(
         completed = {name: value for name, value in completed.items() if name not in axes}
     if twice := [name for name in axes if name in momentum]:
         given = ", ".join(f"optimizer.{name} = {momentum[name]:g}" for name in twice)
-        complaints.append(f"{given} given, though it is swept: give each parameter once")
+        errors.append(f"{given} given, though it is swept: give each parameter once")
     elif not axes:
-        complaints.extend(momentum_problems("optimizer.", **completed))
+        errors.extend(momentum_problems("optimizer.", **completed))
     elif {*axes, *completed} not in map(set, PAIRS):
-        complaints.append(_no_pair(axes, completed))
+        errors.append(_no_pair(axes, completed))
     else:
-        complaints.extend(_out_of_range(completed))
+        errors.extend(_out_of_range(completed))
     return completed
 
 

@@ -64,7 +64,7 @@ def sweep(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
             "seconds_minimisers": time.perf_counter() - trained,
         }
         summary = _summary(setup, grid, results, seconds)
-        _leave(results, directory, logger, summary)
+        _write_outputs(results, directory, logger, summary)
     finally:
         logger.finalize("success")
     print_report(results, summary, directory)
@@ -120,7 +120,7 @@ def _attributes(setup: Setup, text: str) -> dict[str, Any]:
     return {"title": title, **_settings(setup), **origin}
 
 
-def _leave(
+def _write_outputs(
     results: xr.Dataset, directory: Path, logger: TensorBoardLogger, summary: dict[str, Any]
 ) -> None:
     """Write the results, the figure, the dashboard's copy of it and, last of all, the summary."""

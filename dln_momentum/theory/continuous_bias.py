@@ -80,6 +80,7 @@ def limit_bias(path: Path) -> ContinuousBias:
 
     >>> import torch
     >>> from dln_momentum.flows import momentum_flow
+    >>> from dln_momentum.problem import Problem
     >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
     >>> w = torch.full((2,), 0.5)
     >>> path = momentum_flow(problem, w, w, lam=1.0, time=math.inf, tol=1e-20)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dln_momentum.errors import refuse
+from dln_momentum.errors import raise_if_any
 
 # Above this gap of the mirror images no digit is lost by the difference of the potentials, and
 # below it the series for exp needs few terms.
@@ -143,7 +143,7 @@ def checked_balancedness(balancedness: Tensor) -> Tensor:
     valid = (balancedness > 0) & torch.isfinite(balancedness)
     if not bool(valid.all()):
         worst = balancedness[~valid].flatten()[0].item()
-        refuse([f"balancedness = {worst} must be finite and > 0"])
+        raise_if_any([f"balancedness = {worst} must be finite and > 0"])
     return balancedness
 
 

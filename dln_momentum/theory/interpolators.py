@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from torch import Tensor
 
-from dln_momentum.errors import InputError, refuse
+from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.row_space import RowSpace, weighted_solution
 
 # Labels further than this from the range of X, relative to their norm, have no interpolator.
@@ -86,7 +86,7 @@ def least_norm(X: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
     if weights is None:
         return rows.span(target)
     if not bool(((weights > 0) & torch.isfinite(weights)).all()):
-        refuse(["weights must be finite and > 0 in every entry"])
+        raise_if_any(["weights must be finite and > 0 in every entry"])
     runs = _runs("weights", weights, X.shape[-1], target.shape[:-1])
     weights = weights.expand(*runs, X.shape[-1])
     target = target.expand(*runs, -1)
@@ -100,11 +100,13 @@ def _interpolation(X: Tensor, y: Tensor) -> tuple[RowSpace, Tensor]:
     rows = RowSpace.of(X)
     _runs("y", y, X.shape[-2], X.shape[:-2])
     if bool(y.isinf().any()):
-        refuse(["y must not have infinite entries"])
+        raise_if_any(["y must not have infinite entries"])
     distance = rows.range_residual(y)
     if bool((distance > _RANGE_TOLERANCE).any()):
         far = float(distance.max())
-        refuse([f"y at {far:.1e} from the range of X must be within {_RANGE_TOLERANCE:.0e} of it"])
+        raise_if_any(
+            [f"y at {far:.1e} from the range of X must be within {_RANGE_TOLERANCE:.0e} of it"]
+        )
     return rows, rows.target(y)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dln_momentum.errors import refuse
+from dln_momentum.errors import raise_if_any
 from dln_momentum.row_space import (
     RowSpace,
     apply,
@@ -104,7 +104,7 @@ def bregman_minimizer(
             [1.5...e-02, 1.5...e-02, 9.8...e-01],
             [3.3333e-01, 3.3333e-01, 6.6667e-01]], dtype=torch.float64)
     """
-    refuse(_faults(row_space, target, balancedness, log_init, near, tol, max_iterations))
+    raise_if_any(_faults(row_space, target, balancedness, log_init, near, tol, max_iterations))
     half = checked_balancedness(balancedness) / 2
     log_init = torch.zeros_like(half) if log_init is None else log_init
     guess = half.new_full(half.shape[-1:], torch.nan) if near is None else near

@@ -81,19 +81,19 @@ class Trajectory:
         return (self.w_start[0] * self.w_start[1]).abs()
 
     @cached_property
-    def kept_exponents(self) -> Tensor:
+    def exponents_with_boundary(self) -> Tensor:
         """X~: the exponents with both boundary terms, exact before any convergence, [2, T, d]."""
         return self.exponents + self.boundary - self.start_term[:, None]
 
     @cached_property
     def predicted_balancedness(self) -> Tensor:
         """Delta_0 exp(-(X~_+ + X~_-)), [T, d]."""
-        return asymptotic_balancedness(self.balancedness_start, *self.kept_exponents)
+        return asymptotic_balancedness(self.balancedness_start, *self.exponents_with_boundary)
 
     @cached_property
     def log_init(self) -> Tensor:
         """c = arcsinh(2 theta~/Delta) of the perturbed initialisation at each time, [T, d]."""
-        return log_init(self.w_start[0], self.w_start[1], *self.kept_exponents)
+        return log_init(self.w_start[0], self.w_start[1], *self.exponents_with_boundary)
 
     @cached_property
     def limit_exponents(self) -> Tensor:

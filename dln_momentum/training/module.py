@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
-from dln_momentum.errors import refuse
+from dln_momentum.errors import raise_if_any
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
 from dln_momentum.outputs.results import History
 from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of
 from dln_momentum.training.datamodule import Block, BlockDataModule
-from dln_momentum.training.resuming import identity, refuse_another_run
+from dln_momentum.training.resuming import check_same_run, identity
 from dln_momentum.training.steppers import AutogradStepper, EngineStepper, Measure, Report, Stepper
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class HeavyBallModule(pl.LightningModule):
         self.trajectories = trajectories
         self.optimizer = HeavyBall(net.parameters(), gamma, beta)
         options = options or EngineOptions()
-        refuse(_problems(net, gradient, speed))
+        raise_if_any(_problems(net, gradient, speed))
         if speed:
             self._set_initial_speed(speed)
         # the network is only now where the run starts
@@ -162,7 +162,7 @@ class HeavyBallModule(pl.LightningModule):
         Raises:
             InputError: for the checkpoint of another run.
         """
-        refuse_another_run(checkpoint, self.identity, self.data.schedule.max_steps)
+        check_same_run(checkpoint, self.identity, self.data.schedule.max_steps)
         self.stepper.load_state_dict(checkpoint["stepper"])
         self.stepper.reopen()
         self.history.load_state_dict(checkpoint["history"])

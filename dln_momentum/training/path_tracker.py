@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
-from dln_momentum.errors import refuse
+from dln_momentum.errors import raise_if_any
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
 from dln_momentum.problem import Problem
@@ -63,7 +63,7 @@ class PathTracker:
         The last iterate seen, not that before the step: what else has written to the weights
         since counts as part of the step, so that no sum passes over it.
         """
-        refuse(self._changes())
+        raise_if_any(self._changes())
         beta, now = self._rates[1], self.read()
         step = now - self._last
         increment = path_sum_increment if self._path_sums == "direct" else telescoped_increment

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dln_momentum.data import BatchStream, LabelNoise
-from dln_momentum.errors import InputError, refuse
+from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.training.cohorts import Cohort
 
 PIECE = 2**10
@@ -75,15 +75,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError([f"resume = {str(path)!r} is no checkpoint: it cannot be read"]) from error
 
 
-def refuse_another_run(
-    checkpoint: Mapping[str, Any], own: Mapping[str, str], max_steps: int
-) -> None:
+def check_same_run(checkpoint: Mapping[str, Any], own: Mapping[str, str], max_steps: int) -> None:
     """Refuse to continue from a checkpoint of another run, or of one that has gone further.
 
     Raises:
         InputError: naming everything that differs.
 
-    >>> refuse_another_run({"identity": {"data": "a"}, "global_step": 5}, {"data": "b"}, 10)
+    >>> check_same_run({"identity": {"data": "a"}, "global_step": 5}, {"data": "b"}, 10)
     Traceback (most recent call last):
     dln_momentum.errors.InputError: resume: the checkpoint is of a run with other data
     """
@@ -91,7 +89,7 @@ def refuse_another_run(
     if not isinstance(found, Mapping):
         raise InputError(["resume: the checkpoint is not one of dln-train or dln-sweep"])
     step = checkpoint["global_step"]
-    refuse(
+    raise_if_any(
         [
             *(
                 f"resume: the checkpoint is of a run with other {name}"

@@ -16,7 +16,7 @@ from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
 from dln_momentum.engine.parallel import for_each
 from dln_momentum.engine.scaled import CHECK_EVERY
 from dln_momentum.engine.status import divergence_ceiling, judge
-from dln_momentum.errors import refuse
+from dln_momentum.errors import raise_if_any
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
 from dln_momentum.problem import Problem
@@ -117,7 +117,7 @@ class EngineStepper:
 
     def advance(self, steps: int) -> None:
         """Take a block of steps."""
-        refuse(self._changes())
+        raise_if_any(self._changes())
         target = self.step + steps
         for engine in self.engines:
             engine.advance_to(target)

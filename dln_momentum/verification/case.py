@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.data import BatchStream, LabelNoise
-from dln_momentum.errors import refuse
+from dln_momentum.errors import raise_if_any
 from dln_momentum.flows import FlowOptions
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
@@ -56,10 +56,10 @@ class Case:
     velocity: tuple[Tensor, Tensor] | None = None
 
     def __post_init__(self) -> None:
-        refuse(self._faults())
+        raise_if_any(self._faults())
         if self.loss <= self.tol:
             found = f"loss {self.loss:g}, must be > tol = {self.tol:g}"
-            refuse([f"the start already interpolates: {found}"])
+            raise_if_any([f"the start already interpolates: {found}"])
 
     def _faults(self) -> Iterator[str]:
         if self.momentum is None and self.lam is None:

@@ -78,7 +78,7 @@ def read_off(evidence: Evidence, course: Trajectory) -> Statement:
         limit, running = limit_bias(here), running_bias(here)
         exponents = [limit.i_plus, limit.i_minus, running.i_plus[-1], running.i_minus[-1]]
         found.append(torch.stack([*exponents, limit.log_init, running.log_init[-1]]))
-        kept = course.kept_exponents[:, place]
+        kept = course.exponents_with_boundary[:, place]
         ended = course.exponents[:, place] - course.start_term
         c = evidence.case.log_init + torch.stack([ended[1] - ended[0], kept[1] - kept[0]])
         expected.append(torch.cat([ended, kept, c]))

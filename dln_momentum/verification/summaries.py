@@ -79,7 +79,7 @@ def flow_end_summary(evidence: Evidence, course: Trajectory) -> Statement:
             _loss(case, _theta(w)) + path.lam / 4 * dw.square().sum((0, -1)),
         ),
     }
-    last, kept = w[:, -1], course.kept_exponents[:, -1]
+    last, kept = w[:, -1], course.exponents_with_boundary[:, -1]
     speed = path.lam / 4 * float(dw[:, -1].square().sum())
     flips = int((w[:, 1:] * w[:, :-1] < 0).sum())
     energy = float(_loss(case, _theta(last))) + speed
@@ -129,7 +129,7 @@ def _of_run(evidence: Evidence, s: Snapshot) -> Found:
     fields = {
         **_layers(s.w, s.theta, s.u, s.v, s.balancedness),
         **_layers(case.w[:, None], s.theta_start, None, None, s.balancedness_start, "of the start"),
-        "S~": (s.kept_path_sums[:, 0], kept),
+        "S~": (s.path_sums_with_boundary[:, 0], kept),
         "c": (s.log_init[0], c),
         "predicted Delta": (s.predicted_balancedness[0], case.balancedness * (-kept.sum(0)).exp()),
         "limit Delta": (

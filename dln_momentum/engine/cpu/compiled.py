@@ -25,12 +25,14 @@ OPTIONS: dict[str, Any] = {
 
 
 def _digest() -> str:
-    """Of the sources beside this file.
+    """Hash of the sources beside this file and of the constants that they import.
 
     numba takes a kept function for current while the function's own file is unchanged, although it
     holds code from others. With this in its name it is not found once any of them has changed.
     """
-    sources = sorted(Path(__file__).parent.glob("*.py"))
+    here = Path(__file__).parent
+    constants = [here.parent / name for name in ("scaled.py", "status.py")]
+    sources = [*sorted(here.glob("*.py")), *constants]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import EngineOptions
-from dln_momentum.errors import refuse
+from dln_momentum.errors import raise_if_any
 from dln_momentum.flows.batched.leapfrog import Phase
 from dln_momentum.flows.batched.march import Aim, March
 from dln_momentum.flows.batched.result import Flows
@@ -82,7 +82,7 @@ def momentum_flows(
     }
     starts = {key: _tensor(value, problem) for key, value in given.items() if value is not None}
     lam, times = _tensor(lam, problem), _tensor(time, problem)
-    refuse(
+    raise_if_any(
         [
             *_lam_problems(problem, lam),
             *_start_problems(problem, lam, starts),
