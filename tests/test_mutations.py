@@ -155,7 +155,7 @@ def from_delta_itself(patch: Patch) -> None:
     def wrong(problem: Any, balancedness: Tensor, **keys: Any) -> FlowPath:
         return flow_package.gradient_flow(problem, balancedness, balancedness, np.inf, **keys)
 
-    everywhere(patch, continuous_bias.effective_flow, wrong)
+    everywhere(patch, flow_package.effective_flow, wrong)
 
 
 def without_the_absolute_value(patch: Patch) -> None:
@@ -388,7 +388,7 @@ FAULTS = [
           lambda p: with_property(p, Snapshot, "u", lambda s: s.w[0] + s.w[1]), SUMMARY),
     Fault("c of a snapshot", "biased", engine,
           lambda p: with_property(p, Snapshot, "log_init",
-                                  lambda s: -s.path_sums_with_boundary[0] + s.path_sums_with_boundary[1]), SUMMARY),
+                                  lambda s: s.path_sums_with_boundary.diff(dim=0)[0]), SUMMARY),
     Fault("the predicted Delta of a snapshot", "momentum", engine,
           lambda p: with_property(p, Snapshot, "predicted_balancedness",
                                   lambda s: s.limit_balancedness), SUMMARY),

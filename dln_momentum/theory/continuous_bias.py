@@ -78,7 +78,7 @@ def limit_bias(path: Path) -> ContinuousBias:
     Returns:
         The bias, [d]. Not finite if some w_+- is exactly zero at the start or at the end.
 
-    >>> import torch
+    >>> import math, torch
     >>> from dln_momentum.flows import momentum_flow
     >>> from dln_momentum.problem import Problem
     >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
