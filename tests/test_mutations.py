@@ -189,8 +189,8 @@ def drawn_wrongly(noise_factor: float, shift: int) -> Callable[[Patch], None]:
 def gamma_off(patch: Patch) -> None:
     exact = ScaledProblem.of.__func__  # type: ignore[attr-defined]
 
-    def wrong(cls: type, problem: Any, gamma: Tensor, *rest: Any) -> ScaledProblem:
-        return exact(cls, problem, 1.001 * gamma, *rest)
+    def wrong(cls: type, groups: Any, gamma: Tensor, *rest: Any) -> list[ScaledProblem]:
+        return exact(cls, groups, 1.001 * gamma, *rest)
 
     patch.setattr(ScaledProblem, "of", classmethod(wrong))
 

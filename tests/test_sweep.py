@@ -20,13 +20,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from dln_momentum.apps import train as single
 from dln_momentum.config import CONF_DIR
-from dln_momentum.data import BatchStream, sparse
+from dln_momentum.data import sparse
+from dln_momentum.engine import problems as problems_module
+from dln_momentum.engine.problems import Problems
 from dln_momentum.errors import InputError
 from dln_momentum.outputs.sweep_figure import overview
 from dln_momentum.outputs.sweep_levels import _lambdas
 from dln_momentum.rates import PAIRS, Momentum
 from dln_momentum.sweeps import assembly
-from dln_momentum.sweeps.assembly import build, cohorts
+from dln_momentum.sweeps.assembly import build
 from dln_momentum.sweeps.axes import axis_values
 from dln_momentum.sweeps.grid import Grid, read_grid
 from dln_momentum.sweeps.run import sweep
@@ -242,7 +244,7 @@ def test_seeds_and_data_sets_equal_single_runs_on_mini_batches(
     np.testing.assert_array_equal(results["theta_star"].sel(data_seed=6), star.numpy())
     assert_same_runs(results, tmp_path, *keys, seed="seed", data_seed="data.seed")
     # so few runs on one data set are stacked; the same with a shared X for each data set
-    monkeypatch.setattr(assembly, "SHARED_RUNS", 1)
+    monkeypatch.setattr(problems_module, "SHARED_RUNS", 1)
     shared = run_sweep(tmp_path / "shared", *keys, *axes)
     xr.testing.assert_allclose(shared, results, rtol=1e-10, atol=1e-12)
 
@@ -489,22 +491,20 @@ def test_a_larger_sweep_is_let_through_by_its_limit() -> None:
     assert len(setup.net.u) == grid.size == 20000
 
 
-# ---- cohorts
+# ---- problems of the runs
 
 
 @settings(max_examples=30, deadline=None)
 @given(places=st.lists(st.integers(0, 4), min_size=1, max_size=60), shared=st.sampled_from([1, 16]))
-def test_every_run_is_in_one_cohort_with_its_own_data(places: list[int], shared: int) -> None:
-    problems = [sparse(2, 4, 1, seed=seed) for seed in range(5)]
+def test_every_run_is_in_one_group_with_its_own_data(places: list[int], shared: int) -> None:
+    each = [sparse(2, 4, 1, seed=seed) for seed in range(5)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assembly, "SHARED_RUNS", shared)
-        found = cohorts(problems, np.array(places))
-    members = torch.cat([cohort.runs for cohort in found if cohort.runs is not None])
+        patch.setattr(problems_module, "SHARED_RUNS", shared)
+        groups = Problems(each, torch.tensor(places)).groups
+    members = torch.cat([group.runs for group in groups if group.runs is not None])
     assert sorted(members.tolist()) == list(range(len(places)))
-    stream = BatchStream(2, 1, "with_replacement", seeds=list(range(len(places))))
-    for cohort in found:
-        assert cohort.runs is not None
-        X = cohort.problem.X.expand(len(cohort.runs), 2, 4)
-        for row, run in zip(X, cohort.runs.tolist(), strict=True):
-            assert torch.equal(row, problems[places[run]].X)
-        assert cohort.stream(stream).seeds == tuple(cohort.runs.tolist())
+    for group in groups:
+        assert group.runs is not None
+        X = group.problem.X.expand(len(group.runs), 2, 4)
+        for row, run in zip(X, group.runs.tolist(), strict=True):
+            assert torch.equal(row, each[places[run]].X)

@@ -63,7 +63,7 @@ def make_module(setup: Setup, *, trajectories: bool = True) -> HeavyBallModule:
     """
     keys, resume = setup.config.trainer, setup.config.resume
     schedule = Schedule(keys.max_steps, keys.records, keys.block_size, keys.checkpoint_every)
-    data = BlockDataModule(setup.cohorts, schedule, setup.batches, setup.label_noise)
+    data = BlockDataModule(setup.problems, schedule, setup.batches, setup.label_noise)
     module = HeavyBallModule(
         setup.net,
         setup.momentum.gamma,

@@ -28,6 +28,7 @@ from dln_momentum.config import (
 from dln_momentum.data import BatchStream, LabelNoise, load, read_archive
 from dln_momentum.engine import EngineOptions
 from dln_momentum.engine.parallel import physical_cores
+from dln_momentum.engine.problems import Problems, first_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.flows import FlowOptions
 from dln_momentum.flows.options import Method
@@ -35,7 +36,6 @@ from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
 from dln_momentum.theory.initial_speed import gradient_velocity
-from dln_momentum.training.cohorts import Cohort
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class Setup:
     """A checked config and what was built from it, for one run or for many."""
 
     config: Train
-    cohorts: Sequence[Cohort]
+    problems: Problem | Problems
     net: DiagonalLinearNet
     momentum: Momentum | Rates
     batches: BatchStream
@@ -65,8 +65,8 @@ class Setup:
 
     @property
     def problem(self) -> Problem:
-        """The problem; of several cohorts the first."""
-        return self.cohorts[0].problem
+        """The problem; of several the first."""
+        return first_of(self.problems)
 
 
 def build(config: DictConfig) -> Setup:
@@ -81,7 +81,7 @@ def build(config: DictConfig) -> Setup:
     parts = build_parts(keys, errors)
     return Setup(
         keys,
-        [Cohort(parts.problem.to(device))],
+        parts.problem.to(device),
         parts.net.to(device),
         momentum(keys.optimizer),
         parts.batches,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +13,14 @@ from dln_momentum.engine.backends import choose_backend
 from dln_momentum.engine.draws import Draws
 from dln_momentum.engine.options import EngineOptions
 from dln_momentum.engine.parallel import for_each, split
+from dln_momentum.engine.problems import (
+    Measure,
+    Problems,
+    Report,
+    first_of,
+    groups_of,
+    measure,
+)
 from dln_momentum.engine.scaled import CHECK_EVERY, ScaledProblem
 from dln_momentum.engine.snapshot import Snapshot
 from dln_momentum.engine.state import State
@@ -34,14 +43,15 @@ Runs = Tensor | slice
 class Engine:
     """Heavy ball on R diagonal networks at once; R = 1 is no special case.
 
-    Each run has its own gamma, beta, start and batch stream, on one shared problem or on one
-    problem per run. A run ends at the first look, every `CHECK_EVERY` steps, that finds it
+    Each run has its own gamma, beta, start and batch stream, on a problem that all share or on one
+    of several. A run ends at the first look, every `CHECK_EVERY` steps, that finds it
     converged or diverged, whatever the blocks are; it keeps that state and costs nothing more, and
     no run ever touches another's numbers. With the numba backend a run's numbers are the same bits
     whatever runs are advanced beside it.
 
     Args:
-        problem: the data; its tensors' device is the engine's.
+        problem: the data, one problem for all runs, a stack of one for each (see `stack`), or
+            `Problems`; its tensors' device is the engine's.
         gamma, beta: [R] float64.
         w_plus, w_minus: w_1, [R, d].
         previous: (w_{+,0}, w_{-,0}) if w_1 differs from w_0. Path sums then start from w_1 and
@@ -65,7 +75,7 @@ class Engine:
 
     def __init__(
         self,
-        problem: Problem,
+        problem: Problem | Problems,
         gamma: Tensor,
         beta: Tensor,
         w_plus: Tensor,
@@ -80,14 +90,14 @@ class Engine:
         if previous is not None:
             previous = (previous[0].detach(), previous[1].detach())
         raise_if_any(_faults(problem, gamma, beta, w_plus, w_minus, previous))
-        self.problem = problem
+        self.problem, self.groups = first_of(problem), groups_of(problem)
         self.options = options or EngineOptions()
         self.draws = Draws(batches, label_noise)
         self.gamma, self.beta = gamma, beta
         self.scaled = ScaledProblem.of(
-            problem, gamma, beta, self.options.tol, self.options.divergence_bound
+            self.groups, gamma, beta, self.options.tol, self.options.divergence_bound
         )
-        self.backend = choose_backend(self.options.backend, problem)
+        self.backend = choose_backend(self.options.backend, self.problem)
         self._scale = gamma.sqrt()[:, None] / 2
         self._start = tuple(_stored_once(w) for w in (w_plus, w_minus))
         self._speed_term = None
@@ -217,6 +227,16 @@ class Engine:
             status=state.status[runs].clone(),
         )
 
+    def measure(self, function: Measure, report: Report | None = None) -> dict[str, Tensor]:
+        """What a function of runs and their problem gives for all runs, in their order.
+
+        Args:
+            function: takes the snapshot of some runs and their problem; values [R, ...] by name.
+            report: called with the number of runs that have just been measured.
+        """
+        workers = self.options.num_workers
+        return measure(self.snapshot, self.groups, len(self.gamma), function, workers, report)
+
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that a bitwise resume needs."""
         return self.state.state_dict()
@@ -256,12 +276,39 @@ class Engine:
         state.path_sums += jump.where(state.w != state.summed_until, 0.0)
 
     def _gradient_sum(self, runs: Runs) -> Tensor:
-        A, residuals = self.scaled.A, self.state.residual_sum[runs]
-        if self.scaled.shared:
-            sums = residuals @ A
-        else:
-            sums = (residuals.unsqueeze(1) @ A[runs]).squeeze(1)
-        return sums.div_(self.gamma[runs, None])
+        """The sum of the batch gradients, [R, d]."""
+        if len(self.groups) == 1:
+            return self._summed_gradients(self.scaled[0], runs).div_(self.gamma[runs, None])
+        chosen = torch.arange(len(self.gamma), device=self.gamma.device)[runs]
+        sums = self.state.w.new_empty(len(chosen), self.problem.d)
+        for scaled, members in zip(self.scaled, self._members(chosen), strict=True):
+            if len(members):
+                sums[members] = self._summed_gradients(scaled, chosen[members])
+        return sums.div_(self.gamma[chosen, None])
+
+    def _summed_gradients(self, scaled: ScaledProblem, runs: Runs) -> Tensor:
+        """gamma times the sum of the batch gradients, for runs of one group."""
+        residuals = self.state.residual_sum[runs]
+        if scaled.shared:
+            return residuals @ scaled.A
+        return (residuals.unsqueeze(1) @ scaled.A[scaled.matrix[runs]]).squeeze(1)
+
+    def _members(self, runs: Tensor) -> Iterator[Tensor]:
+        """For each group, the places in ``runs`` of the runs that belong to it."""
+        if len(self.groups) == 1:
+            yield torch.arange(len(runs), device=runs.device)
+            return
+        for number in range(len(self.groups)):
+            yield (self._group_of[runs] == number).nonzero().squeeze(-1)
+
+    @cached_property
+    def _group_of(self) -> Tensor:
+        """The group of each run, int64 [R]."""
+        found = torch.zeros(len(self.gamma), dtype=torch.int64, device=self.gamma.device)
+        for number, group in enumerate(self.groups):
+            if group.runs is not None:
+                found[group.runs] = number
+        return found
 
     def _advance(self, runs: Tensor, start: int, steps: int) -> None:
         """Advance runs at step ``start`` by ``steps``; 0 steps only evaluate the loss."""
@@ -270,19 +317,25 @@ class Engine:
         # one GPU has one queue
         threads = runs.device.type == "cpu" and self.problem.d >= backend.threads_from
         workers = options.num_workers if threads else 1
-        tiles = split(runs, largest, backend.multiple, workers)
+        tiles = [
+            (scaled, tile)
+            for scaled, members in zip(self.scaled, self._members(runs), strict=True)
+            if len(members)
+            for tile in split(runs[members], largest, backend.multiple, workers)
+        ]
         alone = len(tiles) == 1 or workers == 1
 
-        def advance_tile(tile: Tensor) -> None:
+        def advance_tile(of_group: tuple[ScaledProblem, Tensor]) -> None:
+            scaled, tile = of_group
             draws = self.draws if alone else self.draws.for_a_thread()
             for piece in draws.pieces(start, steps, tile):
                 if piece.start == start:
-                    backend.advance(self.scaled, state, tile, piece)
+                    backend.advance(scaled, state, tile, piece)
                     continue
                 running = (state.status[tile] == Status.RUNNING).nonzero().squeeze(-1)
                 if len(running) == 0:
                     return
-                backend.advance(self.scaled, state, tile[running], piece.part(running))
+                backend.advance(scaled, state, tile[running], piece.part(running))
 
         for_each(advance_tile, tiles, workers)
 
@@ -294,7 +347,7 @@ class Engine:
 
 
 def _faults(
-    problem: Problem,
+    problem: Problem | Problems,
     gamma: Tensor,
     beta: Tensor,
     w_plus: Tensor,
@@ -307,10 +360,13 @@ def _faults(
     if previous is not None:
         iterates |= {"previous[0]": previous[0], "previous[1]": previous[1]}
     for name, tensor in (rates | iterates).items():
-        shape = runs if name in rates else (*runs, problem.d)
+        shape = runs if name in rates else (*runs, first_of(problem).d)
         if tensor.shape != shape or tensor.dtype != torch.float64 or runs == (0,):
             yield f"{name} is {list(tensor.shape)} {tensor.dtype}; must be {list(shape)} float64"
-    if tuple(problem.runs) not in ((), runs):
+    if isinstance(problem, Problems):
+        if len(problem.index) != runs[0]:
+            yield f"problem: index has {len(problem.index)} entries, one for each of {runs[0]} runs"
+    elif tuple(problem.runs) not in ((), runs):
         yield f"problem is a stack of {list(problem.runs)}; must be one, or one for each run"
     if not bool(((gamma > 0) & gamma.isfinite()).all()):
         yield "gamma must be finite and > 0"

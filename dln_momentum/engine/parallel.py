@@ -10,13 +10,16 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import joblib
 import torch
 from torch import Tensor
 
+T = TypeVar("T")
 
-def for_each(function: Callable[[Tensor], None], tiles: Sequence[Tensor], workers: int) -> None:
+
+def for_each(function: Callable[[T], None], tiles: Sequence[T], workers: int) -> None:
     """Call a function with every tile, on as many threads as there are workers."""
     with _one_thread_each():
         if workers == 1 or len(tiles) < 2:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from dln_momentum.problem import Problem
+from dln_momentum.engine.problems import ProblemGroup
 
 CHECK_EVERY = 10
 """Steps between two looks at the loss: a look costs as much as a pass at small n. Looks are at
@@ -21,7 +23,9 @@ class ScaledProblem:
     """The data for R runs whose iterates are stored as sqrt(gamma) w / 2 (see `State`)."""
 
     A: Tensor
-    """X / sqrt(n), [n, d] or [R, n, d]"""
+    """X / sqrt(n), [n, d] or [M, n, d]"""
+    matrix: Tensor
+    """which of the M matrices each of the R runs has, [R] int64; not read if there is one"""
     target: Tensor
     """gamma y / sqrt(n), [R, n]"""
     gamma: Tensor
@@ -37,19 +41,33 @@ class ScaledProblem:
 
     @classmethod
     def of(
-        cls, problem: Problem, gamma: Tensor, beta: Tensor, tol: float, divergence_bound: float
-    ) -> ScaledProblem:
-        """Scale a problem for runs with step sizes ``gamma`` [R]."""
-        root = math.sqrt(problem.n)
-        target = (gamma[:, None] * (problem.y / root)).contiguous()
-        A = (problem.X / root).contiguous()
-        if A.ndim == 3 and len(A) == 1:
-            A = A[0]
-        return cls(A, target, gamma, beta, tol, divergence_bound)
+        cls,
+        groups: Sequence[ProblemGroup],
+        gamma: Tensor,
+        beta: Tensor,
+        tol: float,
+        divergence_bound: float,
+    ) -> list[ScaledProblem]:
+        """Scale the problem of each group; what belongs to a run, [R, ...], all of them share."""
+        n = groups[0].problem.n
+        root, target = math.sqrt(n), gamma.new_empty(len(gamma), n)
+        matrix = torch.zeros(len(gamma), dtype=torch.int64, device=gamma.device)
+        found = []
+        for problem, runs in (
+            (g.problem, slice(None) if g.runs is None else g.runs) for g in groups
+        ):
+            target[runs] = gamma[runs, None] * (problem.y / root)
+            A = (problem.X / root).contiguous()
+            if A.ndim == 3 and len(A) == 1:
+                A = A[0]
+            if A.ndim == 3:
+                matrix[runs] = torch.arange(len(A), device=gamma.device)
+            found.append(cls(A, matrix, target, gamma, beta, tol, divergence_bound))
+        return found
 
     @property
     def shared(self) -> bool:
-        """Whether all runs have the same X."""
+        """Whether the runs of the group have the same X."""
         return self.A.ndim == 2
 
     @cached_property

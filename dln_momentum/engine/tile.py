@@ -49,8 +49,8 @@ class Tile:
         w = state.w[:, runs]
         sums, products = state.path_sums, state.increment_products
         return cls(
-            A=scaled.A if scaled.shared else scaled.A[runs],
-            A_T=scaled.transposed if scaled.shared else scaled.transposed[runs],
+            A=scaled.A if scaled.shared else scaled.A[scaled.matrix[runs]],
+            A_T=scaled.transposed if scaled.shared else scaled.transposed[scaled.matrix[runs]],
             target=scaled.target[runs],
             beta=scaled.beta[runs, None],
             w=w,

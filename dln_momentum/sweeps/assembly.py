@@ -23,20 +23,12 @@ from dln_momentum.cli.assembly import (
 )
 from dln_momentum.config import Gaussian, Sweep, read
 from dln_momentum.data import load
+from dln_momentum.engine.problems import Problems
 from dln_momentum.errors import raise_if_any
 from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.problem import Problem, stack
+from dln_momentum.problem import Problem
 from dln_momentum.sweeps.grid import Grid, read_grid
 from dln_momentum.sweeps.memory import Footprint
-from dln_momentum.training.cohorts import Cohort
-
-SHARED_RUNS = 8
-"""Runs on one data set that are worth a cohort of their own; fewer are stacked with others. At
-(n, d) = (20, 30) a stacked run costs as much as one of eight that share X, half of a lone one."""
-
-STACK_BYTES = 2**22
-"""Data in one stacked cohort, which has a copy of its data set for every run. Larger stacks leave
-the cache: at (200, 1000) stacking was measured twice as slow as one run after the other."""
 
 
 def build(config: DictConfig) -> tuple[Setup, Grid]:
@@ -64,48 +56,20 @@ def build(config: DictConfig) -> tuple[Setup, Grid]:
     assert grid is not None
     assert problem is not None
     assert drawn is not None
-    raise_if_any(_size_problems(keys, grid, problem))
     tell_if_seed_is_unread(keys, *drawn)
-    problems = [problem, *_other_problems(keys, grid, problem)]
+    each = [problem, *_other_problems(keys, grid, problem)]
+    problems = Problems(each, torch.from_numpy(grid.places("data_seed")[grid.valid]))
     gamma, beta = (torch.from_numpy(rate[grid.valid]) for rate in (grid.gamma, grid.beta))
+    raise_if_any(_size_problems(keys, grid, problems))
     return Setup(
         keys,
-        cohorts([problem.to(device) for problem in problems], grid.places("data_seed")[grid.valid]),
+        problems.to(device),
         _networks(keys, grid, problem.d).to(device),
         Rates(gamma.to(device), beta.to(device)),
         *drawn,
         engine_options(keys),
-        _data_name(problems),
+        _data_name(each),
     ), grid
-
-
-def cohorts(problems: Sequence[Problem], places: np.ndarray) -> list[Cohort]:
-    """Runs by their data set: one cohort for each, or several small ones stacked.
-
-    Args:
-        problems: the data sets.
-        places: which of them each run has, [R].
-    """
-    if len(problems) == 1:
-        return [Cohort(problems[0])]
-    several = _stacked(problems[0], places)
-    found = []
-    for start in range(0, len(problems), several):
-        runs = np.flatnonzero((start <= places) & (places < start + several))
-        if len(runs):
-            alone = several == 1
-            problem = problems[start] if alone else stack([problems[i] for i in places[runs]])
-            found.append(Cohort(problem, torch.from_numpy(runs)))
-    return found
-
-
-def _stacked(problem: Problem, places: np.ndarray) -> int:
-    """How many data sets of this size go into one cohort, by which of them each run has."""
-    most = int(np.bincount(places).max())
-    if most >= SHARED_RUNS:
-        return 1
-    rows = 4 * problem.n + _test_rows(problem)
-    return max(1, STACK_BYTES // (most * 8 * rows * problem.d))
 
 
 def _grid(keys: Sweep, errors: list[str]) -> Grid | None:
@@ -183,16 +147,14 @@ def _networks(keys: Sweep, grid: Grid, d: int) -> DiagonalLinearNet:
     return DiagonalLinearNet(u[chosen], v[chosen])
 
 
-def _size_problems(keys: Sweep, grid: Grid, problem: Problem) -> Iterator[str]:
-    runs, data_sets = int(grid.valid.sum()), len(grid.axes.get("data_seed", [0]))
-    if data_sets > 1 and _stacked(problem, grid.places("data_seed")[grid.valid]) > 1:
-        data_sets += runs  # a copy for every run in a stack
+def _size_problems(keys: Sweep, grid: Grid, problems: Problems) -> Iterator[str]:
+    runs, problem = int(grid.valid.sum()), problems.first
     footprint = Footprint(
         runs=runs,
         n=problem.n,
         d=problem.d,
         test_rows=_test_rows(problem),
-        data_sets=data_sets,
+        data_sets=len(problems.each) + problems.copies,
         records=min(keys.trainer.records, keys.trainer.max_steps),
         path_sums=keys.engine.path_sums,
         trajectories=keys.sweep.trajectories,

@@ -8,6 +8,7 @@ import xarray as xr
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot, Status
+from dln_momentum.engine.problems import Report
 from dln_momentum.outputs.results import LONG_NAMES as RECORDED_NAMES
 from dln_momentum.outputs.summary import summarise
 from dln_momentum.problem import Problem
@@ -15,7 +16,6 @@ from dln_momentum.rates import eps_of, lam_ks_of, lam_of
 from dln_momentum.sweeps.axes import MOMENTUM
 from dln_momentum.sweeps.grid import Grid
 from dln_momentum.training.module import HeavyBallModule
-from dln_momentum.training.steppers import Report
 
 LONG_NAMES = RECORDED_NAMES | {
     "gamma": "step size",

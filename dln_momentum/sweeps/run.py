@@ -99,8 +99,7 @@ def _steps_before(resume: str | None) -> int:
     """Over all runs, the steps of the checkpoint that a sweep was resumed from."""
     if resume is None:
         return 0
-    engines = read_checkpoint(resume)["stepper"]["engines"]
-    return sum(int(engine["steps"].sum()) for engine in engines)
+    return int(read_checkpoint(resume)["stepper"]["engine"]["steps"].sum())
 
 
 def _settings(setup: Setup) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +10,9 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from dln_momentum.data import BatchStream, LabelNoise
+from dln_momentum.engine.problems import Problems, first_of
 from dln_momentum.problem import Problem
 from dln_momentum.schedule import Schedule
-from dln_momentum.training.cohorts import Cohort
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class BlockDataModule(LightningDataModule):
     """A problem and the stream of its mini-batches, cut into blocks by a schedule.
 
     Args:
-        problem: the data of all runs, or the cohorts of runs on one problem each.
+        problem: the data that all runs share, or several problems and which of them each run has.
         schedule: where blocks end.
         batches: the mini-batches, a function of seed and step.
         label_noise: perturbs the targets of the early steps, if given.
@@ -49,21 +49,21 @@ class BlockDataModule(LightningDataModule):
 
     def __init__(
         self,
-        problem: Problem | Sequence[Cohort],
+        problem: Problem | Problems,
         schedule: Schedule,
         batches: BatchStream,
         label_noise: LabelNoise | None = None,
     ) -> None:
         super().__init__()
-        self.cohorts = [Cohort(problem)] if isinstance(problem, Problem) else list(problem)
+        self.problems = problem
         self.schedule = schedule
         self.batches = batches
         self.label_noise = label_noise
 
     @property
     def problem(self) -> Problem:
-        """The problem; of several cohorts the first, which has the shape of all."""
-        return self.cohorts[0].problem
+        """The problem; of several the first, which has the shape of all."""
+        return first_of(self.problems)
 
     def train_dataloader(self) -> BlockLoader:
         """Blocks from the step at which training stands, so that a resumed run goes on there."""

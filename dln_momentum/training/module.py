@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
+from dln_momentum.engine.problems import Measure, Report, groups_of
 from dln_momentum.errors import raise_if_any
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
@@ -20,7 +21,7 @@ from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of
 from dln_momentum.training.datamodule import Block, BlockDataModule
 from dln_momentum.training.resuming import check_same_run, identity
-from dln_momentum.training.steppers import AutogradStepper, EngineStepper, Measure, Report, Stepper
+from dln_momentum.training.steppers import AutogradStepper, EngineStepper, Stepper
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class HeavyBallModule(pl.LightningModule):
         # the network is only now where the run starts
         arithmetic = f"{gradient}, {options.path_sums}"
         self.identity = identity(
-            data.cohorts, net, (gamma, beta, speed), data.batches, data.label_noise, arithmetic
+            data.problems, net, (gamma, beta, speed), data.batches, data.label_noise, arithmetic
         )
         self.stepper = self._make_stepper(options, gradient)
         self._snapshot: Snapshot | None = None
@@ -171,38 +172,35 @@ class HeavyBallModule(pl.LightningModule):
         if not isinstance(self.net, DiagonalLinearNet) or gradient == "autograd":
             return AutogradStepper(self.net, self.optimizer, self.data, options)
         net, data, group = self.net, self.data, self.optimizer.param_groups[0]
-        noise = data.label_noise
         w_plus, w_minus = (w.detach().reshape(-1, w.shape[-1]) for w in (net.w_plus, net.w_minus))
-        previous = self._previous(w_plus, w_minus)
         like = {"dtype": w_plus.dtype, "device": w_plus.device}
         gamma, beta = (
             torch.as_tensor(group[key], **like).expand(len(w_plus)) for key in ("lr", "beta")
         )
-        engines = [
-            Engine(
-                cohort.problem,
-                *(cohort.select(values).clone() for values in (gamma, beta, w_plus, w_minus)),
-                previous=previous and (cohort.select(previous[0]), cohort.select(previous[1])),
-                batches=cohort.stream(data.batches),
-                label_noise=None if noise is None else cohort.stream(noise),
-                options=options,
-            )
-            for cohort in data.cohorts
-        ]
-        backend, problem = engines[0].backend, engines[0].problem
+        engine = Engine(
+            data.problems,
+            gamma.clone(),
+            beta.clone(),
+            w_plus.clone(),
+            w_minus.clone(),
+            previous=self._previous(w_plus, w_minus),
+            batches=data.batches,
+            label_noise=data.label_noise,
+            options=options,
+        )
         logger.info(
             "engine: %s (%s) for %d runs of n = %d, d = %d",
-            *(backend.name, backend.why, len(w_plus), problem.n, problem.d),
+            *(engine.backend.name, engine.backend.why, len(w_plus), data.problem.n, data.problem.d),
         )
-        return EngineStepper(data.cohorts, engines, net, self.optimizer)
+        return EngineStepper(engine, net, self.optimizer)
 
     def _set_initial_speed(self, speed: float) -> None:
         """Give the optimizer w_1 - w_0 = eps w'(0), w'(0) = -speed grad F(w_1)."""
         group = self.optimizer.param_groups[0]
         eps = torch.as_tensor(eps_of(group["lr"], group["beta"]), dtype=torch.float64)
-        for cohort in self.data.cohorts:
-            runs = slice(None) if cohort.runs is None else cohort.runs
-            gradients = _full_gradients(self.net, cohort.problem, runs)
+        for group in groups_of(self.data.problems):
+            runs = slice(None) if group.runs is None else group.runs
+            gradients = _full_gradients(self.net, group.problem, runs)
             for parameter, gradient in zip(self.net.parameters(), gradients, strict=True):
                 increment = self.optimizer.increment(parameter)
                 if not self.diagonal:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from dln_momentum.data import BatchStream, LabelNoise
+from dln_momentum.engine.problems import Problems, groups_of
 from dln_momentum.errors import InputError, raise_if_any
-from dln_momentum.training.cohorts import Cohort
+from dln_momentum.problem import Problem
 
 PIECE = 2**10
 """Rows of a tensor digested at once, so that one row expanded to many runs needs no memory."""
 
 
 def identity(
-    cohorts: Sequence[Cohort],
+    problem: Problem | Problems,
     start: nn.Module,
     rates: Iterable[Any],
     batches: BatchStream,
@@ -29,14 +30,15 @@ def identity(
     """What determines every iterate of a run, as text by name; a checkpoint carries it.
 
     Args:
-        cohorts: the data of the runs.
+        problem: the data of the runs.
         start: the network before its first step.
         rates: gamma and beta, numbers or tensors.
         batches: the mini-batches; their seed matters unless every batch is full.
         label_noise: the label noise, if any.
         arithmetic: the kind of gradient and of path sums.
     """
-    data = [t for cohort in cohorts for t in (cohort.problem.X, cohort.problem.y, cohort.runs)]
+    groups = groups_of(problem)
+    data = [t for g in groups for t in (g.problem.X, g.problem.y, g.runs)]
     return {
         "data": digest(data),
         "initial weights": digest(start.state_dict().values()),

@@ -6,32 +6,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
-from dln_momentum.engine.parallel import for_each
+from dln_momentum.engine.problems import Measure, Report
 from dln_momentum.engine.scaled import CHECK_EVERY
 from dln_momentum.engine.status import divergence_ceiling, judge
 from dln_momentum.errors import raise_if_any
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
-from dln_momentum.problem import Problem
-from dln_momentum.training.cohorts import Cohort, in_order, join
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.path_tracker import PathTracker
 
-Measure = Callable[[Snapshot, Problem], dict[str, Tensor]]
-"""From the snapshot of some runs and their problem to values [R, ...] by name."""
-
-Report = Callable[[int], object]
-"""Told how many runs more have been measured, from any thread."""
-
-PIECE = 2**17
-"""Entries of theta that are read out and measured at once."""
+CHUNK = 2**17
+"""Entries of u that are written back at once."""
 
 
 class Stepper(Protocol):
@@ -82,20 +74,10 @@ class Stepper(Protocol):
 
 
 class EngineStepper:
-    """Diagonal networks, an engine to each cohort; the module's parameters follow a block's end."""
+    """Diagonal networks on the engine; the module's parameters follow at the end of each block."""
 
-    def __init__(
-        self,
-        cohorts: Sequence[Cohort],
-        engines: Sequence[Engine],
-        net: DiagonalLinearNet,
-        optimizer: HeavyBall,
-    ) -> None:
-        self.engines = list(engines)
-        self._places = [
-            torch.arange(len(engine.gamma)) if cohort.runs is None else cohort.runs
-            for cohort, engine in zip(cohorts, engines, strict=True)
-        ]
+    def __init__(self, engine: Engine, net: DiagonalLinearNet, optimizer: HeavyBall) -> None:
+        self.engine = engine
         self._net = net
         self._optimizer = optimizer
         self._written = self._digits()
@@ -103,87 +85,64 @@ class EngineStepper:
     @property
     def step(self) -> int:
         """Steps taken by the runs that are still running (or by the last to end)."""
-        return max(engine.step for engine in self.engines)
+        return self.engine.step
 
     @property
     def loss(self) -> Tensor:
         """Training loss of each run, [R]."""
-        return in_order(self._places, [engine.state.loss for engine in self.engines])
+        return self.engine.state.loss
 
     @property
     def status(self) -> Tensor:
         """`Status` of each run, [R]."""
-        return in_order(self._places, [engine.state.status for engine in self.engines])
+        return self.engine.state.status
 
     def advance(self, steps: int) -> None:
         """Take a block of steps."""
         raise_if_any(self._changes())
-        target = self.step + steps
-        for engine in self.engines:
-            engine.advance_to(target)
+        self.engine.advance(steps)
         self._sync()
 
     def stop(self) -> None:
         """Record that the step budget is spent."""
-        for engine in self.engines:
-            engine.stop()
+        self.engine.stop()
 
     def reopen(self) -> None:
-        """Let the runs go on whose step budget was spent, or that have a lower tolerance now.
-
-        Those of the second kind may be behind the others; they catch up.
-        """
-        for engine in self.engines:
-            engine.reopen()
+        """Let the runs go on whose step budget was spent, or that have a lower tolerance now."""
+        self.engine.reopen()
 
     def snapshot(self) -> Snapshot:
         """The runs in the poster's variables."""
-        return join(self._places, [engine.snapshot() for engine in self.engines])
+        return self.engine.snapshot()
 
     def measure(self, function: Measure, report: Report | None = None) -> dict[str, Tensor]:
-        """What a function of runs and their problem gives for all of them, in their order.
-
-        Many runs are read out and measured a piece at a time, on all cores, so that what the
-        function derives on its way takes little memory beside the runs themselves.
-        """
-        pieces = list(self._pieces())
-        parts: list[dict[str, Tensor]] = [{}] * len(pieces)
-
-        def measure_one(index: Tensor) -> None:
-            engine, local, runs = pieces[int(index)]
-            parts[int(index)] = function(engine.snapshot(local), engine.problem)
-            if report is not None:
-                report(len(runs))
-
-        workers = self.engines[0].options.num_workers
-        for_each(measure_one, torch.arange(len(pieces)).split(1), workers)
-        places = [runs for _, _, runs in pieces]
-        return {name: in_order(places, [part[name] for part in parts]) for name in parts[0]}
+        """What a function of runs and their problem gives for all of them, in their order."""
+        return self.engine.measure(function, report)
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of the engines."""
-        return {"engines": [engine.state_dict() for engine in self.engines]}
+        """The state of the engine."""
+        return {"engine": self.engine.state_dict()}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Take them back."""
-        for engine, state in zip(self.engines, saved["engines"], strict=True):
-            engine.load_state_dict(state)
+        """Restore it."""
+        self.engine.load_state_dict(saved["engine"])
         # Lightning writes the checkpoint's parameters into the network after this
         self._written = {}
 
     @torch.no_grad()
     def _sync(self) -> None:
-        """Show the module and the optimizer where the engines stand.
+        """Write the engine's u, v and increments into the module and the optimizer.
 
         A checkpoint's u, v and their increments then mean what they say, so that another program
         can continue from them with HeavyBall alone.
         """
-        for engine, local, runs in self._pieces():
-            values, steps = engine.variables(local)
+        for runs in torch.arange(len(self.loss)).split(max(1, CHUNK // self._net.u.shape[-1])):
+            part = slice(int(runs[0]), int(runs[-1]) + 1)
+            values, increments = self.engine.variables(part)
             for i, parameter in enumerate((self._net.u, self._net.v)):
                 increment = self._optimizer.increment(parameter)
-                parameter.view(-1, parameter.shape[-1])[runs] = values[i]
-                increment.view(-1, parameter.shape[-1])[runs] = steps[i]
+                parameter.view(-1, parameter.shape[-1])[part] = values[i]
+                increment.view(-1, parameter.shape[-1])[part] = increments[i]
         self._written = self._digits()
 
     def _digits(self) -> dict[str, int]:
@@ -205,15 +164,6 @@ class EngineStepper:
                     "trains on its own copy: use trainer.gradient = autograd, which follows what "
                     "schedulers and callbacks write"
                 )
-
-    def _pieces(self) -> Iterator[tuple[Engine, slice, Tensor]]:
-        """An engine, some of its runs, and their places among all; a stack of problems is whole."""
-        for engine, places in zip(self.engines, self._places, strict=True):
-            whole = len(places) if engine.problem.runs else PIECE // engine.problem.d
-            size = max(1, whole)
-            for start in range(0, len(places), size):
-                local = slice(start, start + size)
-                yield engine, local, places[local]
 
 
 class AutogradStepper:

@@ -53,6 +53,7 @@ def advance(scaled: ScaledProblem, state: State, runs: Tensor, piece: Piece) -> 
 def _advance_singly(scaled: ScaledProblem, state: State, runs: Tensor, piece: Piece) -> None:
     advance_singly(
         *_spans(scaled),
+        scaled.matrix.numpy(),
         scaled.target.numpy(),
         scaled.beta.numpy(),
         _carried(state),

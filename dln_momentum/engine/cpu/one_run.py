@@ -30,13 +30,14 @@ from dln_momentum.engine.scaled import CHECK_EVERY
 
 @compiled
 def advance_singly(
-    A, by_column, by_row, target, beta, carried, endings, drawn, summing, runs, step, steps
+    A, by_column, by_row, matrix, target, beta, carried, endings, drawn, summing, runs, step, steps
 ):
     """Advance ``runs`` by ``steps`` steps in place, one after the other; see `backends.Kernel`.
 
     Args:
-        A: X/sqrt(n), [1, n, d] for all runs or [R, n, d].
-        by_column, by_row: A and A^T by `fill_spans`, if A is for all runs; else room for them.
+        A: X/sqrt(n), [M, n, d].
+        by_column, by_row: A and A^T by `fill_spans`, if M = 1; else room for them.
+        matrix: which of the M matrices each run has, [R].
         target, beta: as in `ScaledProblem`, for all runs.
         carried, endings: `Carried` and `Endings` of all runs.
         drawn: `Drawn` of these runs.
@@ -52,8 +53,8 @@ def advance_singly(
     for place in range(len(runs)):
         run = runs[place]
         if len(A) > 1:
-            fill_spans(A[run], by_column, False)
-            fill_spans(A[run], by_row, True)
+            fill_spans(A[matrix[run]], by_column, False)
+            fill_spans(A[matrix[run]], by_row, True)
         for i in range(filled):
             # a coordinate that is not there stays at w = 1, where nothing divides by zero
             betas[i], w[i], w[filled + i] = beta[run], 1.0, 1.0

@@ -22,7 +22,7 @@ class Monitor(pl.Callback):
     group: ClassVar[str]
 
     def measure(self, snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
-        """The values at one step, for the runs of one cohort and their problem."""
+        """The values at one step, for some runs and their problem."""
         raise NotImplementedError
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -1,0 +1,184 @@
+"""The data of R runs: one problem for all of them, or several of one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from dln_momentum.engine.parallel import for_each
+from dln_momentum.engine.snapshot import Snapshot
+from dln_momentum.errors import raise_if_any
+from dln_momentum.problem import Problem, stack
+
+SHARED_RUNS = 8
+"""Runs on one problem from which they form a group of their own; fewer are stacked with others. At
+(n, d) = (20, 30) a stacked run costs as much as one of eight that share X, half of a lone one."""
+
+STACK_BYTES = 2**22
+"""Data in one stacked group, which has a copy of its problem for every run. Larger stacks leave the
+cache: at (200, 1000) stacking was measured twice as slow as one run after the other."""
+
+MEASURED_AT_ONCE = 2**17
+"""Entries of theta that are read out and measured at once."""
+
+Measure = Callable[[Snapshot, Problem], dict[str, Tensor]]
+"""From the snapshot of some runs and their problem to values [R, ...] by name."""
+
+Report = Callable[[int], object]
+"""Called with the number of runs that have just been measured, from any thread."""
+
+
+@dataclass(frozen=True, eq=False)
+class ProblemGroup:
+    """The runs that share one problem, or a stack that holds one problem for each of them."""
+
+    problem: Problem
+    runs: Tensor | None = None
+    """indices among all runs, int64; None for all of them, in their order"""
+
+
+@dataclass(frozen=True, eq=False)
+class Problems:
+    """Several problems of one shape, and which of them each run has.
+
+    Attributes:
+        each: the problems, none with run dimensions.
+        index: which of them each run has, int64 [R].
+
+    Raises:
+        InputError: for no problem, problems of several shapes, or an index out of range.
+
+    >>> from dln_momentum.data import sparse
+    >>> both = Problems([sparse(5, 8, 1, seed=0), sparse(5, 8, 1, seed=1)], torch.tensor([0, 1, 0]))
+    >>> [(group.problem.runs, group.runs.tolist()) for group in both.groups]
+    [(torch.Size([3]), [0, 1, 2])]
+    """
+
+    each: Sequence[Problem]
+    index: Tensor
+
+    def __post_init__(self) -> None:
+        raise_if_any(self._faults())
+
+    def _faults(self) -> Iterator[str]:
+        if not self.each:
+            yield "problem: the list of problems is empty"
+            return
+        first = self.each[0]
+        for problem in self.each:
+            if problem.runs:
+                yield f"problem: {problem.name} has run dimensions {list(problem.runs)} of its own"
+            if (problem.n, problem.d) != (first.n, first.d):
+                yield (
+                    f"problem: {problem.name} has (n, d) = {(problem.n, problem.d)}, "
+                    f"{first.name} has {(first.n, first.d)}; all must have one shape"
+                )
+        index = self.index
+        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(self.each):
+            yield f"index must be in [0, {len(self.each)})"
+
+    @property
+    def first(self) -> Problem:
+        """The first problem, which has the shape of all."""
+        return self.each[0]
+
+    @cached_property
+    def groups(self) -> list[ProblemGroup]:
+        """The runs by their problem: a group for each problem, or for several with few runs."""
+        if len(self.each) == 1:
+            return [ProblemGroup(self.each[0])]
+        several, found = self._stacked_at_once, []
+        for start in range(0, len(self.each), several):
+            runs = ((start <= self.index) & (self.index < start + several)).nonzero().squeeze(-1)
+            if len(runs):
+                alone = [self.each[place] for place in self.index[runs].tolist()]
+                problem = self.each[start] if several == 1 else stack(alone)
+                found.append(ProblemGroup(problem, runs))
+        return found
+
+    @property
+    def copies(self) -> int:
+        """How many copies of the data the groups hold beside the problems themselves."""
+        return len(self.index) if len(self.each) > 1 and self._stacked_at_once > 1 else 0
+
+    @cached_property
+    def _stacked_at_once(self) -> int:
+        """How many problems of this size go into one group, by how many runs each of them has."""
+        most = int(torch.bincount(self.index).max())
+        if most >= SHARED_RUNS:
+            return 1
+        X_test = self.first.X_test
+        rows = 4 * self.first.n + (0 if X_test is None else X_test.shape[-2])
+        return max(1, STACK_BYTES // (most * 8 * rows * self.first.d))
+
+    def to(self, device: torch.device | str) -> Problems:
+        """The same problems with their tensors on a device."""
+        return Problems([problem.to(device) for problem in self.each], self.index)
+
+
+def groups_of(problem: Problem | Problems) -> list[ProblemGroup]:
+    """The groups of runs with the problem of each; one problem, or one stack, is one group."""
+    return [ProblemGroup(problem)] if isinstance(problem, Problem) else problem.groups
+
+
+def first_of(problem: Problem | Problems) -> Problem:
+    """The problem; of several the first."""
+    return problem if isinstance(problem, Problem) else problem.first
+
+
+def measure(
+    read: Callable[[Tensor | slice], Snapshot],
+    groups: Sequence[ProblemGroup],
+    R: int,
+    function: Measure,
+    workers: int = 1,
+    report: Report | None = None,
+) -> dict[str, Tensor]:
+    """What a function of runs and their problem gives for all runs, in their order.
+
+    Many runs are read out and measured a chunk at a time, on all workers, so that what the
+    function derives takes little memory beside the runs themselves.
+
+    Args:
+        read: the snapshot of some of the runs, by their indices.
+        groups: the runs by their problem.
+        R: how many runs there are.
+        function: what is measured.
+        workers: threads.
+        report: called after each chunk.
+    """
+    chunks = list(_chunks(groups, R))
+    parts: list[dict[str, Tensor]] = [{}] * len(chunks)
+
+    def measure_one(number: int) -> None:
+        problem, runs = chunks[number]
+        snapshot = read(runs)
+        parts[number] = function(snapshot, problem)
+        if report is not None:
+            report(len(snapshot.loss))
+
+    for_each(measure_one, range(len(chunks)), workers)
+    return {name: _in_order(groups, [part[name] for part in parts]) for name in parts[0]}
+
+
+def _chunks(groups: Sequence[ProblemGroup], R: int) -> Iterator[tuple[Problem, Tensor | slice]]:
+    """A problem and some of its runs; a stack of problems is measured whole."""
+    for group in groups:
+        count = R if group.runs is None else len(group.runs)
+        size = max(1, count if group.problem.runs else MEASURED_AT_ONCE // group.problem.d)
+        for start in range(0, count, size):
+            part = slice(start, min(start + size, count))
+            yield group.problem, part if group.runs is None else group.runs[part]
+
+
+def _in_order(groups: Sequence[ProblemGroup], parts: Sequence[Tensor]) -> Tensor:
+    """Join the parts of the groups in the order of all runs."""
+    joined = parts[0] if len(parts) == 1 else torch.cat(list(parts))
+    places = [group.runs for group in groups if group.runs is not None]
+    if not places:
+        return joined
+    return joined[torch.cat(places).argsort().to(joined.device)]
