@@ -254,3 +254,26 @@ def test_verdicts_print_as_a_table() -> None:
     assert "verdict" in printed
     assert printed.count("\n") > len(report)
     assert max(len(line) for line in printed.splitlines()) <= 120
+
+
+def test_seeds_and_problems_are_arrays_like_any_other() -> None:
+    """A list of problems and an array of seeds broadcast; each run is what it is alone."""
+    problems = [dln.sparse(n=5, d=8, s=1, seed=seed) for seed in range(3)]
+    keys: dict[str, Any] = {"gamma": 0.01, "beta": 0.9, "batch_size": 2, "max_steps": 300}
+    runs = dln.train(problems, seed=[[4], [5]], **keys)
+    assert runs.theta.shape == (2, 3, 8)
+    distances = runs.to_dataset()["own_level_set_distance"]
+    for i, seed in enumerate((4, 5)):
+        for j, problem in enumerate(problems):
+            alone = dln.train(problem, seed=seed, **keys)
+            np.testing.assert_array_equal(runs.theta[i, j], alone.theta)
+            assert runs.summary["recovery_error"][i, j] == alone.summary["recovery_error"]
+            # the solver's stopping depends on what is solved beside it
+            np.testing.assert_allclose(
+                distances[:, i, j], alone.to_dataset()["own_level_set_distance"], atol=1e-9
+            )
+
+
+def test_problems_of_several_shapes_are_one_error() -> None:
+    with pytest.raises(dln.InputError, match="all must have one shape"):
+        dln.train([dln.sparse(n=5, d=8, s=1), dln.sparse(n=5, d=9, s=1)])

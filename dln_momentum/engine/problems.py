@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +33,10 @@ Report = Callable[[int], object]
 """Called with the number of runs that have just been measured, from any thread."""
 
 
+_RUNS_SECOND = ("w_start", "w", "boundary", "speed_term", "path_sums_from_iterates")
+"""The fields of a snapshot that have the runs along axis 1, after the axis of w_+ and w_-."""
+
+
 @dataclass(frozen=True, eq=False)
 class ProblemGroup:
     """The runs that share one problem, or a stack that holds one problem for each of them."""
@@ -47,7 +52,7 @@ class Problems:
 
     Attributes:
         each: the problems, none with run dimensions.
-        index: which of them each run has, int64 [R].
+        index: which of them each run has, int64 [*runs]; the engine takes one dimension.
 
     Raises:
         InputError: for no problem, problems of several shapes, or an index out of range.
@@ -78,7 +83,7 @@ class Problems:
                     f"{first.name} has {(first.n, first.d)}; all must have one shape"
                 )
         index = self.index
-        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(self.each):
+        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < len(self.each):
             yield f"index must be in [0, {len(self.each)})"
 
     @property
@@ -99,6 +104,11 @@ class Problems:
                 problem = self.each[start] if several == 1 else stack(alone)
                 found.append(ProblemGroup(problem, runs))
         return found
+
+    @property
+    def runs(self) -> torch.Size:
+        """The shape of the runs."""
+        return self.index.shape
 
     @property
     def copies(self) -> int:
@@ -163,6 +173,16 @@ def measure(
 
     for_each(measure_one, range(len(chunks)), workers)
     return {name: _in_order(groups, [part[name] for part in parts]) for name in parts[0]}
+
+
+def select(snapshot: Snapshot, runs: Tensor | slice) -> Snapshot:
+    """The snapshot of some of its runs."""
+    parts = {
+        field.name: value[:, runs] if field.name in _RUNS_SECOND else value[runs]
+        for field in dataclasses.fields(Snapshot)
+        if isinstance(value := getattr(snapshot, field.name), Tensor)
+    }
+    return dataclasses.replace(snapshot, **parts)
 
 
 def _chunks(groups: Sequence[ProblemGroup], R: int) -> Iterator[tuple[Problem, Tensor | slice]]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dln_momentum.engine.problems import Problems, first_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.problem import Problem
 from dln_momentum.rates import PAIRS, gamma_beta
@@ -19,78 +20,85 @@ from dln_momentum.start import Start, uniform
 DEFAULT_GAMMA, DEFAULT_BETA = 0.01, 0.9
 
 Array = NDArray[np.float64]
+Data = Problem | Problems | Sequence[Problem]
 
 
 @dataclass(frozen=True)
-class Setting:
+class Arguments:
     """R = prod(shape) runs of heavy ball: what each of them is, flat.
 
     Attributes:
-        problem: shared, or with run dimensions [R].
+        problem: shared, with run dimensions [R], or several and which of them each run has, [R].
         shape: the shape that the arrays of the user broadcast to; () for one run.
         gamma, beta: [R].
         w_plus, w_minus: the start, [R, d].
+        seed: one seed that all runs share, or R of them.
     """
 
-    problem: Problem
+    problem: Problem | Problems
     shape: tuple[int, ...]
     gamma: Tensor
     beta: Tensor
     w_plus: Tensor
     w_minus: Tensor
+    seed: int | list[int]
 
 
-def setting(problem: Problem, start: Start | None, **rates: Any) -> Setting:
-    """Broadcast rates, start and problem to one shape of runs.
+def arguments(problem: Data, start: Start | None, seed: Any, **rates: Any) -> Arguments:
+    """Broadcast rates, seed, start and problem to one shape of runs.
 
     Args:
-        problem: the data.
+        problem: the data; a list of problems is an array of them.
         start: how the runs start; None for `uniform()`.
+        seed: an integer, or an array of them.
         **rates: a pair of gamma, beta, lam, eps (see `PAIRS`), numbers or arrays; None is left out.
 
     Raises:
         InputError: listing everything that is out of range or does not fit.
     """
-    start = checked(problem, start)
+    if isinstance(problem, list | tuple) and all(isinstance(p, Problem) for p in problem):
+        problem = Problems(problem, torch.arange(len(problem)))
+    start = checked(problem, start, (Problem, Problems))
+    assert isinstance(problem, Problem | Problems)
     given = {key: array_of(key, value) for key, value in rates.items() if value is not None}
     if set(given) <= {"gamma", "beta"}:
         defaults = {"gamma": np.array(DEFAULT_GAMMA), "beta": np.array(DEFAULT_BETA)}
         given = defaults | given
     raise_if_any(_rate_problems(given))
     shapes = {key: value.shape for key, value in given.items()}
-    shapes |= {"start": start.runs, "problem": tuple(problem.runs)}
-    shape = common_shape(shapes)
+    seeds = _seeds(seed)
+    shapes |= {"start": start.runs, "problem": tuple(problem.runs), "seed": seeds.shape}
+    shape, d = common_shape(shapes), first_of(problem).d
     gamma, beta = (np.broadcast_to(rate, shape).reshape(-1) for rate in gamma_beta(**given))
     raise_if_any(_pair_problems(gamma, beta))
-    w_plus, w_minus = (
-        w.expand(*shape, problem.d).reshape(-1, problem.d) for w in start.weights(problem.d)
-    )
-    return Setting(
+    w_plus, w_minus = (w.expand(*shape, d).reshape(-1, d) for w in start.weights(d))
+    return Arguments(
         flat_problem(problem, shape),
         shape,
         torch.from_numpy(np.array(gamma)),
         torch.from_numpy(np.array(beta)),
         w_plus,
         w_minus,
+        np.broadcast_to(seeds, shape).reshape(-1).tolist() if seeds.ndim else int(seeds),
     )
 
 
-def checked(problem: Any, start: Any) -> Start:
+def checked(problem: Any, start: Any, kinds: tuple[type, ...] = (Problem,)) -> Start:
     """The start, `uniform()` for None.
 
     Raises:
-        InputError: where the problem is no `Problem` or the start no `Start`.
+        InputError: for a problem that is not of these kinds, or a start that is not a `Start`.
     """
-    kinds: dict[str, tuple[Any, type, str]]
-    kinds = {"problem": (problem, Problem, "dln.Problem(X, y)")}
-    if start is not None:
-        kinds["start"] = (start, Start, "dln.uniform(0.1)")
+    start = uniform() if start is None else start
     raise_if_any(
-        f"{name} is a {type(value).__name__}; it must be a {kind.__name__}, as {example}"
-        for name, (value, kind, example) in kinds.items()
-        if not isinstance(value, kind)
+        f"{name} is a {type(value).__name__}; it must be a {allowed[0].__name__}, as {example}"
+        for name, value, allowed, example in (
+            ("problem", problem, kinds, "dln.Problem(X, y)"),
+            ("start", start, (Start,), "dln.uniform(0.1)"),
+        )
+        if not isinstance(value, allowed)
     )
-    return uniform() if start is None else start
+    return start
 
 
 def array_of(key: str, value: Any) -> Array:
@@ -123,8 +131,14 @@ def common_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
         raise InputError([f"shapes must broadcast to one: {found}"]) from error
 
 
-def flat_problem(problem: Problem, shape: tuple[int, ...]) -> Problem:
+@overload
+def flat_problem(problem: Problem, shape: tuple[int, ...]) -> Problem: ...
+@overload
+def flat_problem(problem: Problems, shape: tuple[int, ...]) -> Problems: ...
+def flat_problem(problem: Problem | Problems, shape: tuple[int, ...]) -> Problem | Problems:
     """The same data for R runs: shared as it is, or one for each of them."""
+    if isinstance(problem, Problems):
+        return Problems(problem.each, problem.index.expand(shape).reshape(-1))
     if not problem.runs:
         return problem
     fields: dict[str, Any] = {"name": problem.name, "notes": problem.notes}
@@ -134,6 +148,13 @@ def flat_problem(problem: Problem, shape: tuple[int, ...]) -> Problem:
             inner = tensor.shape[-core:]
             fields[name] = tensor.expand(*shape, *inner).reshape(-1, *inner)
     return Problem(**fields)
+
+
+def _seeds(seed: Any) -> np.ndarray:
+    array = np.asarray(list(seed) if isinstance(seed, range) else seed)
+    if array.dtype.kind not in "iu":
+        raise InputError([f"seed = {seed!r} must be an integer in [0, 2^64), or an array of them"])
+    return array
 
 
 def _rate_problems(given: Mapping[str, Array]) -> Iterator[str]:

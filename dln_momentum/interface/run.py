@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dln_momentum.engine import Snapshot, Status
+from dln_momentum.engine import Engine, Snapshot, Status
+from dln_momentum.engine.problems import Measure, Problems, first_of, groups_of, measure, select
 from dln_momentum.errors import InputError
 from dln_momentum.outputs.results import History, labelled
 from dln_momentum.outputs.summary import (
@@ -38,8 +39,11 @@ class Records:
     """whether values per coordinate are kept"""
     history: History = field(default_factory=History)
 
-    def add(self, snapshot: Snapshot, problem: Problem) -> None:
+    def add(self, engine: Engine) -> None:
         """Record the runs as they stand."""
+        self.history.record(engine.step, engine.measure(self._values))
+
+    def _values(self, snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
         s_plus, s_minus = snapshot.path_sums
         values = {
             "train_loss": snapshot.loss,
@@ -53,7 +57,7 @@ class Records:
             delta, c = potential(snapshot)
             values |= {"theta": snapshot.theta, "w_plus": snapshot.w[0], "w_minus": snapshot.w[1]}
             values |= {"balancedness": delta, "log_init": c, "s_plus": s_plus, "s_minus": s_minus}
-        self.history.record(snapshot.step, values)
+        return values
 
 
 @dataclass(frozen=True)
@@ -86,16 +90,20 @@ class Run:
     """One run or many of `train`, as NumPy arrays: scalars have their shape S, vectors S + [d].
 
     Attributes:
-        problem: the data, flat over the runs.
+        problem: the data, flat over the runs; of several problems the first.
         shape: S; () for one run.
         snapshot: the end of all runs, as the engine has it, flat.
     """
 
     def __init__(
-        self, problem: Problem, snapshot: Snapshot, shape: tuple[int, ...], records: Records
+        self,
+        problem: Problem | Problems,
+        snapshot: Snapshot,
+        shape: tuple[int, ...],
+        records: Records,
     ) -> None:
-        self.problem, self.snapshot, self.shape = problem, snapshot, shape
-        self._records = records
+        self.problem, self._groups = first_of(problem), groups_of(problem)
+        self.snapshot, self.shape, self._records = snapshot, shape, records
 
     def __repr__(self) -> str:
         labels, counts = np.unique(np.atleast_1d(self.status), return_counts=True)
@@ -166,7 +174,7 @@ class Run:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Every scalar of the theory at the end, by name; shape S each."""
-        found = summarise(self.snapshot, self.problem)
+        found = self._measure(summarise)
         return {name: self._shaped(value) for name, value in found.items()}
 
     def certify(self) -> Certificate:
@@ -179,20 +187,8 @@ class Run:
             raise InputError(
                 ["path_sums = 'gradient_sum' certifies nothing: train with telescoped or direct"]
             )
-        delta, c = potential(self.snapshot)
-        target = self.problem.row_space.target(self.problem.y)
-        found = minimiser(self.problem, target, delta, c, self.snapshot.theta)
-        kkt = certificate(self.snapshot, self.problem)["kkt_residual"]
-        identity = balancedness_errors(self.snapshot)["path_identity_error"]
-        return Certificate(
-            kkt_residual=self._shaped(kkt),
-            path_identity_error=self._shaped(identity),
-            log_free_error=self._shaped(log_free_error(self.snapshot)),
-            distance_to_minimizer=self._shaped(distance(self.snapshot.theta, found)),
-            balancedness=self._shaped(delta),
-            log_init=self._shaped(c),
-            minimizer=self._shaped(found),
-        )
+        found = {name: self._shaped(value) for name, value in self._measure(_certificate).items()}
+        return Certificate(**found)
 
     def to_dataset(self) -> xr.Dataset:
         """What was recorded, over the dimensions step, those of the runs, and coordinate.
@@ -246,23 +242,55 @@ class Run:
         theta, delta, c = (columns[name] for name in ("theta", "balancedness", "log_init"))
         T, R, d = theta.shape
         names = ("own_level_set_distance", "distance_to_minimizer", "distance_to_limit")
+        found = {name: torch.full((T, R), torch.nan, dtype=theta.dtype) for name in names}
         if not self.snapshot.certifies:
-            return dict.fromkeys(names, torch.full((T, R), torch.nan, dtype=theta.dtype))
-        problem, rows = self.problem, self.problem.row_space
-        if problem.runs:
-            raise InputError(["distances along the path need data that all runs share"])
-        flat = [value.reshape(-1, d) for value in (theta, delta, c)]
-        target = rows.target(problem.y).expand(T * R, -1)
-        own = rows.coordinates(flat[0].nan_to_num())
-        limit = minimiser(problem, target[:R], *potential(self.snapshot), self.snapshot.theta)
-        found = (
-            distance(flat[0], minimiser(problem, own, flat[1], flat[2], flat[0])),
-            distance(flat[0], minimiser(problem, target, flat[1], flat[2])),
-            distance(flat[0], limit.expand(T, R, d).reshape(-1, d)),
-        )
-        return {name: value.reshape(T, R) for name, value in zip(names, found, strict=True)}
+            return found
+        limit = self._measure(_limit)["limit"]
+        for problem, runs in ((g.problem, torch.arange(R) if g.runs is None else g.runs)
+                              for g in self._groups):  # fmt: skip
+            # a stack has one problem for each run, so that its records are solved one by one
+            for steps in torch.arange(T).split(1 if problem.runs else T):
+                here = steps[:, None], runs
+                at, near, own_c = (value[here].reshape(-1, d) for value in (theta, delta, c))
+                target = problem.row_space.target(problem.y).expand(len(at), -1)
+                own = problem.row_space.coordinates(at.nan_to_num())
+                to_limit = distance(at, limit[runs].expand(len(steps), -1, -1).reshape(-1, d))
+                values = (
+                    distance(at, minimiser(problem, own, near, own_c, at)),
+                    distance(at, minimiser(problem, target, near, own_c)),
+                    to_limit,
+                )
+                for name, value in zip(names, values, strict=True):
+                    found[name][here] = value.reshape(len(steps), -1)
+        return found
+
+    def _measure(self, function: Measure) -> dict[str, Tensor]:
+        """What a function of runs and their problem gives for all of them."""
+        read = partial(select, self.snapshot)
+        return measure(read, self._groups, len(self.snapshot.loss), function)
 
     def _shaped(self, value: Tensor) -> Any:
         array = value.detach().cpu().numpy()
         shaped = array.reshape((*self.shape, *array.shape[1:]))
         return shaped.item() if shaped.ndim == 0 else shaped
+
+
+def _certificate(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
+    """The fields of `Certificate`."""
+    delta, c = potential(snapshot)
+    found = _limit(snapshot, problem)["limit"]
+    return {
+        "kkt_residual": certificate(snapshot, problem)["kkt_residual"],
+        "path_identity_error": balancedness_errors(snapshot)["path_identity_error"],
+        "log_free_error": log_free_error(snapshot),
+        "distance_to_minimizer": distance(snapshot.theta, found),
+        "balancedness": delta,
+        "log_init": c,
+        "minimizer": found,
+    }
+
+
+def _limit(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
+    """argmin D_{psi_Delta}(., theta~_0) over the interpolators, [R, d]."""
+    target = problem.row_space.target(problem.y)
+    return {"limit": minimiser(problem, target, *potential(snapshot), snapshot.theta)}

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
+import torch
 from rich.progress import Progress
+from torch import Tensor
 
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.engine import Engine, EngineOptions, Snapshot
 from dln_momentum.engine.parallel import physical_cores
+from dln_momentum.engine.problems import first_of, groups_of
 from dln_momentum.errors import InputError
-from dln_momentum.interface.arguments import setting
+from dln_momentum.interface.arguments import Arguments, Data, arguments
 from dln_momentum.interface.run import Records, Run
-from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of
 from dln_momentum.schedule import Schedule
 from dln_momentum.start import Start
@@ -30,7 +31,7 @@ MOST_TRAJECTORIES = 2**22
 
 
 def train(
-    problem: Problem,
+    problem: Data,
     start: Start | None = None,
     *,
     gamma: Any = None,
@@ -63,7 +64,8 @@ def train(
     ``diverged`` or ``max_steps``; none of these is an error.
 
     Args:
-        problem: the data, shared by all runs or with run dimensions that broadcast.
+        problem: the data, shared by all runs or with run dimensions that broadcast; a list of
+            problems of one shape is an array of them.
         start: `uniform`, `gaussian`, `biased` or `Start(u, v)`; ``uniform(0.1)`` if left out.
         gamma, beta, lam, eps: a pair that determines the run: (gamma, beta), (lam, eps),
             (lam, beta) or (lam, gamma); gamma = 0.01 and beta = 0.9 where neither is given.
@@ -96,7 +98,7 @@ def train(
     >>> runs.steps.shape, runs.theta.shape
     ((2, 2), (2, 2, 8))
     """
-    chosen = setting(problem, start, gamma=gamma, beta=beta, lam=lam, eps=eps)
+    given = arguments(problem, start, seed, gamma=gamma, beta=beta, lam=lam, eps=eps)
     options = EngineOptions(
         backend=backend,
         path_sums=path_sums,
@@ -107,28 +109,26 @@ def train(
     _at_least("max_steps", max_steps, 1)
     _at_least("records", records, 2)
     schedule = Schedule(max_steps, records, BLOCK)
-    R = len(chosen.gamma)
-    seeds = _seeds(seed, chosen.shape)
-    batches = BatchStream(problem.n, batch_size, sampling, seeds)
-    noise = LabelNoise(problem.n, label_noise, noise_until, seeds) if label_noise else None
-    previous = None
-    if speed:
-        w, h = (chosen.w_plus, chosen.w_minus), eps_of(chosen.gamma, chosen.beta)[:, None]
-        dw = gradient_velocity(chosen.problem, *w, speed)
-        previous = (w[0] - h * dw[0], w[1] - h * dw[1])
+    n, (R, d) = first_of(given.problem).n, given.w_plus.shape
     engine = Engine(
-        chosen.problem, chosen.gamma, chosen.beta, chosen.w_plus, chosen.w_minus,
-        previous=previous, batches=batches, label_noise=noise, options=options,
-    )  # fmt: skip
+        given.problem,
+        given.gamma,
+        given.beta,
+        given.w_plus,
+        given.w_minus,
+        previous=_previous(given, speed),
+        batches=BatchStream(n, batch_size, sampling, given.seed),
+        label_noise=LabelNoise(n, label_noise, noise_until, given.seed) if label_noise else None,
+        options=options,
+    )
     if trajectories is None:
-        trajectories = len(schedule.recorded) * R * problem.d <= MOST_TRAJECTORIES
+        trajectories = len(schedule.recorded) * R * d <= MOST_TRAJECTORIES
     recorded = Records(trajectories)
 
     def record() -> None:
-        snapshot = engine.snapshot()
-        recorded.add(snapshot, chosen.problem)
+        recorded.add(engine)
         for callback in callbacks:
-            callback(snapshot)
+            callback(engine.snapshot())
 
     record()
     with Progress(disable=not progress) as bar:
@@ -143,19 +143,20 @@ def train(
             if stop in schedule.recorded or len(engine.running) == 0:
                 record()
     engine.stop()
-    return Run(chosen.problem, engine.snapshot(), chosen.shape, recorded)
+    return Run(given.problem, engine.snapshot(), given.shape, recorded)
 
 
-def _seeds(seed: Any, shape: tuple[int, ...]) -> int | list[int]:
-    array = np.asarray(seed)
-    if array.dtype.kind not in "iu":
-        raise InputError([f"seed = {seed!r} must be an integer in [0, 2^64), or an array of them"])
-    if array.ndim == 0:
-        return int(array)
-    try:
-        return np.broadcast_to(array, shape).reshape(-1).tolist()
-    except ValueError as error:
-        raise InputError([f"seed has shape {array.shape}, must broadcast to {shape}"]) from error
+def _previous(given: Arguments, speed: float) -> tuple[Tensor, Tensor] | None:
+    """w_0 = w_1 - eps w'(0) of w_+ and w_-, [R, d] each; None at rest."""
+    if not speed:
+        return None
+    previous = torch.stack([given.w_plus, given.w_minus])
+    eps = eps_of(given.gamma, given.beta)[:, None]
+    for problem, runs in ((g.problem, slice(None) if g.runs is None else g.runs)
+                          for g in groups_of(given.problem)):  # fmt: skip
+        dw = gradient_velocity(problem, given.w_plus[runs], given.w_minus[runs], speed)
+        previous[:, runs] -= eps[runs] * torch.stack(dw)
+    return previous[0], previous[1]
 
 
 def _at_least(key: str, value: int, least: int) -> None:
