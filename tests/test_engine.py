@@ -11,7 +11,7 @@ from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.sampling import BatchStream
 from dln_momentum.data.sparse import sparse
 from dln_momentum.engine import Engine, EngineOptions, Status, reference_iterates
-from dln_momentum.engine.cpu.products import STRIP
+from dln_momentum.engine.cpu.products import LANES
 from dln_momentum.engine.options import BACKENDS
 from dln_momentum.engine.status import divergence_ceiling, judge
 from dln_momentum.errors import InputError
@@ -44,10 +44,10 @@ def _signs(u, v):
 def test_equals_the_reference_stepper(backend: str, path_sums: str, batch_size: int | None) -> None:
     """1e-12 after 1e4 steps, sign changes included: lambda is 0.25, 1, 4 and 9.
 
-    Of the runs, a strip goes side by side and one alone.
+    Of the runs, a SIMD block goes side by side and one alone.
     """
-    problem, runs = default_problem(), STRIP + 1
-    beta = column(1 - 0.1 / 3, 0.8, 0.9, 0.95).repeat(STRIP)[:runs]
+    problem, runs = default_problem(), LANES + 1
+    beta = column(1 - 0.1 / 3, 0.8, 0.9, 0.95).repeat(LANES)[:runs]
     gamma = torch.full_like(beta, 0.01)
     net = DiagonalLinearNet.uniform(30, 0.1, runs=(runs,))
     batches = BatchStream(20, batch_size, sampling="with_replacement", seeds=range(runs))
@@ -172,8 +172,8 @@ def test_a_diverging_run_is_a_status_and_harms_no_neighbour(backend: str) -> Non
 @backends
 @path_sums
 def test_a_run_that_overflows_changes_no_bit_of_another(backend: str, path_sums: str) -> None:
-    """A run that leaves float64 within ten steps, in one strip with others and taken alone."""
-    runs, wild = STRIP + 1, [3, STRIP]
+    """A run that leaves float64 within ten steps, in one SIMD block with others and taken alone."""
+    runs, wild = LANES + 1, [3, LANES]
     gamma = torch.full((runs,), 0.01, dtype=torch.float64)
     blown = gamma.clone()
     blown[wild] = 1e3
@@ -211,7 +211,7 @@ def test_a_loss_that_overflows_is_diverged_however_large_it_was() -> None:
     assert found.tolist() == [Status.DIVERGED, Status.RUNNING, Status.DIVERGED]
 
 
-@pytest.mark.parametrize("runs", [1, STRIP - 1, STRIP, STRIP + 1, 5 * STRIP + 7])
+@pytest.mark.parametrize("runs", [1, LANES - 1, LANES, LANES + 1, 5 * LANES + 7])
 @pytest.mark.parametrize("shape", [(1, 2), (2, 3)])
 @backends
 def test_any_number_of_tiny_networks(backend: str, shape: tuple[int, int], runs: int) -> None:
@@ -281,7 +281,7 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
 def test_a_tile_leaves_no_place_empty() -> None:
     backend = make_engine(default_problem()).backend
     for d in (2, 30, 100, 1000, 10_000):
-        assert backend.tile_runs(d) % STRIP == 0
+        assert backend.tile_runs(d) % LANES == 0
         assert backend.tile_runs(d) >= 128
 
 

@@ -19,16 +19,17 @@ from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.sampling import BatchStream
 from dln_momentum.data.sparse import sparse
 from dln_momentum.engine import Engine, EngineOptions
+from dln_momentum.engine.cpu.carried import Buffers, Carried
 from dln_momentum.engine.cpu.compiled import compiled
 from dln_momentum.engine.cpu.passes import add_path_sums, telescoped_update
 from dln_momentum.engine.cpu.products import (
+    LANES,
     MOST_VECTORS,
-    STRIP,
     WIDTH,
+    add_block_product,
     add_span_product,
-    add_strip_product,
+    set_block_product,
     set_span_product,
-    set_strip_product,
 )
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem, stack
@@ -36,11 +37,11 @@ from tests.helpers import default_problem
 
 
 @compiled
-def _strip(out, height, A, row_stride, k_stride, B, length, accumulate):
+def _block(out, height, A, row_stride, k_stride, B, length, accumulate):
     if accumulate:
-        add_strip_product(out, 0, height, A, 0, row_stride, k_stride, B, 0, length)
+        add_block_product(out, 0, height, A, 0, row_stride, k_stride, B, 0, length)
     else:
-        set_strip_product(out, 0, height, A, 0, row_stride, k_stride, B, 0, length)
+        set_block_product(out, 0, height, A, 0, row_stride, k_stride, B, 0, length)
 
 
 @compiled
@@ -77,17 +78,17 @@ GENERIC = {"NUMBA_CPU_NAME": "x86-64-v2", "NUMBA_CPU_FEATURES": "+sse4.2,+popcnt
 ONE_PRODUCT = """
 import numpy as np
 from dln_momentum.engine.cpu.compiled import compiled
-from dln_momentum.engine.cpu.products import STRIP, WIDTH, set_strip_product
+from dln_momentum.engine.cpu.products import LANES, WIDTH, set_block_product
 
 @compiled
 def product(out, A, B):
-    set_strip_product(out, 0, 3, A, 0, 5, 1, B, 0, 5)
+    set_block_product(out, 0, 3, A, 0, 5, 1, B, 0, 5)
 
 rng = np.random.default_rng(0)
-A, B, out = rng.standard_normal((3, 5)), rng.standard_normal((5, STRIP)), np.zeros(3 * STRIP)
+A, B, out = rng.standard_normal((3, 5)), rng.standard_normal((5, LANES)), np.zeros(3 * LANES)
 product(out, A.ravel(), B.ravel())
 # 5 terms of order one, added up in another order
-assert abs(out.reshape(3, STRIP) - A @ B).max() < 1e-14
+assert abs(out.reshape(3, LANES) - A @ B).max() < 1e-14
 print(WIDTH, sum(product.stats.cache_hits.values()))
 """
 
@@ -127,14 +128,14 @@ def numbers(*shape: int) -> np.ndarray:
 
 @pytest.mark.parametrize("height", [*range(1, 14), 25])
 @pytest.mark.parametrize("accumulate", [False, True])
-def test_strip_products(height: int, accumulate: bool) -> None:
-    A, B, before = numbers(height, 7), numbers(7, STRIP), numbers(height, STRIP)
+def test_block_products(height: int, accumulate: bool) -> None:
+    A, B, before = numbers(height, 7), numbers(7, LANES), numbers(height, LANES)
     expected = A @ B + (before if accumulate else 0)
     for matrix, strides in ((A, (7, 1)), (np.ascontiguousarray(A.T), (1, height))):
         out = before.copy().ravel()
-        _strip(out, height, matrix.ravel(), *strides, B.ravel(), 7, accumulate)
+        _block(out, height, matrix.ravel(), *strides, B.ravel(), 7, accumulate)
         # 8 terms of order one, added up in another order
-        np.testing.assert_allclose(out.reshape(height, STRIP), expected, rtol=0, atol=1e-14)
+        np.testing.assert_allclose(out.reshape(height, LANES), expected, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("vectors", range(1, MOST_VECTORS + 1))
@@ -182,11 +183,10 @@ def test_telescoped_terms_where_products_leave_float64(size_of_w: float) -> None
     beta, zero = rng.uniform(0, 0.99, 400), np.uintp(0)
     # with p and a gradient of 0, w_{k+1} = p + beta w_k
     p = old * rng.choice([-1, 1], 800) * 10 ** rng.uniform(-3, 0, 800)
-    w, sums, products, flips = old.copy(), np.zeros(800), np.zeros(800), np.zeros(400, np.int32)
-    telescoped_update(
-        w, p, flips, np.zeros(400), beta, np.zeros(400), sums, products, np.zeros(800),
-        zero, np.uintp(400), zero, np.uintp(400),
-    )  # fmt: skip
+    w, sums = old.copy(), np.zeros(800)
+    carried = Carried(w, p, np.zeros(0), sums, np.zeros(800))
+    buffers = Buffers(beta, np.zeros(400), np.zeros(400), np.zeros(400, np.int32), np.zeros(800))
+    telescoped_update(carried, buffers, zero, np.uintp(400), zero, np.uintp(400))
     with mpmath.workdps(60):
         for i in range(800):
             a, b, s = mpmath.mpf(old[i]), mpmath.mpf(w[i]), mpmath.mpf(beta[i % 400])
@@ -222,7 +222,7 @@ def engine_of(
 def test_the_layout_does_not_change_a_bit(
     shape: tuple[int, int], path_sums: str, drawn: bool
 ) -> None:
-    """Full strips, filled-up strips, single runs, tiles and threads."""
+    """Full SIMD blocks, padded ones, single runs, tiles and threads."""
     n, d = shape
     problem = sparse(n, d, 3, seed=1)
     keys = {"path_sums": path_sums, "drawn": drawn}

@@ -25,7 +25,7 @@ from dln_momentum import flows as flow_package
 from dln_momentum.data import BatchStream, LabelNoise, sparse
 from dln_momentum.engine import Engine, Snapshot, torch_kernel
 from dln_momentum.engine.cpu import passes
-from dln_momentum.engine.draws import Draws
+from dln_momentum.engine.random_inputs import RandomInputs
 from dln_momentum.engine.scaled import ScaledProblem
 from dln_momentum.flows import FlowPath, quadrature
 from dln_momentum.flows.path import Path
@@ -174,14 +174,14 @@ def without_the_absolute_value(patch: Patch) -> None:
 
 def drawn_wrongly(noise_factor: float, shift: int) -> Callable[[Patch], None]:
     def plant(patch: Patch) -> None:
-        exact = Draws._drawn
+        exact = RandomInputs._drawn
 
-        def wrong(draws: Draws, first: int, last: int, runs: Tensor) -> Any:
+        def wrong(draws: RandomInputs, first: int, last: int, runs: Tensor) -> Any:
             batches, _ = exact(draws, first + shift, last + shift, runs)
             noise = exact(draws, first, last, runs)[1]
             return batches, None if noise is None else noise_factor * noise
 
-        patch.setattr(Draws, "_drawn", wrong)
+        patch.setattr(RandomInputs, "_drawn", wrong)
 
     return plant
 

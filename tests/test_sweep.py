@@ -218,7 +218,7 @@ def assert_same_runs(results: xr.Dataset, tmp_path: Path, *common: str, **axes: 
         for mine, its in SAME_BITS.items():
             expected = history[its] if mine.endswith("_path") else history[its][-1]
             np.testing.assert_array_equal(point[mine], expected, err_msg=f"{mine} at {at}")
-        # in n-space the gradient sum of many runs is a product of another shape
+        # read off the gradient sum, S of many runs is a product of another shape
         np.testing.assert_allclose(point["s_plus"], history["s_plus"][-1], rtol=0, atol=1e-12)
         np.testing.assert_allclose(point["s_minus"], history["s_minus"][-1], rtol=0, atol=1e-12)
 

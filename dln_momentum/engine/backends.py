@@ -12,17 +12,17 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dln_momentum.engine.draws import Piece
+from dln_momentum.engine.random_inputs import Chunk
 from dln_momentum.engine.scaled import ScaledProblem
 from dln_momentum.engine.state import State
 from dln_momentum.errors import InputError
 from dln_momentum.problem import Problem
 
-Kernel = Callable[[ScaledProblem, State, Tensor, Piece], None]
-"""``advance(scaled, state, runs, piece)``: advance ``runs`` [R_t], which are all running and at the
-same step, by the steps of the piece, in place. At every multiple of `CHECK_EVERY` it looks at each
+Kernel = Callable[[ScaledProblem, State, Tensor, Chunk], None]
+"""``advance(scaled, state, runs, chunk)``: advance ``runs`` [R_t], which are all running and at the
+same step, by the steps of the chunk, in place. At every multiple of `CHECK_EVERY` it looks at each
 loss before the step; a run that has converged or diverged is left as it is there, with its status,
-its steps and its loss. The status at the end of the piece is not judged."""
+its steps and its loss. The status at the end of the chunk is not judged."""
 
 TILE_ELEMENTS, TILE_RUNS = 2**16, 128
 """Coordinates of a tile, over all of its runs, and the fewest runs whatever their size. Measured:
@@ -34,14 +34,14 @@ GPU_ELEMENTS = 2**27
 
 @dataclass(frozen=True)
 class Backend:
-    """A kernel and the runs it likes to get at a time."""
+    """A kernel and its preferred tile size."""
 
     name: str
     why: str
     """why it was chosen"""
     advance: Kernel
     multiple: int = 1
-    """a tile of a multiple of so many runs leaves no place empty"""
+    """a tile of a multiple of this many runs has no padding lanes"""
     elements: int = TILE_ELEMENTS
     """coordinates of a tile, over all of its runs"""
     threads_from: int = 0
@@ -69,7 +69,7 @@ def _load(name: str, why: str, on_cpu: bool) -> Backend:
     if name == "numba":
         from dln_momentum.engine.cpu import kernel
 
-        return Backend(name, why, kernel.advance, kernel.STRIP)
+        return Backend(name, why, kernel.advance, kernel.LANES)
     from dln_momentum.engine import torch_kernel
 
     elements = TILE_ELEMENTS if on_cpu else GPU_ELEMENTS

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine.backends import choose_backend
-from dln_momentum.engine.draws import Draws
 from dln_momentum.engine.options import EngineOptions
 from dln_momentum.engine.parallel import for_each, split
 from dln_momentum.engine.problems import (
@@ -21,6 +20,7 @@ from dln_momentum.engine.problems import (
     groups_of,
     measure,
 )
+from dln_momentum.engine.random_inputs import RandomInputs
 from dln_momentum.engine.scaled import CHECK_EVERY, ScaledProblem
 from dln_momentum.engine.snapshot import Snapshot
 from dln_momentum.engine.state import State
@@ -92,7 +92,7 @@ class Engine:
         raise_if_any(_faults(problem, gamma, beta, w_plus, w_minus, previous))
         self.problem, self.groups = first_of(problem), groups_of(problem)
         self.options = options or EngineOptions()
-        self.draws = Draws(batches, label_noise)
+        self.random_inputs = RandomInputs(batches, label_noise)
         self.gamma, self.beta = gamma, beta
         self.scaled = ScaledProblem.of(
             self.groups, gamma, beta, self.options.tol, self.options.divergence_bound
@@ -327,15 +327,15 @@ class Engine:
 
         def advance_tile(of_group: tuple[ScaledProblem, Tensor]) -> None:
             scaled, tile = of_group
-            draws = self.draws if alone else self.draws.for_a_thread()
-            for piece in draws.pieces(start, steps, tile):
-                if piece.start == start:
-                    backend.advance(scaled, state, tile, piece)
+            draws = self.random_inputs if alone else self.random_inputs.for_a_thread()
+            for chunk in draws.chunks(start, steps, tile):
+                if chunk.start == start:
+                    backend.advance(scaled, state, tile, chunk)
                     continue
                 running = (state.status[tile] == Status.RUNNING).nonzero().squeeze(-1)
                 if len(running) == 0:
                     return
-                backend.advance(scaled, state, tile[running], piece.part(running))
+                backend.advance(scaled, state, tile[running], chunk.part(running))
 
         for_each(advance_tile, tiles, workers)
 

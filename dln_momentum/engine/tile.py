@@ -34,7 +34,7 @@ class Tile:
     telescoped: bool
     """whether ``path_sums`` is the telescoped sum"""
     increment_products: Tensor | None
-    flips: Tensor
+    new_sign_changes: Tensor
     """sign changes of each entry, [2, R_t, d] uint8; summed into ``sign_changes`` now and then"""
     sign_changes: Tensor
     loss: Tensor
@@ -59,7 +59,7 @@ class Tile:
             path_sums=None if sums is None else sums[:, runs],
             telescoped=state.summed_until is not None,
             increment_products=None if products is None else products[runs],
-            flips=torch.zeros_like(w, dtype=torch.uint8),
+            new_sign_changes=torch.zeros_like(w, dtype=torch.uint8),
             sign_changes=state.sign_changes[runs],
             loss=state.loss[runs],
             status=state.status[runs],

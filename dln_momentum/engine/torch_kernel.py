@@ -20,7 +20,7 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
-from dln_momentum.engine.draws import Piece
+from dln_momentum.engine.random_inputs import Chunk
 from dln_momentum.engine.scaled import CHECK_EVERY, ScaledProblem
 from dln_momentum.engine.state import State
 from dln_momentum.engine.status import Status, divergence_ceiling, judge
@@ -32,21 +32,21 @@ Drawn = tuple[Tensor | None, Tensor | None]
 """Label noise and batch weights, [steps, R_t or 1, n] each, or None."""
 
 
-def advance(scaled: ScaledProblem, state: State, runs: Tensor, piece: Piece) -> None:
-    """Advance ``runs`` of the state by the steps of a piece, in place; see `backends.Kernel`."""
+def advance(scaled: ScaledProblem, state: State, runs: Tensor, chunk: Chunk) -> None:
+    """Advance ``runs`` of the state by the steps of a chunk, in place; see `backends.Kernel`."""
     tile = Tile.gather(scaled, state, runs)
-    walk = _Walk(tile, scaled, state, runs, piece.start)
-    drawn = partial(_drawn, piece.part(slice(None)).to(tile.w.device), scaled.target.shape[-1])
-    to_look = min(-piece.start % CHECK_EVERY, piece.steps)
-    done = piece.steps - (piece.steps - to_look) % CHECK_EVERY
-    walk.take(to_look, drawn(0, to_look), look=False)
-    _repeat(walk, drawn, range(to_look, done, CHECK_EVERY), tile.w.device)
-    walk.take(piece.steps - done, drawn(done, piece.steps), look=True)
-    walk.finish(piece.start + piece.steps)
+    stepping = _Steps(tile, scaled, state, runs, chunk.start)
+    drawn = partial(_drawn, chunk.part(slice(None)).to(tile.w.device), scaled.target.shape[-1])
+    to_look = min(-chunk.start % CHECK_EVERY, chunk.steps)
+    done = chunk.steps - (chunk.steps - to_look) % CHECK_EVERY
+    stepping.take(to_look, drawn(0, to_look), look=False)
+    _repeat(stepping, drawn, range(to_look, done, CHECK_EVERY), tile.w.device)
+    stepping.take(chunk.steps - done, drawn(done, chunk.steps), look=True)
+    stepping.finish(chunk.start + chunk.steps)
     tile.scatter(state, runs)
 
 
-class _Walk:
+class _Steps:
     """The tile's steps, and all that they write to: every call uses the same memory.
 
     A run that has ended goes on with the others, which is cheaper than to leave it out; what it
@@ -81,8 +81,8 @@ class _Walk:
             self._update()
         self._step.add_(steps)
         # an entry's count is a byte
-        self._tile.sign_changes.add_(self._tile.flips.sum((0, 2), dtype=torch.int64))
-        self._tile.flips.zero_()
+        self._tile.sign_changes.add_(self._tile.new_sign_changes.sum((0, 2), dtype=torch.int64))
+        self._tile.new_sign_changes.zero_()
 
     def finish(self, step: int) -> None:
         """Put what was kept of the runs that ended in place of what they have become since."""
@@ -130,11 +130,11 @@ class _Walk:
         # an even number of steps leaves both where they were, as a recording needs
         self._negative, self._before = self._before, self._negative
         torch.signbit(tile.w, out=self._negative)
-        tile.flips.add_(self._before.logical_xor_(self._negative).view(torch.uint8))
+        tile.new_sign_changes.add_(self._before.logical_xor_(self._negative).view(torch.uint8))
 
 
 def _repeat(
-    walk: _Walk,
+    stepping: _Steps,
     drawn: Callable[[int, int], Drawn],
     starts: range,
     device: torch.device,
@@ -143,10 +143,10 @@ def _repeat(
     chunks = (drawn(start, start + CHECK_EVERY) for start in starts)
     if device.type != "cuda" or len(starts) < 3:
         for chunk in chunks:
-            walk.take(CHECK_EVERY, chunk, look=True)
+            stepping.take(CHECK_EVERY, chunk, look=True)
         return
     noise, weights = (None if t is None else t.clone() for t in next(chunks))
-    replay = _graph(device, lambda: walk.take(CHECK_EVERY, (noise, weights), look=True))
+    replay = _graph(device, lambda: stepping.take(CHECK_EVERY, (noise, weights), look=True))
     for chunk in chunks:
         for kept, now in zip((noise, weights), chunk, strict=True):
             if kept is not None and now is not None:
@@ -181,17 +181,17 @@ def _side_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
-def _drawn(piece: Piece, n: int, start: int, stop: int) -> Drawn:
-    """What is drawn for some steps of a piece: weights take more memory than batches."""
-    noise = None if piece.noise is None else piece.noise[start:stop]
-    return noise, None if piece.batches is None else _batch_weights(piece.batches[start:stop], n)
+def _drawn(chunk: Chunk, n: int, start: int, stop: int) -> Drawn:
+    """What is drawn for some steps of a chunk: weights take more memory than batches."""
+    noise = None if chunk.noise is None else chunk.noise[start:stop]
+    return noise, None if chunk.batches is None else _batch_weights(chunk.batches[start:stop], n)
 
 
 def _batch_weights(batches: Tensor, n: int) -> Tensor:
     """How often each row is in a batch, times n / |B|, [steps, R_t or 1, n]."""
     weights = torch.zeros(*batches.shape[:2], n, dtype=torch.float64, device=batches.device)
-    share = weights.new_tensor(n / batches.shape[-1])
-    return weights.scatter_add_(-1, batches, share.expand(batches.shape))
+    fraction = weights.new_tensor(n / batches.shape[-1])
+    return weights.scatter_add_(-1, batches, fraction.expand(batches.shape))
 
 
 def _summed_update(tile: Tile) -> None:

@@ -25,6 +25,30 @@ class Carried(NamedTuple):
     """dw_+ dw_-; empty if they are not summed"""
 
 
+class Buffers(NamedTuple):
+    """What a kernel keeps of a panel, or of a run, between two passes over it; flat."""
+
+    beta: np.ndarray
+    gradient: np.ndarray
+    theta: np.ndarray
+    sign_changes: np.ndarray
+    """of each coordinate, int32"""
+    scratch: np.ndarray
+    """twice the length of the others"""
+
+
+class Panels(NamedTuple):
+    """X/sqrt(n) in panels of rows and columns, which stay in the cache while they are used."""
+
+    A: np.ndarray
+    """each panel stored row by row, flat: first all panels of the first columns"""
+    columns: np.ndarray
+    rows: np.ndarray
+    """where the panels start, and the end"""
+    size: int
+    """LANES times the columns of the widest panel"""
+
+
 class Endings(NamedTuple):
     """When a run has ended, and what is written of it then; [R] but for the tolerance."""
 

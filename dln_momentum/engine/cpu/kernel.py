@@ -1,7 +1,7 @@
 """One block of steps in compiled code, on a CPU: the faster backend at every size measured.
 
-Full strips of runs on shared data go side by side (`strips`); what is left of a strip if it is
-little, and runs with data of their own, go one after the other (`single`). Both give the same bits.
+Full SIMD blocks of runs on shared data go side by side (`simd_block`); a remainder of few runs, and
+runs with data of their own, go one after the other (`one_run`). Both give the same bits.
 """
 
 from __future__ import annotations
@@ -17,77 +17,78 @@ from dln_momentum.engine.cpu.carried import (
     Carried,
     Drawn,
     Endings,
+    Panels,
 )
 from dln_momentum.engine.cpu.compiled import zeros
-from dln_momentum.engine.cpu.one_run import advance_singly, fill_spans, filled_up
-from dln_momentum.engine.cpu.products import STRIP
-from dln_momentum.engine.cpu.simd_block import advance_strips
-from dln_momentum.engine.draws import Piece
+from dln_momentum.engine.cpu.one_run import advance_one_by_one, fill_spans, filled_up
+from dln_momentum.engine.cpu.products import LANES
+from dln_momentum.engine.cpu.simd_block import advance_simd_blocks
+from dln_momentum.engine.random_inputs import Chunk
 from dln_momentum.engine.scaled import ScaledProblem
 from dln_momentum.engine.state import State
 from dln_momentum.engine.status import divergence_ceiling
 
-BLOCK_COLUMNS, BLOCK_ROWS = 100, 256
-"""Largest block of X that strips are multiplied by at once: 200 kB, well inside a level-2 cache."""
+PANEL_COLUMNS, PANEL_ROWS = 100, 256
+"""Largest panel of X: 200 kB, well inside a level-2 cache."""
 
 GROUP = 4
-"""Strips side by side: more of them reuse X in the cache, and crowd it."""
+"""SIMD blocks side by side: more of them reuse X in the cache, and crowd it."""
 
-FEW = STRIP // 4
-"""Up to so many runs are faster one by one than as a strip with empty places."""
+FEW = LANES // 4
+"""Up to so many runs are faster one by one than as a block with padding lanes."""
 
 _NO_BATCHES, _NO_NOISE, _NO_SCALE = np.empty((0, 1, 1), np.int64), np.empty((0, 1, 1)), np.empty(0)
 
 
-def advance(scaled: ScaledProblem, state: State, runs: Tensor, piece: Piece) -> None:
-    """Advance ``runs`` of the state by the steps of a piece, in place; see `backends.Kernel`."""
-    left = len(runs) % STRIP
+def advance(scaled: ScaledProblem, state: State, runs: Tensor, chunk: Chunk) -> None:
+    """Advance ``runs`` of the state by the steps of a chunk, in place; see `backends.Kernel`."""
+    left = len(runs) % LANES
     side_by_side = len(runs) - (left if left <= FEW else 0) if scaled.shared else 0
     if side_by_side > 0:
-        _advance_strips(scaled, state, runs[:side_by_side], piece.part(slice(side_by_side)))
+        _advance_simd_blocks(scaled, state, runs[:side_by_side], chunk.part(slice(side_by_side)))
     if side_by_side < len(runs):
         part = slice(side_by_side, None)
-        _advance_singly(scaled, state, runs[part], piece.part(part))
+        _advance_one_by_one(scaled, state, runs[part], chunk.part(part))
 
 
-def _advance_singly(scaled: ScaledProblem, state: State, runs: Tensor, piece: Piece) -> None:
-    advance_singly(
+def _advance_one_by_one(scaled: ScaledProblem, state: State, runs: Tensor, chunk: Chunk) -> None:
+    advance_one_by_one(
         *_spans(scaled),
         scaled.matrix.numpy(),
         scaled.target.numpy(),
         scaled.beta.numpy(),
         _carried(state),
         _endings(scaled, state),
-        _drawn(scaled, piece, runs),
+        _drawn(scaled, chunk, runs),
         _summing(state),
         runs.numpy(),
-        piece.start,
-        piece.steps,
+        chunk.start,
+        chunk.steps,
     )
 
 
-def _advance_strips(scaled: ScaledProblem, state: State, runs: Tensor, piece: Piece) -> None:
-    # the places that are left over in the last strip repeat the last run
-    places = torch.arange(-(-len(runs) // STRIP) * STRIP).clamp_max_(len(runs) - 1)
-    lanes = runs[places]
-    advance_strips(
-        *_blocks(scaled),
+def _advance_simd_blocks(scaled: ScaledProblem, state: State, runs: Tensor, chunk: Chunk) -> None:
+    # the padding lanes of the last block repeat the last run
+    slots = torch.arange(-(-len(runs) // LANES) * LANES).clamp_max_(len(runs) - 1)
+    run_of_slot = runs[slots]
+    advance_simd_blocks(
+        _panels(scaled),
         GROUP,
-        _pack(scaled.target, lanes),
-        scaled.beta[lanes].numpy(),
-        Carried(*(_pack(tensor, lanes) for tensor in _tensors(state))),
+        _pack(scaled.target, run_of_slot),
+        scaled.beta[run_of_slot].numpy(),
+        Carried(*(_pack(tensor, run_of_slot) for tensor in _tensors(state))),
         _carried(state),
         _endings(scaled, state),
-        _drawn(scaled, piece.part(places), lanes),
+        _drawn(scaled, chunk.part(slots), run_of_slot),
         _summing(state),
         runs.numpy(),
-        piece.start,
-        piece.steps,
+        chunk.start,
+        chunk.steps,
     )
 
 
 def _spans(scaled: ScaledProblem) -> tuple[np.ndarray, ...]:
-    """A, one matrix or one for each run, and how `single` wants it."""
+    """A, one matrix or one for each run, and how `one_run` reads it."""
     if "spans" not in scaled.layouts:
         A = scaled.A.reshape(-1, *scaled.A.shape[-2:]).numpy()
         _, n, d = A.shape
@@ -100,18 +101,18 @@ def _spans(scaled: ScaledProblem) -> tuple[np.ndarray, ...]:
     return (A, by_column, by_row) if len(A) == 1 else (A, by_column.copy(), by_row.copy())
 
 
-def _blocks(scaled: ScaledProblem) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """How `strips` wants a shared A: in balanced blocks, where they start, and their width."""
-    if "blocks" not in scaled.layouts:
+def _panels(scaled: ScaledProblem) -> Panels:
+    """How `simd_block` reads a shared A: in panels of nearly equal size."""
+    if "panels" not in scaled.layouts:
         A = scaled.A.numpy()
         rows, columns = (
             np.linspace(0, size, -(-size // most) + 1).astype(np.int64)
-            for size, most in zip(A.shape, (BLOCK_ROWS, BLOCK_COLUMNS), strict=True)
+            for size, most in zip(A.shape, (PANEL_ROWS, PANEL_COLUMNS), strict=True)
         )
         slabs = [slab.ravel() for slab in np.split(A, columns[1:-1], axis=1)]
-        widest = int(np.diff(columns).max()) * STRIP
-        scaled.layouts["blocks"] = (np.concatenate(slabs), columns, rows, widest)
-    return scaled.layouts["blocks"]
+        widest = int(np.diff(columns).max()) * LANES
+        scaled.layouts["panels"] = Panels(np.concatenate(slabs), columns, rows, widest)
+    return scaled.layouts["panels"]
 
 
 def _tensors(state: State) -> tuple[Tensor | None, ...]:
@@ -144,18 +145,18 @@ def _summing(state: State) -> int:
     return DIRECT if state.summed_until is None else TELESCOPED
 
 
-def _drawn(scaled: ScaledProblem, piece: Piece, runs: Tensor) -> Drawn:
+def _drawn(scaled: ScaledProblem, chunk: Chunk, runs: Tensor) -> Drawn:
     """Batches and noise of the runs, and what the noise is multiplied by."""
     return Drawn(
-        _NO_BATCHES if piece.batches is None else piece.batches.contiguous().numpy(),
-        _NO_NOISE if piece.noise is None else piece.noise.contiguous().numpy(),
-        _NO_SCALE if piece.noise is None else scaled.noise_scale[runs].numpy(),
+        _NO_BATCHES if chunk.batches is None else chunk.batches.contiguous().numpy(),
+        _NO_NOISE if chunk.noise is None else chunk.noise.contiguous().numpy(),
+        _NO_SCALE if chunk.noise is None else scaled.noise_scale[runs].numpy(),
     )
 
 
-def _pack(tensor: Tensor | None, lanes: Tensor) -> np.ndarray:
-    """Rows [..., R, k] of the runs in all places as strips [..., S, k, STRIP], flat."""
+def _pack(tensor: Tensor | None, run_of_slot: Tensor) -> np.ndarray:
+    """Rows [..., R, k] of the runs of all slots as SIMD blocks [..., S, k, LANES], flat."""
     if tensor is None:
         return np.empty(0)
-    strips = tensor.index_select(-2, lanes).unflatten(-2, (-1, STRIP))
-    return strips.mT.contiguous().view(-1).numpy()
+    blocks = tensor.index_select(-2, run_of_slot).unflatten(-2, (-1, LANES))
+    return blocks.mT.contiguous().view(-1).numpy()

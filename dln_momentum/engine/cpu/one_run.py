@@ -1,15 +1,15 @@
 """Runs one after the other, compiled: one run, or data of its own for each.
 
 A vector register holds neighbouring coordinates here. X and its transpose are laid out in spans of
-a few registers of columns, each span row by row. The sums run in the same order as in `strips`, so
-that a run gets the same bits from both; that is what it takes two copies of X for.
+a few registers of columns, each span row by row. The sums run in the same order as in `simd_block`,
+so that a run gets the same bits from both; that is what two copies of X are needed for.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from dln_momentum.engine.cpu.carried import NOT_SUMMED
+from dln_momentum.engine.cpu.carried import NOT_SUMMED, Buffers, Carried
 from dln_momentum.engine.cpu.compiled import compiled, unsigned, zeros
 from dln_momentum.engine.cpu.passes import (
     RUNNING,
@@ -29,10 +29,10 @@ from dln_momentum.engine.scaled import CHECK_EVERY
 
 
 @compiled
-def advance_singly(
+def advance_one_by_one(
     A, by_column, by_row, matrix, target, beta, carried, endings, drawn, summing, runs, step, steps
 ):
-    """Advance ``runs`` by ``steps`` steps in place, one after the other; see `backends.Kernel`.
+    """Advance ``runs`` by ``steps`` steps in slot, one after the other; see `backends.Kernel`.
 
     Args:
         A: X/sqrt(n), [M, n, d].
@@ -47,17 +47,20 @@ def advance_singly(
     """
     n, d = A.shape[1:]
     filled, filled_n, summed = len(by_column) // n, len(by_row) // d, summing != NOT_SUMMED
-    w, p, flips = zeros(2 * filled), zeros(2 * filled), np.zeros(filled, np.int32)
+    w, p = zeros(2 * filled), zeros(2 * filled)
     sums, products = zeros(2 * filled * summed), zeros(filled * summed)
-    own_target, residual_sum, betas = zeros(filled_n), zeros(filled_n), zeros(filled)
-    for place in range(len(runs)):
-        run = runs[place]
+    own_target, residual_sum, beta_of_all = zeros(filled_n), zeros(filled_n), zeros(filled)
+    own = Carried(w, p, residual_sum, sums, products)
+    sign_changes = np.zeros(filled, np.int32)
+    buffers = Buffers(beta_of_all, zeros(filled), zeros(filled), sign_changes, zeros(2 * filled))
+    for slot in range(len(runs)):
+        run = runs[slot]
         if len(A) > 1:
             fill_spans(A[matrix[run]], by_column, False)
             fill_spans(A[matrix[run]], by_row, True)
         for i in range(filled):
             # a coordinate that is not there stays at w = 1, where nothing divides by zero
-            betas[i], w[i], w[filled + i] = beta[run], 1.0, 1.0
+            beta_of_all[i], w[i], w[filled + i] = beta[run], 1.0, 1.0
             p[i], p[filled + i] = 1 - beta[run], 1 - beta[run]
         for i in range(d):
             w[i], w[filled + i] = carried.w[0, run, i], carried.w[1, run, i]
@@ -68,15 +71,14 @@ def advance_singly(
         for j in range(n):
             own_target[j], residual_sum[j] = target[run, j], carried.residual_sum[run, j]
         status, taken, loss = _take_steps(
-            by_column, by_row, n, d, own_target, betas, w, p, residual_sum, sums, products, flips,
-            summing, endings.tol, endings.ceiling[run], endings.gamma[run], drawn, place, step,
-            steps,
+            by_column, by_row, n, d, own_target, own, buffers, summing, endings.tol,
+            endings.ceiling[run], endings.gamma[run], drawn, slot, step, steps,
         )  # fmt: skip
         endings.loss[run], endings.status[run] = loss, status
         endings.steps[run] = step + taken
         for i in range(d):
-            endings.sign_changes[run] += flips[i]
-            flips[i] = 0
+            endings.sign_changes[run] += sign_changes[i]
+            sign_changes[i] = 0
             carried.w[0, run, i], carried.w[1, run, i] = w[i], w[filled + i]
             carried.p[0, run, i], carried.p[1, run, i] = p[i], p[filled + i]
             if summed:
@@ -88,16 +90,16 @@ def advance_singly(
 
 @compiled
 def _take_steps(
-    by_column, by_row, n, d, target, betas, w, p, residual_sum, sums, products, flips, summing,
-    tol, ceiling, gamma, drawn, place, step, steps,
+    by_column, by_row, n, d, target, own, buffers, summing, tol, ceiling, gamma, drawn, slot, step,
+    steps,
 ):  # fmt: skip
     """The steps of one run, up to the look that finds it ended; its status, the steps taken and its
     last loss."""
-    gradient, theta, scratch = zeros(len(betas)), zeros(len(betas)), zeros(2 * len(betas))
+    gradient, theta, filled = buffers.gradient, buffers.theta, len(buffers.theta)
     residual, ahead, weights = zeros(len(target)), zeros(len(target)), np.empty(n)
-    zero, minus, size = unsigned(0), unsigned(len(betas)), unsigned(len(betas))
+    zero, minus, size = unsigned(0), unsigned(filled), unsigned(filled)
     columns, rows, noise, batches = _cut(d), _cut(n), drawn.noise, drawn.batches
-    squares_difference(w, theta, zero, minus, zero, size)
+    squares_difference(own.w, theta, zero, minus, zero, size)
     for j in range(len(target)):
         residual[j] = -target[j]
     _add_product(by_row, rows, d, theta, residual)
@@ -108,21 +110,18 @@ def _take_steps(
             if status != RUNNING:
                 return status, k, loss
         if len(noise) > 0:
-            row = noise[k, place if noise.shape[1] > 1 else 0]
+            row = noise[k, slot if noise.shape[1] > 1 else 0]
             for j in range(n):
-                residual[j] -= row[j] * drawn.noise_scale[place]
+                residual[j] -= row[j] * drawn.noise_scale[slot]
         if len(batches) > 0:
-            batch_weights(batches[k, place if batches.shape[1] > 1 else 0], weights)
+            batch_weights(batches[k, slot if batches.shape[1] > 1 else 0], weights)
             for j in range(n):
                 residual[j] *= weights[j]
-        finish_residual(residual, ahead, target, residual_sum, zero, unsigned(len(target)))
+        finish_residual(residual, ahead, target, own.residual_sum, zero, unsigned(len(target)))
         for span in range(len(columns) - 1):
             start, vectors = columns[span] * WIDTH, columns[span + 1] - columns[span]
             set_span_product(gradient, start, vectors, residual, by_column, start * n, n)
-        chosen_update(
-            summing, w, p, flips, gradient, betas, theta, sums, products, scratch,
-            zero, minus, zero, size,
-        )  # fmt: skip
+        chosen_update(summing, own, buffers, zero, minus, zero, size)
         _add_product(by_row, rows, d, theta, ahead)
         residual, ahead = ahead, residual
     return RUNNING, steps, _squared_norm(residual, n) / (2 * gamma**2)

@@ -1,8 +1,8 @@
 """The passes of a step over its coordinates, compiled.
 
-Arrays are flat, and each pass works on ``size`` entries from given places on: ``plus`` and
-``minus`` in the state of w_+ and w_-, ``at`` in the buffers of a block. Whether an entry is a
-coordinate of a single run or of one run in a strip makes no difference here, so that both kinds of
+Arrays are flat, and each pass works on ``size`` entries from given offsets on: ``plus`` and
+``minus`` in `Carried`, for w_+ and w_-, ``at`` in `Buffers`. Whether neighbouring entries are
+coordinates of one run or runs of a SIMD block makes no difference here, so that both kinds of
 kernel share these passes and give the same bits.
 """
 
@@ -36,8 +36,10 @@ def squares_difference(w, theta, plus, minus, at, size):
 
 
 @compiled
-def update(w, p, flips, gradient, beta, theta, plus, minus, at, size):
-    """One step of w_+- and p_+-, the next theta', and the sign changes added to ``flips``."""
+def update(carried, buffers, plus, minus, at, size):
+    """One step of w_+- and p_+-, the next theta', and the sign changes added to their count."""
+    w, p, sign_changes = carried.w, carried.p, buffers.sign_changes
+    gradient, beta, theta = buffers.gradient, buffers.beta, buffers.theta
     for i in range(size):
         old_plus, old_minus = w[plus + i], w[minus + i]
         p_plus = p[plus + i] - gradient[at + i] * old_plus
@@ -46,40 +48,35 @@ def update(w, p, flips, gradient, beta, theta, plus, minus, at, size):
         new_minus = p_minus + beta[at + i] * old_minus
         p[plus + i], p[minus + i] = p_plus, p_minus
         w[plus + i], w[minus + i] = new_plus, new_minus
-        flips[at + i] += np.int32((new_plus < 0) != (old_plus < 0))
-        flips[at + i] += np.int32((new_minus < 0) != (old_minus < 0))
+        sign_changes[at + i] += np.int32((new_plus < 0) != (old_plus < 0))
+        sign_changes[at + i] += np.int32((new_minus < 0) != (old_minus < 0))
         theta[at + i] = (new_plus - new_minus) * (new_plus + new_minus)
 
 
 @inlined
-def chosen_update(
-    summing, w, p, flips, gradient, beta, theta, sums, products, scratch, plus, minus, at, size
-):
+def chosen_update(summing, carried, buffers, plus, minus, at, size):
     """The step, with S_+- summed as ``summing`` says: see `dln_momentum.engine.cpu.carried`."""
     if summing == TELESCOPED:
-        telescoped_update(
-            w, p, flips, gradient, beta, theta, sums, products, scratch, plus, minus, at, size
-        )
+        telescoped_update(carried, buffers, plus, minus, at, size)
     elif summing == DIRECT:
-        direct_update(
-            w, p, flips, gradient, beta, theta, sums, products, scratch, plus, minus, at, size
-        )
+        direct_update(carried, buffers, plus, minus, at, size)
     else:
-        update(w, p, flips, gradient, beta, theta, plus, minus, at, size)
+        update(carried, buffers, plus, minus, at, size)
 
 
 @compiled
-def telescoped_update(
-    w, p, flips, gradient, beta, theta, sums, products, scratch, plus, minus, at, size
-):
+def telescoped_update(carried, buffers, plus, minus, at, size):
     """The same step, with the telescoped sum and the products of increments.
 
         (w_{k+1} - w_k) (1/w_k - beta/w_{k+1})
             = (w_{k+1} - w_k) (w_{k+1} - beta w_k) / (w_k w_{k+1})
 
-    is one division. ``scratch``, of twice ``size``, keeps w_k for the entries whose product is too
-    large or too small to divide by; they take two divisions.
+    is one division. ``scratch`` keeps w_k for the entries whose product is too large or too small
+    to divide by; they take two divisions.
     """
+    w, p, sums, products = carried.w, carried.p, carried.sums, carried.products
+    gradient, beta, theta = buffers.gradient, buffers.beta, buffers.theta
+    sign_changes, scratch = buffers.sign_changes, buffers.scratch
     outside = 0
     for i in range(size):
         old_plus, old_minus, b = w[plus + i], w[minus + i], beta[at + i]
@@ -90,8 +87,8 @@ def telescoped_update(
         new_minus = p_minus + b * old_minus
         p[plus + i], p[minus + i] = p_plus, p_minus
         w[plus + i], w[minus + i] = new_plus, new_minus
-        flips[at + i] += np.int32((new_plus < 0) != (old_plus < 0))
-        flips[at + i] += np.int32((new_minus < 0) != (old_minus < 0))
+        sign_changes[at + i] += np.int32((new_plus < 0) != (old_plus < 0))
+        sign_changes[at + i] += np.int32((new_minus < 0) != (old_minus < 0))
         theta[at + i] = (new_plus - new_minus) * (new_plus + new_minus)
         dw_plus, dw_minus = new_plus - old_plus, new_minus - old_minus
         products[plus + i] += dw_plus * dw_minus
@@ -118,27 +115,25 @@ def _add_outside(w, before, beta, sums, here, there, at, size):
 
 
 @compiled
-def direct_update(
-    w, p, flips, gradient, beta, theta, path_sums, products, ahead, plus, minus, at, size
-):
-    """The same step, with S_+- and the products of increments summed by their definitions.
-
-    ``ahead`` is scratch of twice ``size``.
-    """
+def direct_update(carried, buffers, plus, minus, at, size):
+    """The same step, with S_+- and the products of increments summed by their definitions."""
+    w, p, sums, products = carried.w, carried.p, carried.sums, carried.products
+    gradient, beta, theta = buffers.gradient, buffers.beta, buffers.theta
+    sign_changes, ahead = buffers.sign_changes, buffers.scratch
     for i in range(size):
         p[plus + i] -= gradient[at + i] * w[plus + i]
         p[minus + i] += gradient[at + i] * w[minus + i]
         ahead[i] = p[plus + i] + beta[at + i] * w[plus + i]
         ahead[size + i] = p[minus + i] + beta[at + i] * w[minus + i]
-    add_path_sums(w, ahead, beta, path_sums, plus, unsigned(0), at, size)
-    add_path_sums(w, ahead, beta, path_sums, minus, size, at, size)
+    add_path_sums(w, ahead, beta, sums, plus, unsigned(0), at, size)
+    add_path_sums(w, ahead, beta, sums, minus, size, at, size)
     for i in range(size):
         old_plus, old_minus = w[plus + i], w[minus + i]
         new_plus, new_minus = ahead[i], ahead[size + i]
         w[plus + i], w[minus + i] = new_plus, new_minus
         products[plus + i] += (new_plus - old_plus) * (new_minus - old_minus)
-        flips[at + i] += np.int32((new_plus < 0) != (old_plus < 0))
-        flips[at + i] += np.int32((new_minus < 0) != (old_minus < 0))
+        sign_changes[at + i] += np.int32((new_plus < 0) != (old_plus < 0))
+        sign_changes[at + i] += np.int32((new_minus < 0) != (old_minus < 0))
         theta[at + i] = (new_plus - new_minus) * (new_plus + new_minus)
 
 

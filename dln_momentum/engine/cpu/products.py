@@ -2,12 +2,12 @@
 
     out[j, :] (+)= sum_k A[j row_stride + k k_stride] B[k, :],      j < height, k < length
 
-The last axis of ``out`` and ``B`` fills a few vector registers: it is a strip of runs, or a span
-of coordinates of one run. A BLAS packs its operands at every call and works in blocks of its own
-size, which at n = 20 costs as much as the product; here the operands already lie as they are
-wanted. Each entry is one chain of multiply-adds over ascending k, from zero or from what ``out``
-holds. The chain does not depend on how a larger product is cut into these, so the numbers of a run
-do not depend on its neighbours, bit for bit.
+The last axis of ``out`` and ``B`` fills a few vector registers: it is a SIMD block of runs, or a
+span of coordinates of one run. A BLAS packs its operands at every call and works in blocks of its
+own size, which at n = 20 costs as much as the product; here the operands are packed already. Each
+entry is one chain of multiply-adds over ascending k, from zero or from what ``out`` holds. The
+chain does not depend on how a larger product is cut into these, so the numbers of a run do not
+depend on its neighbours, bit for bit.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ def compiled_for() -> str:
 WIDTH = doubles_per_register(compiled_for())
 """Doubles in a vector register that the kernels may use."""
 
-STRIP = 2 * WIDTH
-"""Runs in a strip. Two registers by six rows are twelve sums at a time, enough to hide the latency
-of a multiply-add, and they fit into the 16 registers of AVX2."""
+LANES = 2 * WIDTH
+"""Runs in a SIMD block. Two registers by six rows are twelve sums at a time, enough to hide the
+latency of a multiply-add, and they fit into the 16 registers of AVX2."""
 
 MOST_VECTORS = 6
 """Registers that a span of the coordinates of a single run fills, at most."""
 
 
 class _Emitter:
-    """Writes the LLVM code of a product; ``lanes`` is the length of the last axis."""
+    """Writes the LLVM code of a product; ``width`` is the length of the last axis."""
 
-    def __init__(self, context: Any, builder: Any, lanes: int, index_type: Any) -> None:
-        self.context, self.builder, self.lanes = context, builder, lanes
+    def __init__(self, context: Any, builder: Any, width: int, index_type: Any) -> None:
+        self.context, self.builder, self.width = context, builder, width
         self.index_type = index_type
         self.vector = ir.VectorType(ir.DoubleType(), WIDTH)
 
@@ -77,13 +77,13 @@ class _Emitter:
 
     def vectors(self, array: Any, row: Any) -> list[Any]:
         """Pointers to the vectors of a row of ``out`` or ``B``."""
-        first = self.along(array, row, self.number(self.lanes))
-        starts = [self.number(place) for place in range(0, self.lanes, WIDTH)]
+        first = self.along(array, row, self.number(self.width))
+        starts = [self.number(place) for place in range(0, self.width, WIDTH)]
         pointers = [self.builder.gep(first, [start]) for start in starts]
         return [self.builder.bitcast(p, self.vector.as_pointer()) for p in pointers]
 
     def broadcast(self, pointer: Any) -> Any:
-        """The double there, in all places of a vector."""
+        """The double there, in all lanes of a vector."""
         undefined = ir.Constant(self.vector, ir.Undefined)
         zero = ir.Constant(ir.IntType(32), 0)
         first = self.builder.insert_element(undefined, self.builder.load(pointer), zero)
@@ -96,7 +96,7 @@ class _Emitter:
         value = self.builder.fadd(term, self.builder.load(total), flags=("contract",))
         self.builder.store(value, total)
 
-    def panel(
+    def rows_in_registers(
         self, out: Any, A: Any, row_stride: Any, k_stride: Any, B: Any, length: Any,
         height: int, accumulate: bool,
     ) -> None:  # fmt: skip
@@ -119,8 +119,8 @@ class _Emitter:
             builder.store(builder.load(total), place, align=8)
 
 
-def _strip_product(accumulate: bool) -> Callable[..., None]:
-    """The product for strips of runs, of any height, cut into panels of 6, 2 and 1 rows.
+def _block_product(accumulate: bool) -> Callable[..., None]:
+    """The product for SIMD blocks of runs, of any height, 6, 2 or 1 rows at a time.
 
     Called as ``product(out, out_at, height, A, A_at, row_stride, k_stride, B, B_at, length)``, with
     flat arrays and where to start in them.
@@ -133,22 +133,22 @@ def _strip_product(accumulate: bool) -> Callable[..., None]:
 
         def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             out, out_at, height, A, A_at, row_stride, k_stride, B, B_at, length = arguments
-            emitter = _Emitter(context, builder, STRIP, length.type)
+            emitter = _Emitter(context, builder, LANES, length.type)
             kinds = signature.args
             out = emitter.entry(kinds[0], out, out_at)
             A, B = emitter.entry(kinds[3], A, A_at), emitter.entry(kinds[7], B, B_at)
             done = emitter.number(0)
             for rows in (6, 2, 1):
                 size = emitter.number(rows)
-                panels = builder.sdiv(builder.sub(height, done), size)
-                with cgutils.for_range(builder, panels) as loop:
+                passes = builder.sdiv(builder.sub(height, done), size)
+                with cgutils.for_range(builder, passes) as loop:
                     j = builder.add(done, builder.mul(loop.index, size))
-                    emitter.panel(
-                        emitter.along(out, j, emitter.number(STRIP)),
+                    emitter.rows_in_registers(
+                        emitter.along(out, j, emitter.number(LANES)),
                         emitter.along(A, j, row_stride),
                         row_stride, k_stride, B, length, rows, accumulate,
                     )  # fmt: skip
-                done = builder.add(done, builder.mul(panels, size))
+                done = builder.add(done, builder.mul(passes, size))
             return context.get_dummy_value()
 
         return signature, emit
@@ -175,7 +175,7 @@ def _span_product(accumulate: bool) -> Callable[..., None]:
                 one = emitter.number(1)
                 chosen = builder.icmp_signed("==", vectors, emitter.number(count))
                 with builder.if_then(chosen):
-                    emitter.panel(
+                    emitter.rows_in_registers(
                         emitter.entry(kinds[0], out, out_at),
                         emitter.entry(kinds[3], a, emitter.number(0)),
                         one, one, emitter.entry(kinds[4], B, B_at), length, 1, accumulate,
@@ -187,5 +187,5 @@ def _span_product(accumulate: bool) -> Callable[..., None]:
     return product
 
 
-set_strip_product, add_strip_product = _strip_product(False), _strip_product(True)
+set_block_product, add_block_product = _block_product(False), _block_product(True)
 set_span_product, add_span_product = _span_product(False), _span_product(True)

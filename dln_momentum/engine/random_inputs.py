@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from dln_momentum.data.label_noise import LabelNoise
     from dln_momentum.data.sampling import BatchStream
 
-PIECE_BYTES = 2**25
-"""How much a piece may take; longer blocks of steps are cut."""
+CHUNK_BYTES = 2**25
+"""How much a chunk may take; longer blocks of steps are cut."""
 
 
-class Piece(NamedTuple):
+class Chunk(NamedTuple):
     """Some steps of a block."""
 
     start: int
@@ -30,13 +30,13 @@ class Piece(NamedTuple):
     noise: Tensor | None = None
     """label noise, [steps, R_t or 1, n]"""
 
-    def part(self, places: Tensor | slice) -> Piece:
+    def part(self, places: Tensor | slice) -> Chunk:
         """The same for some of the runs; what all of them share is kept once."""
         if self.batches is None and self.noise is None:
             return self
         return self._replace(batches=_part(self.batches, places), noise=_part(self.noise, places))
 
-    def to(self, device: torch.device) -> Piece:
+    def to(self, device: torch.device) -> Chunk:
         """The same where the runs are."""
         batches, noise = (t if t is None else t.to(device) for t in (self.batches, self.noise))
         return self._replace(batches=batches, noise=noise)
@@ -50,7 +50,7 @@ def _part(drawn: Tensor | None, places: Tensor | slice) -> Tensor | None:
 
 
 @dataclass(frozen=True)
-class Draws:
+class RandomInputs:
     """The mini-batches and the label noise of all runs, if any."""
 
     batches: BatchStream | None
@@ -60,10 +60,10 @@ class Draws:
         if self.batches is not None and self.batches.full_batch:
             object.__setattr__(self, "batches", None)
 
-    def for_a_thread(self) -> Draws:
+    def for_a_thread(self) -> RandomInputs:
         """The same numbers for one of several threads.
 
-        A stream keeps what it drew last, for the next piece. Where each run has its own seed a
+        A stream keeps what it drew last, for the next chunk. Where each run has its own seed a
         thread gets a stream of its own; where all runs share one, so do the threads share the
         stream, and what one of them has drawn the others need not draw again.
         """
@@ -72,15 +72,15 @@ class Draws:
             batches = replace(batches)
         if noise is not None and not _one_seed(noise):
             noise = replace(noise)
-        return Draws(batches, noise)
+        return RandomInputs(batches, noise)
 
-    def pieces(self, start: int, steps: int, runs: Tensor) -> Iterator[Piece]:
+    def chunks(self, start: int, steps: int, runs: Tensor) -> Iterator[Chunk]:
         """The steps start <= t < start + steps of these runs, in order; all at once if it fits."""
         per_step = self._bytes_per_step(len(runs))
-        most = max(1, PIECE_BYTES // per_step) if per_step and steps else max(1, steps)
+        most = max(1, CHUNK_BYTES // per_step) if per_step and steps else max(1, steps)
         for first in range(start, start + max(1, steps), most):
             last = min(first + most, start + steps)
-            yield Piece(first, last - first, *self._drawn(first, last, runs))
+            yield Chunk(first, last - first, *self._drawn(first, last, runs))
 
     def _drawn(self, first: int, last: int, runs: Tensor) -> tuple[Tensor | None, Tensor | None]:
         batches, noise = None, None
