@@ -24,7 +24,7 @@ from benchmarks.machine import header, machine
 from dln_momentum.data import BatchStream, sparse
 from dln_momentum.engine import EngineOptions
 from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.schedule import Schedule
+from dln_momentum.record_plan import RecordPlan
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.module import HeavyBallModule
 from dln_momentum.training.trainer import quiet
@@ -34,7 +34,7 @@ def make_module(runs: int, steps: int, block: int, path_sums: str) -> HeavyBallM
     """So many runs on the default problem, recorded only at their first and last step."""
     problem = sparse(20, 30, 3, seed=0)
     data = BlockDataModule(
-        problem, Schedule(steps, 2, block), BatchStream(20, None, "reshuffle", 0)
+        problem, RecordPlan(steps, 2, block), BatchStream(20, None, "reshuffle", 0)
     )
     options = EngineOptions(tol=0.0, path_sums=path_sums)
     net = DiagonalLinearNet.uniform(30, 0.1, runs=(runs,))
@@ -45,7 +45,7 @@ def plain_seconds(*setting: Any) -> float:
     """The blocks of `make_module` in a loop."""
     module = make_module(*setting)
     started = time.perf_counter()
-    for start, stop in module.data.schedule.blocks(0):
+    for start, stop in module.data.plan.blocks(0):
         module.stepper.advance(stop - start)
     return time.perf_counter() - started
 

@@ -22,7 +22,7 @@ from dln_momentum.errors import InputError
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.outputs.summary import BY_CONSTRUCTION, summarise
 from dln_momentum.problem import Problem
-from dln_momentum.schedule import Schedule
+from dln_momentum.record_plan import RecordPlan
 from dln_momentum.theory.initial_speed import gradient_velocity
 from dln_momentum.training.callbacks import BalancednessMonitor
 from dln_momentum.training.datamodule import BlockDataModule
@@ -161,7 +161,7 @@ def test_autograd_certifies_no_corrupted_run(tmp_path: Path, gradient: str) -> N
     """A callback that writes to the network is refused by the closed form, and shows otherwise."""
     problem = sparse(5, 8, 1, seed=0)
     data = BlockDataModule(
-        problem, Schedule(600, 10, 100), BatchStream(5, None, "with_replacement", seeds=0)
+        problem, RecordPlan(600, 10, 100), BatchStream(5, None, "with_replacement", seeds=0)
     )
     net = DiagonalLinearNet.uniform(8, 0.3)
     module = HeavyBallModule(net, 0.02, 0.9, data, gradient=gradient)
@@ -269,7 +269,7 @@ def test_a_module_starts_with_the_speed_it_is_given(gradient: str, path_sums: st
     """w_1 - w_0 = eps w'(0) with w'(0) = -speed grad F; the first step then starts from there."""
     problem, speed, gamma, beta = sparse(5, 8, 1, seed=0), 1.5, 0.02, 0.9
     data = BlockDataModule(
-        problem, Schedule(400, 10, 100), BatchStream(5, None, "with_replacement", seeds=0)
+        problem, RecordPlan(400, 10, 100), BatchStream(5, None, "with_replacement", seeds=0)
     )
     net = DiagonalLinearNet.gaussian(8, 0.3, seed=0)
     u, v = net.u.detach().clone(), net.v.detach().clone()
@@ -390,7 +390,7 @@ def module_with_callbacks(
 ) -> HeavyBallModule:
     data = BlockDataModule(
         sparse(5, 8, 1, seed=0),
-        Schedule(300, 5, 100),
+        RecordPlan(300, 5, 100),
         BatchStream(5, None, "with_replacement", seeds=0),
     )
     module = HeavyBallModule(
@@ -450,7 +450,7 @@ def test_autograd_follows_a_schedule_and_certifies_it(tmp_path: Path) -> None:
 def test_a_beta_that_changes_has_no_path_sums(tmp_path: Path) -> None:
     data = BlockDataModule(
         sparse(5, 8, 1, seed=0),
-        Schedule(300, 5, 100),
+        RecordPlan(300, 5, 100),
         BatchStream(5, None, "with_replacement", seeds=0),
     )
     module = HeavyBallModule(
@@ -467,7 +467,7 @@ def test_a_checkpoint_s_parameters_are_no_write_from_outside(tmp_path: Path) -> 
     for name, steps in (("first", 200), ("second", 300)):
         data = BlockDataModule(
             sparse(5, 8, 1, seed=0),
-            Schedule(steps, 5, 100),
+            RecordPlan(steps, 5, 100),
             BatchStream(5, None, "with_replacement", seeds=0),
         )
         net = DiagonalLinearNet.uniform(8, 0.3)

@@ -14,7 +14,7 @@ from dln_momentum.data import BatchStream, sparse
 from dln_momentum.engine import EngineOptions
 from dln_momentum.errors import InputError
 from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.schedule import Schedule
+from dln_momentum.record_plan import RecordPlan
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.module import HeavyBallModule
 from dln_momentum.training.trainer import fit
@@ -26,7 +26,7 @@ SMALL = ["data.n=5", "data.d=8", "data.s=1", "trainer.max_steps=3000", "trainer.
 def small_module(gradient: str = "closed_form", batch_size: int | None = 2) -> HeavyBallModule:
     problem = sparse(5, 8, 1, seed=0)
     data = BlockDataModule(
-        problem, Schedule(500, 10, 100), BatchStream(5, batch_size, "with_replacement", seeds=0)
+        problem, RecordPlan(500, 10, 100), BatchStream(5, batch_size, "with_replacement", seeds=0)
     )
     options = EngineOptions(path_sums="direct", tol=0.0)
     net = DiagonalLinearNet.uniform(8, alpha=0.1)
@@ -73,7 +73,9 @@ def test_the_parameters_follow_the_engine() -> None:
 
 def test_any_module_trains_by_autograd(tmp_path: Path) -> None:
     problem = sparse(5, 8, 1, seed=0)
-    data = BlockDataModule(problem, Schedule(300, 5, 100), BatchStream(5, 2, "reshuffle", seeds=0))
+    data = BlockDataModule(
+        problem, RecordPlan(300, 5, 100), BatchStream(5, 2, "reshuffle", seeds=0)
+    )
     generator = torch.Generator().manual_seed(0)
     net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1)).double()
     with torch.no_grad():
@@ -86,7 +88,7 @@ def test_any_module_trains_by_autograd(tmp_path: Path) -> None:
     assert module.snapshot() is None
     history = module.history.dataset()
     assert set(history.data_vars) == {"train_loss"}
-    assert history["step"].values.tolist() == sorted(data.schedule.recorded)
+    assert history["step"].values.tolist() == sorted(data.plan.recorded)
     assert float(history["train_loss"][0]) == before
     assert float(module.stepper.loss) < 0.1 * before
     assert module.status_labels == ["max_steps"]
@@ -95,7 +97,7 @@ def test_any_module_trains_by_autograd(tmp_path: Path) -> None:
 def test_thousands_of_runs_go_through_the_same_module() -> None:
     problem = sparse(5, 8, 1, seed=0)
     data = BlockDataModule(
-        problem, Schedule(100, 5, 50), BatchStream(5, None, "with_replacement", seeds=0)
+        problem, RecordPlan(100, 5, 50), BatchStream(5, None, "with_replacement", seeds=0)
     )
     gammas = torch.linspace(0.001, 0.02, 1000, dtype=torch.float64)
     module = HeavyBallModule(
@@ -234,7 +236,7 @@ def test_gradients_that_do_not_exist_are_refused(
 ) -> None:
     data = BlockDataModule(
         sparse(5, 8, 1, seed=0),
-        Schedule(100, 5, 50),
+        RecordPlan(100, 5, 50),
         BatchStream(5, None, "with_replacement", seeds=0),
     )
     net = DiagonalLinearNet.uniform(8, 0.1, runs=runs)

@@ -15,7 +15,7 @@ from dln_momentum.outputs.plotting import overview, picture, save
 from dln_momentum.outputs.report import print_report
 from dln_momentum.outputs.results import versions, write_dataset, write_json
 from dln_momentum.outputs.summary import minimiser, summarise
-from dln_momentum.schedule import Schedule
+from dln_momentum.record_plan import RecordPlan
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.module import HeavyBallModule
 from dln_momentum.training.resuming import check_same_run, read_checkpoint
@@ -62,7 +62,7 @@ def make_module(setup: Setup, *, trajectories: bool = True) -> HeavyBallModule:
         InputError: for a checkpoint to resume from that is of another run.
     """
     keys, resume = setup.config.trainer, setup.config.resume
-    schedule = Schedule(keys.max_steps, keys.records, keys.block_size, keys.checkpoint_every)
+    schedule = RecordPlan(keys.max_steps, keys.records, keys.block_size, keys.checkpoint_every)
     data = BlockDataModule(setup.problems, schedule, setup.batches, setup.label_noise)
     module = HeavyBallModule(
         setup.net,

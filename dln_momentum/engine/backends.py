@@ -20,7 +20,7 @@ from dln_momentum.problem import Problem
 
 Kernel = Callable[[ScaledProblem, State, Tensor, Chunk], None]
 """``advance(scaled, state, runs, chunk)``: advance ``runs`` [R_t], which are all running and at the
-same step, by the steps of the chunk, in place. At every multiple of `CHECK_EVERY` it looks at each
+same step, by the steps of the chunk, in place. At every multiple of `CHECK_EVERY` it checks each
 loss before the step; a run that has converged or diverged is left as it is there, with its status,
 its steps and its loss. The status at the end of the chunk is not judged."""
 

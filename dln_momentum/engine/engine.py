@@ -44,7 +44,7 @@ class Engine:
     """Heavy ball on R diagonal networks at once; R = 1 is no special case.
 
     Each run has its own gamma, beta, start and batch stream, on a problem that all share or on one
-    of several. A run ends at the first look, every `CHECK_EVERY` steps, that finds it
+    of several. A run ends at the first check, every `CHECK_EVERY` steps, that finds it
     converged or diverged, whatever the blocks are; it keeps that state and costs nothing more, and
     no run ever touches another's numbers. With the numba backend a run's numbers are the same bits
     whatever runs are advanced beside it.
@@ -129,13 +129,13 @@ class Engine:
         return [Status(int(code)).label for code in self.state.status]
 
     def advance(self, steps: int) -> None:
-        """Advance every running run by a block of steps, or to the look at which it ends."""
+        """Advance every running run by a block of steps, or to the check at which it ends."""
         if steps < 0:
             raise_if_any([f"steps = {steps} must be >= 0"])
         self.advance_to(self.step + steps)
 
     def advance_to(self, step: int) -> None:
-        """Advance every running run to a step, or to the look at which it ends.
+        """Advance every running run to a step, or to the check at which it ends.
 
         Runs that a lower tolerance has reopened are behind the others; they catch up.
         """
@@ -164,7 +164,7 @@ class Engine:
     def stop(self) -> None:
         """Record that the step budget is spent: runs still running end as ``max_steps``.
 
-        The last step is a look too: what has converged or diverged there ends as that.
+        The last step is a check too: what has converged or diverged there ends as that.
         """
         self._judge(self.running)
         self.state.status[self.running] = int(Status.MAX_STEPS)
@@ -172,7 +172,7 @@ class Engine:
     def reopen(self) -> None:
         """Let the runs go on that the step budget ended, or that converged by a larger tolerance.
 
-        So do those that converged at a last step that is no look: without that end they would
+        So do those that converged at a last step that is no check: without that end they would
         have gone on to the next one.
         """
         state = self.state

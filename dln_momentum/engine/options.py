@@ -23,10 +23,10 @@ class EngineOptions:
     theorem, keeps the relative accuracy of a tiny S); ``gradient_sum``, from the sum of the
     gradients (an identity of the update: cheapest, and no test of the theorem)"""
     tol: float = 1e-24
-    """a run has converged at the first look (every 10 steps) that finds its training loss at or
+    """a run has converged at the first check (every 10 steps) that finds its training loss at or
     below it; -inf for never"""
     divergence_bound: float = 1e10
-    """a run has diverged at the first look that finds its loss above this many times its first
+    """a run has diverged at the first check that finds its loss above this many times its first
     loss, or not finite"""
     tile_runs: int | None = None
     """runs to a tile; None for the measured rule"""

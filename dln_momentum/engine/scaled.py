@@ -14,8 +14,8 @@ from torch import Tensor
 from dln_momentum.engine.problems import ProblemGroup
 
 CHECK_EVERY = 10
-"""Steps between two looks at the loss: a look costs as much as a pass at small n. Looks are at
-the multiples of it, whatever the blocks, and a run ends at the look that finds it ended."""
+"""Steps between two checks of the loss: a check costs as much as a pass at small n. Checks are at
+the multiples of it, whatever the blocks, and a run ends at the check that finds it ended."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,20 +37,20 @@ def advance(scaled: ScaledProblem, state: State, runs: Tensor, chunk: Chunk) -> 
     tile = Tile.gather(scaled, state, runs)
     stepping = _Steps(tile, scaled, state, runs, chunk.start)
     drawn = partial(_drawn, chunk.part(slice(None)).to(tile.w.device), scaled.target.shape[-1])
-    to_look = min(-chunk.start % CHECK_EVERY, chunk.steps)
-    done = chunk.steps - (chunk.steps - to_look) % CHECK_EVERY
-    stepping.take(to_look, drawn(0, to_look), look=False)
-    _repeat(stepping, drawn, range(to_look, done, CHECK_EVERY), tile.w.device)
-    stepping.take(chunk.steps - done, drawn(done, chunk.steps), look=True)
+    to_check = min(-chunk.start % CHECK_EVERY, chunk.steps)
+    done = chunk.steps - (chunk.steps - to_check) % CHECK_EVERY
+    stepping.take(to_check, drawn(0, to_check), check=False)
+    _repeat(stepping, drawn, range(to_check, done, CHECK_EVERY), tile.w.device)
+    stepping.take(chunk.steps - done, drawn(done, chunk.steps), check=True)
     stepping.finish(chunk.start + chunk.steps)
     tile.scatter(state, runs)
 
 
 class _Steps:
-    """The tile's steps, and all that they write to: every call uses the same memory.
+    """The steps of a tile and their buffers: every call uses the same memory.
 
     A run that has ended goes on with the others, which is cheaper than to leave it out; what it
-    was at the look that found it ended is kept beside, and is what remains of it.
+    was at the check that found it ended is kept beside, and is what remains of it.
     """
 
     def __init__(
@@ -67,12 +67,12 @@ class _Steps:
         self._negative, self._before = tile.w.signbit(), tile.w.signbit()
         self._step = torch.tensor(step, device=tile.w.device)
 
-    def take(self, steps: int, drawn: Drawn, *, look: bool) -> None:
-        """Take so many steps, at most `CHECK_EVERY`, after a look at the loss if it is time."""
+    def take(self, steps: int, drawn: Drawn, *, check: bool) -> None:
+        """Take so many steps, at most `CHECK_EVERY`, after a check of the loss if one is due."""
         noise, weights = drawn
         for k in range(steps):
             self._evaluate()
-            if look and k == 0:
+            if check and k == 0:
                 self._keep_ended()
             if noise is not None:
                 self._residual.addcmul_(noise[k], self._noise_scale, value=-1)
@@ -143,10 +143,10 @@ def _repeat(
     chunks = (drawn(start, start + CHECK_EVERY) for start in starts)
     if device.type != "cuda" or len(starts) < 3:
         for chunk in chunks:
-            stepping.take(CHECK_EVERY, chunk, look=True)
+            stepping.take(CHECK_EVERY, chunk, check=True)
         return
     noise, weights = (None if t is None else t.clone() for t in next(chunks))
-    replay = _graph(device, lambda: stepping.take(CHECK_EVERY, (noise, weights), look=True))
+    replay = _graph(device, lambda: stepping.take(CHECK_EVERY, (noise, weights), check=True))
     for chunk in chunks:
         for kept, now in zip((noise, weights), chunk, strict=True):
             if kept is not None and now is not None:

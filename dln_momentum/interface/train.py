@@ -17,7 +17,7 @@ from dln_momentum.errors import InputError
 from dln_momentum.interface.arguments import Arguments, Data, arguments
 from dln_momentum.interface.run import Records, Run
 from dln_momentum.rates import eps_of
-from dln_momentum.schedule import Schedule
+from dln_momentum.record_plan import RecordPlan
 from dln_momentum.start import Start
 from dln_momentum.theory.initial_speed import gradient_velocity
 
@@ -55,7 +55,7 @@ def train(
     callbacks: Iterable[Callback] = (),
     progress: bool = False,
 ) -> Run:
-    r"""Train diagonal networks by MGD(gamma, beta), with every quantity of the theory beside them.
+    r"""Train diagonal networks by MGD(gamma, beta), and record every quantity of the theory.
 
     .. math:: w_{k+1} = w_k - \gamma \nabla F(w_k) + \beta (w_k - w_{k-1})
 
@@ -108,7 +108,7 @@ def train(
     )
     _at_least("max_steps", max_steps, 1)
     _at_least("records", records, 2)
-    schedule = Schedule(max_steps, records, BLOCK)
+    plan = RecordPlan(max_steps, records, BLOCK)
     n, (R, d) = first_of(given.problem).n, given.w_plus.shape
     engine = Engine(
         given.problem,
@@ -122,7 +122,7 @@ def train(
         options=options,
     )
     if trajectories is None:
-        trajectories = len(schedule.recorded) * R * d <= MOST_TRAJECTORIES
+        trajectories = len(plan.recorded) * R * d <= MOST_TRAJECTORIES
     recorded = Records(trajectories)
 
     def record() -> None:
@@ -133,14 +133,14 @@ def train(
     record()
     with Progress(disable=not progress) as bar:
         task = bar.add_task("steps", total=max_steps)
-        for _, stop in schedule.blocks(0):
+        for _, stop in plan.blocks(0):
             if len(engine.running) == 0:
                 break
             engine.advance_to(stop)
             bar.update(task, completed=engine.step)
             if stop == max_steps:
                 engine.stop()
-            if stop in schedule.recorded or len(engine.running) == 0:
+            if stop in plan.recorded or len(engine.running) == 0:
                 record()
     engine.stop()
     return Run(given.problem, engine.snapshot(), given.shape, recorded)

@@ -12,7 +12,7 @@ from torch import Tensor
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.engine.problems import Problems, first_of
 from dln_momentum.problem import Problem
-from dln_momentum.schedule import Schedule
+from dln_momentum.record_plan import RecordPlan
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Block:
 
 
 class BlockDataModule(LightningDataModule):
-    """A problem and the stream of its mini-batches, cut into blocks by a schedule.
+    """A problem and the stream of its mini-batches, cut into blocks by a plan.
 
     Args:
         problem: the data that all runs share, or several problems and which of them each run has.
-        schedule: where blocks end.
+        plan: where blocks end.
         batches: the mini-batches, a function of seed and step.
         label_noise: perturbs the targets of the early steps, if given.
     """
@@ -50,13 +50,13 @@ class BlockDataModule(LightningDataModule):
     def __init__(
         self,
         problem: Problem | Problems,
-        schedule: Schedule,
+        plan: RecordPlan,
         batches: BatchStream,
         label_noise: LabelNoise | None = None,
     ) -> None:
         super().__init__()
         self.problems = problem
-        self.schedule = schedule
+        self.plan = plan
         self.batches = batches
         self.label_noise = label_noise
 
@@ -66,7 +66,7 @@ class BlockDataModule(LightningDataModule):
         return first_of(self.problems)
 
     def train_dataloader(self) -> BlockLoader:
-        """Blocks from the step at which training stands, so that a resumed run goes on there."""
+        """Blocks from the present step on, so that a resumed run continues there."""
         return BlockLoader(self, lambda: self.trainer.global_step if self.trainer else 0)
 
     def transfer_batch_to_device(
@@ -77,12 +77,12 @@ class BlockDataModule(LightningDataModule):
 
 
 class BlockLoader:
-    """Iterates over the blocks that are still to come."""
+    """Iterates over the remaining blocks."""
 
     def __init__(self, data: BlockDataModule, start: Callable[[], int]) -> None:
         self._data = data
         self._start = start
 
     def __iter__(self) -> Iterator[Block]:
-        for start, stop in self._data.schedule.blocks(self._start()):
+        for start, stop in self._data.plan.blocks(self._start()):
             yield Block(start, stop, self._data.batches)

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class HeavyBallModule(pl.LightningModule):
-    """Trains a network by MGD(gamma, beta), with the theory's quantities at hand for callbacks.
+    """Trains a network by MGD(gamma, beta), with the quantities of the theory for callbacks.
 
     A diagonal network is advanced by the engine, thousands of runs as easily as one; any other
     module, or a diagonal one on request, by autograd and `HeavyBall`.
@@ -38,7 +38,7 @@ class HeavyBallModule(pl.LightningModule):
     Args:
         net: the network; a `DiagonalLinearNet` may have one leading run dimension.
         gamma, beta: numbers, or tensors [R] for R runs.
-        data: the problem, its mini-batches and the schedule.
+        data: the problem, its mini-batches and the plan.
         options: of the engine; its ``tol`` and ``divergence_bound`` hold for autograd as well.
         gradient: ``closed_form`` or ``autograd``; a network that is not diagonal needs the latter.
         speed: the initial speed is w'(0) = -speed grad F(w_0), so that w_1 - w_0 = eps w'(0) with
@@ -50,9 +50,9 @@ class HeavyBallModule(pl.LightningModule):
             than one diagonal network, or rates that `HeavyBall` refuses.
 
     >>> from dln_momentum.data import BatchStream, sparse
-    >>> from dln_momentum.schedule import Schedule
+    >>> from dln_momentum.record_plan import RecordPlan
     >>> data = BlockDataModule(
-    ...     sparse(5, 8, 1, seed=0), Schedule(1000, 10, 100), BatchStream(5, None, "reshuffle", 0)
+    ...     sparse(5, 8, 1, seed=0), RecordPlan(1000, 10, 100), BatchStream(5, None, "reshuffle", 0)
     ... )
     >>> module = HeavyBallModule(DiagonalLinearNet.uniform(8, 0.1), 0.01, 0.9, data)
     >>> module.stepper.advance(1000)
@@ -102,13 +102,13 @@ class HeavyBallModule(pl.LightningModule):
         self._snapshot = None
         self.stepper.advance(block.steps)
         self._count(self.stepper.step - block.start)
-        if block.stop >= self.data.schedule.max_steps:
+        if block.stop >= self.data.plan.max_steps:
             self.stepper.stop()
         self._stop_if_finished()
 
     def on_train_start(self) -> None:
-        """A run may be over before it begins: at an interpolator, or resumed at its last step."""
-        if self.stepper.step >= self.data.schedule.max_steps:
+        """Stop a run that has ended already: at an interpolator, or resumed at its last step."""
+        if self.stepper.step >= self.data.plan.max_steps:
             self.stepper.stop()
         self._stop_if_finished()
 
@@ -139,8 +139,8 @@ class HeavyBallModule(pl.LightningModule):
 
     @property
     def due(self) -> bool:
-        """Whether the present step is to be recorded: on the schedule, or the last."""
-        return self.stepper.step in self.data.schedule.recorded or self.finished
+        """Whether the present step is to be recorded: on the plan, or the last."""
+        return self.stepper.step in self.data.plan.recorded or self.finished
 
     def record(self, group: str, values: Mapping[str, Tensor]) -> None:
         """Put values [R] or [R, d] into the history, and the scalars onto the dashboard."""
@@ -163,7 +163,7 @@ class HeavyBallModule(pl.LightningModule):
         Raises:
             InputError: for the checkpoint of another run.
         """
-        check_same_run(checkpoint, self.identity, self.data.schedule.max_steps)
+        check_same_run(checkpoint, self.identity, self.data.plan.max_steps)
         self.stepper.load_state_dict(checkpoint["stepper"])
         self.stepper.reopen()
         self.history.load_state_dict(checkpoint["history"])

@@ -21,7 +21,7 @@ _CARRIED = ("w_start", "sums", "increment_products", "gradient_sum", "sign_chang
 
 
 class PathTracker:
-    """Watches w_+- = u +- v from outside and sums over the iterates, step after step.
+    """Sums over the iterates w_+- = u +- v of a network that another optimizer step has updated.
 
     It reads w_- = u - v, which cancels: good to about 1e-11, where the engine keeps 1e-13. The
     step size may change during the run, and so may the weights; beta may not, since the path sums
@@ -101,7 +101,7 @@ class PathTracker:
         return {key: getattr(self, key).clone() for key in (*_CARRIED, "_last")}
 
     def load_state_dict(self, saved: dict[str, Tensor]) -> None:
-        """Take them back."""
+        """Restore them."""
         for key in (*_CARRIED, "_last"):
             setattr(self, key, saved[key].to(self._device, copy=True))
         self._rates = self._read_rates()

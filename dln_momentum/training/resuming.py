@@ -1,4 +1,4 @@
-"""Whether a checkpoint belongs to a run: the theory is about one gamma, one start, one data set."""
+"""Whether a checkpoint belongs to a run: one gamma, one start, one data set."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def check_same_run(checkpoint: Mapping[str, Any], own: Mapping[str, str], max_steps: int) -> None:
-    """Refuse to continue from a checkpoint of another run, or of one that has gone further.
+    """Raise for a checkpoint of another run, or of one that has taken more steps.
 
     Raises:
         InputError: naming everything that differs.

@@ -69,7 +69,7 @@ class Stepper(Protocol):
         ...
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Take it back."""
+        """Restore it."""
         ...
 
 
@@ -189,10 +189,10 @@ class AutogradStepper:
         self.loss = self._full_loss()
         self._loss_start = self.loss.clone()
         self.status: Tensor = torch.zeros(1, dtype=torch.int64, device=self.loss.device)
-        self._look()
+        self._check()
 
     def advance(self, steps: int) -> None:
-        """Take a block of steps, or as many as there are to the look at which the run ends."""
+        """Take a block of steps, or as many as there are to the check at which the run ends."""
         window, stream = (self.step, self.step + steps), self._data.label_noise
         weights = self._data.batches.weights(*window)
         noise = None if stream is None else stream.label_noise(*window)
@@ -206,13 +206,13 @@ class AutogradStepper:
             )
             self.step += 1
             if self.step % CHECK_EVERY == 0:
-                self._look()
+                self._check()
         self.loss = self._full_loss()
 
     def stop(self) -> None:
-        """Record that the step budget is spent; the last step is a look too."""
+        """Record that the step budget is spent; the last step is a check too."""
         if int(self.status) == Status.RUNNING:
-            self._look()
+            self._check()
         self.status[self.status == Status.RUNNING] = int(Status.MAX_STEPS)
 
     def reopen(self) -> None:
@@ -241,7 +241,7 @@ class AutogradStepper:
         return own | {"status": self.status.clone()} | tracked
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Take them back; the network and the optimizer are restored by Lightning."""
+        """Restore them; the network and the optimizer are restored by Lightning."""
         self.step, device = saved["step"], self.loss.device
         self.loss, self._loss_start = saved["loss"].to(device), saved["loss_start"].to(device)
         self.status = saved["status"].to(device, copy=True)
@@ -259,7 +259,7 @@ class AutogradStepper:
         if self._tracker is not None:
             self._tracker.update(problem.X.T @ weighted.detach() / problem.n)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         """Judge the run by its loss."""
         tol, bound = self._options.tol, self._options.divergence_bound
         self.loss = self._full_loss()

@@ -36,7 +36,7 @@ def fit(
     """Train to the end of every run, leaving ``checkpoints/`` in the directory.
 
     Args:
-        module: the runs, their data and schedule.
+        module: the runs, their data and plan.
         directory: where checkpoints go.
         logger: where the monitors log.
         accelerator: ``cpu`` or ``gpu``.

@@ -93,7 +93,7 @@ def _take_steps(
     by_column, by_row, n, d, target, own, buffers, summing, tol, ceiling, gamma, drawn, slot, step,
     steps,
 ):  # fmt: skip
-    """The steps of one run, up to the look that finds it ended; its status, the steps taken and its
+    """The steps of one run, up to the check that ends it; its status, the steps taken and its
     last loss."""
     gradient, theta, filled = buffers.gradient, buffers.theta, len(buffers.theta)
     residual, ahead, weights = zeros(len(target)), zeros(len(target)), np.empty(n)

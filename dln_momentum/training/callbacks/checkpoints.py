@@ -18,7 +18,7 @@ class StepCheckpoints(Checkpoint):
 
     Args:
         folder: where they go.
-        every: steps between them, as in the schedule; 0 for the last alone.
+        every: steps between them, as in the plan; 0 for the last alone.
     """
 
     def __init__(self, folder: Path, every: int) -> None:
@@ -33,10 +33,10 @@ class StepCheckpoints(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Save on the beat."""
+        """Save a checkpoint every `every` steps."""
         if self._every and trainer.global_step % self._every == 0:
             trainer.save_checkpoint(self._folder / f"step_{trainer.global_step}.ckpt")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the end."""
+        """Save the last checkpoint."""
         trainer.save_checkpoint(self._folder / "last.ckpt")

@@ -1,4 +1,4 @@
-"""The one rhythm of all monitors: step 0, log-spaced steps, and the last."""
+"""When monitors measure: at step 0, at log-spaced steps, and at the last."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Monitor(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Record at the steps of the schedule, and where the run ends."""
+        """Record at the steps of the plan, and where the run ends."""
         assert isinstance(pl_module, HeavyBallModule)
         if pl_module.due:
             self._record(pl_module)

@@ -27,7 +27,7 @@ class BlockProgress(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar."""
         assert isinstance(pl_module, HeavyBallModule)
-        steps = pl_module.data.schedule.max_steps
+        steps = pl_module.data.plan.max_steps
         self._task = self._bar.add_task("steps", total=steps, note="")
         self._bar.start()
 
@@ -39,7 +39,7 @@ class BlockProgress(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Move it."""
+        """Update the bar."""
         assert isinstance(pl_module, HeavyBallModule)
         stepper = pl_module.stepper
         running = stepper.status == Status.RUNNING
@@ -49,5 +49,5 @@ class BlockProgress(pl.Callback):
         self._bar.update(self._task, completed=stepper.step, note=note)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Leave the terminal clean, also after an exception."""
+        """Stop the bar, also after an exception."""
         self._bar.stop()

@@ -10,7 +10,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Schedule:
+class RecordPlan:
     """Log-spaced recorded steps, the first (0) and the last among them.
 
     Blocks of steps end at every recorded step and at every multiple of ``block_size`` and of
@@ -22,10 +22,10 @@ class Schedule:
         block_size: steps to a block, at most.
         checkpoint_every: steps between checkpoints; 0 for none on the way.
 
-    >>> schedule = Schedule(max_steps=1000, records=8, block_size=300)
-    >>> sorted(schedule.recorded)
+    >>> plan = RecordPlan(max_steps=1000, records=8, block_size=300)
+    >>> sorted(plan.recorded)
     [0, 1, 3, 10, 32, 100, 316, 1000]
-    >>> list(schedule.blocks(start=100))
+    >>> list(plan.blocks(start=100))
     [(100, 300), (300, 316), (316, 600), (600, 900), (900, 1000)]
     """
 
