@@ -52,7 +52,7 @@ def test_a_flow_leaves_its_files_and_a_table(
     assert left == {"config.yaml", "summary.json", "history.nc", "overview.png", "tensorboard"}
     assert json.loads((tmp_path / "summary.json").read_text()) == json.loads(json.dumps(summary))
     # what has no meaning in continuous time is all that is missing
-    of_steps = {"steps", "gamma", "beta", "epsilon", "lambda_ks", "batch_size"}
+    of_steps = {"steps", "gamma", "beta", "eps", "lam_ks", "batch_size"}
     assert set(summary) >= KEYS - of_steps - {"path_sum_balancedness_error"}
     shown = capsys.readouterr().out
     assert "prediction" in shown
@@ -74,7 +74,7 @@ def test_the_flow_ends_where_the_theory_says(lam: float) -> None:
     path = flow_of(problem, w, w, lam)
     s = measure(problem, path, records=200, tol=1e-20).end
     assert path.converged
-    assert s["lambda"] == lam
+    assert s["lam"] == lam
     assert s["energy"] <= 1e-20
     # the loss left over is 1e-20: 1e-9 in the residual, the smallest singular value is 0.5
     assert s["distance_to_minimizer"] < 1e-8
