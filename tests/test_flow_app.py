@@ -114,7 +114,9 @@ def test_the_history_is_labelled_and_exact_before_convergence(tmp_path: Path) ->
     assert float(history["path_integral_identity_error"].max()) < 1e-7
     assert float(history["train_loss"][-1]) == summary["train_loss"]
     assert (history["i_plus"].diff("time") >= -1e-12).all()
-    assert history["balancedness"].attrs["long_name"].startswith("Delta")
+    assert history["balancedness"].attrs["symbol"] == r"\Delta"
+    w = history["w_plus"] * history["w_minus"]
+    np.testing.assert_array_equal(history["balancedness"], abs(w))
 
 
 def test_errors_are_shares_where_weights_cross_zero() -> None:

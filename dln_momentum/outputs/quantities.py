@@ -156,7 +156,7 @@ def _table() -> Iterator[Quantity]:
     )
     # balancedness
     group = "balancedness"
-    yield q("balancedness", r"\Delta", "|u^2 - v^2| = |w_+ w_-|", "hcra")
+    yield q("balancedness", r"\Delta", "Delta = |u^2 - v^2| = |w_+ w_-|", "hcra")
     yield q("balancedness_start", r"\Delta_0", "balancedness at the start", "a")
     yield q("balancedness_l1", r"\|\Delta\|_1", "l1 norm of the balancedness", "tfrhc", group)
     yield q("initial_balancedness_l1", r"\|\Delta_0\|_1", "||Delta||_1 at the start", "tfr")

@@ -87,7 +87,7 @@ def _draw(ax: Axes, results: xr.Dataset, values: xr.DataArray, drawn: Sequence[s
         if len(drawn) == 2:
             draw_map(ax, results, values.median(others), drawn, around_one=around_one)
         elif some:
-            # a dimension of length 1: over no dimensions at all xarray returns the values themselves
+            # over no dimensions at all xarray returns the values themselves
             quartiles = values.expand_dims("one").quantile([0.25, 0.5, 0.75], [*others, "one"])
             _draw_curve(ax, quartiles, drawn[0])
             if around_one:
