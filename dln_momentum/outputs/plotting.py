@@ -33,8 +33,10 @@ def is_geometric(values: np.ndarray) -> bool:
     """
     if values[0] <= 0 or len(values) < 3:
         return False
-    by_factor, by_difference = np.diff(np.log(values)), np.diff(values)
-    return by_factor.std() / by_factor.mean() < by_difference.std() / by_difference.mean()
+    unevenness = [
+        steps.std() / steps.mean() for steps in (np.diff(np.log(values)), np.diff(values))
+    ]
+    return bool(unevenness[0] < unevenness[1])
 
 
 def style() -> AbstractContextManager[None]:

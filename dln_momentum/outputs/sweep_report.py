@@ -82,12 +82,11 @@ def _quantiles(results: xr.Dataset) -> Table:
     among, name = judged(results)
     title = f"{name}: {int(among.sum())}"
     table = table_of("quantity", "least", "25 %", "median", "75 %", "greatest", title=title)
-    found = results[list(QUANTITIES)].where(among & np.isfinite(results[list(QUANTITIES)]))
-    quantiles = found.quantile([0, 0.25, 0.5, 0.75, 1])
     for key, label in QUANTITIES.items():
-        values = quantiles[key].to_numpy()
-        if np.isfinite(values).all():
-            table.add_row(label, *(number(value, 3) for value in values.tolist()))
+        values = results[key].where(among & np.isfinite(results[key]))
+        if values.notnull().any():
+            quantiles = values.quantile([0, 0.25, 0.5, 0.75, 1]).to_numpy().tolist()
+            table.add_row(label, *(number(value, 3) for value in quantiles))
         elif results.attrs["path_sums"] == "gradient_sum" and key in BY_CONSTRUCTION:
             table.add_row(label, *[""] * 4, "by construction")
     return table
