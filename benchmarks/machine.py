@@ -11,6 +11,7 @@ from pathlib import Path
 import joblib
 
 from dln_momentum.engine.cpu.products import WIDTH, compiled_for
+from dln_momentum.outputs.provenance import processor
 
 PACKAGES = ("torch", "numpy", "numba", "jax", "dln-momentum")
 VECTORS = ("sse4.2", "avx", "fma", "avx2", "avx512f", "neon", "sve")
@@ -21,7 +22,7 @@ def machine() -> dict[str, str]:
     """The processor, as far as the system tells, and the versions of what ran on it."""
     features = compiled_for().split(",")
     return {
-        "processor": _model(),
+        "processor": processor(),
         "vector features": ", ".join(name for name in VECTORS if f"+{name}" in features) or "none",
         "doubles a register": str(WIDTH),
         "cores": f"{joblib.cpu_count(only_physical_cores=True)} physical, {_usable()} usable",
@@ -38,13 +39,6 @@ def header(found: Mapping[str, str]) -> str:
     'measured on: processor Z80; caches none'
     """
     return "measured on: " + "; ".join(f"{name} {value}" for name, value in found.items())
-
-
-def _model() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(": ", 1)[1] for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _usable() -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dln_momentum.errors import InputError
     from dln_momentum.flows import FlowPath, gradient_flow, momentum_flow
     from dln_momentum.flows.batched import Flows, momentum_flows
+    from dln_momentum.interface.collect import collect
     from dln_momentum.interface.flow import flow
     from dln_momentum.interface.grid import sweep
     from dln_momentum.interface.run import Certificate, Run
@@ -54,6 +55,7 @@ _HOMES = {
     "Status": "engine",
     "biased": "start",
     "bregman_minimizer": "theory.minimizers",
+    "collect": "interface.collect",
     "diabetes": "data",
     "digits": "data",
     "flow": "interface.flow",
@@ -91,6 +93,7 @@ __all__ = [
     "__version__",
     "biased",
     "bregman_minimizer",
+    "collect",
     "diabetes",
     "digits",
     "flow",

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from dln_momentum.outputs.results import write_json
+from dln_momentum.outputs.files import write_json
 from experiments import CLAIMS
 from experiments.claim import SCALES
 from experiments.claim_page import claim_page

@@ -25,8 +25,9 @@ from threadpoolctl import threadpool_limits
 
 from dln_momentum.config import CONF_DIR, register_resolvers
 from dln_momentum.errors import InputError
+from dln_momentum.outputs.files import write_dataset, write_json
 from dln_momentum.outputs.plotting import save
-from dln_momentum.outputs.results import versions, write_dataset, write_json
+from dln_momentum.outputs.provenance import versions
 from experiments.figures import finish
 
 SCALES = ("full", "fast", "tiny")

@@ -10,12 +10,13 @@ import pytest
 from tests.helpers import run_app
 
 KEYS = {
-    "status", "steps", "seconds", "gamma", "beta", "lambda", "epsilon", "lambda_ks",
+    "status", "steps", "seconds", "gamma", "beta", "lam", "eps", "lam_ks",
     "small_lambda_threshold", "n", "d", "alpha", "seed", "batch_size", "train_loss",
     "recovery_error", "test_error", "l1_norm", "balancedness_l1", "initial_balancedness_l1",
     "min_balancedness_ratio", "sign_changes", "path_sum_balancedness_error", "kkt_residual",
     "distance_to_minimizer", "distance_to_unperturbed_minimizer",
-    "distance_to_gradient_flow_minimizer", "log_perturbed_init_norm", "versions",
+    "distance_to_gradient_flow_minimizer", "log_perturbed_init_norm", "versions", "commit",
+    "data_hash", "processor",
 }  # fmt: skip
 
 

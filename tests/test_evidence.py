@@ -376,9 +376,9 @@ def test_a_sweep_goes_on_to_a_lower_tolerance(tmp_path: Path, no_figures: None) 
     checkpoint = tmp_path / "first" / "checkpoints" / "last.ckpt"
     more = run_sweep(tmp_path / "more", *keys, "trainer.tol=1e-12", f"resume={checkpoint}")
     whole = run_sweep(tmp_path / "whole", *keys, "trainer.tol=1e-12")
-    assert (more["status_label"] == "converged").all()
+    assert (more["status"] == "converged").all()
     assert (more["train_loss"] <= 1e-12).all()
-    for name in ("steps", "steps_to_tol", "train_loss", "theta_inf", "s_plus", "kkt_residual"):
+    for name in ("steps", "steps_to_tol", "train_loss", "theta", "s_plus", "kkt_residual"):
         assert more[name].equals(whole[name]), name
 
 

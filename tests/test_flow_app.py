@@ -52,7 +52,7 @@ def test_a_flow_leaves_its_files_and_a_table(
     assert left == {"config.yaml", "summary.json", "history.nc", "overview.png", "tensorboard"}
     assert json.loads((tmp_path / "summary.json").read_text()) == json.loads(json.dumps(summary))
     # what has no meaning in continuous time is all that is missing
-    of_steps = {"steps", "gamma", "beta", "epsilon", "lambda_ks", "batch_size"}
+    of_steps = {"steps", "gamma", "beta", "eps", "lam_ks", "batch_size"}
     assert set(summary) >= KEYS - of_steps - {"path_sum_balancedness_error"}
     shown = capsys.readouterr().out
     assert "prediction" in shown
@@ -74,7 +74,7 @@ def test_the_flow_ends_where_the_theory_says(lam: float) -> None:
     path = flow_of(problem, w, w, lam)
     s = measure(problem, path, records=200, tol=1e-20).end
     assert path.converged
-    assert s["lambda"] == lam
+    assert s["lam"] == lam
     assert s["energy"] <= 1e-20
     # the loss left over is 1e-20: 1e-9 in the residual, the smallest singular value is 0.5
     assert s["distance_to_minimizer"] < 1e-8
@@ -114,7 +114,9 @@ def test_the_history_is_labelled_and_exact_before_convergence(tmp_path: Path) ->
     assert float(history["path_integral_identity_error"].max()) < 1e-7
     assert float(history["train_loss"][-1]) == summary["train_loss"]
     assert (history["i_plus"].diff("time") >= -1e-12).all()
-    assert history["balancedness"].attrs["long_name"].startswith("Delta")
+    assert history["balancedness"].attrs["symbol"] == r"\Delta"
+    w = history["w_plus"] * history["w_minus"]
+    np.testing.assert_array_equal(history["balancedness"], abs(w))
 
 
 def test_errors_are_shares_where_weights_cross_zero() -> None:

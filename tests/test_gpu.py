@@ -100,5 +100,5 @@ def test_a_sweep_leaves_what_a_cpu_leaves(
     keys += ("trainer.max_steps=120", "data.batch_size=2", "engine.backend=torch")
     there = run_sweep(tmp_path / "there", "trainer.accelerator=gpu", *keys)
     here = run_sweep(tmp_path / "here", *keys)
-    assert {"invalid", "diverged", "max_steps"} <= set(there.status_label.values.flat)
+    assert {"invalid", "diverged", "max_steps"} <= set(there.status.values.flat)
     xr.testing.assert_equal(there, here)

@@ -21,10 +21,7 @@ LAYERS = {
     "verification": ("verification",),
     "interface": ("interface",),
     "training": ("training",),
-    "command line": (
-        "config", "cli", "apps", "sweeps", "outputs.sweep_report", "outputs.sweep_figure",
-        "outputs.sweep_maps", "outputs.sweep_levels", "outputs.sweep_curves",
-    ),
+    "command line": ("config", "cli", "apps", "sweeps"),
 }  # fmt: skip
 ORDER = list(LAYERS)
 LAYER_OF = {module: layer for layer, modules in LAYERS.items() for module in modules}

@@ -412,7 +412,7 @@ FAULTS = [
           of_summary("minimiser_distances", lambda f: {
               "distance_to_gradient_flow_minimizer": f["distance_to_minimizer"]}), SUMMARY),
     Fault("lambda_KS", "momentum", engine,
-          of_summary("_parameters", lambda f: {"lambda_ks": f["lambda"]}), SUMMARY),
+          of_summary("rates", lambda f: {"lam_ks": f["lam"]}), SUMMARY),
     Fault("S_+- negated", "quiet", iterates,
           lambda p: with_property(p, Snapshot, "path_sums", lambda s: -s.path_sums_from_iterates),
           ("MGD: S_+- = -+ eps G_k", "MGD: S_+- grows", "MGD: Delta_k", "MGD: Delta_inf = ",

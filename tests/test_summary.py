@@ -28,8 +28,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
 def test_the_parameters(run: FinishedRun) -> None:
     lam = GAMMA / (1 - BETA) ** 2
     expected = {
-        "gamma": GAMMA, "beta": BETA, "lambda": lam, "n": N, "d": D,
-        "epsilon": GAMMA / (1 - BETA), "lambda_ks": lam * (1 + BETA) / 2, "alpha": 0.3, "seed": 2,
+        "gamma": GAMMA, "beta": BETA, "lam": lam, "n": N, "d": D,
+        "eps": GAMMA / (1 - BETA), "lam_ks": lam * (1 + BETA) / 2, "alpha": 0.3, "seed": 2,
         "batch_size": N,
     }  # fmt: skip
     found = {name: run.summary[name] for name in expected}

@@ -25,7 +25,7 @@ from dln_momentum.engine import problems as problems_module
 from dln_momentum.engine.problems import Problems
 from dln_momentum.errors import InputError
 from dln_momentum.outputs.sweep_figure import overview
-from dln_momentum.outputs.sweep_levels import _lambdas
+from dln_momentum.outputs.sweep_maps import lambda_levels
 from dln_momentum.rates import PAIRS, Momentum
 from dln_momentum.sweeps import assembly
 from dln_momentum.sweeps.assembly import build
@@ -37,7 +37,11 @@ from tests.helpers import run_app
 SMALL = ["data.n=5", "data.d=8", "data.s=1", "trainer.max_steps=400", "trainer.records=5"]
 SMALL += ["trainer.block_size=100", "engine.num_workers=1"]
 NOT_MEASURED = {
+    "kind",
     "versions",
+    "commit",
+    "processor",
+    "data_hash",
     "seconds",
     "status",
     "data",
@@ -49,8 +53,8 @@ NOT_MEASURED = {
 
 
 SAME_BITS = {
-    "theta_inf": "theta",
-    "Delta_inf": "balancedness",
+    "theta": "theta",
+    "balancedness": "balancedness",
     "train_loss_path": "train_loss",
     "sign_changes_path": "sign_changes",
 }
@@ -207,7 +211,7 @@ def assert_same_runs(results: xr.Dataset, tmp_path: Path, *common: str, **axes: 
         point = results.isel(at)
         keys = [f"{axes[str(name)]}={point[name].item()!r}" for name in at]
         one = run_app(tmp_path / str(number), *SMALL, *common, *keys)
-        assert one.summary["status"] == point["status_label"].item()
+        assert one.summary["status"] == point["status"].item()
         for name in set(one.summary) - NOT_MEASURED:
             # what is measured of many runs at once adds up in another order
             expected = np.nan if one.summary[name] is None else one.summary[name]
@@ -261,11 +265,11 @@ def test_invalid_and_diverged_points_keep_their_place_and_disturb_nobody(
 ) -> None:
     beta = "sweep.beta=[0.5,1.0]"
     results = run_sweep(tmp_path / "a", "sweep.gamma=[0.01,0.02,50]", beta)
-    assert results["status_label"].values.tolist() == [
+    assert results["status"].values.tolist() == [
         ["max_steps", "invalid"], ["max_steps", "invalid"], ["diverged", "invalid"],
     ]  # fmt: skip
     invalid, diverged = results.isel(beta=1), results.isel(gamma=2, beta=0)
-    for name in ("theta_inf", "train_loss", "steps", "kkt_residual", "sign_changes"):
+    for name in ("theta", "train_loss", "steps", "kkt_residual", "sign_changes"):
         assert np.isnan(invalid[name]).all()
     assert diverged["steps"] < 400  # stopped early
     for name in ("kkt_residual", "distance_to_minimizer", "distance_to_unperturbed_minimizer"):
@@ -280,7 +284,7 @@ def test_a_run_that_blows_up_within_a_block_is_diverged(tmp_path: Path, no_figur
     results = run_sweep(
         tmp_path, "sweep.gamma=[0.01,2]", "trainer.records=2", "trainer.block_size=400"
     )
-    assert results["status_label"].values.tolist() == ["max_steps", "diverged"]
+    assert results["status"].values.tolist() == ["max_steps", "diverged"]
     # left as it was at the look that saw it, beyond 1e10 times its first loss
     assert results["steps"][1] % 10 == 0
     assert not results["train_loss"][1] <= 1e10 * results["train_loss_path"][0, 1]
@@ -291,7 +295,7 @@ def test_a_run_that_blows_up_within_a_block_is_diverged(tmp_path: Path, no_figur
 def test_runs_that_converge_leave_and_keep_their_end(tmp_path: Path, no_figures: None) -> None:
     keys = ["trainer.max_steps=20000", "trainer.tol=1e-12", "trainer.records=10"]
     results = run_sweep(tmp_path, *keys, "sweep.gamma=[0.001,0.02,0.05]")
-    assert results["status_label"].values.tolist() == ["max_steps", "converged", "converged"]
+    assert results["status"].values.tolist() == ["max_steps", "converged", "converged"]
     assert (results["train_loss"][1:] <= 1e-12).all()
     assert results["steps"][2] < results["steps"][1] < results["steps"][0] == 20000
     assert (results["steps"] == results["steps_to_tol"])[1:].all()
@@ -305,7 +309,7 @@ def test_a_sweep_goes_on_from_its_checkpoint(tmp_path: Path, no_figures: None) -
     run_sweep(tmp_path / "first", *keys, "trainer.max_steps=200")
     checkpoint = tmp_path / "first" / "checkpoints" / "last.ckpt"
     rest = run_sweep(tmp_path / "rest", *keys, f"resume={checkpoint}")
-    np.testing.assert_array_equal(rest["theta_inf"], whole["theta_inf"])
+    np.testing.assert_array_equal(rest["theta"], whole["theta"])
     np.testing.assert_array_equal(rest["s_plus"], whole["s_plus"])
     summary = json.loads((tmp_path / "rest" / "summary.json").read_text())
     assert summary["run_steps"] == 4 * 400
@@ -323,31 +327,28 @@ def test_the_file_is_labelled(tmp_path: Path) -> None:
         "sweep.seed=[7]",
     )  # fmt: skip
     assert dict(results["status"].sizes) == {"lam": 3, "eps": 2}
-    assert results["theta_inf"].dims == ("lam", "eps", "coordinate")
+    assert results["theta"].dims == ("lam", "eps", "coordinate")
     assert results["train_loss_path"].dims == ("step", "lam", "eps")
     assert "theta_path" not in results
     assert (results["alpha"].item(), results["seed"].item()) == (0.05, 7)
-    status = results["status"]
-    assert status.dtype == np.int8
-    meanings = dict(
-        zip(status.attrs["flag_values"], status.attrs["flag_meanings"].split(), strict=True)
-    )
-    assert [meanings[code] for code in status.values.ravel()] == list(
-        results["status_label"].values.ravel()
-    )
-    assert results["status_label"].sel(lam=0.5, eps=0.6) == "invalid"
+    assert results["status"].sel(lam=0.5, eps=0.6) == "invalid"
     for name in ("gamma", "beta", "lam_ks"):
         assert results.coords[name].dims == ("lam", "eps")
     assert results["gamma"].sel(lam=2, eps=0.1).item() == pytest.approx(0.005, rel=1e-14)
     assert results["lam_ks"].sel(lam=2, eps=0.1).item() == pytest.approx(1.95, rel=1e-14)
     one = run_app(tmp_path / "one", *SMALL, "optimizer.lam=1", "optimizer.eps=0.1")
     assert set(one.summary) - NOT_MEASURED <= set(results.variables)
-    assert all(variable.attrs.get("long_name") for variable in results.variables.values())
+    assert all(
+        {"long_name", "units", "symbol"} <= set(variable.attrs)
+        for variable in results.variables.values()
+    )
     assert results["rank"].sel(lam=1, eps=0.1) == 5
     assert OmegaConf.create(results.attrs["config"]).sweep.alpha == 0.05
     assert "torch" in json.loads(results.attrs["versions"])
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["status"] == {"max_steps": 5, "invalid": 1}
+    assert summary["status"] == "finished"
+    assert summary["endings"] == {"max_steps": 5, "invalid": 1}
+    assert summary["data_hash"] == results["data_hash"].item() == one.summary["data_hash"]
     assert summary["axes"] == {"lam": 3, "eps": 2}
     assert summary["run_steps"] == 5 * 400
     for name in ("config.yaml", "overview.png", "overview.pdf", "tensorboard"):
@@ -360,7 +361,7 @@ def test_trajectories_are_kept_on_request(tmp_path: Path, no_figures: None) -> N
     )
     assert results["theta_path"].dims == ("step", "gamma", "coordinate")
     assert results["step"].values[[0, -1]].tolist() == [0, 400]
-    np.testing.assert_array_equal(results["theta_path"][-1], results["theta_inf"])
+    np.testing.assert_array_equal(results["theta_path"][-1], results["theta"])
     assert {"own_level_set_distance_path", "distance_to_limit_path"} <= set(results)
 
 
@@ -380,14 +381,14 @@ def test_the_figure_shows_every_quantity(tmp_path: Path, no_figures: None) -> No
 
 def test_levels_are_those_that_some_run_has(tmp_path: Path, no_figures: None) -> None:
     results = run_sweep(tmp_path, "sweep.gamma=[0.001,0.01]", "sweep.beta=[0.5,0.8,1.1]")
-    _, levels = _lambdas(results.sortby(["gamma", "beta"]), ["gamma", "beta"])
+    levels = lambda_levels(results.sortby(["gamma", "beta"]), ["gamma", "beta"])
     # lambda from 0.004 to 0.25, and without end towards beta = 1
-    np.testing.assert_allclose(levels["lam"][1], [0.01, 0.1])
+    np.testing.assert_allclose(levels["lam"], [0.01, 0.1])
 
 
 def test_what_has_no_value_is_drawn_as_such(tmp_path: Path, no_figures: None) -> None:
     results = run_sweep(tmp_path, "sweep.gamma=[50,60]", "sweep.beta=[0.5,0.9]")
-    assert (results["status_label"] == "diverged").all()
+    assert (results["status"] == "diverged").all()
     for part in (results, results.isel(beta=0)):
         figure = overview(part)
         assert figure is not None

@@ -423,7 +423,7 @@ def test_the_app_leaves_a_table_and_json(
     kept = json.loads((tmp_path / "verify.json").read_text())
     assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "verify.json"}
     assert kept["status"] == result["status"] == "holds"
-    assert kept["flow_lambda"] == pytest.approx(kept["lambda"]) == pytest.approx(0.5)
+    assert kept["flow_lam"] == pytest.approx(kept["lam"]) == pytest.approx(0.5)
     first = kept["statements"][0]
     assert set(first) == {
         "name", "section", "hypotheses", "relation", "predicted", "measured", "error",

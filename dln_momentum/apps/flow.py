@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import xarray as xr
 from omegaconf import DictConfig
 from threadpoolctl import threadpool_limits
 from torch.utils.tensorboard.summary import hparams
@@ -19,25 +18,17 @@ from dln_momentum.cli.assembly import Parts, build_parts, flow_options
 from dln_momentum.config import Flow, read
 from dln_momentum.errors import raise_if_any
 from dln_momentum.flows import FlowPath, gradient_flow, momentum_flow
+from dln_momentum.outputs.files import write_dataset, write_json
 from dln_momentum.outputs.flow_summary import FlowMeasures, measure
+from dln_momentum.outputs.history import flow_history
 from dln_momentum.outputs.plotting import overview, picture, save
+from dln_momentum.outputs.provenance import data_hash, file_attributes, provenance
+from dln_momentum.outputs.quantities import QUANTITIES, tag
 from dln_momentum.outputs.report import print_flow_report
-from dln_momentum.outputs.results import labelled, versions, write_dataset, write_json
 from dln_momentum.problem import Problem
 
-SETTINGS = ("lambda", "n", "d", "alpha", "seed")
+SETTINGS = ("lam", "n", "d", "alpha", "seed")
 RESULTS = ("train_loss", "recovery_error", "l1_norm", "balancedness_l1", "sign_changes")
-GROUPS = {
-    "flow": ("time", "energy", "dissipated"),
-    "recovery": ("train_loss", "recovery_error", "test_error", "l1_norm"),
-    "balancedness": ("balancedness_l1", "min_balancedness_ratio", "sign_changes"),
-    "path_integrals": ("path_integral_balancedness_error", "path_integral_identity_error"),
-    "implicit_bias": (
-        "own_level_set_distance", "distance_to_minimizer", "distance_to_limit", "kkt_residual",
-        "log_perturbed_init_norm",
-    ),
-}  # fmt: skip
-"""The dashboard's tags, by group; where ``dln-train`` has the quantity, its tag."""
 
 
 def flow(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
@@ -70,9 +61,9 @@ def flow(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
         **_setting(keys, parts, path),
         "seconds": time.perf_counter() - started,
         **found.end,
-        "versions": versions(),
+        **provenance(data_hash(parts.problem)),
     }
-    _write_outputs(parts.problem, found, summary, directory)
+    _write_outputs(parts.problem, found, summary, directory, text)
     print_flow_report(summary, directory)
     return summary
 
@@ -109,6 +100,7 @@ def integrate(keys: Flow, parts: Parts) -> FlowPath:
 def _setting(keys: Flow, parts: Parts, path: FlowPath) -> dict[str, Any]:
     problem = parts.problem
     return {
+        "kind": "flow",
         "status": path.status.value,
         "solver": " then ".join(report.method for report in path.solvers),
         "solver_steps": sum(report.steps for report in path.solvers),
@@ -123,10 +115,12 @@ def _setting(keys: Flow, parts: Parts, path: FlowPath) -> dict[str, Any]:
 
 
 def _write_outputs(
-    problem: Problem, found: FlowMeasures, summary: dict[str, Any], directory: Path
+    problem: Problem, found: FlowMeasures, summary: dict[str, Any], directory: Path, text: str
 ) -> None:
     """Write the history, the figure, the dashboard and, last of all, the summary."""
-    history = _history(problem, found)
+    values = found.scalars | found.coordinates
+    history = flow_history(values, found.times, problem, found.minimizer)
+    history.attrs = file_attributes(summary, text)
     write_dataset(directory / "history.nc", history)
     figure = overview(history, summary)
     save(figure, directory / "overview.png")
@@ -137,23 +131,13 @@ def _write_outputs(
     write_json(directory / "summary.json", summary)
 
 
-def _history(problem: Problem, found: FlowMeasures) -> xr.Dataset:
-    values = found.scalars | found.coordinates
-    history = labelled(values, ("time", "coordinate"), {"time": found.times.numpy()})
-    history["minimizer"] = ("coordinate", found.minimizer.numpy())
-    if problem.theta_star is not None:
-        history["theta_star"] = ("coordinate", problem.theta_star.numpy())
-    return history
-
-
 def _dashboard(writer: SummaryWriter, found: FlowMeasures, summary: Mapping[str, Any]) -> None:
     """Scalars at the recorded times, which are numbered, and the settings beside the results."""
     values = found.scalars | {"time": found.times}
-    for group, names in GROUPS.items():
-        for name in names:
-            for place, value in enumerate(values[name].tolist()):
-                if math.isfinite(value):
-                    writer.add_scalar(f"{group}/{name}", value, place)
+    for name in [name for name in values if QUANTITIES[name].group]:
+        for place, value in enumerate(values[name].tolist()):
+            if math.isfinite(value):
+                writer.add_scalar(tag(name), value, place)
     results = {f"result/{name}": float(summary[name]) for name in RESULTS}
     file_writer: Any = writer.file_writer
     # add_hparams would make a run of its own for them

@@ -11,17 +11,19 @@ from omegaconf import DictConfig
 
 from dln_momentum.cli.assembly import Setup, build
 from dln_momentum.config import Train
+from dln_momentum.outputs.files import write_dataset, write_json
+from dln_momentum.outputs.history import run_history, with_targets
 from dln_momentum.outputs.plotting import overview, picture, save
+from dln_momentum.outputs.provenance import data_hash, file_attributes, provenance
 from dln_momentum.outputs.report import print_report
-from dln_momentum.outputs.results import versions, write_dataset, write_json
-from dln_momentum.outputs.summary import minimiser, summarise
+from dln_momentum.outputs.summary import end_of_one_run, minimiser
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.module import HeavyBallModule
 from dln_momentum.training.resuming import check_same_run, read_checkpoint
 from dln_momentum.training.trainer import fit
 
-SETTINGS = ("gamma", "beta", "lambda", "epsilon", "n", "d", "alpha", "seed", "batch_size")
+SETTINGS = ("gamma", "beta", "lam", "eps", "n", "d", "alpha", "seed", "batch_size")
 RESULTS = ("train_loss", "recovery_error", "l1_norm", "balancedness_l1", "sign_changes")
 
 
@@ -48,7 +50,7 @@ def train(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
     try:
         fit(module, directory, logger, **trainer_keys(setup.config))
         summary = _summary(module, setup, time.perf_counter() - started)
-        _write_outputs(module, directory, logger, summary)
+        _write_outputs(module, directory, logger, summary, text)
     finally:
         logger.finalize("success")
     print_report(summary, directory)
@@ -97,12 +99,8 @@ def _summary(module: HeavyBallModule, setup: Setup, seconds: float) -> dict[str,
     config, problem = setup.config, setup.problem
     # max(|u|, |v|) = (|w_+| + |w_-|)/2
     scale = float(snapshot.w_start.abs().sum(0).max() / 2)
-    numbers: dict[str, Any] = {
-        name: value[0].item() for name, value in summarise(snapshot, problem).items()
-    }
-    if numbers["steps_to_tol"] < 0:
-        numbers["steps_to_tol"] = None
     return {
+        "kind": "train",
         "status": module.status_labels[0],
         "seconds": seconds,
         "data": problem.name,
@@ -113,24 +111,27 @@ def _summary(module: HeavyBallModule, setup: Setup, seconds: float) -> dict[str,
         "seed": config.seed,
         "batch_size": config.data.batch_size or problem.n,
         "path_sums": config.engine.path_sums,
-        **numbers,
-        "versions": versions(),
+        **end_of_one_run(snapshot, problem),
+        **provenance(data_hash(problem)),
     }
 
 
 def _write_outputs(
-    module: HeavyBallModule, directory: Path, logger: TensorBoardLogger, summary: dict[str, Any]
+    module: HeavyBallModule,
+    directory: Path,
+    logger: TensorBoardLogger,
+    summary: dict[str, Any],
+    text: str,
 ) -> None:
     """Write the history, the figure, the dashboard's extras and, last of all, the summary."""
     snapshot = module.snapshot()
     assert snapshot is not None
-    problem = module.data.problem
-    history = module.history.dataset()
+    problem, recorded = module.data.problem, module.history
     target = problem.row_space.target(problem.y)
     limit = minimiser(problem, target, snapshot.balancedness, snapshot.log_init)
-    history["minimizer"] = ("coordinate", limit[0].cpu().numpy())
-    if problem.theta_star is not None:
-        history["theta_star"] = ("coordinate", problem.theta_star.cpu().numpy())
+    history = run_history(recorded.columns(), recorded.steps, snapshot)
+    history = with_targets(history, problem, limit[0].cpu())
+    history.attrs = file_attributes(summary, text)
     write_dataset(directory / "history.nc", history)
     figure = overview(history, summary)
     save(figure, directory / "overview.png")

@@ -13,8 +13,9 @@ from rich.console import Console
 
 from dln_momentum.cli.assembly import build_parts, flow_options
 from dln_momentum.config import HeavyBallKeys, Verify, momentum, read
+from dln_momentum.outputs.files import write_json
+from dln_momentum.outputs.provenance import data_hash, provenance
 from dln_momentum.outputs.report import wide_console
-from dln_momentum.outputs.results import versions, write_json
 from dln_momentum.rates import Momentum
 from dln_momentum.theory.small_lambda import lambda_threshold
 from dln_momentum.verification import Case, Evidence, Statement, Verdict, statements
@@ -49,7 +50,7 @@ def verify(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
         "seconds": time.perf_counter() - started,
         **_verdicts(found),
         "statements": [statement.as_dict() for statement in found],
-        "versions": versions(),
+        **provenance(data_hash(case.problem)),
     }
     print_statements(result, found, directory)
     write_json(directory / "verify.json", result)
@@ -91,6 +92,7 @@ def _setting(keys: Verify, evidence: Evidence) -> dict[str, Any]:
     case, used = evidence.case, evidence.momentum
     problem = case.problem
     return {
+        "kind": "verify",
         "data": problem.name,
         "n": problem.n,
         "d": problem.d,
@@ -100,10 +102,10 @@ def _setting(keys: Verify, evidence: Evidence) -> dict[str, Any]:
         "batch_size": keys.data.batch_size or problem.n,
         "gamma": used.gamma,
         "beta": used.beta,
-        "lambda": used.lam,
-        "epsilon": used.eps,
-        "lambda_ks": used.lam_ks,
-        "flow_lambda": evidence.lam,
+        "lam": used.lam,
+        "eps": used.eps,
+        "lam_ks": used.lam_ks,
+        "flow_lam": evidence.lam,
         "small_lambda_threshold": float(lambda_threshold(problem, case.w_plus, case.w_minus)),
         "steps": evidence.snapshots[-1].step,
     }
@@ -127,8 +129,8 @@ def print_statements(
         f"{result['data']}, batches of {result['batch_size']} of {result['n']} rows: "
         f"{result['seconds']:.1f} s\n"
         f"MGD: gamma = {result['gamma']:.4g}, beta = {result['beta']:.6g}, lambda = "
-        f"{result['lambda']:.4g}, eps = {result['epsilon']:.4g}; "
-        f"MGF: lambda = {result['flow_lambda']:.4g}"
+        f"{result['lam']:.4g}, eps = {result['eps']:.4g}; "
+        f"MGF: lambda = {result['flow_lam']:.4g}"
     )
     console.print(statement_table(found, wide=console.width >= WIDE, title=title))
     _print_verdicts(console, result)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 
 from dln_momentum.errors import InputError
 from dln_momentum.interface.arguments import array_of
-from dln_momentum.interface.run import Run
 from dln_momentum.interface.train import train
-from dln_momentum.outputs.results import LONG_NAMES
+from dln_momentum.outputs.quantities import RATES, SEEDS
+from dln_momentum.outputs.results import grid_dataset
+from dln_momentum.outputs.summary import end_of_runs
 from dln_momentum.problem import Problem
 from dln_momentum.start import Start
-
-RATES = ("gamma", "beta", "lam", "eps")
-AXES = (*RATES, "seed", "data_seed")
-VECTORS = ("theta", "balancedness", "s_plus", "s_minus")
 
 
 def sweep(
@@ -42,7 +40,7 @@ def sweep(
 
     Returns:
         Every scalar of the summary and theta, balancedness, s_plus and s_minus over the swept
-        dimensions, which are in the order they were given; status as text.
+        dimensions, which are in the order they were given, under the names of results.nc.
 
     Raises:
         InputError: for what is not allowed.
@@ -63,32 +61,37 @@ def sweep(
     alpha = () if start is None else start.runs
     if len(alpha) > 1:
         raise InputError([f"start has run dimensions {list(alpha)}; a sweep takes one at most"])
-    names = [*values, *(["start"] if alpha else [])]
-    mesh = np.meshgrid(*values.values(), *([np.arange(alpha[0])] if alpha else []), indexing="ij")
-    grid = dict(zip(names, mesh, strict=True))
+    if alpha:
+        values["start"] = np.arange(alpha[0])
+    mesh = np.meshgrid(*values.values(), indexing="ij")
+    grid = dict(zip(values, mesh, strict=True))
     grid.pop("start", None)
     if data_seed is None:
         if not isinstance(problem, Problem):
             raise InputError(["problem is a function of a seed: give data_seed, as range(20)"])
-        return _dataset(train(problem, start, progress=progress, **grid, **others), names, values)
-    seeds = _axis("data_seed", data_seed)
-    if isinstance(problem, Problem):
-        raise InputError(
-            ["data_seed needs problem as a function of the seed, as "
-             "lambda seed: dln.sparse(n=20, d=30, s=3, seed=seed)"]
-        )  # fmt: skip
-    parts = [
-        _dataset(train(problem(int(s)), start, progress=progress, **grid, **others), names, values)
-        for s in seeds
-    ]
-    together = xr.concat(parts, xr.IndexVariable("data_seed", seeds.astype(np.int64)))
-    order = (*names, "data_seed")
-    return together.transpose(*order, ...)
+        problems = [problem]
+    else:
+        if isinstance(problem, Problem):
+            raise InputError(
+                ["data_seed needs problem as a function of the seed, as "
+                 "lambda seed: dln.sparse(n=20, d=30, s=3, seed=seed)"]
+            )  # fmt: skip
+        values["data_seed"] = _axis("data_seed", data_seed).astype(np.int64)
+        problems = [problem(int(s)) for s in values["data_seed"]]
+    runs = [train(p, start, progress=progress, **grid, **others) for p in problems]
+    ends = [end_of_runs(run.snapshot, run.problem) for run in runs]
+    # the data seed varies fastest
+    gamma, beta = (
+        torch.stack([getattr(run.snapshot, name).reshape(-1) for run in runs], -1).reshape(-1)
+        for name in ("gamma", "beta")
+    )
+    together = {name: torch.stack([end[name] for end in ends], 1).flatten(0, 1) for name in ends[0]}
+    return grid_dataset(together, values, gamma.numpy(), beta.numpy(), problems)
 
 
 def _axis(key: str, value: Any) -> np.ndarray:
     array = np.asarray(list(value) if isinstance(value, range) else value)
-    if key in ("seed", "data_seed"):
+    if key in SEEDS:
         if array.dtype.kind not in "iu" or array.ndim != 1:
             raise InputError([f"{key} = {value!r} must be a list of integers"])
         return array
@@ -96,18 +99,3 @@ def _axis(key: str, value: Any) -> np.ndarray:
     if array.ndim != 1:
         raise InputError([f"{key} has {array.ndim} dimensions; an axis of a sweep has one"])
     return array
-
-
-def _dataset(run: Run, names: list[str], values: Mapping[str, np.ndarray]) -> xr.Dataset:
-    """The runs over named dimensions."""
-    found: dict[str, Any] = {"status": (names, np.asarray(run.status))}
-    for name, value in run.summary.items():
-        if name not in values:
-            found[name] = (names, np.asarray(value))
-    for name in VECTORS:
-        found[name] = ((*names, "coordinate"), getattr(run, name))
-    dataset = xr.Dataset(found, coords=dict(values))
-    for name, variable in dataset.variables.items():
-        if str(name) in LONG_NAMES:
-            variable.attrs["long_name"] = LONG_NAMES[str(name)]
-    return dataset

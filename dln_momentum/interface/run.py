@@ -16,14 +16,16 @@ from torch import Tensor
 from dln_momentum.engine import Engine, Snapshot, Status
 from dln_momentum.engine.problems import Measure, Problems, first_of, groups_of, measure, select
 from dln_momentum.errors import InputError
-from dln_momentum.outputs.results import History, labelled
+from dln_momentum.outputs.history import History, run_history, with_targets
 from dln_momentum.outputs.summary import (
     balancedness_errors,
     balancedness_scalars,
     certificate,
+    coordinates,
     distance,
     log_free_error,
     minimiser,
+    path_sum_scalars,
     potential,
     recovery,
     summarise,
@@ -44,19 +46,15 @@ class Records:
         self.history.record(engine.step, engine.measure(self._values))
 
     def _values(self, snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
-        s_plus, s_minus = snapshot.path_sums
         values = {
             "train_loss": snapshot.loss,
             **recovery(snapshot.theta, problem),
             **balancedness_scalars(snapshot),
-            **balancedness_errors(snapshot),
-            "log_free_error": log_free_error(snapshot),
+            **path_sum_scalars(snapshot),
             **certificate(snapshot, problem),
         }
         if self.trajectories:
-            delta, c = potential(snapshot)
-            values |= {"theta": snapshot.theta, "w_plus": snapshot.w[0], "w_minus": snapshot.w[1]}
-            values |= {"balancedness": delta, "log_init": c, "s_plus": s_plus, "s_minus": s_minus}
+            values |= coordinates(snapshot)
         return values
 
 
@@ -201,17 +199,7 @@ class Run:
         columns = {name: history.column(name) for name in history.values}
         if self._records.trajectories:
             columns |= self._distances(columns)
-        steps = history.steps
-        shaped = {
-            name: value.reshape((len(steps), *self.shape, *value.shape[2:]))
-            for name, value in columns.items()
-        }
-        dims = self.dims
-        found = labelled(shaped, ("step", *dims, "coordinate"), {"step": steps})
-        for name in ("gamma", "beta"):
-            rate = getattr(self.snapshot, name).reshape(self.shape).numpy()
-            found[name] = (dims, rate)
-        return found.set_coords(["gamma", "beta"])
+        return run_history(columns, history.steps, self.snapshot, self.shape, self.dims)
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -232,9 +220,7 @@ class Run:
             raise InputError(["plot needs one run with trajectories; see to_dataset for many"])
         history = self.to_dataset()
         minimum = self.certify().minimizer if self.snapshot.certifies else np.nan * self.theta
-        history["minimizer"] = ("coordinate", minimum)
-        if self.problem.theta_star is not None:
-            history["theta_star"] = ("coordinate", self.problem.theta_star.reshape(-1).numpy())
+        history = with_targets(history, self.problem, minimum)
         return overview(history, self.summary | {"data": self.problem.name, "status": self.status})
 
     def _distances(self, columns: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.flows import FlowPath, SummedIntegrals, effective_flow, summed_path_integrals
-from dln_momentum.outputs.summary import distance, minimiser, recovery
+from dln_momentum.outputs.summary import balancedness_scalars, distance, minimiser, recovery
 from dln_momentum.problem import Problem
 from dln_momentum.theory.continuous_bias import limit_bias
 from dln_momentum.theory.discrete_bias import (
@@ -89,7 +89,8 @@ def measure(
         **recovery(course.theta, problem),
         "energy": path.energy[places],
         "dissipated": path.dissipated[places],
-        **_balancedness(course),
+        **balancedness_scalars(course),
+        **_balancedness_errors(course),
         **_bias(problem, course),
         "distance_to_limit": distance(course.theta, limit),
     }
@@ -104,7 +105,10 @@ def measure(
         scalars=scalars,
         coordinates={
             "theta": course.theta,
+            "w_plus": course.w[0],
+            "w_minus": course.w[1],
             "balancedness": course.balancedness,
+            "log_init": course.log_init,
             "i_plus": course.exponents[0],
             "i_minus": course.exponents[1],
         },
@@ -113,19 +117,16 @@ def measure(
     )
 
 
-def _balancedness(course: Trajectory) -> dict[str, Tensor]:
-    """The l1 norm, the least share that is left, and how well I_+- predicts Delta_t."""
-    start, now = course.balancedness_start, course.balancedness
+def _balancedness_errors(course: Trajectory) -> dict[str, Tensor]:
+    """How well I_+- predicts Delta_t, without and with the boundary terms."""
     # as the limit is read off: the end term counted as gone, the start term kept
     plus, minus = course.exponents - course.start_term[:, None]
-    without_boundary = asymptotic_balancedness(start, plus, minus)
-    return {
-        "balancedness_l1": now.sum(-1),
-        "min_balancedness_ratio": (now / start).amin(-1),
-        "sign_changes": course.sign_changes,
-        "path_integral_balancedness_error": _share_between(now, without_boundary),
-        "path_integral_identity_error": _share_between(now, course.predicted_balancedness),
+    limit = asymptotic_balancedness(course.balancedness_start, plus, minus)
+    pairs = {
+        "path_integral_balancedness_error": limit,
+        "path_integral_identity_error": course.predicted_balancedness,
     }
+    return {name: _share_between(course.balancedness, other) for name, other in pairs.items()}
 
 
 def _share_between(a: Tensor, b: Tensor) -> Tensor:
@@ -166,7 +167,7 @@ def _at_end(
     unperturbed = minimiser(problem, target, delta, zero)
     spent = path.energy[0] - path.energy[-1]
     return {
-        "lambda": path.lam,
+        "lam": path.lam,
         "initial_loss": float(path.loss[0]),
         "initial_energy": float(path.energy[0]),
         "small_lambda_threshold": float(lambda_threshold(problem, *course.w_start)),

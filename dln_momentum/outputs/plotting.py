@@ -19,10 +19,24 @@ from matplotlib.image import imread
 STYLE = Path(__file__).with_name("dln.mplstyle")
 
 MOST_LINES = 200
-"""Coordinates that get a line each; of more, so many are drawn, evenly spaced."""
+"""Maximum number of coordinates plotted, evenly spaced."""
 
 LARGEST = 1e200
-"""What is beyond, or below its inverse on a log axis, is left out: the margins would overflow."""
+"""Values above it, or below its inverse on a log axis, are not drawn: margins would overflow."""
+
+
+def is_geometric(values: np.ndarray) -> bool:
+    """Whether sorted values are spaced by factors rather than by differences.
+
+    >>> is_geometric(np.geomspace(0.001, 0.1, 5)), is_geometric(np.linspace(0.5, 0.98, 5))
+    (True, False)
+    """
+    if values[0] <= 0 or len(values) < 3:
+        return False
+    unevenness = [
+        steps.std() / steps.mean() for steps in (np.diff(np.log(values)), np.diff(values))
+    ]
+    return bool(unevenness[0] < unevenness[1])
 
 
 def style() -> AbstractContextManager[None]:
@@ -84,7 +98,7 @@ def overview(history: xr.Dataset, summary: Mapping[str, Any]) -> Figure:
         _distances(axes[3], history)
         _identities(axes[4], history)
         _theta(axes[5], history)
-        rates = [rf"$\lambda$ = {summary['lambda']:.3g}"]
+        rates = [rf"$\lambda$ = {summary['lam']:.3g}"]
         if "gamma" in summary:
             pair = (rf"$\{name}$ = {summary[name]:g}" for name in ("gamma", "beta"))
             rates = [*pair, *rates]

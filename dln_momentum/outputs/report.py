@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ def print_report(summary: Mapping[str, Any], directory: Path) -> None:
     s = summary
     title = (
         f"{s['data']}: {s['status']} after {s['steps']} steps in {s['seconds']:.1f} s\n"
-        f"gamma = {s['gamma']:g}, beta = {s['beta']:g}: lambda = {s['lambda']:.4g}, "
-        f"eps = {s['epsilon']:.4g}, lambda_KS = {s['lambda_ks']:.4g}"
+        f"gamma = {s['gamma']:g}, beta = {s['beta']:g}: lambda = {s['lam']:.4g}, "
+        f"eps = {s['eps']:.4g}, lambda_KS = {s['lam_ks']:.4g}"
     )
     rows = [
         ("training loss", "0", number(s["train_loss"])),
@@ -37,7 +37,7 @@ def print_report(summary: Mapping[str, Any], directory: Path) -> None:
 def print_flow_report(summary: Mapping[str, Any], directory: Path) -> None:
     """Print the table of one flow, and where its files are."""
     s = summary
-    kind = "gradient flow" if s["lambda"] == 0 else f"momentum flow, lambda = {s['lambda']:.4g}"
+    kind = "gradient flow" if s["lam"] == 0 else f"momentum flow, lambda = {s['lam']:.4g}"
     title = (
         f"{s['data']}: {s['status']} at t = {s['time']:.6g} in {s['seconds']:.1f} s\n"
         f"{kind}; {s['solver_steps']} steps of {s['solver']}"
@@ -65,30 +65,46 @@ def wide_console() -> Console:
     return console if console.is_terminal else Console(width=PRINTED_WIDTH)
 
 
-def number(value: float | int | None) -> str:
+def number(value: float | int | None, digits: int = 4) -> str:
     """A number as a table shows it; a dash where there is none.
 
-    >>> number(3), number(0.123456), number(None), number(float("nan"))
-    ('3', '0.1235', '-', '-')
+    Whole numbers and numbers from 1000 to a million are written out.
+
+    >>> [number(x) for x in (123456789, 12345.6, 2.0, 0.0123456, 5e30, None, float("nan"))]
+    ['123456789', '12346', '2', '0.01235', '5e+30', '-', '-']
     """
-    if value is None or math.isnan(value):
+    if value is None or not math.isfinite(value):
         return "-"
+    if isinstance(value, int):
+        return str(value)
+    whole = abs(value) < 1e6 and (value % 1 == 0 or abs(value) >= 1e3)
     # adding 0 takes the sign from a zero
-    return f"{value:d}" if isinstance(value, int) else f"{value + 0:.4g}"
+    return f"{value + 0:.0f}" if whole else f"{value:.{digits}g}"
+
+
+def table_of(*columns: str, title: str | None = None, left: Sequence[str] = ()) -> Table:
+    """A table with these columns, numbers on the right; the first and ``left`` on the left."""
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        on_left = column in left or (not left and column == columns[0])
+        table.add_column(column, justify="left" if on_left else "right", no_wrap=on_left)
+    return table
+
+
+def print_tables(console: Console, title: str, tables: Iterable[Table], directory: Path) -> None:
+    """Print a title, tables, and where the files are."""
+    # a table's own title would wrap at the table's width
+    console.print(title, style="italic", highlight=False)
+    for table in tables:
+        console.print(table)
+    console.print(f"results in {directory}", soft_wrap=True, highlight=False)
 
 
 def _print(title: str, rows: Iterable[Row], directory: Path) -> None:
-    console = Console()
-    # a table's own title would wrap at the table's width
-    console.print(title, style="italic", highlight=False)
-    table = Table()
-    table.add_column("quantity")
-    table.add_column("prediction", justify="right")
-    table.add_column("measured", justify="right")
+    table = table_of("quantity", "prediction", "measured")
     for row in rows:
         table.add_row(*row)
-    console.print(table)
-    console.print(f"results in {directory}", soft_wrap=True, highlight=False)
+    print_tables(Console(), title, [table], directory)
 
 
 def _energy_rows(s: Mapping[str, Any]) -> Iterator[Row]:
@@ -100,13 +116,12 @@ def _energy_rows(s: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _balancedness_rows(s: Mapping[str, Any]) -> Iterator[Row]:
-    below = s["small_lambda_threshold"] is not None and s["lambda"] < s["small_lambda_threshold"]
+    below = s["small_lambda_threshold"] is not None and s["lam"] < s["small_lambda_threshold"]
     threshold = number(s["small_lambda_threshold"])
     signs = f"0 (lambda < {threshold})" if below else f"any (lambda >= {threshold})"
     yield "sign changes of w_+-", signs, number(s["sign_changes"])
-    shrinks = "1" if s["lambda"] == 0 else "< 1" if s["sign_changes"] == 0 else "any"
-    ratio = _ratio(s["balancedness_l1"], s["initial_balancedness_l1"])
-    yield "||Delta_inf||_1 / ||Delta_0||_1", shrinks, number(ratio)
+    shrinks = "1" if s["lam"] == 0 else "< 1" if s["sign_changes"] == 0 else "any"
+    yield "||Delta_inf||_1 / ||Delta_0||_1", shrinks, number(s["balancedness_ratio"])
 
 
 def _path_sum_rows(s: Mapping[str, Any]) -> Iterator[Row]:
@@ -151,7 +166,3 @@ def _check(label: str, prediction: str, s: Mapping[str, Any], name: str) -> Row:
     """A number that tests the theorem, unless S_+- was read off the gradients."""
     by_construction = s.get("path_sums") == "gradient_sum"
     return label, "by construction" if by_construction else prediction, number(s[name])
-
-
-def _ratio(a: float | None, b: float | None) -> float | None:
-    return None if a is None or not b else a / b

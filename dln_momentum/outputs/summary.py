@@ -1,6 +1,8 @@
-"""Every number of the theory at the end of a run, for all runs at once."""
+"""Every number of the theory at one step of R runs; what flows share is here too."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ from dln_momentum.theory.discrete_bias import (
 )
 from dln_momentum.theory.minimizers import bregman_minimizer
 from dln_momentum.theory.small_lambda import lambda_threshold
+from dln_momentum.theory.trajectory import Trajectory
 
 BY_CONSTRUCTION = (
     "path_sum_balancedness_error",
@@ -36,8 +39,11 @@ def summarise(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
     something about the theory once the run has converged, and the numbers that must hold at every
     step say it always (`path_sum_balancedness_error`, `kkt_residual`).
     """
+    steps = snapshot.steps_to_tol.double()
     return {
-        **_parameters(snapshot, problem),
+        **rates(snapshot),
+        "small_lambda_threshold": lambda_threshold(problem, *snapshot.w_start.unbind()),
+        "initial_balancedness_l1": snapshot.balancedness_start.sum(-1),
         "train_loss": snapshot.loss,
         **recovery(snapshot.theta, problem),
         **balancedness_scalars(snapshot),
@@ -45,7 +51,51 @@ def summarise(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
         "log_free_error": log_free_error(snapshot),
         **minimiser_distances(snapshot, problem),
         "steps": snapshot.steps,
-        "steps_to_tol": snapshot.steps_to_tol,
+        "steps_to_tol": torch.where(steps >= 0, steps, torch.nan),
+    }
+
+
+def end_of_one_run(snapshot: Snapshot, problem: Problem) -> dict[str, Any]:
+    """`summarise` of one run as numbers; steps_to_tol is None where it was not reached."""
+    found = {name: value[0].item() for name, value in summarise(snapshot, problem).items()}
+    reached = snapshot.status[0] == Status.CONVERGED
+    return found | {"steps_to_tol": found["steps"] if reached else None}
+
+
+def end_of_runs(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
+    """`summarise`, the rank of X, the status code, and theta, Delta and S_+- of R runs."""
+    vectors = coordinates(snapshot)
+    return {
+        **summarise(snapshot, problem),
+        "rank": problem.row_space.ranks.expand_as(snapshot.loss),
+        "status": snapshot.status,
+        **{name: vectors[name] for name in ("theta", "balancedness", "s_plus", "s_minus")},
+    }
+
+
+def rates(snapshot: Snapshot) -> dict[str, Tensor]:
+    """gamma, beta, lambda, eps and lambda_KS, [R] each."""
+    gamma, beta = snapshot.gamma[:, 0], snapshot.beta[:, 0]
+    return {
+        "gamma": gamma,
+        "beta": beta,
+        "lam": lam_of(gamma, beta),
+        "eps": eps_of(gamma, beta),
+        "lam_ks": lam_ks_of(gamma, beta),
+    }
+
+
+def coordinates(snapshot: Snapshot) -> dict[str, Tensor]:
+    """What is recorded of each coordinate, [R, d] each."""
+    s_plus, s_minus = snapshot.path_sums
+    return {
+        "theta": snapshot.theta,
+        "w_plus": snapshot.w[0],
+        "w_minus": snapshot.w[1],
+        "balancedness": snapshot.balancedness,
+        "log_init": potential(snapshot)[1],
+        "s_plus": s_plus,
+        "s_minus": s_minus,
     }
 
 
@@ -159,6 +209,17 @@ def distance(theta: Tensor, other: Tensor) -> Tensor:
     return torch.linalg.vector_norm(theta - other, dim=-1)
 
 
+def path_sum_scalars(snapshot: Snapshot) -> dict[str, Tensor]:
+    """Totals of S_+- over the coordinates, `balancedness_errors` and `log_free_error`, [R] each."""
+    s_plus, s_minus = snapshot.path_sums
+    return {
+        **balancedness_errors(snapshot),
+        "log_free_error": log_free_error(snapshot),
+        "s_plus_total": s_plus.sum(-1),
+        "s_minus_total": s_minus.sum(-1),
+    }
+
+
 def balancedness_errors(snapshot: Snapshot) -> dict[str, Tensor]:
     """How well the path sums predict the balancedness; the first tends to 0 as a run converges.
 
@@ -176,13 +237,14 @@ def balancedness_errors(snapshot: Snapshot) -> dict[str, Tensor]:
     }
 
 
-def balancedness_scalars(snapshot: Snapshot) -> dict[str, Tensor]:
-    """||Delta_k||_1, min_i Delta_k/Delta_0 and the sign changes of w_+- so far."""
-    ratio = snapshot.balancedness / snapshot.balancedness_start
+def balancedness_scalars(runs: Snapshot | Trajectory) -> dict[str, Tensor]:
+    """||Delta||_1, Delta relative to Delta_0, and the sign changes of w_+-, [R] or [T] each."""
+    now, start = runs.balancedness, runs.balancedness_start
     return {
-        "balancedness_l1": snapshot.balancedness.sum(-1),
-        "min_balancedness_ratio": ratio.amin(-1),
-        "sign_changes": snapshot.sign_changes,
+        "balancedness_l1": now.sum(-1),
+        "balancedness_ratio": now.sum(-1) / start.sum(-1),
+        "min_balancedness_ratio": (now / start).amin(-1),
+        "sign_changes": runs.sign_changes,
     }
 
 
@@ -203,16 +265,3 @@ def log_free_error(snapshot: Snapshot) -> Tensor:
     )
     measured = snapshot.w[0] * snapshot.w[1]
     return (predicted - measured).abs().amax(-1) / snapshot.balancedness_start.amax(-1)
-
-
-def _parameters(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
-    gamma, beta = snapshot.gamma[:, 0], snapshot.beta[:, 0]
-    return {
-        "gamma": gamma,
-        "beta": beta,
-        "lambda": lam_of(gamma, beta),
-        "epsilon": eps_of(gamma, beta),
-        "lambda_ks": lam_ks_of(gamma, beta),
-        "small_lambda_threshold": lambda_threshold(problem, *snapshot.w_start.unbind()),
-        "initial_balancedness_l1": snapshot.balancedness_start.sum(-1),
-    }

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import xarray as xr
@@ -12,41 +11,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dln_momentum.engine import Status
-from dln_momentum.outputs.plotting import style
-from dln_momentum.outputs.sweep_curves import draw_curve, draw_shares
-from dln_momentum.outputs.sweep_levels import level_names
-from dln_momentum.outputs.sweep_maps import draw_map, draw_status
-from dln_momentum.outputs.sweep_report import with_ratio
-from dln_momentum.sweeps.axes import SEEDS, geometric
-
-AXIS_LABELS = {
-    "gamma": r"step size $\gamma$",
-    "beta": r"momentum $\beta$",
-    "lam": r"$\lambda$",
-    "eps": r"$\varepsilon$",
-    "alpha": r"initialisation scale $\alpha$",
-    "seed": "seed",
-    "data_seed": "data seed",
-}
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One quantity of the figure."""
-
-    name: str
-    title: str
-    around_one: bool = False
-    """whether 1 is the value to compare with"""
-
-
-PANELS = (
-    Panel("recovery_error", r"recovery error $\|\theta_\infty - \theta^*\|_2$"),
-    Panel("balancedness_ratio", r"$\|\Delta_\infty\|_1 \,/\, \|\Delta_0\|_1$", around_one=True),
-    Panel("steps_to_tol", "steps to tolerance"),
-    Panel("sign_changes", r"sign changes of $w_\pm$"),
-    Panel("distance_to_gradient_flow_minimizer", "distance to the gradient-flow limit"),
+from dln_momentum.outputs.plotting import is_geometric, style
+from dln_momentum.outputs.quantities import QUANTITIES, SEEDS
+from dln_momentum.outputs.sweep_maps import (
+    STATUS_COLOURS,
+    WIDE,
+    draw_map,
+    draw_status,
+    lambda_levels,
 )
+
+PANELS = {
+    "recovery_error": r"recovery error $\|\theta_\infty - \theta^*\|_2$",
+    "balancedness_ratio": r"$\|\Delta_\infty\|_1 \,/\, \|\Delta_0\|_1$",
+    "steps_to_tol": "steps to tolerance",
+    "sign_changes": r"sign changes of $w_\pm$",
+    "distance_to_gradient_flow_minimizer": "distance to the gradient-flow limit",
+}
+AROUND_ONE = ("balancedness_ratio",)
+"""Panels in which 1 is the value to compare with."""
 
 
 def overview(results: xr.Dataset) -> Figure | None:
@@ -59,16 +42,20 @@ def overview(results: xr.Dataset) -> Figure | None:
     drawn = drawn_axes(results)
     if not drawn:
         return None
-    results = with_ratio(results).sortby(drawn)
+    results = results.sortby(drawn)
+    usable = ~results["status"].isin([Status.DIVERGED.label, Status.INVALID.label])
     with style():
         figure = Figure(figsize=(12.5, 7.2), layout="constrained")
-        panels = list(figure.subplots(2, 3, sharex=True, sharey=len(drawn) == 2).flat)
-        for ax in panels:  # before anything is drawn: labels of level lines need the scales
+        *panels, last = figure.subplots(2, 3, sharex=True, sharey=len(drawn) == 2).flat
+        for ax in (
+            *panels,
+            last,
+        ):  # before anything is drawn: labels of level lines need the scales
             _label(ax, results, drawn)
-        for ax, panel in zip(panels, PANELS, strict=False):
-            _draw(ax, results, drawn, panel)
-        ax = panels[len(PANELS)]
-        (draw_status if len(drawn) == 2 else draw_shares)(ax, results, drawn)
+        for ax, (name, title) in zip(panels, PANELS.items(), strict=True):
+            ax.set_title(title, fontsize=9)
+            _draw(ax, results, results[name].where(usable), drawn)
+        (draw_status if len(drawn) == 2 else _draw_shares)(last, results, drawn)
         figure.suptitle("\n".join(_heading(results, drawn)), fontsize=10)
     return figure
 
@@ -82,50 +69,81 @@ def drawn_axes(results: xr.Dataset) -> list[str]:
     ['gamma', 'alpha']
     """
     sizes = results["status"].sizes
-    parameters = [str(name) for name in sizes if name not in SEEDS]
-    candidates = parameters or [str(name) for name in sizes]
+    candidates = [str(name) for name in sizes if name not in SEEDS] or [str(name) for name in sizes]
     largest = sorted(candidates, key=lambda name: -sizes[name])[:2]
     return [name for name in candidates if name in largest]
 
 
-def _draw(ax: Axes, results: xr.Dataset, drawn: list[str], panel: Panel) -> None:
-    usable = ~results["status"].isin([Status.DIVERGED, Status.INVALID])
-    values = results[panel.name].where(usable)
-    ax.set_title(panel.title, fontsize=9)
-    if not np.isfinite(values).any():
+def _draw(ax: Axes, results: xr.Dataset, values: xr.DataArray, drawn: Sequence[str]) -> None:
+    """The median of one quantity over the axes that are not drawn."""
+    some = bool(np.isfinite(values).any())
+    if not some:
         ax.text(0.5, 0.5, "no value", transform=ax.transAxes, ha="center")
-        if len(drawn) == 1:
-            ax.set_yticks([])
+    others = [name for name in values.dims if name not in drawn]
+    around_one = values.name in AROUND_ONE
     with warnings.catch_warnings():
         # the median of nothing but nan is nan, and is drawn as "no value"
         warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
         if len(drawn) == 2:
-            draw_map(ax, results, values, drawn, around_one=panel.around_one)
-        elif np.isfinite(values).any():
-            draw_curve(ax, values, drawn[0], around_one=panel.around_one)
+            draw_map(ax, results, values.median(others), drawn, around_one=around_one)
+        elif some:
+            # over no dimensions at all xarray returns the values themselves
+            quartiles = values.expand_dims("one").quantile([0.25, 0.5, 0.75], [*others, "one"])
+            _draw_curve(ax, quartiles, drawn[0])
+            if around_one:
+                ax.axhline(1, color="0.5", lw=0.8, zorder=0)
+        else:
+            ax.set_yticks([])
 
 
-def _label(ax: Axes, results: xr.Dataset, drawn: list[str]) -> None:
+def _draw_curve(ax: Axes, quartiles: xr.DataArray, axis: str) -> None:
+    """The median, with a band from the lower to the upper quartile."""
+    low, median, high = quartiles.to_numpy()
+    ax.fill_between(quartiles[axis], low, high, alpha=0.25, lw=0)
+    ax.plot(quartiles[axis], median, marker="o", ms=3)
+    if np.nanmin(median) > 0 and np.nanmax(median) > WIDE * np.nanmin(median):
+        ax.set_yscale("log")
+
+
+def _draw_shares(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
+    """The fraction of the runs that ended in each status."""
+    status = results["status"]
+    ax.set_title("status, fraction of runs", fontsize=9)
+    for code in Status:
+        share = (status == code.label).mean([name for name in status.dims if name not in drawn])
+        if share.any():
+            colour = STATUS_COLOURS[code]
+            ax.plot(share[drawn[0]], share, marker="o", ms=3, color=colour, label=code.label)
+    ax.set_ylim(-0.03, 1.03)
+    ax.legend()
+
+
+def _label(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
     ax.tick_params(labelbottom=True, labelleft=True)
-    ax.set_xlabel(AXIS_LABELS[drawn[0]])
-    if geometric(results[drawn[0]].to_numpy()):
-        ax.set_xscale("log")
-    if len(drawn) == 2:
-        ax.set_ylabel(AXIS_LABELS[drawn[1]])
-        if geometric(results[drawn[1]].to_numpy()):
-            ax.set_yscale("log")
+    for axis, name in zip("xy", drawn, strict=False):
+        scale = "log" if is_geometric(results[name].to_numpy()) else "linear"
+        ax.set(**{f"{axis}label": _axis_label(name), f"{axis}scale": scale})
 
 
-def _heading(results: xr.Dataset, drawn: list[str]) -> Iterator[str]:
-    counts = results["status_label"].to_series().value_counts()
+def _axis_label(name: str) -> str:
+    row = QUANTITIES[name]
+    if name in ("lam", "eps"):
+        return f"${row.symbol}$"
+    return f"{row.long_name} ${row.symbol}$" if row.symbol else name.replace("_", " ")
+
+
+def _heading(results: xr.Dataset, drawn: Sequence[str]) -> Iterator[str]:
+    status = results["status"]
+    counts = status.to_series().value_counts()
     endings = ", ".join(f"{count} {label}" for label, count in counts.items())
-    yield f"{results.attrs['data']}: {results['status'].size} runs, {endings}"
-    others = [f"{AXIS_LABELS[str(name)]} ({size})" for name, size in results["status"].sizes.items()
+    yield f"{results.attrs['data']}: {status.size} runs, {endings}"
+    others = [f"{_axis_label(str(name))} ({size})" for name, size in status.sizes.items()
               if name not in drawn]  # fmt: skip
     notes = [f"medians over {' and '.join(others)}"] if others else []
     if len(drawn) == 2:
-        names = {"lam": r"$\lambda$ (solid)", "lam_ks": r"$\lambda_{KS}$ (dashed)"}
-        lines = [names[name] for name in level_names(results, drawn)]
+        styles = {"lam": "solid", "lam_ks": "dashed"}
+        lines = [f"${QUANTITIES[name].symbol}$ ({styles[name]})"
+                 for name in lambda_levels(results, drawn)]  # fmt: skip
         notes += [f"white: {' and '.join(lines)} at powers of ten"] if lines else []
         notes.append("black: edge of what converged; grey: no value")
     yield "; ".join(notes)

@@ -1,21 +1,23 @@
-"""Heat maps over two axes of a sweep."""
+"""Heat maps over two axes of a sweep, with level lines of lambda and lambda_KS."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.colorbar import Colorbar
 from matplotlib.colors import BoundaryNorm, ListedColormap, LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from dln_momentum.engine import Status
-from dln_momentum.outputs.sweep_levels import draw_levels
-from dln_momentum.sweeps.axes import geometric
+from dln_momentum.outputs.plotting import is_geometric
+from dln_momentum.outputs.quantities import RATES
+from dln_momentum.rates import PAIRS, gamma_beta, lam_ks_of, lam_of
 
 NO_VALUE = "0.82"
 STATUS_COLOURS = {
@@ -30,49 +32,41 @@ WIDE = 20.0
 
 
 def draw_map(
-    ax: Axes, results: xr.Dataset, values: xr.DataArray, drawn: Sequence[str], *, around_one: bool
+    ax: Axes, results: xr.Dataset, plane: xr.DataArray, drawn: Sequence[str], *, around_one: bool
 ) -> None:
     """One quantity as colours; grey where there is none.
 
     Args:
         ax: where to draw.
         results: the sweep, sorted by the drawn axes.
-        values: the quantity over the grid.
+        plane: the quantity over the drawn axes.
         drawn: the two axes.
         around_one: whether the colours are to tell smaller than 1 from larger.
     """
-    plane = _plane(values.median(_others(values, drawn)), drawn)
-    ax.set_facecolor(NO_VALUE)
-    ax.grid(False)
-    norm = _norm(plane, around_one=around_one)
-    mesh = ax.pcolormesh(
-        *_edges(results, drawn),
-        plane,
-        norm=norm,
-        cmap="RdBu_r" if around_one else None,
-        rasterized=True,
-    )
-    draw_levels(ax, results, drawn)
+    norm = _norm(plane.to_numpy(), around_one=around_one)
+    mesh = _draw_cells(ax, plane, drawn, norm=norm, cmap="RdBu_r" if around_one else None)
+    _draw_lines(ax, results, drawn)
     assert isinstance(ax.figure, Figure)
     if norm is not None:
-        bar = ax.figure.colorbar(mesh, ax=ax, extend="both" if around_one else "neither")
-        if around_one and norm.vmax is not None and norm.vmax < WIDE:
-            _plain_ticks(bar)
+        short = around_one and norm.vmax is not None and norm.vmax < WIDE
+        ticks: dict[str, Any] = {"ticks": MaxNLocator(6), "format": "%g"} if short else {}
+        extend = "both" if around_one else "neither"
+        bar = ax.figure.colorbar(mesh, ax=ax, extend=extend, **ticks)
+        if short:
+            bar.ax.minorticks_off()
 
 
 def draw_status(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
     """How the runs ended, the commonest ending where several share a place."""
     status = results["status"]
-    shares = xr.concat(
-        [(status == code).mean(_others(status, drawn)) for code in Status], dim="ending"
-    )
+    others = [name for name in status.dims if name not in drawn]
+    shares = [(status == code.label).mean(others) for code in Status]
+    commonest = xr.concat(shares, dim="ending").argmax("ending")
     ax.set_title("status", fontsize=9)
-    ax.grid(False)
     colours = ListedColormap([STATUS_COLOURS[code] for code in Status])
     norm = BoundaryNorm(np.arange(len(Status) + 1) - 0.5, len(Status))
-    commonest = _plane(shares.argmax("ending"), drawn)
-    ax.pcolormesh(*_edges(results, drawn), commonest, cmap=colours, norm=norm, rasterized=True)
-    draw_levels(ax, results, drawn)
+    _draw_cells(ax, commonest, drawn, cmap=colours, norm=norm)
+    _draw_lines(ax, results, drawn)
     present = [code for code in Status if (commonest == code).any()]
     ax.legend(
         handles=[Patch(color=STATUS_COLOURS[code], label=code.label) for code in present],
@@ -80,27 +74,64 @@ def draw_status(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
     )  # fmt: skip
 
 
-def _others(values: xr.DataArray, drawn: Sequence[str]) -> list[str]:
-    return [str(name) for name in values.dims if name not in drawn]
+def lambda_levels(results: xr.Dataset, drawn: Sequence[str]) -> dict[str, np.ndarray]:
+    """The powers of ten of lam and lam_ks that have a level line over the drawn axes."""
+    # only levels that some run has: towards an invalid beta = 1 there is no end of them
+    exists = results["status"] != Status.INVALID.label
+    decades = {name: _decades(results[name].where(exists)) for name in _lambdas(results, drawn)}
+    return {name: powers for name, powers in decades.items() if len(powers)}
 
 
-def _plane(values: xr.DataArray, drawn: Sequence[str]) -> np.ndarray:
-    """[second axis, first axis], as matplotlib draws rows upwards."""
-    return values.transpose(drawn[1], drawn[0]).to_numpy()
+def _draw_cells(ax: Axes, plane: xr.DataArray, drawn: Sequence[str], **look: Any) -> Any:
+    """Cells whose borders are half-way between the values, in the spacing of the axis."""
+    ax.set_facecolor(NO_VALUE)
+    ax.grid(False)
+    scales: dict[str, Any] = {"xscale": ax.get_xscale(), "yscale": ax.get_yscale()}
+    return plane.plot.pcolormesh(
+        x=drawn[0], y=drawn[1], ax=ax, add_colorbar=False, add_labels=False, rasterized=True,
+        **scales, **look,
+    )  # fmt: skip
 
 
-def _edges(results: xr.Dataset, drawn: Sequence[str]) -> list[np.ndarray]:
-    """The borders of the cells, half-way between the values in the spacing of the axis."""
-    return [_borders(results[name].to_numpy().astype(float)) for name in drawn]
+def _draw_lines(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
+    """The edge of what converged, and level lines of lambda and lambda_KS."""
+    x, y = drawn
+    converged = results["status"] == Status.CONVERGED.label
+    share = converged.mean([name for name in converged.dims if name not in drawn])
+    if share.min() < 0.5 < share.max():
+        levels = [0.5]
+        share.plot.contour(
+            x=x, y=y, ax=ax, levels=levels, colors="k", linewidths=0.9, add_labels=False
+        )
+    shadow: Sequence[Any] = [patheffects.withStroke(linewidth=1.8, foreground="0.3")]
+    values = _lambdas(results, drawn)
+    for name, levels in lambda_levels(results, drawn).items():
+        fine = values[name].transpose(y, x)
+        lines = ax.contour(
+            fine[x], fine[y], fine, levels=levels, colors="w", linewidths=0.8,
+            linestyles="solid" if name == "lam" else "dashed",
+        )  # fmt: skip
+        lines.set_path_effects(list(shadow))
+        if name == "lam":
+            labels = ax.clabel(lines, fmt=lambda level: rf"$\lambda$ = {level:g}", fontsize=7)
+            for label in labels:
+                label.set_path_effects(list(shadow))
 
 
-def _borders(values: np.ndarray) -> np.ndarray:
-    logarithmic = geometric(values)
-    centres = np.log(values) if logarithmic else values
-    middle = (centres[1:] + centres[:-1]) / 2
-    first, last = centres[0] - (middle[0] - centres[0]), centres[-1] + (centres[-1] - middle[-1])
-    borders = np.concatenate([[first], middle, [last]])
-    return np.exp(borders) if logarithmic else borders
+def _lambdas(results: xr.Dataset, drawn: Sequence[str]) -> dict[str, xr.DataArray]:
+    """lambda and lambda_KS on a fine mesh over the drawn axes, if these determine them."""
+    known = {name: results[name] for name in RATES if results[name].dims in ((), (name,))}
+    pair = next((pair for pair in PAIRS if set(pair) <= set(known)), ())
+    if not {name for name in pair if known[name].ndim} & set(drawn) or any(
+        known[name].ndim and name not in drawn for name in pair
+    ):
+        return {}
+    mesh = {name: _fine(results[name]) for name in drawn}
+    gamma, beta = gamma_beta(**{name: mesh.get(name, known[name]) for name in pair})
+    beta = xr.where((beta >= 0) & (beta < 1), beta, np.nan)
+    found = {"lam": lam_of(gamma, beta), "lam_ks": lam_ks_of(gamma, beta)}
+    ones = mesh[drawn[0]] * mesh[drawn[1]] * 0 + 1
+    return {name: value * ones for name, value in found.items() if name not in drawn}
 
 
 def _norm(plane: np.ndarray, *, around_one: bool) -> Normalize | None:
@@ -117,11 +148,16 @@ def _norm(plane: np.ndarray, *, around_one: bool) -> Normalize | None:
     return SymLogNorm(1.0) if finite.min() == 0 and finite.max() > WIDE else Normalize()
 
 
-def _plain_ticks(bar: Colorbar) -> None:
-    """Round numbers in decimal notation on a short log scale."""
-    low, high = bar.norm.vmin, bar.norm.vmax
-    assert low is not None
-    assert high is not None
-    ticks = [tick for tick in MaxNLocator(6).tick_values(low, high) if low <= tick <= high]
-    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
-    bar.ax.minorticks_off()
+def _fine(axis: xr.DataArray) -> xr.DataArray:
+    """Many values between the least and the greatest, in the spacing of the axis."""
+    space = np.geomspace if is_geometric(axis.to_numpy()) else np.linspace
+    values = space(float(axis[0]), float(axis[-1]), 200)
+    return xr.DataArray(values, {axis.name: values}, [axis.name])
+
+
+def _decades(values: xr.DataArray) -> np.ndarray:
+    """The powers of ten strictly inside the range of the values."""
+    if not np.isfinite(values).any():
+        return np.array([])
+    low, high = np.log10(float(values.min())), np.log10(float(values.max()))
+    return 10.0 ** np.arange(np.floor(low) + 1, np.ceil(high))

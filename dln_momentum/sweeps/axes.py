@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from dln_momentum.data.checks import is_integer, is_real
+from dln_momentum.outputs.quantities import RATES, SEEDS
 
-MOMENTUM = ("gamma", "beta", "lam", "eps")
-SEEDS = ("seed", "data_seed")
-AXES = (*MOMENTUM, "alpha", *SEEDS)
+AXES = (*RATES, "alpha", *SEEDS)
 """What may be swept, in the order of the dimensions of the result."""
 
 SPANS = "linspace:START:STOP:COUNT, geomspace:START:STOP:COUNT or range:START:STOP[:STEP]"
@@ -54,21 +53,6 @@ def axis_values(name: str, given: Any, errors: list[str]) -> np.ndarray | None:
     if wrong or repeated:
         return None
     return np.array(found, dtype=np.int64 if name in SEEDS else np.float64)
-
-
-def geometric(values: np.ndarray) -> bool:
-    """Whether sorted values are spaced by factors rather than by differences.
-
-    >>> geometric(np.geomspace(0.001, 0.1, 5)), geometric(np.linspace(0.5, 0.98, 5))
-    (True, False)
-    """
-    if values[0] <= 0 or len(values) < 3:
-        return False
-
-    def unevenness(steps: np.ndarray) -> float:
-        return float(steps.std() / steps.mean())
-
-    return unevenness(np.diff(np.log(values))) < unevenness(np.diff(values))
 
 
 _POSITIVE, _SEED = "finite and > 0", "a whole number in [0, 2^63)"

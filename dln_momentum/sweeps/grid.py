@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from dln_momentum.config import DEFAULT_BETA, DEFAULT_GAMMA
+from dln_momentum.outputs.quantities import RATES
 from dln_momentum.rates import PAIRS, gamma_beta, momentum_problems
-from dln_momentum.sweeps.axes import AXES, MOMENTUM, axis_values
+from dln_momentum.sweeps.axes import AXES, axis_values
 
 MAX_POINTS = 10**8
 
@@ -76,7 +77,7 @@ class Grid:
 
     @cached_property
     def _gamma_beta(self) -> tuple[np.ndarray, np.ndarray]:
-        given = {name: self.at_points(name) for name in self.axes if name in MOMENTUM}
+        given = {name: self.at_points(name) for name in self.axes if name in RATES}
         gamma, beta = gamma_beta(**given)
         # two geometric axes that meet at beta = 0 meet up to rounding
         return gamma, np.where((beta < 0) & (beta > -1e-14), 0.0, beta)
@@ -116,7 +117,7 @@ def _completed(
     swept: Mapping[str, Any], momentum: Mapping[str, float], errors: list[str]
 ) -> dict[str, float]:
     """The momentum parameters that complete the swept ones to a pair."""
-    axes = [name for name in MOMENTUM if name in swept]
+    axes = [name for name in RATES if name in swept]
     names = {*axes, *momentum}
     completed = dict(momentum)
     if names <= {"gamma", "beta"}:

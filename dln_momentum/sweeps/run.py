@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from pathlib import Path
@@ -17,10 +16,11 @@ from dln_momentum.apps.train import make_module, trainer_keys
 from dln_momentum.cli.assembly import Setup
 from dln_momentum.config import Sweep
 from dln_momentum.engine import Status
+from dln_momentum.outputs.files import write_dataset, write_json
 from dln_momentum.outputs.plotting import picture, save
-from dln_momentum.outputs.results import versions, write_dataset, write_json
+from dln_momentum.outputs.provenance import file_attributes, provenance
 from dln_momentum.outputs.sweep_figure import overview
-from dln_momentum.outputs.sweep_report import QUANTITIES, judged, print_report, with_ratio
+from dln_momentum.outputs.sweep_report import QUANTITIES, judged, print_report
 from dln_momentum.sweeps.assembly import build
 from dln_momentum.sweeps.dataset import dataset
 from dln_momentum.sweeps.grid import Grid
@@ -58,12 +58,12 @@ def sweep(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
         with Progress(disable=not shows_progress(setup.config.trainer.progress)) as bar:
             task = bar.add_task("minimisers", total=int(grid.valid.sum()))
             results = dataset(module, grid, lambda runs: bar.advance(task, runs))
-        results = results.assign_attrs(_attributes(setup, text))
         seconds = {
             "seconds_training": trained - started,
             "seconds_minimisers": time.perf_counter() - trained,
         }
         summary = _summary(setup, grid, results, seconds)
+        results = results.assign_attrs(_settings(setup) | file_attributes(summary, text))
         _write_outputs(results, directory, logger, summary)
     finally:
         logger.finalize("success")
@@ -74,14 +74,16 @@ def sweep(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
 def _summary(
     setup: Setup, grid: Grid, results: xr.Dataset, seconds: dict[str, float]
 ) -> dict[str, Any]:
-    labels = results["status_label"].to_numpy()
+    labels = results["status"].to_numpy()
     counts = {status.label: int((labels == status.label).sum()) for status in Status}
     run_steps = int(results["steps"].sum())
     taken_now = run_steps - _steps_before(setup.config.resume)
     among, described = judged(results)
-    medians = with_ratio(results)[list(QUANTITIES)].where(among).median()
+    medians = results[list(QUANTITIES)].where(among).median()
     return {
-        "status": {label: count for label, count in counts.items() if count},
+        "kind": "sweep",
+        "status": "finished",
+        "endings": {label: count for label, count in counts.items() if count},
         "runs": grid.size,
         "axes": dict(zip(grid.dims, grid.shape, strict=True)),
         "seconds": sum(seconds.values()),
@@ -91,7 +93,7 @@ def _summary(
         **_settings(setup),
         "medians_over": described,
         "medians": {name: float(value) for name, value in medians.items()},
-        "versions": versions(),
+        **provenance(*results["data_hash"].to_numpy().flat),
     }
 
 
@@ -111,12 +113,6 @@ def _settings(setup: Setup) -> dict[str, Any]:
         "batch_size": setup.config.data.batch_size or problem.n,
         "path_sums": setup.config.engine.path_sums,
     }
-
-
-def _attributes(setup: Setup, text: str) -> dict[str, Any]:
-    title = "Runs of heavy ball on diagonal linear networks"
-    origin = {"config": text, "versions": json.dumps(versions())}
-    return {"title": title, **_settings(setup), **origin}
 
 
 def _write_outputs(

@@ -16,7 +16,7 @@ from dln_momentum.engine.problems import Measure, Report, groups_of
 from dln_momentum.errors import raise_if_any
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
-from dln_momentum.outputs.results import History
+from dln_momentum.outputs.history import History
 from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of
 from dln_momentum.training.datamodule import Block, BlockDataModule

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.engine.problems import Problems, groups_of
 from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.outputs.provenance import digest
 from dln_momentum.problem import Problem
-
-PIECE = 2**10
-"""Rows of a tensor digested at once, so that one row expanded to many runs needs no memory."""
 
 
 def identity(
@@ -47,21 +44,6 @@ def identity(
         "label noise": "none" if label_noise is None else digest([], repr(label_noise)),
         "gradient and path sums": arithmetic,
     }
-
-
-def digest(tensors: Iterable[Tensor | None], text: str = "") -> str:
-    """A short name of the values and shapes of tensors.
-
-    >>> digest([torch.ones(2)]) == digest([torch.ones(2)]), digest([]) == digest([torch.ones(2)])
-    (True, False)
-    """
-    found = blake2b(text.encode(), digest_size=16)
-    for tensor in tensors:
-        if tensor is not None:
-            found.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
-            for piece in torch.atleast_1d(tensor.detach()).split(PIECE):
-                found.update(piece.cpu().contiguous().numpy())
-    return found.hexdigest()
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def flow_end_summary(evidence: Evidence, course: Trajectory) -> Statement:
     delta, c = _potential(case, kept)
     expected = {
         **_common(case, last, delta, c),
-        "lambda": Number(evidence.lam),
+        "lam": Number(evidence.lam),
         "time": Number(float(path.t[-1])),
         # a difference of nearly equal numbers, squared
         "energy": Number(energy, 1e-7 * case.energy(evidence.lam)),
@@ -143,9 +143,9 @@ def _of_run(evidence: Evidence, s: Snapshot) -> Found:
         **_common(case, w, delta, c),
         "gamma": Number(gamma),
         "beta": Number(beta),
-        "lambda": Number(gamma / (1 - beta) ** 2),
-        "epsilon": Number(gamma / (1 - beta)),
-        "lambda_ks": Number(gamma * (1 + beta) / (2 * (1 - beta) ** 2)),
+        "lam": Number(gamma / (1 - beta) ** 2),
+        "eps": Number(gamma / (1 - beta)),
+        "lam_ks": Number(gamma * (1 + beta) / (2 * (1 - beta) ** 2)),
         "path_identity_error": Number(float((delta / predicted - 1).abs().max()), 1.0),
         "path_sum_balancedness_error": Number(float((delta / limit - 1).abs().max()), 1.0),
         "steps": Number(s.step),

@@ -34,13 +34,14 @@ class ImplicitBiasMonitor(Monitor):
         self._minimisers = minimisers
 
     def measure(self, snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
-        """The certificate and ln ||theta~_0||, and the distances if they were asked for."""
+        """The certificate, c_k and ln ||theta~_0||, and the distances if they were asked for."""
+        found = certificate(snapshot, problem) | {"log_init": potential(snapshot)[1]}
         if not self._minimisers:
-            return certificate(snapshot, problem)
+            return found
         if snapshot.certifies:
-            return self._distances(snapshot, problem) | certificate(snapshot, problem)
+            return self._distances(snapshot, problem) | found
         missing = dict.fromkeys(_DISTANCES, torch.full_like(snapshot.loss, torch.nan))
-        return missing | certificate(snapshot, problem)
+        return missing | found
 
     def _distances(self, snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
         theta, (delta, c), rows = snapshot.theta, potential(snapshot), problem.row_space

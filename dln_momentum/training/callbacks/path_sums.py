@@ -5,13 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
-from dln_momentum.outputs.summary import balancedness_errors
+from dln_momentum.outputs.summary import path_sum_scalars
 from dln_momentum.problem import Problem
 from dln_momentum.training.callbacks.monitor import Monitor
 
 
 class PathSumsMonitor(Monitor):
-    """S_+-, their totals over coordinates, and the two errors of `balancedness_errors`.
+    """S_+- and the scalars of `path_sum_scalars`.
 
     The error that is zero at every step tests the theorem only if S is summed directly.
     """
@@ -21,5 +21,4 @@ class PathSumsMonitor(Monitor):
     def measure(self, snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
         """S_+- as the engine carries them."""
         s_plus, s_minus = snapshot.path_sums
-        totals = {"s_plus_total": s_plus.sum(-1), "s_minus_total": s_minus.sum(-1)}
-        return balancedness_errors(snapshot) | totals | {"s_plus": s_plus, "s_minus": s_minus}
+        return path_sum_scalars(snapshot) | {"s_plus": s_plus, "s_minus": s_minus}

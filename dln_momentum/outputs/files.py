@@ -1,0 +1,53 @@
+"""JSON and NetCDF files, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from torch import Tensor
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: numbers that are not finite become null."""
+    if isinstance(value, Tensor | np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return value
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a dictionary as JSON, whole or not at all."""
+    text = json.dumps(plain(dict(value)), indent=2, allow_nan=False) + "\n"
+    _replace(path, lambda target: target.write_text(text))
+
+
+def write_dataset(path: Path, dataset: xr.Dataset) -> None:
+    """Write a labelled dataset as NetCDF, whole or not at all."""
+    packed = {name: {"zlib": True, "complevel": 4} for name in dataset.data_vars}
+    numeric = {k: v for k, v in packed.items() if dataset[k].dtype.kind in "fiub"}
+    _replace(path, lambda target: dataset.to_netcdf(target, engine="h5netcdf", encoding=numeric))
+
+
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write beside the file and move it into place: no reader ever sees half a result."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        write(Path(name))
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
