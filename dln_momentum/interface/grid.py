@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from dln_momentum.engine.problems import Problems
 from dln_momentum.errors import InputError
 from dln_momentum.interface.arguments import array_of
 from dln_momentum.interface.train import train
@@ -34,7 +35,7 @@ def sweep(
             to a problem, ``lambda seed: dln.sparse(n=20, d=30, s=3, seed=seed)``.
         start: as for `train`, one start; alpha of a `uniform` start may be one array.
         data_seed: seeds of the data, a dimension of their own.
-        progress: whether to show a bar for each data set.
+        progress: whether to show a bar.
         **keys: gamma, beta, lam, eps and seed, numbers or one-dimensional arrays, are the axes;
             the rest as for `train`.
 
@@ -61,32 +62,37 @@ def sweep(
     alpha = () if start is None else start.runs
     if len(alpha) > 1:
         raise InputError([f"start has run dimensions {list(alpha)}; a sweep takes one at most"])
+    data = _data(problem, data_seed)
+    places = {name: np.arange(len(axis)) for name, axis in values.items()}
+    if not isinstance(data, Problem):
+        values["data_seed"] = _axis("data_seed", data_seed).astype(np.int64)
+        places["data_seed"] = np.arange(len(data))
     if alpha:
-        values["start"] = np.arange(alpha[0])
-    mesh = np.meshgrid(*values.values(), indexing="ij")
-    grid = dict(zip(values, mesh, strict=True))
-    grid.pop("start", None)
+        # last, as the start's own run dimension is when shapes are broadcast
+        values["start"] = places["start"] = np.arange(alpha[0])
+    mesh = dict(zip(places, np.meshgrid(*places.values(), indexing="ij"), strict=True))
+    of_runs = data
+    if not isinstance(data, Problem):
+        of_runs = Problems(data, torch.from_numpy(mesh["data_seed"]))
+    grid = {name: axis[mesh[name]] for name, axis in values.items() if name in axes}
+    run = train(of_runs, start, progress=progress, **grid, **others)
+    gamma, beta = (getattr(run.snapshot, name).reshape(-1).numpy() for name in ("gamma", "beta"))
+    problems = [data] if isinstance(data, Problem) else data
+    return grid_dataset(run.measure(end_of_runs), values, gamma, beta, problems)
+
+
+def _data(problem: Any, data_seed: Any) -> Problem | list[Problem]:
+    """The data that all runs share, or one problem for each data seed."""
     if data_seed is None:
         if not isinstance(problem, Problem):
             raise InputError(["problem is a function of a seed: give data_seed, as range(20)"])
-        problems = [problem]
-    else:
-        if isinstance(problem, Problem):
-            raise InputError(
-                ["data_seed needs problem as a function of the seed, as "
-                 "lambda seed: dln.sparse(n=20, d=30, s=3, seed=seed)"]
-            )  # fmt: skip
-        values["data_seed"] = _axis("data_seed", data_seed).astype(np.int64)
-        problems = [problem(int(s)) for s in values["data_seed"]]
-    runs = [train(p, start, progress=progress, **grid, **others) for p in problems]
-    ends = [end_of_runs(run.snapshot, run.problem) for run in runs]
-    # the data seed varies fastest
-    gamma, beta = (
-        torch.stack([getattr(run.snapshot, name).reshape(-1) for run in runs], -1).reshape(-1)
-        for name in ("gamma", "beta")
-    )
-    together = {name: torch.stack([end[name] for end in ends], 1).flatten(0, 1) for name in ends[0]}
-    return grid_dataset(together, values, gamma.numpy(), beta.numpy(), problems)
+        return problem
+    if isinstance(problem, Problem):
+        raise InputError(
+            ["data_seed needs problem as a function of the seed, as "
+             "lambda seed: dln.sparse(n=20, d=30, s=3, seed=seed)"]
+        )  # fmt: skip
+    return [problem(int(seed)) for seed in _axis("data_seed", data_seed)]
 
 
 def _axis(key: str, value: Any) -> np.ndarray:

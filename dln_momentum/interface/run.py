@@ -172,7 +172,7 @@ class Run:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Every scalar of the theory at the end, by name; shape S each."""
-        found = self._measure(summarise)
+        found = self.measure(summarise)
         return {name: self._shaped(value) for name, value in found.items()}
 
     def certify(self) -> Certificate:
@@ -185,7 +185,7 @@ class Run:
             raise InputError(
                 ["path_sums = 'gradient_sum' certifies nothing: train with telescoped or direct"]
             )
-        found = {name: self._shaped(value) for name, value in self._measure(_certificate).items()}
+        found = {name: self._shaped(value) for name, value in self.measure(_certificate).items()}
         return Certificate(**found)
 
     def to_dataset(self) -> xr.Dataset:
@@ -231,7 +231,7 @@ class Run:
         found = {name: torch.full((T, R), torch.nan, dtype=theta.dtype) for name in names}
         if not self.snapshot.certifies:
             return found
-        limit = self._measure(_limit)["limit"]
+        limit = self.measure(_limit)["limit"]
         for problem, runs in ((g.problem, torch.arange(R) if g.runs is None else g.runs)
                               for g in self._groups):  # fmt: skip
             # a stack has one problem for each run, so that its records are solved one by one
@@ -250,8 +250,13 @@ class Run:
                     found[name][here] = value.reshape(len(steps), -1)
         return found
 
-    def _measure(self, function: Measure) -> dict[str, Tensor]:
-        """What a function of runs and their problem gives for all of them."""
+    def measure(self, function: Measure) -> dict[str, Tensor]:
+        """What a function of runs and their problem gives for all of them, flat.
+
+        Args:
+            function: takes a `Snapshot` of some runs and their `Problem`, and returns values
+                [R, ...] by name.
+        """
         read = partial(select, self.snapshot)
         return measure(read, self._groups, len(self.snapshot.loss), function)
 
