@@ -218,7 +218,10 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "junk": (folder / "junk.npz", "cannot be read"),
         "bare array": (folder / "bare.npz", "one array without a name"),
         "pickle": (save(folder / "o.npz", X=np.array([[{}, 1]]), y=y), "cannot be read: Object"),
-        "text": (save(folder / "t.npz", X=np.array([["a", "b"]]), y=y), "X is no array of real"),
+        "text": (
+            save(folder / "t.npz", X=np.array([["a", "b"]]), y=y),
+            "X = ndarray of <U1 must",
+        ),
         "many": (save(folder / "m.npz", X=np.ones((2, 1, 2)), y=y), "X has shape .2, 1, 2., must"),
         "too long": (save(folder / "l.npz", X=np.eye(2), y=np.arange(2)), "n = 2, d = 2"),
         "NaN": (save(folder / "nan.npz", X=X * np.nan, y=y), "X: 2 of 2 entries are not finite"),

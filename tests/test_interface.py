@@ -180,12 +180,15 @@ def test_data_that_is_no_problem_is_refused() -> None:
         (lambda: dln.uniform(0.0), "alpha = 0 must be finite and > 0"),
         (lambda: dln.uniform([0.1, np.nan]), "alpha = nan must be finite"),
         (lambda: dln.uniform("small"), "alpha = 'small' must be a number"),
+        (lambda: dln.uniform([[0.1], [0.1, 0.2]]), "alpha = .* must be a number, or an array"),
+        (lambda: dln.uniform([]), r"alpha has shape \(0,\); it must have at least one entry"),
+        (lambda: dln.biased([0.1, 0.2], [0.3, 0.4, 0.5]), r"one: scale \[2\], phi \[3\]"),
         (lambda: dln.biased(phi=1.0), "condition"),
         (lambda: dln.gaussian(seed=-1), "seed = -1"),
         (lambda: dln.Start([1.0], [1.0]), "condition"),
-        (lambda: dln.Start([1.0, 2.0], [0.0, 0.0, 0.0]), "must fit together"),
+        (lambda: dln.Start([1.0, 2.0], [0.0, 0.0, 0.0]), r"broadcast to one: u \[2\], v \[3\]"),
         (lambda: dln.Start([np.inf], [0.0]), "must be finite"),
-        (lambda: dln.Start("u", [0.0]), "u must be numbers"),
+        (lambda: dln.Start("u", [0.0]), "u = 'u' must be a number"),
     ],
 )
 def test_starts_that_are_none_are_refused(make: Any, message: str) -> None:
