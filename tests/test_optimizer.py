@@ -185,14 +185,12 @@ def test_a_torch_sgd_that_is_not_heavy_ball_is_named(keys: dict, message: str) -
 
 
 def test_torch_names_and_the_papers_are_the_same_numbers() -> None:
-    groups = [
-        HeavyBall([nn.Parameter(torch.ones(2))], **keys).param_groups[0]
-        for keys in (
-            {"gamma": 0.1, "beta": 0.9},
-            {"lr": 0.1, "momentum": 0.9},
-            {"gamma": 0.1, "momentum": 0.9},
-        )
-    ]
+    names: tuple[dict[str, Any], ...] = (
+        {"gamma": 0.1, "beta": 0.9},
+        {"lr": 0.1, "momentum": 0.9},
+        {"gamma": 0.1, "momentum": 0.9},
+    )
+    groups = [HeavyBall([nn.Parameter(torch.ones(2))], **keys).param_groups[0] for keys in names]
     assert {(group["lr"], group["momentum"]) for group in groups} == {(0.1, 0.9)}
     mixed = HeavyBall([{"params": [nn.Parameter(torch.ones(2))], "momentum": 0.2}], lr=0.3)
     assert (mixed.param_groups[0]["lr"], mixed.param_groups[0]["momentum"]) == (0.3, 0.2)

@@ -80,16 +80,16 @@ def test_targets_may_differ_by_run_over_one_design() -> None:
 
 def test_arrays_become_float64_copies() -> None:
     X = np.array([[1, 2, 3]], dtype=np.int32)
-    problem = Problem(X, np.float32([1.0]))
+    problem = Problem(X, np.array([1.0], dtype=np.float32))
     X[0, 0] = 7
     assert problem.X.dtype == problem.y.dtype == torch.float64
     assert problem.X[0, 0] == 1.0
     assert problem.to("cpu").X.dtype == torch.float64
-    table = pd.DataFrame({"dose": np.float32([1.0]), "age": [2], "treated": [True]})
+    table = pd.DataFrame({"dose": np.array([1.0], dtype=np.float32), "age": [2], "treated": [True]})
     from_table = Problem(table, pd.Series([9]), theta_star=[1, 2, 3])
     assert from_table.X.tolist() == [[1.0, 2.0, 1.0]]
     # numbers below 2^24 are exact in single precision
-    assert float(from_table.loss(np.float32([1.0, 3.0, 2.0]))) == 0.0
+    assert float(from_table.loss(np.array([1.0, 3.0, 2.0], dtype=np.float32))) == 0.0
     assert from_table.gradient([0, 0, 0]).tolist() == [-9.0, -18.0, -9.0]
     assert all(from_table.to("cpu").theta_star == torch.tensor([1.0, 2.0, 3.0]))
 
