@@ -1,7 +1,8 @@
-"""Numbers, lists, arrays, tensors and data frames as arrays in double precision."""
+"""Numbers, lists, arrays, tensors and data frames: checks, and casts to double precision."""
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Mapping
 from numbers import Real
@@ -13,6 +14,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dln_momentum.errors import InputError
+
+
+def is_integer(value: Any, low: float, high: float = math.inf) -> bool:
+    """Whether value is a whole number (no bool, no float) in [low, high].
+
+    >>> is_integer(3, 1), is_integer(3.0, 1), is_integer(True, 0), is_integer(0, 1)
+    (True, False, False, False)
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and bool(low <= value <= high)
+
+
+def is_real(value: Any) -> bool:
+    """Whether value is one finite number, and no bool.
+
+    >>> is_real(0.5), is_real(2), is_real(math.nan), is_real("2")
+    (True, True, False, False)
+    """
+    real = isinstance(value, float | int | np.floating | np.integer)
+    return real and not isinstance(value, bool) and math.isfinite(value)
 
 
 def array_of(key: str, value: Any, *, bools: bool = False) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.arrays import tensor_of
-from dln_momentum.errors import InputError
+from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.row_space import RowSpace, apply
 
 RANGE_TOLERANCE = 1e-10
@@ -29,15 +29,6 @@ Float64 leaves about 1e-15 where an interpolator exists; data stored in single p
 """
 
 _TENSORS = ("X", "y", "theta_star", "X_test", "y_test")
-
-
-class ProblemError(InputError):
-    """Data from which no interpolation problem can be made; it lists everything that is wrong.
-
-    >>> raise ProblemError(["X: 2 of 60 entries are not finite"])
-    Traceback (most recent call last):
-    dln_momentum.problem.ProblemError: X: 2 of 60 entries are not finite
-    """
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
@@ -59,7 +50,7 @@ class Problem:
         notes: what was done to the data on the way in (dropped columns and the like).
 
     Raises:
-        ProblemError: for non-finite entries, shapes that do not fit, n >= d, or y outside the
+        InputError: for non-finite entries, shapes that do not fit, n >= d, or y outside the
             range of X; all that is wrong is listed at once.
 
     >>> problem = Problem(X=[[1.0, 2.0, 2.0]], y=[9.0], theta_star=[1.0, 2.0, 2.0])
@@ -69,7 +60,7 @@ class Problem:
     (tensor(40.5000, dtype=torch.float64), tensor([ -9., -18., -18.], dtype=torch.float64))
     >>> Problem(X=[[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]], y=[1.0, 2.0])
     Traceback (most recent call last):
-    dln_momentum.problem.ProblemError: y is not in the range of X (n = 2): relative residual
+    dln_momentum.errors.InputError: y is not in the range of X (n = 2): relative residual
     3.16e-01, allowed 1e-10; no theta interpolates the data
     """
 
@@ -107,8 +98,7 @@ class Problem:
         errors = errors or [*_shape_problems(self), *_entry_problems(self)]
         errors = errors or [*_zero_problems(self)]
         errors = errors or [*_range_problems(self)]
-        if errors:
-            raise ProblemError([*errors, *(f"note: {note}" for note in self.notes)])
+        raise_if_any([*errors, *(f"note: {note}" for note in self.notes)] if errors else [])
 
     def __repr__(self) -> str:
         return f"Problem({self.name!r}, runs={list(self.runs)}, n={self.n}, d={self.d})"
@@ -183,7 +173,7 @@ def stack(problems: Sequence[Problem]) -> Problem:
         The stacked problem. It has a theta_star or test rows only if every one of them does.
 
     Raises:
-        ProblemError: if there is none, or shapes differ; each field that differs is listed.
+        InputError: if there is none, or shapes differ; each field that differs is listed.
 
     >>> one = Problem(X=[[1.0, 2.0, 2.0]], y=[9.0])
     >>> two = Problem(X=[[0.0, 1.0, 1.0]], y=[4.0])
@@ -191,7 +181,7 @@ def stack(problems: Sequence[Problem]) -> Problem:
     tensor([40.5000,  8.0000], dtype=torch.float64)
     """
     if not problems:
-        raise ProblemError(["there is no problem to stack"])
+        raise InputError(["there is no problem to stack"])
     errors = []
     fields: dict[str, Tensor] = {}
     for field in _TENSORS:
@@ -206,8 +196,7 @@ def stack(problems: Sequence[Problem]) -> Problem:
             fields[field] = torch.stack(present)
     if any(problem.runs for problem in problems):
         errors.append("problems to stack must not have run dimensions of their own")
-    if errors:
-        raise ProblemError(errors)
+    raise_if_any(errors)
     names = list(dict.fromkeys(problem.name for problem in problems))
     name = names[0] if len(names) == 1 else f"{len(problems)} problems, {names[0]} to {names[-1]}"
     notes = dict.fromkeys(note for problem in problems for note in problem.notes)

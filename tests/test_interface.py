@@ -154,7 +154,7 @@ def test_problems_of_their_own() -> None:
         ({"gamma": [0.1, 0.2], "beta": [0.1, 0.2, 0.3]}, "shapes must broadcast to one"),
         ({"start": dln.Start([1.0, 2.0], [0.0, 0.0])}, "start has 2 coordinates, must have d = 8"),
         ({"start": 0.1}, "start is a float; it must be a Start"),
-        ({"batch_size": 9}, "data.batch_size = 9"),
+        ({"batch_size": 9}, "^batch_size = 9"),
         ({"max_steps": 0}, "max_steps = 0 must be an integer >= 1"),
         ({"seed": 0.5}, "seed = 0.5 must be an integer"),
         ({"tol": -1.0}, "tol"),

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dln_momentum.problem import RANGE_TOLERANCE, Problem, ProblemError, stack
+from dln_momentum.errors import InputError
+from dln_momentum.problem import RANGE_TOLERANCE, Problem, stack
 
 
 def random_problem(seed: int, n: int = 5, d: int = 8, m: int = 3) -> Problem:
@@ -62,12 +63,12 @@ def test_stack_drops_what_some_problems_lack_and_names_what_differs() -> None:
     full = random_problem(0)
     bare = Problem(full.X, full.y)
     assert stack([full, bare]).theta_star is None
-    with pytest.raises(ProblemError, match=r"X: .*\(5, 8\), \(5, 9\)") as caught:
+    with pytest.raises(InputError, match=r"X: .*\(5, 8\), \(5, 9\)") as caught:
         stack([full, random_problem(1, d=9)])
     assert len(caught.value.problems) == 3  # X, theta_star and X_test
-    with pytest.raises(ProblemError, match="no problem to stack"):
+    with pytest.raises(InputError, match="no problem to stack"):
         stack([])
-    with pytest.raises(ProblemError, match="of their own"):
+    with pytest.raises(InputError, match="of their own"):
         stack([stack([full, full])])
 
 
@@ -100,7 +101,7 @@ def test_rank_deficient_design_is_accepted_if_the_targets_are_in_its_range() -> 
     y = random_theta(1, 5)
     problem = Problem(X, y - y.mean())
     assert problem.row_space.rank == 4
-    with pytest.raises(ProblemError, match="not in the range"):
+    with pytest.raises(InputError, match="not in the range"):
         Problem(X, y)
 
 
@@ -110,7 +111,7 @@ def test_range_tolerance_separates_single_precision_from_rounding() -> None:
     y = X @ random_theta(2, 8)
     exact = Problem(X, y)
     assert float(exact.row_space.range_residual(y)) < 1e-14 < RANGE_TOLERANCE
-    with pytest.raises(ProblemError, match=r"relative residual \d.\d\de-0[789], allowed 1e-10"):
+    with pytest.raises(InputError, match=r"relative residual \d.\d\de-0[789], allowed 1e-10"):
         Problem(X, y.float().double())
 
 
@@ -182,13 +183,13 @@ def test_bad_input_is_refused(fields: dict, message: str) -> None:
         "y": torch.tensor([1.0, 2.0]),
     }
     Problem(**good)
-    with pytest.raises(ProblemError) as caught:
+    with pytest.raises(InputError) as caught:
         Problem(**{**good, **fields})
     assert message in str(caught.value)
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
-    with pytest.raises(ProblemError) as caught:
+    with pytest.raises(InputError) as caught:
         Problem(
             X=torch.tensor([[1.0], [torch.nan]]),
             y=torch.ones(3),
@@ -204,7 +205,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
 def test_stacked_range_check_counts_the_runs() -> None:
     X = torch.ones(3, 2, 4)
     y = torch.tensor([[1.0, 1.0], [1.0, 2.0], [0.0, 0.0]])
-    with pytest.raises(ProblemError, match="1 of 3 runs, n = 2"):
+    with pytest.raises(InputError, match="1 of 3 runs, n = 2"):
         Problem(X, y)
 
 

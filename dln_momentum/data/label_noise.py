@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from dln_momentum.data.checks import is_integer, is_real
+from dln_momentum.arrays import is_integer, is_real
 from dln_momentum.data.streams import CHUNK, Runs, SeededStream, per_run
 from dln_momentum.seeding import Purpose
 
@@ -67,6 +67,6 @@ class LabelNoise(SeededStream):
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         if not (is_real(self.amplitude) and self.amplitude >= 0):
-            yield f"data.label_noise = {self.amplitude!r} must be a finite number >= 0"
+            yield f"label_noise = {self.amplitude!r} must be a finite number >= 0"
         if not is_integer(self.until, 0):
-            yield f"data.noise_until = {self.until!r} must be an integer >= 0"
+            yield f"noise_until = {self.until!r} must be an integer >= 0"

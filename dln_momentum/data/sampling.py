@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dln_momentum.data.checks import is_integer
+from dln_momentum.arrays import is_integer
 from dln_momentum.data.streams import CHUNK, Runs, SeededStream, per_run
 from dln_momentum.seeding import Purpose
 
@@ -137,6 +137,6 @@ class BatchStream(SeededStream):
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         if self.batch_size is not None and not is_integer(self.batch_size, 1, self.n):
-            yield f"data.batch_size = {self.batch_size!r} must be in [1, n] = [1, {self.n}] or null"
+            yield f"batch_size = {self.batch_size!r} must be in [1, n] = [1, {self.n}] or null"
         if self.sampling not in SAMPLINGS:
-            yield f"data.sampling = {self.sampling!r} must be one of {', '.join(SAMPLINGS)}"
+            yield f"sampling = {self.sampling!r} must be one of {', '.join(SAMPLINGS)}"

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dln_momentum.data.checks import is_integer
+from dln_momentum.arrays import is_integer
 from dln_momentum.errors import raise_if_any
 from dln_momentum.seeding import Purpose, is_seed, seeded_generator
 
