@@ -22,10 +22,10 @@ from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.row_space import RowSpace, apply
 
 RANGE_TOLERANCE = 1e-10
-"""Largest ||y - P y|| / ||y||, P the projection on the range of X, that still counts as rounding.
+"""Largest ||y - P y|| / ||y||, P the projection on the range of X, that counts as rounding.
 
-Float64 leaves about 1e-15 where an interpolator exists; data stored in single precision leave
-1e-8 and more where none does.
+It is about 1e-15 in float64 if an interpolator exists, and 1e-8 or more for data that were rounded
+to single precision.
 """
 
 _TENSORS = ("X", "y", "theta_star", "X_test", "y_test")
@@ -35,23 +35,23 @@ _TENSORS = ("X", "y", "theta_star", "X_test", "y_test")
 class Problem:
     """Underdetermined least squares, L(theta) = 1/(2n) ||X theta - y||^2 with n < d.
 
-    One problem shared by all runs has X [n, d] and y [n]; one problem per run has leading run
-    dimensions on either or both (see `stack`). Every array is turned into a float64 tensor.
-    X may be rank-deficient; y must lie in its range. ``X theta_star != y`` is allowed, for labels
-    that carry noise: theta_star is then a reference to measure distances to and no interpolator.
+    A problem shared by all runs has X [n, d] and y [n]; one problem per run has leading run
+    dimensions on X, y or both (see `stack`). Numbers, lists, arrays, tensors and data frames are
+    cast to float64 tensors. X may be rank-deficient; y must lie in its range. ``X theta_star != y``
+    is allowed, for noisy labels: theta_star is then a reference for distances, not an interpolator.
 
     Args:
         X: design matrix, [*runs, n, d].
         y: targets, [*runs, n].
-        theta_star: the vector behind the data, [*runs, d], if it is known.
+        theta_star: the vector that generated the data, [*runs, d], if it is known.
         X_test: held-out rows, [*runs, m, d], given together with y_test.
         y_test: their targets, [*runs, m].
         name: a label for tables and figures.
-        notes: what was done to the data on the way in (dropped columns and the like).
+        notes: what was done to the data before (dropped columns, for example).
 
     Raises:
-        InputError: for non-finite entries, shapes that do not fit, n >= d, or y outside the
-            range of X; all that is wrong is listed at once.
+        InputError: for values that are not numeric or not finite, shapes that do not fit, n >= d,
+            or y outside the range of X; it lists all errors.
 
     >>> problem = Problem(X=[[1.0, 2.0, 2.0]], y=[9.0], theta_star=[1.0, 2.0, 2.0])
     >>> problem.n, problem.d
@@ -166,14 +166,13 @@ class Problem:
 def stack(problems: Sequence[Problem]) -> Problem:
     """One problem per run: X [R, n, d] and y [R, n] from R problems of equal shapes.
 
+    theta_star and test rows are kept if every problem has them.
+
     Args:
         problems: at least one, none with run dimensions of its own.
 
-    Returns:
-        The stacked problem. It has a theta_star or test rows only if every one of them does.
-
     Raises:
-        InputError: if there is none, or shapes differ; each field that differs is listed.
+        InputError: if there is none, or shapes differ; it lists each field that differs.
 
     >>> one = Problem(X=[[1.0, 2.0, 2.0]], y=[9.0])
     >>> two = Problem(X=[[0.0, 1.0, 1.0]], y=[4.0])

@@ -1,9 +1,9 @@
-"""How a network starts: u_0 and v_0, whatever the number of coordinates.
+"""Initialisations of the network, u_0 and v_0, for any number of coordinates.
 
     w_+ = u + v,    w_- = u - v,    theta_0 = u_0 v_0,    Delta_0 = |u_0^2 - v_0^2| = |w_+ w_-|
 
-A start is made before the problem is known and takes its number of coordinates from the problem
-that it is used with. Parameters may be arrays: then there is a run for each of their entries.
+A start takes its number of coordinates from the problem that it is used with. Parameters may be
+numbers, or arrays with one entry per run.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Start:
 
     Args:
         u, v: first and second layer, [*runs, d], or [*runs, 1] for one value in every coordinate;
-            anything that NumPy makes an array of.
-        name: what tables and figures call it.
+            numbers, lists, arrays or tensors, cast to float64.
+        name: the label in tables and figures.
 
     Raises:
-        InputError: for entries that are no finite numbers, shapes that do not fit together, or an
+        InputError: for entries that are not finite numbers, shapes that do not broadcast, or an
             entry with u^2 = v^2, which violates condition (C1) of the theory (Delta_0 nowhere 0).
 
     >>> w_plus, w_minus = Start([0.1, 0.2], [0.0, 0.1]).weights(d=2)
@@ -77,7 +77,7 @@ class _Gaussian(Start):
     """A start that is drawn once the number of coordinates is known."""
 
     def __init__(self, alpha: Tensor, seed: int, name: str) -> None:
-        # stands in for the draw until then: the shape of the runs is all that is read of it
+        # a placeholder until the draw: only the shape of the runs is used
         super().__init__(alpha, 0 * alpha, name)
         self._alpha, self._seed = alpha, seed
 
@@ -174,8 +174,7 @@ def gaussian(alpha: ArrayLike = 0.1, seed: int = 0) -> Start:
     """u_0, v_0 i.i.d. N(0, alpha^2), drawn by a seed.
 
     Args:
-        alpha: standard deviation, finite and > 0; a number, or an array of them, whose runs scale
-            one draw.
+        alpha: standard deviation, finite and > 0; a number, or an array, which scales one draw.
         seed: an integer in [0, 2^64).
 
     Raises:
