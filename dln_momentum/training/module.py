@@ -157,8 +157,7 @@ class HeavyBallModule(pl.LightningModule):
         checkpoint["history"] = self.history.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue where a checkpoint stands; the step budget may have been raised since, or the
-        tolerance lowered.
+        """Continue from a checkpoint; max_steps may be larger than then, and tol smaller.
 
         Raises:
             InputError: for the checkpoint of another run.
