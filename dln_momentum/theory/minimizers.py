@@ -114,8 +114,7 @@ def bregman_minimizer(
     size = max(1, _CHUNK_ENTRIES // basis.shape[-2:].numel())
     chunks = (slice(i, i + size) for i in range(0, max(len(b), 1), size))
     parts = [
-        _solve(_part(basis, i), *(t[i] for t in (b, half, c, guess)), tol, max_iterations)
-        for i in chunks
+        _solve(_part(basis, i), b[i], half[i], c[i], guess[i], tol, max_iterations) for i in chunks
     ]
     z, residual, iterations = (torch.cat(part) for part in zip(*parts, strict=True))
     return Minimizer(
