@@ -9,7 +9,7 @@ JOBS ?= 2
 GENERIC := ATEN_CPU_CAPABILITY=default NUMBA_CPU_NAME=x86-64-v2 \
 	NUMBA_CPU_FEATURES=+sse4.2,+popcnt OPENBLAS_CORETYPE=Nehalem
 
-.PHONY: train test test-generic test-slow lint bench reproduce reproduce-fast clean
+.PHONY: train test test-generic test-slow coverage lint bench reproduce reproduce-fast clean
 
 train: $(INSTALLED)
 	$(BIN)/dln-train $(ARGS)
@@ -22,6 +22,10 @@ test-generic: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -q -n $(JOBS) -m slow
+
+# every test, and the lines and branches of the package that none of them ran
+coverage: $(INSTALLED)
+	$(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report=term --cov-report=html:build/coverage
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

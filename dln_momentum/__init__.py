@@ -25,6 +25,17 @@ if TYPE_CHECKING:
     from dln_momentum.interface.flow import flow
     from dln_momentum.interface.grid import sweep
     from dln_momentum.interface.run import Certificate, Run
+    from dln_momentum.interface.theory import (
+        basis_pursuit,
+        bregman_divergence,
+        bregman_minimizer,
+        gradient_flow_limit,
+        hyperbolic_entropy,
+        inverse_mirror_map,
+        kkt_residual,
+        least_norm,
+        mirror_map,
+    )
     from dln_momentum.interface.train import train
     from dln_momentum.interface.verify import Report, verify
     from dln_momentum.network import DiagonalLinearNet
@@ -34,7 +45,6 @@ if TYPE_CHECKING:
     from dln_momentum.rates import Momentum
     from dln_momentum.row_space import RowSpace
     from dln_momentum.start import Start, biased, gaussian, uniform
-    from dln_momentum.theory.minimizers import bregman_minimizer
 
 _HOMES = {
     "Certificate": "interface.run",
@@ -47,21 +57,29 @@ _HOMES = {
     "InputError": "errors",
     "Momentum": "rates",
     "Problem": "problem",
-    "RowSpace": "row_space",
     "Report": "interface.verify",
+    "RowSpace": "row_space",
     "Run": "interface.run",
     "Snapshot": "engine",
     "Start": "start",
     "Status": "engine",
+    "basis_pursuit": "interface.theory",
     "biased": "start",
-    "bregman_minimizer": "theory.minimizers",
     "collect": "interface.collect",
+    "bregman_divergence": "interface.theory",
+    "bregman_minimizer": "interface.theory",
     "diabetes": "data",
     "digits": "data",
     "flow": "interface.flow",
     "gaussian": "start",
     "gradient_flow": "flows",
+    "gradient_flow_limit": "interface.theory",
+    "hyperbolic_entropy": "interface.theory",
+    "inverse_mirror_map": "interface.theory",
+    "kkt_residual": "interface.theory",
+    "least_norm": "interface.theory",
     "load": "data.tabular:from_file",
+    "mirror_map": "interface.theory",
     "momentum_flow": "flows",
     "momentum_flows": "flows.batched",
     "sparse": "data",
@@ -91,7 +109,9 @@ __all__ = [
     "Start",
     "Status",
     "__version__",
+    "basis_pursuit",
     "biased",
+    "bregman_divergence",
     "bregman_minimizer",
     "collect",
     "diabetes",
@@ -99,7 +119,13 @@ __all__ = [
     "flow",
     "gaussian",
     "gradient_flow",
+    "gradient_flow_limit",
+    "hyperbolic_entropy",
+    "inverse_mirror_map",
+    "kkt_residual",
+    "least_norm",
     "load",
+    "mirror_map",
     "momentum_flow",
     "momentum_flows",
     "sparse",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from dln_momentum.arrays import tensor_of
 from dln_momentum.errors import InputError
-from dln_momentum.start import Start, biased, drawn, uniform
+from dln_momentum.start import Start, biased, check_layers, drawn, uniform
 
 
 class DiagonalLinearNet(nn.Module):
@@ -26,15 +28,14 @@ class DiagonalLinearNet(nn.Module):
     Leading dimensions are independent networks: one network is ``runs = ()``.
 
     Args:
-        u: first layer, [*runs, d].
-        v: second layer, [*runs, d].
+        u, v: first and second layer, [*runs, d]; arrays, lists or tensors, cast to float64.
 
     Raises:
         InputError: for unequal shapes, non-finite entries, or an entry with u^2 = v^2, which
             violates condition (C1) of the theory (Delta_0 nowhere zero).
 
-    It does not train itself, and its balancedness is read from u and v; an engine that carries
-    w_+- keeps more digits of a small Delta.
+    The balancedness is computed from u and v; the engine stores w_+- and keeps more digits of a
+    small Delta.
 
     >>> net = DiagonalLinearNet.uniform(3, alpha=0.1)
     >>> net.theta.tolist(), [round(x, 12) for x in net.balancedness.tolist()]
@@ -43,17 +44,32 @@ class DiagonalLinearNet(nn.Module):
     torch.Size([5])
     """
 
-    def __init__(self, u: Tensor, v: Tensor) -> None:
+    def __init__(self, u: ArrayLike, v: ArrayLike) -> None:
         super().__init__()
-        u, v = (torch.as_tensor(w, dtype=torch.float64) for w in (u, v))
-        _check_initialisation(u, v)
-        self.u = nn.Parameter(u.clone())
-        self.v = nn.Parameter(v.clone())
+        u, v = tensor_of("u", u), tensor_of("v", v)
+        if u.shape != v.shape or u.ndim == 0:
+            raise InputError(
+                [f"u and v must share one shape [*runs, d]: {[*u.shape]} and {[*v.shape]}"]
+            )
+        check_layers(u, v)
+        self.u = nn.Parameter(u)
+        self.v = nn.Parameter(v)
+
+    @classmethod
+    def from_start(cls, start: Start, d: int, runs: tuple[int, ...] = ()) -> DiagonalLinearNet:
+        """The network with d coordinates of a start; ``runs`` copies it along more dimensions.
+
+        >>> from dln_momentum.start import gaussian
+        >>> DiagonalLinearNet.from_start(gaussian([0.1, 0.2], seed=0), d=3)
+        DiagonalLinearNet(runs=(2,), d=3)
+        """
+        u, v = start.layers(d)
+        return cls(u.expand(*runs, *u.shape), v.expand(*runs, *v.shape))
 
     @classmethod
     def uniform(cls, d: int, alpha: float, runs: tuple[int, ...] = ()) -> DiagonalLinearNet:
         """u_0 = sqrt(2) alpha, v_0 = 0: theta_0 = 0 and Delta_0 = 2 alpha^2 in every coordinate."""
-        return cls(*_repeated(uniform(alpha), d, runs))
+        return cls.from_start(uniform(alpha), d, runs)
 
     @classmethod
     def biased(
@@ -73,7 +89,7 @@ class DiagonalLinearNet(nn.Module):
         >>> net.w_plus.item(), net.w_minus.item(), net.theta.item(), net.balancedness.item()
         (0.5, 2.0, -0.9375, 1.0)
         """
-        return cls(*_repeated(biased(scale, phi, parametrisation), d, runs))
+        return cls.from_start(biased(scale, phi, parametrisation), d, runs)
 
     @classmethod
     def gaussian(
@@ -118,26 +134,3 @@ class DiagonalLinearNet(nn.Module):
     def extra_repr(self) -> str:
         """Shape in the printed module."""
         return f"runs={tuple(self.u.shape[:-1])}, d={self.u.shape[-1]}"
-
-
-def _check_initialisation(u: Tensor, v: Tensor) -> None:
-    if u.shape != v.shape or u.ndim == 0:
-        raise InputError(
-            [f"u and v must share one shape [*runs, d]: {[*u.shape]} and {[*v.shape]}"]
-        )
-    if not (u.isfinite().all() and v.isfinite().all()):
-        raise InputError(["u and v must be finite"])
-    unbalanced = (u + v) * (u - v) == 0
-    if unbalanced.any():
-        where = unbalanced.nonzero()[:5].squeeze(-1).tolist()
-        raise InputError(
-            [
-                f"Delta_0 = |u^2 - v^2| is zero in {int(unbalanced.sum())} coordinates "
-                f"(first at {where}); condition (C1) needs every entry > 0"
-            ]
-        )
-
-
-def _repeated(start: Start, d: int, runs: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    u, v = start.layers(d)
-    return u.expand(*runs, d), v.expand(*runs, d)

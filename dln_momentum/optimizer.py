@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dln_momentum.errors import raise_if_any
+from dln_momentum.errors import InputError, raise_if_any
 
 Parameter = float | Tensor
 
-GROUP_KEYS = ("params", "param_names", "lr", "beta", "initial_lr")
-"""What a group may hold: torch's optimizers pass over other keys, and train something else."""
+NAMES = {"lr": "gamma", "momentum": "beta"}
+"""The keys of a group, which are torch's, and the paper's names of the same numbers."""
+GROUP_KEYS = ("params", "param_names", "initial_lr", *NAMES)
+"""What a group may hold. Torch ignores other keys in silence, so they are an error here."""
 
 
 class HeavyBall(Optimizer):
@@ -24,29 +26,51 @@ class HeavyBall(Optimizer):
 
     .. math:: w_{k+1} = w_k - \gamma \nabla F(w_k) + \beta (w_k - w_{k-1}), \qquad k \ge 1,
 
-    from the pair (w_0, w_1). The past is kept as the increment ``w_k - w_{k-1}`` itself, because
-    recomputing it by subtraction loses a factor 1/(1 - beta) of accuracy; `previous` reads w_{k-1}.
+    from the pair (w_0, w_1), with w_1 = w_0 unless ``previous`` is given. The optimizer stores the
+    increment ``w_k - w_{k-1}``, because computing it by subtraction loses a factor 1/(1 - beta) of
+    accuracy; `previous` returns w_{k-1}.
 
-    While gamma is constant this is ``torch.optim.SGD(lr=gamma, momentum=beta)``. They part when
-    gamma changes: torch multiplies its whole velocity by the new learning rate, whereas here the
-    step already under way keeps its length and only the new gradient feels the new gamma.
+    The same method in other conventions, while the rates are constant (g_k = grad F(w_k), buffers
+    are zero before the first step):
+
+    ================================  ================================  ===========  ==========
+    convention                        update                            gamma        beta
+    ================================  ================================  ===========  ==========
+    this paper: gamma, beta           d = beta d - gamma g, w += d      gamma        beta
+    Keras: lr, momentum mu            d = mu d - lr g, w += d           lr           mu
+    torch SGD: lr, momentum mu        m = mu m + g, w -= lr m           lr           mu
+    torch SGD with dampening tau      m = mu m + (1-tau) g, w -= lr m   lr (1-tau)   mu
+    EMA (Adam without its scaling)    m = mu m + (1-mu) g, w -= lr m    lr (1-mu)    mu
+    Nesterov: lr, momentum mu         m = mu m + g, w -= lr (g + mu m)  none         none
+    ================================  ================================  ===========  ==========
+
+    - The step size of the EMA form is eps = gamma/(1-beta), the time of one step along the flow.
+    - Torch does not apply the dampening to the first step of a new optimizer: it sets m = g, a step
+      of lr instead of gamma. All later steps agree with the table.
+    - Nesterov's method is x_{k+1} = x_k + mu d_k - lr grad F(x_k + mu d_k), d_k = x_k - x_{k-1}:
+      heavy ball with the gradient at the point ahead, which is the w of torch. No (gamma, beta)
+      reproduces it.
+    - When gamma changes, d keeps its length here and in Keras, while torch and the EMA form
+      multiply the whole of m by the new lr.
+
+    The groups use torch's keys ``lr`` and ``momentum``, so torch's schedulers work, `OneCycleLR`
+    with ``cycle_momentum`` included. There is no weight decay, dampening, Nesterov step or
+    maximisation, which the theory does not cover. A parameter without a gradient is not changed,
+    and neither is its increment.
 
     Args:
         params: parameters, or groups of them with their own ``gamma`` and ``beta``.
-        gamma: step size > 0: a number, or a tensor of shape ``runs`` when every parameter has
-            shape ``(*runs, ...)``, one step size for each run. Each group keeps it under
-            torch's own key ``lr``, so that torch's schedulers work. They know one number only:
-            where there is one a run, change it in place, ``group["lr"].mul_(0.5)``.
-        beta: momentum in [0, 1): a number or a tensor of shape ``runs``.
-        previous: w_0, one tensor a parameter in their order; the parameters' present values are
-            then w_1. Left out, w_1 = w_0 (zero initial speed).
+        gamma: step size > 0: a number, or a tensor of shape ``runs`` if every parameter has shape
+            ``(*runs, ...)``, for one step size per run. A scheduler sets one number for all runs;
+            to change a tensor, write into it: ``group["lr"].mul_(0.5)``.
+        beta: momentum in [0, 1), a number or a tensor of shape ``runs``; 0 by default.
+        lr, momentum: other names of gamma and beta; give one name of each.
+        previous: w_0, one tensor for each parameter in their order; the present values of the
+            parameters are w_1.
 
     Raises:
-        InputError: for gamma or beta outside their range or of a shape that is not that of the
-            runs, for previous of a wrong shape, or for a key of a group that means nothing here.
-
-    It has no weight decay, dampening, Nesterov step or maximisation: the theory is about none of
-    them. A parameter without a gradient is left where it is, its increment too.
+        InputError: for gamma or beta missing, given twice, out of range or of a shape that does not
+            fit the parameters, for ``previous`` of a wrong shape, or for an unknown key in a group.
 
     >>> w = torch.nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
     >>> optimizer = HeavyBall([w], gamma=0.1, beta=0.5)
@@ -61,36 +85,80 @@ class HeavyBall(Optimizer):
     def __init__(
         self,
         params: Iterable[Any],
-        gamma: Parameter,
-        beta: Parameter = 0.0,
+        gamma: Parameter | None = None,
+        beta: Parameter | None = None,
         *,
+        lr: Parameter | None = None,
+        momentum: Parameter | None = None,
         previous: Iterable[Tensor] | None = None,
     ) -> None:
-        super().__init__(params, {"lr": gamma, "beta": beta})
+        given = {"gamma": gamma, "beta": beta, "lr": lr, "momentum": momentum}
+        rates = _torch_keys({key: value for key, value in given.items() if value is not None})
+        if "lr" not in rates:
+            raise InputError(["gamma is missing: HeavyBall(params, gamma=0.01, beta=0.9)"])
+        super().__init__(params, {"momentum": 0.0, **rates})
         if previous is not None:
             self._start_from(list(previous))
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of parameters; its step size may be given as ``gamma`` or ``lr``.
+    @classmethod
+    def from_torch(cls, sgd: torch.optim.SGD) -> HeavyBall:
+        """Heavy ball on the parameters of a torch SGD, continuing from its momentum buffers.
+
+        gamma = lr (1 - dampening) and beta = momentum in each group, and the increments are
+        -lr times the buffers. Of a new SGD with dampening the first step differs, see above.
 
         Args:
-            param_group: ``params``, and ``gamma`` and ``beta`` where they are not the defaults.
+            sgd: the optimizer; it is not changed, and its schedulers do not act on the result.
+
+        Raises:
+            InputError: for another optimizer, or for settings that are not heavy ball: Nesterov's
+                step, weight decay, maximisation, or rates out of range.
+
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> sgd = torch.optim.SGD([w], lr=0.1, momentum=0.75, dampening=0.5)
+        >>> HeavyBall.from_torch(sgd).param_groups[0]["lr"]
+        0.05
+        """
+        if not isinstance(sgd, torch.optim.SGD):
+            raise InputError([f"sgd is a {type(sgd).__name__}; it must be a torch.optim.SGD"])
+        raise_if_any(
+            f"{key} = {group[key]} has no counterpart in heavy ball; it must be {allowed}"
+            for group in sgd.param_groups
+            for key, allowed in (("nesterov", False), ("weight_decay", 0), ("maximize", False))
+            if group[key] != allowed
+        )
+        groups = [
+            {
+                **{key: group[key] for key in ("params", "param_names") if key in group},
+                "lr": group["lr"] * (1 - group["dampening"]),
+                "momentum": group["momentum"],
+            }
+            for group in sgd.param_groups
+        ]
+        optimizer = cls(groups, lr=groups[0]["lr"])
+        for group in sgd.param_groups:
+            for parameter in group["params"]:
+                buffer = sgd.state.get(parameter, {}).get("momentum_buffer")
+                if buffer is not None:
+                    optimizer.state[parameter]["increment"] = -group["lr"] * buffer.detach()
+        return optimizer
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters.
+
+        Args:
+            param_group: ``params``, and ``gamma`` and ``beta`` (or ``lr`` and ``momentum``) where
+                they are not the defaults.
 
         Raises:
             InputError: as for the optimizer itself.
         """
-        raise_if_any(
-            ["gamma and lr are one thing: give one"] * ({"gamma", "lr"} <= param_group.keys())
-        )
-        if "gamma" in param_group:
-            param_group["lr"] = param_group.pop("gamma")
-        for key in ("lr", "beta"):
-            value = param_group.get(key, self.defaults[key])
-            # a scheduler writes into a tensor, which may be the caller's or another group's
-            param_group[key] = value.clone() if isinstance(value, Tensor) else value
-        raise_if_any(_group_problems(param_group))
+        group = self.defaults | _torch_keys(param_group)
+        # a scheduler writes into a tensor, which may be the caller's or another group's
+        group |= {key: group[key].clone() for key in NAMES if isinstance(group[key], Tensor)}
+        raise_if_any(_group_problems(group))
         # torch makes a list of the parameters, which may come as a generator
-        super().add_param_group(param_group)
+        super().add_param_group(group)
         mismatches = [*_shape_problems(self.param_groups[-1])]
         if mismatches:
             del self.param_groups[-1]
@@ -103,7 +171,7 @@ class HeavyBall(Optimizer):
         return parameter.detach() - self.state[parameter]["increment"]
 
     def increment(self, parameter: Tensor) -> Tensor:
-        """w_k - w_{k-1} of one parameter, as it is kept: what is written to it holds."""
+        """w_k - w_{k-1} of one parameter: the stored tensor, so writing to it changes the state."""
         state = self.state[parameter]
         if "increment" not in state:
             state["increment"] = torch.zeros_like(parameter)
@@ -127,7 +195,7 @@ class HeavyBall(Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._step_one(parameter, parameter.grad, group["lr"], group["beta"])
+                    self._step_one(parameter, parameter.grad, group["lr"], group["momentum"])
         return loss
 
     def _step_one(
@@ -154,20 +222,36 @@ def _over_runs(value: Parameter, parameter: Tensor) -> Parameter:
     return value.reshape(value.shape + (1,) * (parameter.ndim - value.ndim))
 
 
+def _torch_keys(given: dict[str, Any]) -> dict[str, Any]:
+    """The same keys, with gamma and beta under torch's names."""
+    raise_if_any(
+        f"{name} and {key} are two names of one number: give one"
+        for key, name in NAMES.items()
+        if key in given and name in given
+    )
+    torch_key = {name: key for key, name in NAMES.items()}
+    return {torch_key.get(key, key): value for key, value in given.items()}
+
+
 def _group_problems(group: dict[str, Any]) -> Iterator[str]:
-    ranges = (("lr", "gamma", "finite and > 0", _positive), ("beta", "beta", "in [0, 1)", _damped))
-    for key, name, allowed, holds in ranges:
+    for key, allowed in (("lr", "finite and > 0"), ("momentum", "in [0, 1)")):
         value = group[key]
         numbers = value.flatten().tolist() if isinstance(value, Tensor) else [value]
-        if not numbers or not all(isinstance(x, Real) and holds(float(x)) for x in numbers):
-            yield f"{name} = {value} must be {allowed}"
+        if not numbers or not all(
+            isinstance(x, Real) and _in_range(key, float(x)) for x in numbers
+        ):
+            yield f"{NAMES[key]} = {value} must be {allowed}"
     unknown = ", ".join(key for key in group if key not in GROUP_KEYS)
     if unknown:
-        yield f"{unknown}: no key of a group of heavy ball, which has params, gamma and beta"
+        yield f"unknown key {unknown} in a group; valid keys: params, gamma (lr), beta (momentum)"
+
+
+def _in_range(key: str, rate: float) -> bool:
+    return 0 < rate < math.inf if key == "lr" else 0 <= rate < 1
 
 
 def _shape_problems(group: dict[str, Any]) -> Iterator[str]:
-    for key, name in (("lr", "gamma"), ("beta", "beta")):
+    for key, name in NAMES.items():
         shape = tuple(group[key].shape) if isinstance(group[key], Tensor) else ()
         for parameter in group["params"]:
             runs = tuple(parameter.shape[: len(shape)])
@@ -175,15 +259,7 @@ def _shape_problems(group: dict[str, Any]) -> Iterator[str]:
                 a not in (1, b) for a, b in zip(shape, runs, strict=False)
             ):
                 yield (
-                    f"{name} has shape {shape}, which is no shape of the runs of a parameter "
-                    f"of shape {tuple(parameter.shape)}"
+                    f"{name} has shape {shape}; it must be a number, or have the shape of the runs "
+                    f"of a parameter of shape {tuple(parameter.shape)}"
                 )
                 break
-
-
-def _positive(gamma: float) -> bool:
-    return 0 < gamma < math.inf
-
-
-def _damped(beta: float) -> bool:
-    return 0 <= beta < 1

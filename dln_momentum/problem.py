@@ -12,88 +12,93 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from dln_momentum.errors import InputError
-from dln_momentum.row_space import RowSpace
+from dln_momentum.arrays import tensor_of
+from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.row_space import RowSpace, apply
 
 RANGE_TOLERANCE = 1e-10
-"""Largest ||y - P y|| / ||y||, P the projection on the range of X, that still counts as rounding.
+"""Largest ||y - P y|| / ||y||, P the projection on the range of X, that counts as rounding.
 
-Float64 leaves about 1e-15 where an interpolator exists; data stored in single precision leave
-1e-8 and more where none does.
+It is about 1e-15 in float64 if an interpolator exists, and 1e-8 or more for data that were rounded
+to single precision.
 """
 
 _TENSORS = ("X", "y", "theta_star", "X_test", "y_test")
 
 
-class ProblemError(InputError):
-    """Data from which no interpolation problem can be made; it lists everything that is wrong.
-
-    >>> raise ProblemError(["X: 2 of 60 entries are not finite"])
-    Traceback (most recent call last):
-    dln_momentum.problem.ProblemError: X: 2 of 60 entries are not finite
-    """
-
-
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, init=False)
 class Problem:
     """Underdetermined least squares, L(theta) = 1/(2n) ||X theta - y||^2 with n < d.
 
-    One problem shared by all runs has X [n, d] and y [n]; one problem per run has leading run
-    dimensions on either or both (see `stack`). Every array is turned into a float64 tensor.
-    X may be rank-deficient; y must lie in its range. ``X theta_star != y`` is allowed, for labels
-    that carry noise: theta_star is then a reference to measure distances to and no interpolator.
+    A problem shared by all runs has X [n, d] and y [n]; one problem per run has leading run
+    dimensions on X, y or both (see `stack`). Numbers, lists, arrays, tensors and data frames are
+    cast to float64 tensors. X may be rank-deficient; y must lie in its range. ``X theta_star != y``
+    is allowed, for noisy labels: theta_star is then a reference for distances, not an interpolator.
 
     Args:
         X: design matrix, [*runs, n, d].
         y: targets, [*runs, n].
-        theta_star: the vector behind the data, [*runs, d], if it is known.
+        theta_star: the vector that generated the data, [*runs, d], if it is known.
         X_test: held-out rows, [*runs, m, d], given together with y_test.
         y_test: their targets, [*runs, m].
         name: a label for tables and figures.
-        notes: what was done to the data on the way in (dropped columns and the like).
+        notes: what was done to the data before (dropped columns, for example).
 
     Raises:
-        ProblemError: for non-finite entries, shapes that do not fit, n >= d, or y outside the
-            range of X; all that is wrong is listed at once.
+        InputError: for values that are not numeric or not finite, shapes that do not fit, n >= d,
+            or y outside the range of X; it lists all errors.
 
     >>> problem = Problem(X=[[1.0, 2.0, 2.0]], y=[9.0], theta_star=[1.0, 2.0, 2.0])
     >>> problem.n, problem.d
     (1, 3)
-    >>> theta = torch.zeros(3)
-    >>> problem.loss(theta), problem.gradient(theta)
+    >>> problem.loss([0, 0, 0]), problem.gradient([0, 0, 0])
     (tensor(40.5000, dtype=torch.float64), tensor([ -9., -18., -18.], dtype=torch.float64))
     >>> Problem(X=[[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]], y=[1.0, 2.0])
     Traceback (most recent call last):
-    dln_momentum.problem.ProblemError: y is not in the range of X (n = 2): relative residual
+    dln_momentum.errors.InputError: y is not in the range of X (n = 2): relative residual
     3.16e-01, allowed 1e-10; no theta interpolates the data
     """
 
     X: Tensor
     y: Tensor
-    theta_star: Tensor | None = None
-    X_test: Tensor | None = None
-    y_test: Tensor | None = None
-    name: str = ""
-    notes: tuple[str, ...] = ()
+    theta_star: Tensor | None
+    X_test: Tensor | None
+    y_test: Tensor | None
+    name: str
+    notes: tuple[str, ...]
 
-    def __post_init__(self) -> None:
+    # written out so that the arguments may be anything numeric while the fields are tensors
+    def __init__(
+        self,
+        X: Any,
+        y: Any,
+        theta_star: Any = None,
+        X_test: Any = None,
+        y_test: Any = None,
+        name: str = "",
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        given = {"X": X, "y": y, "theta_star": theta_star, "X_test": X_test, "y_test": y_test}
+        fields: dict[str, Any] = {"name": name, "notes": tuple(notes)}
         errors = []
-        for field in _TENSORS:
+        for key, value in given.items():
+            optional = value is None and key not in ("X", "y")
             try:
-                object.__setattr__(self, field, _as_float64(getattr(self, field)))
-            except (TypeError, ValueError) as error:
-                errors.append(f"{field} is no array of real numbers: {error}")
-        # each check reads only what the ones before it have found sound
+                fields[key] = None if optional else tensor_of(key, value, bools=True)
+            except InputError as error:
+                errors += error.problems
+        for key, value in fields.items():
+            object.__setattr__(self, key, value)
+        # each check reads only what the checks before it have found valid
         errors = errors or [*_shape_problems(self), *_entry_problems(self)]
         errors = errors or [*_zero_problems(self)]
         errors = errors or [*_range_problems(self)]
-        if errors:
-            raise ProblemError([*errors, *(f"note: {note}" for note in self.notes)])
+        raise_if_any([*errors, *(f"note: {note}" for note in self.notes)] if errors else [])
 
     def __repr__(self) -> str:
         return f"Problem({self.name!r}, runs={list(self.runs)}, n={self.n}, d={self.d})"
@@ -118,19 +123,19 @@ class Problem:
         """The span of the rows of X, in which every gradient of the loss lies."""
         return RowSpace.of(self.X)
 
-    def residual(self, theta: Tensor) -> Tensor:
-        """X theta - y for theta [*runs, d]; [*runs, n]."""
-        return _apply(self.X, theta) - self.y
+    def residual(self, theta: Any) -> Tensor:
+        """X theta - y for theta [*runs, d], an array or a tensor; [*runs, n]."""
+        return apply(self.X, self._predictor(theta)) - self.y
 
-    def loss(self, theta: Tensor) -> Tensor:
+    def loss(self, theta: Any) -> Tensor:
         """The training loss 1/(2n) ||X theta - y||^2 for theta [*runs, d]; [*runs]."""
         return self.residual(theta).square().sum(-1) / (2 * self.n)
 
-    def gradient(self, theta: Tensor) -> Tensor:
+    def gradient(self, theta: Any) -> Tensor:
         """The full-batch gradient X^T (X theta - y) / n for theta [*runs, d]; [*runs, d]."""
-        return _apply(self.X.mT, self.residual(theta)) / self.n
+        return apply(self.X.mT, self.residual(theta)) / self.n
 
-    def test_error(self, theta: Tensor) -> Tensor:
+    def test_error(self, theta: Any) -> Tensor:
         """1/(2m) ||X_test theta - y_test||^2, the loss on the held-out rows; [*runs].
 
         NaN where there are no held-out rows.
@@ -139,11 +144,17 @@ class Problem:
         >>> problem.test_error(torch.tensor([1.0, 1.0]))
         tensor(2., dtype=torch.float64)
         """
+        theta = self._predictor(theta)
         if self.X_test is None or self.y_test is None:
             runs = torch.broadcast_shapes(self.runs, theta.shape[:-1])
             return torch.full(runs, torch.nan, dtype=torch.float64, device=self.X.device)
-        residual = _apply(self.X_test, theta) - self.y_test
+        residual = apply(self.X_test, theta) - self.y_test
         return residual.square().sum(-1) / (2 * self.y_test.shape[-1])
+
+    def _predictor(self, theta: Any) -> Tensor:
+        if isinstance(theta, Tensor):
+            return theta.to(self.X.dtype)
+        return tensor_of("theta", theta).to(self.X.device)
 
     def to(self, device: torch.device | str) -> Problem:
         """The same problem with its tensors on `device`."""
@@ -155,14 +166,13 @@ class Problem:
 def stack(problems: Sequence[Problem]) -> Problem:
     """One problem per run: X [R, n, d] and y [R, n] from R problems of equal shapes.
 
+    theta_star and test rows are kept if every problem has them.
+
     Args:
         problems: at least one, none with run dimensions of its own.
 
-    Returns:
-        The stacked problem. It has a theta_star or test rows only if every one of them does.
-
     Raises:
-        ProblemError: if there is none, or shapes differ; each field that differs is listed.
+        InputError: if there is none, or shapes differ; it lists each field that differs.
 
     >>> one = Problem(X=[[1.0, 2.0, 2.0]], y=[9.0])
     >>> two = Problem(X=[[0.0, 1.0, 1.0]], y=[4.0])
@@ -170,7 +180,7 @@ def stack(problems: Sequence[Problem]) -> Problem:
     tensor([40.5000,  8.0000], dtype=torch.float64)
     """
     if not problems:
-        raise ProblemError(["there is no problem to stack"])
+        raise InputError(["there is no problem to stack"])
     errors = []
     fields: dict[str, Tensor] = {}
     for field in _TENSORS:
@@ -185,33 +195,11 @@ def stack(problems: Sequence[Problem]) -> Problem:
             fields[field] = torch.stack(present)
     if any(problem.runs for problem in problems):
         errors.append("problems to stack must not have run dimensions of their own")
-    if errors:
-        raise ProblemError(errors)
+    raise_if_any(errors)
     names = list(dict.fromkeys(problem.name for problem in problems))
     name = names[0] if len(names) == 1 else f"{len(problems)} problems, {names[0]} to {names[-1]}"
     notes = dict.fromkeys(note for problem in problems for note in problem.notes)
     return Problem(**fields, name=name, notes=tuple(notes))
-
-
-def _as_float64(value: object) -> Tensor | None:
-    if value is None:
-        return None
-    if isinstance(value, Tensor):
-        if value.is_complex():
-            raise TypeError(f"entries are {value.dtype}")
-        # a copy, so that a caller who goes on writing to it does not change the problem
-        return value.detach().to(torch.float64, copy=True)
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"entries are {array.dtype}")
-    return torch.from_numpy(array.astype(np.float64))
-
-
-def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
-    """matrix [*runs, p, q] times vector [*runs, q], as one product where all share the matrix."""
-    if matrix.ndim == 2:
-        return vector.to(matrix.dtype) @ matrix.mT
-    return (matrix @ vector.to(matrix.dtype).unsqueeze(-1)).squeeze(-1)
 
 
 def _shape_problems(problem: Problem) -> Iterator[str]:

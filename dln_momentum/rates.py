@@ -1,4 +1,4 @@
-"""The two ways to name a heavy-ball run, (gamma, beta) and (lambda, eps), and the rule between.
+"""The rates of heavy ball: (gamma, beta), (lambda, eps), lambda_KS, and the acceleration rule.
 
 Momentum gradient descent with step size gamma and momentum beta,
 
@@ -8,7 +8,7 @@ discretises the momentum gradient flow ``lambda w'' + w' + grad F(w) = 0`` with 
 
     lambda = gamma / (1 - beta)^2,    eps = gamma / (1 - beta).
 
-This file imports nothing heavy: the command line checks its input with it.
+This file does not import torch, because the command line checks its input with it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from typing import Any
 from dln_momentum.errors import InputError, raise_if_any
 
 PAIRS = (("gamma", "beta"), ("lam", "eps"), ("lam", "beta"), ("lam", "gamma"))
-"""The pairs of parameters that determine a run; any one of them may be given."""
+"""The pairs of rates that determine a run."""
 
 GRADIENT_FLOW_BELOW = 0.1
 OSCILLATION_ABOVE = 10.0
 
 
 class Regime(StrEnum):
-    """Where lambda stands on the poster's scale (poster, section 2).
+    """The regime of a lambda (poster, section 2): lambda << 1, lambda >> 1, or in between.
 
-    The poster says lambda << 1, lambda >> 1 and "in between". The thresholds 0.1 and 10 are a
-    convention of this package for problems of unit scale; nothing is computed from the label.
+    The thresholds 0.1 and 10 are a convention of this package for problems of unit scale; nothing
+    is computed from the label.
     """
 
     GRADIENT_FLOW = "gradient flow"
@@ -41,7 +41,7 @@ class Regime(StrEnum):
 
 @dataclass(frozen=True)
 class Momentum:
-    """The parameters of MGD(gamma, beta), under each of their names.
+    """The rates of MGD(gamma, beta), in every parametrisation.
 
     (docs/theory.md#momentum; poster, sections 1 and 2.)
 
@@ -78,7 +78,7 @@ class Momentum:
         """Build from exactly one of (gamma, beta), (lam, eps), (lam, beta), (lam, gamma).
 
         Raises:
-            InputError: for any other choice of keys, or values no beta in [0, 1) agrees with.
+            InputError: for any other choice of keys, or values that no beta in [0, 1) fits.
 
         >>> m = Momentum.from_pair(lam=1.0, eps=0.1)
         >>> round(m.gamma, 12), round(m.beta, 12)
@@ -101,27 +101,27 @@ class Momentum:
 
     @property
     def lam_ks(self) -> float:
-        """lambda_KS = lambda (1 + beta)/2, the flow that MGD follows to second order.
+        """lambda_KS = lambda (1 + beta)/2: MGD follows MGF(lambda_KS) to second order.
 
-        MGD(gamma, beta) is exactly the central-difference scheme of MGF(lambda_KS) with the same
-        eps (Kovachki and Stuart, JMLR 2021, name the same coefficient).
+        MGD(gamma, beta) is the central-difference scheme of MGF(lambda_KS) with time step eps
+        (Kovachki and Stuart, JMLR 2021, have the same coefficient).
         """
         return lam_ks_of(self.gamma, self.beta)
 
     @property
     def max_speed_up(self) -> float:
-        """The largest rho of the acceleration rule, 1/(1 - beta); there beta becomes 0."""
+        """The largest rho of the acceleration rule, 1/(1 - beta), at which beta becomes 0."""
         return 1 / (1 - self.beta)
 
     def accelerated(self, rho: float) -> Momentum:
-        """Follow the same path in 1/rho as many steps (acceleration rule).
+        """The rates that follow the same path in 1/rho times the steps (acceleration rule).
 
         (docs/theory.md#acceleration-rule; poster, section 2.)
 
             gamma -> rho^2 gamma,    beta -> 1 - rho (1 - beta)
 
         keeps lambda and multiplies eps by rho. It holds while the discretisation is stable, which
-        this method does not check.
+        is not checked.
 
         Args:
             rho: the speed-up, in (0, 1/(1 - beta)].
@@ -133,13 +133,13 @@ class Momentum:
         >>> round(fast.gamma, 12), round(fast.beta, 12), round(fast.lam, 12)
         (0.04, 0.8, 1.0)
         """
-        # the largest rho, 1/(1-beta), is itself rounded: allow it its last digit
+        # allow for the rounding of 1/(1-beta)
         if not 0 < rho <= self.max_speed_up * (1 + 1e-15):
             raise InputError(
                 [f"rho = {rho:g} must be in (0, {self.max_speed_up:g}] = (0, 1/(1-beta)]"]
             )
         beta = 1 - rho * (1 - self.beta)
-        # what is left of 1 - 1 by rounding is 0
+        # a beta of the size of rounding is 0
         return Momentum(rho**2 * self.gamma, beta if beta > 1e-15 else 0.0)
 
     @property
@@ -178,13 +178,13 @@ def gamma_beta(
 ) -> tuple[Any, Any]:
     """(gamma, beta) from any one of `PAIRS`, elementwise on numbers, arrays or tensors.
 
-    Values are not checked: a pair that no beta in [0, 1) agrees with gives a beta outside it (or
-    nan), which is how a sweep marks its invalid grid points.
+    Values are not checked: a pair that no beta in [0, 1) fits gives a beta outside [0, 1) or nan,
+    by which a sweep recognises its invalid grid points.
     """
     if lam is None:
         return gamma, beta
     if eps is not None:
-        # the square itself overflows for an eps that lambda makes harmless
+        # eps^2 may overflow although eps^2/lambda does not
         return eps * (eps / lam), 1 - eps / lam
     if beta is not None:
         return lam * (1 - beta) ** 2, beta
@@ -192,7 +192,7 @@ def gamma_beta(
 
 
 def momentum_problems(prefix: str = "", **given: float) -> list[str]:
-    """What is wrong with a choice of parameters, one line each; empty if it determines a run.
+    """The errors in a choice of rates, one line each; empty if it determines a run.
 
     Args:
         prefix: put before each key, for example ``"optimizer."``.

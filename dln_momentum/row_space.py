@@ -1,4 +1,4 @@
-"""The row space span(x_1..x_n) of a design matrix, which is all that the theory needs of it."""
+"""The row space span(x_1..x_n) of a design matrix."""
 
 from __future__ import annotations
 
@@ -19,14 +19,12 @@ class RowSpace:
 
     .. math:: \{\theta : X\theta = y\} = \{\theta : V\theta = b\}, \qquad b = \Sigma^{-1} U^\top y
 
-    whenever y lies in the range of X. Every gradient of the loss lies in this span
-    (docs/theory.md#problem; poster, section 3), so the minimisers and their optimality conditions
-    need V and b alone.
+    if y lies in the range of X, which `range_residual` measures. Every gradient of the loss lies
+    in this span (docs/theory.md#problem; poster, section 3), so the minimisers and their
+    optimality conditions depend on V and b alone.
 
-    Stacked matrices of different ranks share the largest r: the basis of the others is filled up
-    with zero rows, and so are their coordinates and targets.
-
-    It does not refuse a ``y`` outside the range of X: :meth:`range_residual` measures that.
+    Stacked matrices of different ranks share the largest r: the basis of the others is padded with
+    zero rows, and their coordinates and targets with zeros.
 
     >>> X = torch.tensor([[3.0, 4.0, 0.0], [6.0, 8.0, 0.0]], dtype=torch.float64)
     >>> rows = RowSpace.of(X)
@@ -47,18 +45,10 @@ class RowSpace:
 
     @classmethod
     def of(cls, X: Tensor) -> RowSpace:
-        """Decompose X.
-
-        A singular value counts as zero below max(n, d) * eps * sigma_max.
-
-        Args:
-            X: Design matrix, [*runs, n, d], floating point.
-
-        Returns:
-            The row space, with the leading dimensions of ``X``.
+        """The row space of X, [*runs, n, d]; singular values below max(n, d) eps sigma_max are 0.
 
         Raises:
-            InputError: If ``X`` is not a stack of finite floating-point matrices, each nonzero.
+            InputError: if X is not a stack of finite floating-point matrices, each nonzero.
         """
         raise_if_any(_faults(X))
         left, sigma, right = torch.linalg.svd(X, full_matrices=False)
@@ -77,72 +67,36 @@ class RowSpace:
 
     @property
     def rank(self) -> int:
-        """The number of rows of the basis: the rank, or the largest rank of a stack."""
+        """The number r of rows of the basis: the rank, or the largest rank of a stack."""
         return self.basis.shape[-2]
 
     def coordinates(self, theta: Tensor) -> Tensor:
-        """V theta.
-
-        Args:
-            theta: Vectors, [*runs, d].
-
-        Returns:
-            Their coordinates in the basis, [*runs, r].
-        """
+        """V theta, [*runs, r]: the coordinates of vectors [*runs, d] in the basis."""
         return apply(self.basis, theta)
 
     def span(self, nu: Tensor) -> Tensor:
-        """V^T nu, the vector whose coordinates are nu.
-
-        Args:
-            nu: Coordinates, [*runs, r].
-
-        Returns:
-            Vectors of the row space, [*runs, d].
-        """
+        """V^T nu, [*runs, d]: the vectors of the row space with coordinates [*runs, r]."""
         return apply(self.basis.mT, nu)
 
     def target(self, y: Tensor) -> Tensor:
-        """The b with {X theta = y} = {V theta = b}; outside the range, b of the y nearest to it.
+        """The b, [*runs, r], with {X theta = y} = {V theta = b}, for labels [*runs, n].
 
-        Args:
-            y: Labels, [*runs, n].
-
-        Returns:
-            b, [*runs, r].
+        For y outside the range of X it is the b of the nearest y inside.
         """
         return apply(self.to_target, y)
 
     def project(self, z: Tensor) -> Tensor:
-        """The component of z inside the row space.
-
-        Args:
-            z: Vectors, [*runs, d].
-
-        Returns:
-            V^T V z, [*runs, d].
-        """
+        """V^T V z, [*runs, d]: the component of vectors [*runs, d] inside the row space."""
         return self.span(self.coordinates(z))
 
     def reject(self, z: Tensor) -> Tensor:
-        """The component of z outside the row space.
-
-        Args:
-            z: Vectors, [*runs, d].
-
-        Returns:
-            z - V^T V z, [*runs, d].
-        """
+        """z - V^T V z, [*runs, d]: the component of vectors [*runs, d] outside the row space."""
         return z - self.project(z)
 
     def range_residual(self, y: Tensor) -> Tensor:
-        """How far y is from the range of X, relative to its norm; zero for y = 0.
+        """||y - U U^T y|| / ||y||, [*runs]: the distance of labels [*runs, n] from the range of X.
 
-        Args:
-            y: Labels, [*runs, n].
-
-        Returns:
-            ||y - U U^T y|| / ||y||, [*runs].
+        It is 0 for y = 0.
         """
         outside = y - apply(self.range_basis.mT, apply(self.range_basis, y))
         norm = torch.linalg.vector_norm(y, dim=-1)
@@ -150,16 +104,8 @@ class RowSpace:
 
 
 def apply(matrix: Tensor, vectors: Tensor) -> Tensor:
-    """A matrix for all runs, or one for each, times a vector for each run.
-
-    Args:
-        matrix: [a, b] or [*runs, a, b].
-        vectors: [*runs, b].
-
-    Returns:
-        The products, [*runs, a].
-    """
-    # One shared matrix is one product over all runs: far faster than a stack of small ones.
+    """Products [*runs, a] of a matrix [a, b] or [*runs, a, b] with vectors [*runs, b]."""
+    # a shared matrix is one product over all runs, which is much faster than a stack of products
     if matrix.ndim == 2:
         return vectors @ matrix.mT
     return (matrix @ vectors.unsqueeze(-1)).squeeze(-1)
@@ -168,35 +114,35 @@ def apply(matrix: Tensor, vectors: Tensor) -> Tensor:
 def weighted_solution(basis: Tensor, weights: Tensor, rhs: Tensor) -> tuple[Tensor, Tensor]:
     """The x in the row space with V W x = g, that is x = V^T (V W V^T)^-1 g, W = diag(weights).
 
-    The weights may span a hundred decades: a QR factorisation of W^(1/2) V^T with the rows sorted
-    by weight keeps every decade, where V W V^T would keep sixteen.
+    A QR factorisation of W^(1/2) V^T, with the rows sorted by weight, is accurate for weights over
+    a hundred decades; a factorisation of V W V^T would be for sixteen.
 
     Args:
-        basis: V, [r, d] or [*runs, r, d]; zero rows are passed over.
-        weights: The diagonal of W, positive, [*runs, d].
+        basis: V, [r, d] or [*runs, r, d]; zero rows are ignored.
+        weights: the diagonal of W, positive, [*runs, d].
         rhs: g, [*runs, r].
 
     Returns:
         x, [*runs, d], and <x, W x>, [*runs].
     """
-    # x is homogeneous in both: with entries about 1 no square of a norm leaves float64
+    # x is homogeneous in weights and rhs: scaled to about 1, no square overflows or underflows
     unit, size = binary_centre(weights), binary_scale(rhs)
     x, energy = _scaled_solution(basis, weights / unit, rhs / size)
     return x / unit * size, (energy.unsqueeze(-1) / unit * size * size).squeeze(-1)
 
 
 def binary_scale(values: Tensor) -> Tensor:
-    """The power of two next to the largest |entry|, [*runs, 1]; 1 where all entries are zero
-    or one is not finite.
+    """The power of two next to the largest |entry|, [*runs, 1].
 
-    Division by it is exact, but for entries that become subnormal.
+    It is 1 where all entries are zero or one is not finite. Division by it is exact, except for
+    entries that become subnormal.
 
     >>> binary_scale(torch.tensor([[3e300, 1.0], [0.0, 0.0]], dtype=torch.float64)).log2()
     tensor([[998.],
             [  0.]], dtype=torch.float64)
     """
     largest = values.abs().amax(-1, keepdim=True)
-    # frexp puts the mantissa in [1/2, 1), and 2^1024 is no number
+    # frexp puts the mantissa in [1/2, 1), and 2^1024 overflows
     usable = (largest > 0) & largest.isfinite()
     exponent = torch.frexp(torch.where(usable, largest, 1.0)).exponent - 1
     return torch.ldexp(torch.ones_like(largest), exponent)
@@ -214,7 +160,7 @@ def binary_centre(weights: Tensor) -> Tensor:
 
 
 def vector_norm(values: Tensor) -> Tensor:
-    """The Euclidean norm over the last dimension, [*runs], where squares would leave float64 too.
+    """The Euclidean norm over the last dimension, [*runs], even where squares overflow.
 
     >>> vector_norm(torch.tensor([[3e200, 4e200], [3e-200, 4e-200]], dtype=torch.float64))
     tensor([5.0000e+200, 5.0000e-200], dtype=torch.float64)
@@ -234,7 +180,7 @@ def _scaled_solution(basis: Tensor, weights: Tensor, rhs: Tensor) -> tuple[Tenso
     reflectors, tau = torch.geqrf(rows * root.unsqueeze(-1))
     r = basis.shape[-2]
     triangle = reflectors[..., :r, :].triu()
-    # A zero row of V leaves a zero on the diagonal and in g: its unknown is then 0/1.
+    # a zero row of V gives a zero on the diagonal and in g: its unknown becomes 0/1
     diagonal = triangle.diagonal(dim1=-2, dim2=-1)
     diagonal.masked_fill_(diagonal == 0, 1.0)
     y = torch.linalg.solve_triangular(triangle.mT, rhs.unsqueeze(-1), upper=False)
@@ -242,7 +188,7 @@ def _scaled_solution(basis: Tensor, weights: Tensor, rhs: Tensor) -> tuple[Tenso
     padded = torch.nn.functional.pad(y, (0, 0, 0, weights.shape[-1] - r))
     sorted_x = torch.ormqr(reflectors, tau, padded).squeeze(-1) / root
     from_q = torch.empty_like(sorted_x).scatter_(-1, order, sorted_x)
-    # Two ways to x, with errors of eps |y| / W^(1/2) and of eps |nu|: the better of them.
+    # two formulas for x, with errors eps |y| / W^(1/2) and eps |nu|: take the smaller error
     norm_y, norm_nu = vector_norm(y.mT), vector_norm(nu).unsqueeze(-1)
     x = torch.where(weights.sqrt() * norm_nu > norm_y, from_q, apply(basis.mT, nu))
     return x, norm_y.squeeze(-1).square()

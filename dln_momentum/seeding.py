@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from dln_momentum.arrays import is_integer
 from dln_momentum.errors import raise_if_any
 
 SEEDS = 2**64
@@ -32,8 +33,7 @@ def is_seed(value: Any) -> bool:
     >>> is_seed(2**64 - 1), is_seed(2**64), is_seed(-1), is_seed(1.0)
     (True, False, False, False)
     """
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return whole and 0 <= int(value) < SEEDS
+    return is_integer(value, 0, SEEDS - 1)
 
 
 def seeded_generator(purpose: Purpose, seed: int, part: int = 0) -> np.random.Generator:
@@ -42,8 +42,7 @@ def seeded_generator(purpose: Purpose, seed: int, part: int = 0) -> np.random.Ge
     Args:
         purpose: what is drawn.
         seed: an integer in [0, 2^64).
-        part: a number in [0, 2^128) of the part of a stream that starts here; each part has 2^128
-            draws of its own.
+        part: index in [0, 2^128) of a part of the stream; each part has 2^128 draws.
 
     Raises:
         InputError: for a seed out of its range.

@@ -1,22 +1,22 @@
-"""How a network starts: u_0 and v_0, whatever the number of coordinates.
+"""Initialisations of the network, u_0 and v_0, for any number of coordinates.
 
     w_+ = u + v,    w_- = u - v,    theta_0 = u_0 v_0,    Delta_0 = |u_0^2 - v_0^2| = |w_+ w_-|
 
-A start is made before the problem is known and takes its number of coordinates from the problem
-that it is used with. Parameters may be arrays: then there is a run for each of their entries.
+A start takes its number of coordinates from the problem that it is used with. Parameters may be
+numbers, or arrays with one entry per run.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.arrays import array_of, common_shape
+from dln_momentum.errors import InputError
 from dln_momentum.seeding import Purpose, is_seed, seeded_generator
 
 PARAMETRISATIONS = ("product", "squares")
@@ -28,11 +28,11 @@ class Start:
 
     Args:
         u, v: first and second layer, [*runs, d], or [*runs, 1] for one value in every coordinate;
-            anything that NumPy makes an array of.
-        name: what tables and figures call it.
+            numbers, lists, arrays or tensors, cast to float64.
+        name: the label in tables and figures.
 
     Raises:
-        InputError: for entries that are no finite numbers, shapes that do not fit together, or an
+        InputError: for entries that are not finite numbers, shapes that do not broadcast, or an
             entry with u^2 = v^2, which violates condition (C1) of the theory (Delta_0 nowhere 0).
 
     >>> w_plus, w_minus = Start([0.1, 0.2], [0.0, 0.1]).weights(d=2)
@@ -41,9 +41,11 @@ class Start:
     """
 
     def __init__(self, u: ArrayLike, v: ArrayLike, name: str = "arrays") -> None:
-        u, v = _numbers("u", u), _numbers("v", v)
-        raise_if_any(_pair_problems(u, v))
-        self._u, self._v = torch.broadcast_tensors(u, v)
+        # one number is the same in every coordinate
+        layers = {key: np.atleast_1d(array_of(key, w)) for key, w in (("u", u), ("v", v))}
+        shape = common_shape({key: w.shape for key, w in layers.items()})
+        self._u, self._v = (torch.from_numpy(w).expand(shape) for w in layers.values())
+        check_layers(self._u, self._v)
         self.name = name
 
     def __repr__(self) -> str:
@@ -75,13 +77,35 @@ class _Gaussian(Start):
     """A start that is drawn once the number of coordinates is known."""
 
     def __init__(self, alpha: Tensor, seed: int, name: str) -> None:
-        # stands in for the draw until then: the shape of the runs is all that is read of it
+        # a placeholder until the draw: only the shape of the runs is used
         super().__init__(alpha, 0 * alpha, name)
         self._alpha, self._seed = alpha, seed
 
     def layers(self, d: int) -> tuple[Tensor, Tensor]:
         u, v = drawn(self._seed, (d,))
         return self._alpha * u, self._alpha * v
+
+
+def check_layers(u: Tensor, v: Tensor) -> None:
+    """Check condition (C1) of the theory, that Delta_0 = |u^2 - v^2| is nowhere zero.
+
+    Args:
+        u, v: the layers, [*runs, d] each.
+
+    Raises:
+        InputError: where it does not hold, or an entry is not finite.
+    """
+    if not bool((u.isfinite() & v.isfinite()).all()):
+        raise InputError(["u and v must be finite"])
+    balanced = (u + v) * (u - v) == 0
+    if bool(balanced.any()):
+        where = balanced.nonzero()[:5].squeeze(-1).tolist()
+        raise InputError(
+            [
+                f"Delta_0 = |u^2 - v^2| is zero in {int(balanced.sum())} coordinates "
+                f"(first at {where}); condition (C1) needs every entry > 0"
+            ]
+        )
 
 
 def drawn(seed: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -104,7 +128,7 @@ def uniform(alpha: ArrayLike = 0.1) -> Start:
     >>> [round(x, 12) for x in (u**2 - v**2)[:, 0].tolist()]
     [0.02, 0.0002]
     """
-    scale = _positive("alpha", alpha)[..., None]
+    scale = _positive("alpha", alpha)
     return Start(math.sqrt(2) * scale, 0 * scale, f"uniform, alpha = {_shown(alpha)}")
 
 
@@ -132,7 +156,8 @@ def biased(
     >>> u.item(), v.item()
     (0.05, 0.2)
     """
-    c, bias = _positive("scale", scale)[..., None], _positive("phi", phi)[..., None]
+    c, bias = _positive("scale", scale), _positive("phi", phi)
+    common_shape({"scale": tuple(c.shape[:-1]), "phi": tuple(bias.shape[:-1])})
     if parametrisation not in PARAMETRISATIONS:
         known = ", ".join(PARAMETRISATIONS)
         raise InputError([f"parametrisation = {parametrisation!r} must be one of {known}"])
@@ -149,8 +174,7 @@ def gaussian(alpha: ArrayLike = 0.1, seed: int = 0) -> Start:
     """u_0, v_0 i.i.d. N(0, alpha^2), drawn by a seed.
 
     Args:
-        alpha: standard deviation, finite and > 0; a number, or an array of them, whose runs scale
-            one draw.
+        alpha: standard deviation, finite and > 0; a number, or an array, which scales one draw.
         seed: an integer in [0, 2^64).
 
     Raises:
@@ -162,43 +186,19 @@ def gaussian(alpha: ArrayLike = 0.1, seed: int = 0) -> Start:
     """
     if not is_seed(seed):
         raise InputError([f"seed = {seed!r} must be an integer in [0, 2^64)"])
-    scale = _positive("alpha", alpha)[..., None]
+    scale = _positive("alpha", alpha)
     return _Gaussian(scale, int(seed), f"gaussian, alpha = {_shown(alpha)}, seed = {seed}")
 
 
-def _numbers(key: str, value: ArrayLike) -> Tensor:
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().numpy()
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf" or array.size == 0:
-        raise InputError([f"{key} must be numbers; it is {array.dtype} of shape {array.shape}"])
-    # a start of one number is the same in every coordinate
-    return torch.from_numpy(np.atleast_1d(array.astype(np.float64)))
-
-
 def _positive(key: str, value: ArrayLike) -> Tensor:
-    array = np.asarray(value)
-    if array.dtype.kind not in "iuf" or array.size == 0:
-        raise InputError([f"{key} = {value!r} must be a number > 0, or an array of them"])
-    array = array.astype(np.float64)
+    """A parameter of shape S as [*S, 1], to broadcast over the coordinates."""
+    array = array_of(key, value)
     wrong = array[~((array > 0) & np.isfinite(array))]
     if wrong.size:
         raise InputError([f"{key} = {wrong.flat[0]:g} must be finite and > 0"])
-    return torch.from_numpy(np.array(array))
-
-
-def _pair_problems(u: Tensor, v: Tensor) -> Iterator[str]:
-    try:
-        u, v = torch.broadcast_tensors(u, v)
-    except RuntimeError:
-        yield f"u and v must fit together: shapes {list(u.shape)} and {list(v.shape)}"
-        return
-    if not bool((u.isfinite() & v.isfinite()).all()):
-        yield "u and v must be finite"
-    elif bool(((u + v) * (u - v) == 0).any()):
-        yield "Delta_0 = |u^2 - v^2| is 0 in some coordinate; condition (C1) needs every one > 0"
+    return torch.from_numpy(array[..., None])
 
 
 def _shown(value: ArrayLike) -> str:
-    array = np.asarray(value)
+    array = array_of("", value)
     return f"{array:g}" if array.ndim == 0 else f"{array.size} values"

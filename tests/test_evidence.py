@@ -457,7 +457,7 @@ def test_a_beta_that_changes_has_no_path_sums(tmp_path: Path) -> None:
         DiagonalLinearNet.uniform(8, 0.3), 0.02, 0.9, data, gradient="autograd"
     )
     module.stepper.advance(50)
-    module.optimizer.param_groups[0]["beta"] = 0.5
+    module.optimizer.param_groups[0]["momentum"] = 0.5
     with pytest.raises(InputError, match=r"beta changed from 0.9 to 0.5"):
         module.stepper.advance(1)
 

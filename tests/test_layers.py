@@ -13,8 +13,8 @@ PACKAGE = Path(dln_momentum.__file__).parent
 
 LAYERS = {
     "mathematics": (
-        "errors", "seeding", "rates", "start", "record_plan", "network", "optimizer", "problem",
-        "row_space", "theory", "data", "flows",
+        "arrays", "errors", "seeding", "rates", "start", "record_plan", "network", "optimizer",
+        "problem", "row_space", "theory", "data", "flows",
     ),
     "engine": ("engine", "flows.batched"),
     "outputs": ("outputs",),

@@ -191,10 +191,10 @@ def test_the_streams_are_these() -> None:
     ("arguments", "message"),
     [
         ((0, None, WITH, 0), "n = 0"),
-        ((5, 6, WITH, 0), r"data.batch_size = 6 must be in \[1, n\] = \[1, 5\]"),
-        ((5, 0, WITHOUT, 0), "data.batch_size = 0"),
-        ((5, 2, "epochs", 0), "data.sampling = 'epochs' must be one of"),
-        ((5, 2, True, 0), "data.sampling = True"),
+        ((5, 6, WITH, 0), r"batch_size = 6 must be in \[1, n\] = \[1, 5\]"),
+        ((5, 0, WITHOUT, 0), "batch_size = 0"),
+        ((5, 2, "epochs", 0), "sampling = 'epochs' must be one of"),
+        ((5, 2, True, 0), "sampling = True"),
         ((5, 2, WITH, -1), "seeds = "),
         ((5, 2, WITH, [0, 2**64]), "seeds = "),
         ((5, 2, WITH, []), "at least one"),
@@ -257,7 +257,7 @@ def test_noise_and_batches_of_one_seed_are_unrelated() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [((3, -1.0, 5, 0), "data.label_noise = -1"), ((3, 1.0, 2.5, 0), "data.noise_until = 2.5")],
+    [((3, -1.0, 5, 0), "label_noise = -1"), ((3, 1.0, 2.5, 0), "noise_until = 2.5")],
     ids=str,
 )
 def test_label_noise_refuses(arguments: tuple, message: str) -> None:

@@ -25,11 +25,11 @@ from dln_momentum.config import (
     momentum,
     read,
 )
-from dln_momentum.data import BatchStream, LabelNoise, load, read_archive
+from dln_momentum.data import SAMPLING_KEYS, BatchStream, LabelNoise, load, read_archive
 from dln_momentum.engine import EngineOptions
 from dln_momentum.engine.parallel import physical_cores
 from dln_momentum.engine.problems import Problems, first_of
-from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.errors import InputError, in_section, raise_if_any
 from dln_momentum.flows import FlowOptions
 from dln_momentum.flows.options import Method
 from dln_momentum.network import DiagonalLinearNet
@@ -165,8 +165,9 @@ def flow_options(keys: FlowKeys) -> FlowOptions:
 def streams(keys: App, n: int, seeds: int | Sequence[int]) -> tuple[BatchStream, LabelNoise | None]:
     """The mini-batches and the label noise, if any, for one seed or for one a run."""
     data = keys.data
-    batches = BatchStream(n, data.batch_size, data.sampling, seeds)
-    noise = LabelNoise(n, data.label_noise, data.noise_until, seeds)
+    with in_section("data", SAMPLING_KEYS):
+        batches = BatchStream(n, data.batch_size, data.sampling, seeds)
+        noise = LabelNoise(n, data.label_noise, data.noise_until, seeds)
     return batches, noise if data.label_noise else None
 
 

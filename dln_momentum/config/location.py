@@ -13,8 +13,11 @@ CONF_DIR = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf
 
 
 def register_resolvers() -> None:
-    """Name what configs may call: ``${run_id:}``, which makes output directories unique, and
-    ``${options:GROUP,...}``, the options of groups for ``--help``."""
+    """Register the resolvers of the configs.
+
+    ``${run_id:}`` makes output directories unique; ``${options:GROUP,...}`` are the options of
+    groups for ``--help``.
+    """
     if not OmegaConf.has_resolver("run_id"):
         OmegaConf.register_new_resolver("run_id", lambda: uuid4().hex[:6], use_cache=True)
         OmegaConf.register_new_resolver("options", _options)

@@ -1,4 +1,4 @@
-"""Where problems come from, and the seeded streams that a stochastic run reads."""
+"""Loaders of problems, and the seeded streams of mini-batches and label noise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from dln_momentum.data.sampling import BatchStream
 from dln_momentum.data.sparse import sparse
 from dln_momentum.data.standardise import Rows, standardised
 from dln_momentum.data.tabular import from_csv, from_file, from_npz, read_archive
-from dln_momentum.problem import Problem, ProblemError
+from dln_momentum.errors import InputError, in_section
+from dln_momentum.problem import Problem
 
 LOADERS: dict[str, Callable[..., Problem]] = {
     "sparse": sparse,
@@ -22,7 +23,7 @@ LOADERS: dict[str, Callable[..., Problem]] = {
 }
 
 SAMPLING_KEYS = ("batch_size", "sampling", "label_noise", "noise_until")
-"""Keys of every data config that say how a run reads the rows; no loader needs them."""
+"""Keys of every data config that describe how a run samples the rows; no loader takes them."""
 
 
 def load(kind: str, **keys: Any) -> Problem:
@@ -30,28 +31,29 @@ def load(kind: str, **keys: Any) -> Problem:
 
     Args:
         kind: a key of `LOADERS`.
-        **keys: the arguments of that loader; `SAMPLING_KEYS` may be among them and are passed over.
+        **keys: the arguments of that loader; `SAMPLING_KEYS` may be among them and are ignored.
 
     Raises:
-        ProblemError: for another kind, keys that the loader does not have, or what it refuses.
+        InputError: for an unknown kind or key, or as the loader does, with ``data.`` before each
+            key.
 
     >>> load("sparse", n=5, d=8, s=1, batch_size=2)
     Problem('sparse n=5 d=8 s=1 gaussian seed=0', runs=[], n=5, d=8)
     >>> load("digits", d=30)
     Traceback (most recent call last):
-    dln_momentum.problem.ProblemError: data.d is no key of data.kind = 'digits', allowed:
+    dln_momentum.errors.InputError: unknown key data.d for data.kind = 'digits'; valid keys:
     n, classes, seed
     """
     if kind not in LOADERS:
-        raise ProblemError([f"data.kind = {kind!r} must be one of {', '.join(LOADERS)}"])
+        raise InputError([f"data.kind = {kind!r} must be one of {', '.join(LOADERS)}"])
     allowed = list(inspect.signature(LOADERS[kind]).parameters)
     keys = {key: value for key, value in keys.items() if key not in SAMPLING_KEYS}
     unknown = ", ".join(f"data.{key}" for key in keys if key not in allowed)
     if unknown:
-        raise ProblemError(
-            [f"{unknown} is no key of data.kind = {kind!r}, allowed: {', '.join(allowed)}"]
-        )
-    return LOADERS[kind](**keys)
+        valid = ", ".join(allowed)
+        raise InputError([f"unknown key {unknown} for data.kind = {kind!r}; valid keys: {valid}"])
+    with in_section("data", allowed):
+        return LOADERS[kind](**keys)
 
 
 __all__ = [

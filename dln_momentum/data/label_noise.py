@@ -1,4 +1,4 @@
-"""Label noise: targets perturbed afresh at every step, a source of implicit regularisation."""
+"""Label noise: targets perturbed independently at every step, an implicit regulariser."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from dln_momentum.data.checks import is_integer, is_real
+from dln_momentum.arrays import is_integer, is_real
 from dln_momentum.data.streams import CHUNK, Runs, SeededStream, per_run
 from dln_momentum.seeding import Purpose
 
@@ -19,10 +19,10 @@ class LabelNoise(SeededStream):
     """Noise on the targets: at step t < until, y_j becomes y_j + xi_{t,j}, xi_{t,j} = +-amplitude.
 
     The signs are independent and uniform over steps, rows and seeds, and a function of (seed, t)
-    alone. The noisy gradient X^T (X theta - y - xi_t) / n stays in the span of the rows, which is
-    all that the exact theory of the implicit bias asks. Pesme, Pillaud-Vivien and Flammarion
-    (NeurIPS 2021) and Pillaud-Vivien, Reygner and Flammarion (COLT 2022) study such noise; the
-    former perturb by +-2 delta, which is amplitude = 2 delta here.
+    alone. The noisy gradient X^T (X theta - y - xi_t) / n stays in the span of the rows, as the
+    exact theory of the implicit bias requires. Pesme, Pillaud-Vivien and Flammarion (NeurIPS 2021)
+    and Pillaud-Vivien, Reygner and Flammarion (COLT 2022) study such noise; the former perturb by
+    +-2 delta, which is amplitude = 2 delta here.
 
     Args:
         n: number of rows.
@@ -49,9 +49,9 @@ class LabelNoise(SeededStream):
     purpose: ClassVar[Purpose] = Purpose.LABEL_NOISE
 
     def label_noise(self, start: int, stop: int, runs: Runs = None) -> Tensor | None:
-        """xi of the steps start <= t < stop, float64 [steps, runs, n]; None where all are zero.
+        """xi of the steps start <= t < stop, float64 [steps, runs, n]; None if all are zero.
 
-        The run dimension is 1 for seeds given as one integer.
+        The run dimension is 1 for one seed.
         """
         if self.amplitude == 0 or start >= self.until:
             return None
@@ -67,6 +67,6 @@ class LabelNoise(SeededStream):
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         if not (is_real(self.amplitude) and self.amplitude >= 0):
-            yield f"data.label_noise = {self.amplitude!r} must be a finite number >= 0"
+            yield f"label_noise = {self.amplitude!r} must be a finite number >= 0"
         if not is_integer(self.until, 0):
-            yield f"data.noise_until = {self.until!r} must be an integer >= 0"
+            yield f"noise_until = {self.until!r} must be an integer >= 0"

@@ -1,4 +1,4 @@
-"""Mini-batches: which rows each step of each run sees."""
+"""Mini-batches: the rows that each step of each run uses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dln_momentum.data.checks import is_integer
+from dln_momentum.arrays import is_integer
 from dln_momentum.data.streams import CHUNK, Runs, SeededStream, per_run
 from dln_momentum.seeding import Purpose
 
@@ -24,8 +24,8 @@ class BatchStream(SeededStream):
 
     (docs/theory.md#diagonal-network; poster, section 3.)
 
-    The batch of step t is a function of (seed, t) alone: any window of steps and any choice of runs
-    gives what the whole would. In terms of the counts c_j of row j in B_t,
+    The batch of step t is a function of (seed, t) alone, so it does not depend on the window of
+    steps or the runs that are asked for. With the counts c_j of row j in B_t,
 
         grad L_B(theta) = X^T (c * (X theta - y)) / |B| = X^T (weights * (X theta - y)) / n.
 
@@ -70,15 +70,14 @@ class BatchStream(SeededStream):
 
     @property
     def full_batch(self) -> bool:
-        """Whether every step sees each row once."""
+        """Whether every step uses each row once."""
         all_rows = self.batch_size == self.n and self.sampling != "with_replacement"
         return self.batch_size is None or all_rows
 
     def indices(self, start: int, stop: int, runs: Runs = None) -> Tensor:
         """The rows in the batches of steps start <= t < stop, int64 [steps, runs, |B|].
 
-        The run dimension is 1 for seeds given as one integer. The order within a batch has
-        no meaning.
+        The run dimension is 1 for one seed. The order within a batch is arbitrary.
         """
         drawn, rows = self._window(start, stop, runs)
         return per_run(drawn.long(), rows)
@@ -86,7 +85,7 @@ class BatchStream(SeededStream):
     def weights(self, start: int, stop: int, runs: Runs = None) -> Tensor | None:
         """Count of each row times n/|B|, float64 [steps, runs, n], or None for the full batch.
 
-        They sum to n over the rows. The run dimension is 1 for seeds given as one integer.
+        They sum to n over the rows. The run dimension is 1 for one seed.
         """
         if self.batch_size is None or self.full_batch:
             return None
@@ -105,17 +104,17 @@ class BatchStream(SeededStream):
         rng = self._generator(seed, chunk)
         if self.sampling == "with_replacement":
             return rng.integers(self.n, size=(CHUNK, size)).astype(np.int32)
-        # the rows of the `size` smallest of n i.i.d. uniforms are a uniformly random subset
+        # the indices of the `size` smallest of n i.i.d. uniforms are a uniformly random subset
         subset = rng.random((CHUNK, self.n)).argpartition(size - 1, axis=1)[:, :size]
-        # argpartition leaves an order that depends on the processor
+        # the order that argpartition returns depends on the processor
         return np.sort(subset, axis=1).astype(np.int32)
 
     def _reshuffled(self, seed: int, chunk: int, size: int) -> np.ndarray:
         """The reads of one chunk, [CHUNK, size].
 
-        The chunk in which an epoch begins draws its permutation, from the chunk's own generator,
-        and the last of its epochs first. So the epoch that reaches into a chunk from before is the
-        first draw of an earlier chunk, whose other permutations are not needed.
+        The permutation of an epoch is drawn by the generator of the chunk in which the epoch
+        begins, the last epoch of a chunk first. So the epoch that continues from an earlier chunk
+        is that chunk's first draw, and its other permutations need not be drawn.
         """
         reads = CHUNK * size
         first_read, first_epoch = chunk * reads, -(-chunk * reads // self.n)
@@ -137,6 +136,6 @@ class BatchStream(SeededStream):
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         if self.batch_size is not None and not is_integer(self.batch_size, 1, self.n):
-            yield f"data.batch_size = {self.batch_size!r} must be in [1, n] = [1, {self.n}] or null"
+            yield f"batch_size = {self.batch_size!r} must be in [1, n] = [1, {self.n}] or null"
         if self.sampling not in SAMPLINGS:
-            yield f"data.sampling = {self.sampling!r} must be one of {', '.join(SAMPLINGS)}"
+            yield f"sampling = {self.sampling!r} must be one of {', '.join(SAMPLINGS)}"

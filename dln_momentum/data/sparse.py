@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from dln_momentum.data.checks import is_integer, is_real
-from dln_momentum.problem import Problem, ProblemError
+from dln_momentum.arrays import is_integer, is_real
+from dln_momentum.errors import raise_if_any
+from dln_momentum.problem import Problem
 from dln_momentum.seeding import is_seed
 
 DESIGNS = ("gaussian", "uncentred", "correlated")
@@ -33,9 +34,9 @@ def sparse(
 
     (docs/theory.md#problem; poster, section 3.)
 
-    The training rows, theta* and the test rows come from three independent streams of `seed`:
-    another s leaves X as it is, and for a drawn signal adds coordinates to the same theta*.
-    The support is a uniformly random subset of the coordinates.
+    The training rows, theta* and the test rows come from three independent streams of `seed`, so
+    that X does not depend on s, and a larger s adds coordinates to the same drawn theta*. The
+    support is a uniformly random subset of the coordinates.
 
     Args:
         n: number of training rows, 1 <= n < d.
@@ -43,8 +44,8 @@ def sparse(
         s: number of nonzero coordinates of theta*, 1 <= s <= d.
         design: law of the i.i.d. rows: ``gaussian`` N(0, I), ``uncentred`` N(mu 1, I),
             ``correlated`` N(0, Sigma) with Sigma_ij = rho^|i-j|.
-        mu: mean of every entry; read by ``uncentred`` only.
-        rho: correlation of neighbouring columns in (-1, 1); read by ``correlated`` only.
+        mu: mean of every entry; used by ``uncentred`` only.
+        rho: correlation of neighbouring columns in (-1, 1); used by ``correlated`` only.
         signal: ``gaussian`` N(0, 1) values, ``signs`` uniform in {-1, +1}, or the s nonzero values
             themselves, in the order of their coordinates.
         seed: integer in [0, 2^64).
@@ -54,20 +55,18 @@ def sparse(
         A problem with theta_star and, if n_test > 0, noiseless test rows.
 
     Raises:
-        ProblemError: listing every argument that is out of its range.
+        InputError: listing every argument that is out of its range.
 
     >>> problem = sparse(n=4, d=6, s=2, signal="signs", seed=1)
     >>> problem.theta_star
     tensor([ 0.,  0., -1.,  1.,  0.,  0.], dtype=torch.float64)
     >>> sparse(n=30, d=20, s=0)
     Traceback (most recent call last):
-    dln_momentum.problem.ProblemError: 2 problems:
-      - data.n = 30 must be an integer in [1, d - 1] = [1, 19]
-      - data.s = 0 must be an integer in [1, d] = [1, 20]
+    dln_momentum.errors.InputError: 2 problems:
+      - n = 30 must be an integer in [1, d - 1] = [1, 19]
+      - s = 0 must be an integer in [1, d] = [1, 20]
     """
-    problems = list(_problems(n, d, s, design, mu, rho, signal, seed, n_test))
-    if problems:
-        raise ProblemError(problems)
+    raise_if_any(_problems(n, d, s, design, mu, rho, signal, seed, n_test))
     rows, signals, test_rows = (
         np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(3)
     )
@@ -97,14 +96,12 @@ def _design(
 
 
 def _signal(rng: np.random.Generator, d: int, s: int, signal: str | Sequence[float]) -> np.ndarray:
-    # every coordinate gets a value before the support is cut, so that supports nest in s
+    # every coordinate is drawn before the support is chosen, so that supports are nested in s
     drawn = rng.standard_normal(d)
     support = np.sort(rng.permutation(d)[:s])
     theta_star = np.zeros(d)
-    if signal == "gaussian":
-        theta_star[support] = drawn[support]
-    elif signal == "signs":
-        theta_star[support] = np.sign(drawn[support])
+    if isinstance(signal, str):
+        theta_star[support] = (drawn if signal == "gaussian" else np.sign(drawn))[support]
     else:
         theta_star[support] = list(signal)
     return theta_star
@@ -114,30 +111,24 @@ def _problems(
     n: Any, d: Any, s: Any, design: Any, mu: Any, rho: Any, signal: Any, seed: Any, n_test: Any
 ) -> Iterator[str]:
     if not is_integer(d, 2):
-        yield f"data.d = {d!r} must be an integer >= 2"
+        yield f"d = {d!r} must be an integer >= 2"
         d = math.inf
     if not is_integer(n, 1, d - 1):
-        yield f"data.n = {n!r} must be an integer in [1, d - 1] = [1, {d - 1}]"
+        yield f"n = {n!r} must be an integer in [1, d - 1] = [1, {d - 1}]"
     if not is_integer(s, 1, d):
-        yield f"data.s = {s!r} must be an integer in [1, d] = [1, {d}]"
+        yield f"s = {s!r} must be an integer in [1, d] = [1, {d}]"
     if design not in DESIGNS:
-        yield f"data.design = {design!r} must be one of {', '.join(DESIGNS)}"
+        yield f"design = {design!r} must be one of {', '.join(DESIGNS)}"
     if not is_real(mu):
-        yield f"data.mu = {mu!r} must be a finite number"
+        yield f"mu = {mu!r} must be a finite number"
     if not (is_real(rho) and -1 < rho < 1):
-        yield f"data.rho = {rho!r} must be in (-1, 1)"
+        yield f"rho = {rho!r} must be in (-1, 1)"
     if not is_seed(seed):
-        yield f"data.seed = {seed!r} must be an integer in [0, 2^64)"
+        yield f"seed = {seed!r} must be an integer in [0, 2^64)"
     if not is_integer(n_test, 0):
-        yield f"data.n_test = {n_test!r} must be an integer >= 0"
-    yield from _signal_problems(signal, s)
-
-
-def _signal_problems(signal: Any, s: Any) -> Iterator[str]:
-    if isinstance(signal, str):
-        if signal not in SIGNALS:
-            yield f"data.signal = {signal!r} must be one of {', '.join(SIGNALS)}, or s numbers"
-    elif not isinstance(signal, Sequence | np.ndarray):
-        yield f"data.signal = {signal!r} must be one of {', '.join(SIGNALS)}, or s numbers"
+        yield f"n_test = {n_test!r} must be an integer >= 0"
+    if isinstance(signal, str) or not isinstance(signal, Sequence | np.ndarray):
+        if not isinstance(signal, str) or signal not in SIGNALS:
+            yield f"signal = {signal!r} must be one of {', '.join(SIGNALS)}, or s numbers"
     elif len(signal) != s or not all(is_real(value) and value != 0 for value in signal):
-        yield f"data.signal = {list(signal)} must be s = {s} finite nonzero numbers"
+        yield f"signal = {list(signal)} must be s = {s} finite nonzero numbers"

@@ -1,4 +1,4 @@
-"""Centred and scaled columns, with targets treated so that interpolators survive."""
+"""Centred and scaled columns and targets."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dln_momentum.problem import ProblemError
+from dln_momentum.errors import raise_if_any
 
 CONSTANT_RANGE = 1e-12
-"""A column whose range is below this share of its largest entry counts as constant."""
+"""A column whose range is below this fraction of its largest entry counts as constant."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Arrays on the way to a problem: X [n, d], y [n], and what else is known."""
+    """The arrays of a problem before it is built: X [n, d], y [n], and what else is known."""
 
     X: np.ndarray
     y: np.ndarray
@@ -32,19 +32,15 @@ def standardised(rows: Rows) -> Rows:
         X' = (X - 1 m^T) diag(1/sigma),    y' = (y - a 1) / b,    theta*' = sigma theta* / b.
 
     Centred columns are orthogonal to 1, so X' has rank n - 1 at most and only a centred y' lies in
-    its range: that is why the targets are treated too. y = X theta* gives y' = X' theta*', and a
-    sparse theta* stays sparse. Constant columns are dropped and noted, since centring empties them.
-    Test rows are mapped with the training statistics.
+    its range. y = X theta* gives y' = X' theta*', and a sparse theta* stays sparse. Constant
+    columns are dropped and noted. Test rows are mapped with the training statistics.
 
     Args:
-        rows: finite arrays of fitting shapes.
-
-    Returns:
-        The mapped arrays; what does not fit together is returned as it came, for `Problem` to
-        name.
+        rows: the arrays. If they do not fit together they are returned unchanged, and `Problem`
+            raises the error.
 
     Raises:
-        ProblemError: if y or every column is constant.
+        InputError: if y or every column is constant.
 
     >>> rows = standardised(Rows(X=np.array([[1.0, 5.0], [3.0, 5.0]]), y=np.array([0.0, 4.0])))
     >>> rows.X.tolist(), rows.y.tolist(), rows.notes
@@ -53,13 +49,8 @@ def standardised(rows: Rows) -> Rows:
     if not _fit_together(rows):
         return rows
     kept = ~_constant(rows.X)
-    problems = []
-    if not kept.any():
-        problems.append(f"X: all {kept.size} columns are constant on the training rows")
-    if _constant(rows.y):
-        problems.append("y: constant on the training rows, nothing is left after centring")
-    if problems:
-        raise ProblemError(problems)
+    constant = {f"X: all {kept.size} columns are": not kept.any(), "y:": _constant(rows.y)}
+    raise_if_any(f"{what} constant on the training rows" for what, so in constant.items() if so)
     X, mean, scale = rows.X[:, kept], rows.X[:, kept].mean(0), rows.X[:, kept].std(0)
     a, b = rows.y.mean(), rows.y.std()
     theta_star, X_test, y_test = rows.theta_star, rows.X_test, rows.y_test
@@ -79,13 +70,16 @@ def _constant(values: np.ndarray) -> np.ndarray:
 
 
 def _fit_together(rows: Rows) -> bool:
-    X, given = rows.X, [a for a in (rows.theta_star, rows.X_test, rows.y_test) if a is not None]
-    if any(a.dtype != np.float64 or not np.isfinite(a).all() for a in (X, rows.y, *given)):
+    given = [
+        a for a in (rows.X, rows.y, rows.theta_star, rows.X_test, rows.y_test) if a is not None
+    ]
+    if any(a.dtype != np.float64 or not np.isfinite(a).all() for a in given):
         return False
+    X, theta_star, X_test = rows.X, rows.theta_star, rows.X_test
     return (
         X.ndim == 2
         and X.size > 0
         and rows.y.shape == X.shape[:1]
-        and (rows.theta_star is None or rows.theta_star.shape == X.shape[1:])
-        and (rows.X_test is None or rows.X_test.shape[1:] == X.shape[1:])
+        and (theta_star is None or theta_star.shape == X.shape[1:])
+        and (X_test is None or X_test.shape[1:] == X.shape[1:])
     )

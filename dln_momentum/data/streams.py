@@ -1,9 +1,9 @@
-"""Random numbers as a pure function of (seed, step): no state to save, none to fall out of step.
+"""Random numbers as a function of (seed, step), without a state.
 
-A run of K steps must not depend on how its steps are cut into blocks, on which runs are advanced
-beside it, nor on whether it was resumed. So draw t of a stream comes from a counter-based
-generator (see `dln_momentum.seeding`) whose key is the seed and whose counter is the chunk of
-`CHUNK` steps that t lies in.
+A run must not depend on how its steps are divided into blocks, on which other runs are advanced
+with it, or on whether it was resumed. So the draw of step t comes from a counter-based generator
+(see `dln_momentum.seeding`) whose key is the seed and whose counter is the chunk of `CHUNK` steps
+that contains t.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dln_momentum.data.checks import is_integer
+from dln_momentum.arrays import is_integer
 from dln_momentum.errors import raise_if_any
 from dln_momentum.seeding import Purpose, is_seed, seeded_generator
 
 CHUNK = 1024
-"""Steps drawn from one generator. Another value is another stream."""
+"""Steps drawn from one generator. Another value changes every stream."""
 
 KEPT_CHUNKS = 2
-"""A window shorter than a chunk meets two chunks at most."""
+"""Chunks in memory: a window shorter than a chunk overlaps two at most."""
 
 Runs = slice | Tensor | None
 """Which runs of a stream: a slice, an index tensor, or all of them."""
@@ -34,9 +34,9 @@ Runs = slice | Tensor | None
 class SeededStream:
     """Integers for every step and run; the base of `BatchStream` and `LabelNoise`.
 
-    A subclass is a frozen dataclass with the fields n and seeds. Its `purpose` keeps its numbers
-    apart from those that other streams draw from the same seed. `seeds` is one integer in
-    [0, 2^64) that all runs share, or one per run; equal seeds give equal numbers, drawn once.
+    A subclass is a frozen dataclass with the fields n and seeds. Its `purpose` makes its numbers
+    independent of those of other streams with the same seed. `seeds` is one integer in [0, 2^64)
+    that all runs share, or one per run; equal seeds give equal numbers, drawn once.
     """
 
     n: int
@@ -63,10 +63,7 @@ class SeededStream:
         return list(self.seeds) if isinstance(self.seeds, Sequence | np.ndarray) else [self.seeds]
 
     def _draw(self, seed: int, chunk: int) -> np.ndarray:
-        """The numbers of one chunk for one seed, [CHUNK, width] of a small integer type.
-
-        A function of its arguments alone, drawn from `_generator`.
-        """
+        """Integers [CHUNK, width] of one chunk for one seed, drawn from `_generator`."""
         raise NotImplementedError
 
     def _window(self, start: int, stop: int, runs: Runs) -> tuple[Tensor, Tensor]:
@@ -101,10 +98,7 @@ class SeededStream:
 
 
 def per_run(values: Tensor, rows: Tensor) -> Tensor:
-    """Values [steps, U, ...] of the different seeds as values [steps, runs, ...] of the runs.
-
-    Where all runs share one seed nothing is copied.
-    """
+    """Values [steps, U, ...] of U seeds as values [steps, runs, ...]; one seed is not copied."""
     if values.shape[1] == 1:
         return values.expand(-1, len(rows), *values.shape[2:])
     return values.index_select(1, rows)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dln_momentum.arrays import array_of, common_shape
 from dln_momentum.engine.problems import Problems, first_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.problem import Problem
@@ -99,36 +100,6 @@ def checked(problem: Any, start: Any, kinds: tuple[type, ...] = (Problem,)) -> S
         if not isinstance(value, allowed)
     )
     return start
-
-
-def array_of(key: str, value: Any) -> Array:
-    """A number, list, array or tensor as float64.
-
-    Raises:
-        InputError: for anything else.
-    """
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().numpy()
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        array = np.empty(0, object)
-    if array.dtype.kind not in "iuf" or array.size == 0:
-        raise InputError([f"{key} = {value!r} must be a number, or an array of numbers"])
-    return array.astype(np.float64)
-
-
-def common_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
-    """The shape that all of them broadcast to.
-
-    Raises:
-        InputError: naming the shapes, if there is none.
-    """
-    try:
-        return np.broadcast_shapes(*shapes.values())
-    except ValueError as error:
-        found = ", ".join(f"{key} {list(shape)}" for key, shape in shapes.items() if shape)
-        raise InputError([f"shapes must broadcast to one: {found}"]) from error
 
 
 @overload

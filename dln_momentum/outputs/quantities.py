@@ -317,13 +317,13 @@ QUANTITIES = {quantity.name: quantity for quantity in _table()}
 
 
 def quantity(name: str) -> Quantity:
-    """The row of a name; that of ``NAME`` for ``NAME_path``.
+    r"""The row of a name; that of ``NAME`` for ``NAME_path``.
 
     Raises:
         KeyError: for a name that is not in the table.
 
     >>> quantity("balancedness").symbol, quantity("train_loss_path").name
-    ('\\\\Delta', 'train_loss')
+    ('\\Delta', 'train_loss')
     """
     return QUANTITIES[name if name in QUANTITIES else name.removesuffix(PATH)]
 

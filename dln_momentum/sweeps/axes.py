@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dln_momentum.data.checks import is_integer, is_real
+from dln_momentum.arrays import is_integer, is_real
 from dln_momentum.outputs.quantities import RATES, SEEDS
 
 AXES = (*RATES, "alpha", *SEEDS)

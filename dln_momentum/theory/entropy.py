@@ -1,4 +1,8 @@
-"""The hyperbolic entropy psi_Delta, its mirror map and its Bregman divergence."""
+"""The hyperbolic entropy psi_Delta, its mirror map and its Bregman divergence.
+
+Vectors are [*runs, d], and the balancedness Delta broadcasts with them. Every function raises
+`InputError` if Delta is not finite and positive.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +11,22 @@ from torch import Tensor
 
 from dln_momentum.errors import raise_if_any
 
-# Above this gap of the mirror images no digit is lost by the difference of the potentials, and
-# below it the series for exp needs few terms.
-_SERIES_GAP = 1.0
+# The difference of the potentials loses no digit if the mirror images are farther apart than this;
+# for closer ones the series of exp needs few terms.
+_SERIES_DISTANCE = 1.0
 _SERIES_TERMS = 20
 
 
 def hyperbolic_entropy(theta: Tensor, balancedness: Tensor) -> Tensor:
-    r"""The potential whose minimiser the training converges to.
+    r"""The hyperbolic entropy, [*runs], whose divergence training minimises.
 
     .. math:: \psi_\Delta(\theta) = \tfrac14 \sum_i \Big(2\theta_i \operatorname{arcsinh}
         \frac{2\theta_i}{\Delta_i} - \sqrt{4\theta_i^2 + \Delta_i^2} + \Delta_i\Big)
 
     (docs/theory.md#potentials; poster, section 3). It behaves as
     :math:`\ln(1/\Delta)/2 \, \|\theta\|_1` for small and as
-    :math:`\sum_i \theta_i^2 / (2\Delta_i)` for large balancedness. Relative error of a few ulp for
-    balancedness from 1e-200 to 1e200 and \|theta\|/Delta up to 1e300.
-
-    Args:
-        theta: Predictor, [*runs, d].
-        balancedness: Delta, positive, broadcasts with ``theta``.
-
-    Returns:
-        The potential, [*runs].
-
-    Raises:
-        InputError: If ``balancedness`` is not finite and positive.
+    :math:`\sum_i \theta_i^2 / (2\Delta_i)` for large balancedness. The relative error is a few ulp
+    for balancedness from 1e-200 to 1e200 and \|theta\|/Delta up to 1e300.
 
     >>> one = torch.ones(2, dtype=torch.float64)
     >>> hyperbolic_entropy(one, 2 * one)
@@ -45,17 +39,7 @@ def hyperbolic_entropy(theta: Tensor, balancedness: Tensor) -> Tensor:
 
 
 def mirror_map(theta: Tensor, balancedness: Tensor) -> Tensor:
-    r"""The gradient of the hyperbolic entropy, 1/2 arcsinh(2 theta/Delta).
-
-    Args:
-        theta: Predictor, [*runs, d].
-        balancedness: Delta, positive, broadcasts with ``theta``.
-
-    Returns:
-        The mirror image, [*runs, d].
-
-    Raises:
-        InputError: If ``balancedness`` is not finite and positive.
+    """The gradient of the hyperbolic entropy, 1/2 arcsinh(2 theta/Delta), [*runs, d].
 
     >>> one = torch.ones((), dtype=torch.float64)
     >>> mirror_map(one, 2 * one)
@@ -65,19 +49,9 @@ def mirror_map(theta: Tensor, balancedness: Tensor) -> Tensor:
 
 
 def inverse_mirror_map(z: Tensor, balancedness: Tensor) -> Tensor:
-    r"""The predictor with mirror image z, Delta/2 sinh(2 z).
+    """The predictor with mirror image z, Delta/2 sinh(2 z), [*runs, d].
 
     It overflows only where the result itself does.
-
-    Args:
-        z: Mirror image, [*runs, d].
-        balancedness: Delta, positive, broadcasts with ``z``.
-
-    Returns:
-        The predictor, [*runs, d].
-
-    Raises:
-        InputError: If ``balancedness`` is not finite and positive.
 
     >>> z, delta = torch.tensor([400.0, 1e-200], dtype=torch.float64)
     >>> inverse_mirror_map(z, delta)
@@ -88,7 +62,7 @@ def inverse_mirror_map(z: Tensor, balancedness: Tensor) -> Tensor:
 
 
 def bregman_divergence(a: Tensor, b: Tensor, balancedness: Tensor) -> Tensor:
-    r"""The Bregman divergence of the hyperbolic entropy.
+    r"""The Bregman divergence of the hyperbolic entropy, [*runs]; it is 0 only for a = b.
 
     .. math:: D_{\psi_\Delta}(a, b) = \psi_\Delta(a) - \psi_\Delta(b)
         - \langle \nabla\psi_\Delta(b), a - b \rangle
@@ -99,18 +73,7 @@ def bregman_divergence(a: Tensor, b: Tensor, balancedness: Tensor) -> Tensor:
 
     .. math:: \tfrac{\Delta}{4}\big[\sinh p \, (e^{-h} - 1 + h) + 2 e^{-p} \sinh^2(h/2)\big],
 
-    two terms that are never negative, so that a near b costs no digits.
-
-    Args:
-        a: First point, [*runs, d].
-        b: Second point, [*runs, d].
-        balancedness: Delta, positive, broadcasts with both.
-
-    Returns:
-        The divergence, [*runs], zero only for a = b.
-
-    Raises:
-        InputError: If ``balancedness`` is not finite and positive.
+    two nonnegative terms, which do not cancel for a close to b.
 
     >>> a, b = torch.tensor([[1.0, 2.0], [1.0, 2.0 + 1e-9]], dtype=torch.float64)
     >>> bregman_divergence(a, b, torch.ones_like(a))
@@ -118,27 +81,21 @@ def bregman_divergence(a: Tensor, b: Tensor, balancedness: Tensor) -> Tensor:
     """
     half = checked_balancedness(balancedness) / 2
     length_a, length_b = torch.hypot(a, half), torch.hypot(b, half)
-    gap = _mirror_gap(a, b, half, length_a, length_b)
-    far = (gap * a - length_a + length_b) / 2
-    outward = torch.where(a < 0, -gap, gap)
-    # one factor of the gap at a time: its square alone underflows below 1e-154
-    half_sinh = torch.sinh(gap / 2)
-    near = (a.abs() / 2 * outward) * _exp_remainder_over_h(outward)
+    difference = _mirror_difference(a, b, half, length_a, length_b)
+    far = (difference * a - length_a + length_b) / 2
+    h = torch.where(a < 0, -difference, difference)
+    # one factor of the difference at a time: its square alone underflows below 1e-154
+    half_sinh = torch.sinh(difference / 2)
+    near = (a.abs() / 2 * h) * _exp_remainder_over_h(h)
     near = near + half * (half / (length_a + a.abs())) * half_sinh * half_sinh
-    return torch.where(gap.abs() > _SERIES_GAP, far, near).sum(-1)
+    return torch.where(difference.abs() > _SERIES_DISTANCE, far, near).sum(-1)
 
 
 def checked_balancedness(balancedness: Tensor) -> Tensor:
-    """Return the balancedness, or refuse it where it is not finite and positive.
-
-    Args:
-        balancedness: Delta, any shape.
-
-    Returns:
-        The same tensor.
+    """The balancedness itself.
 
     Raises:
-        InputError: If an entry is zero, negative, infinite or not a number.
+        InputError: if an entry is zero, negative, infinite or NaN.
     """
     valid = (balancedness > 0) & torch.isfinite(balancedness)
     if not bool(valid.all()):
@@ -147,7 +104,9 @@ def checked_balancedness(balancedness: Tensor) -> Tensor:
     return balancedness
 
 
-def _mirror_gap(a: Tensor, b: Tensor, half: Tensor, length_a: Tensor, length_b: Tensor) -> Tensor:
+def _mirror_difference(
+    a: Tensor, b: Tensor, half: Tensor, length_a: Tensor, length_b: Tensor
+) -> Tensor:
     """arcsinh(a/half) - arcsinh(b/half) without cancellation.
 
     For equal signs sinh of it is (a - b) over the mean of the two lengths with weights a and b.

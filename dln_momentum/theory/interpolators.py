@@ -1,4 +1,4 @@
-"""The interpolators at the two ends of the potential: least l1 and least weighted l2 norm."""
+"""The interpolators of least l1 and of least weighted l2 norm, the limits of the minimisers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from torch import Tensor
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.row_space import RowSpace, weighted_solution
 
-# Labels further than this from the range of X, relative to their norm, have no interpolator.
 _RANGE_TOLERANCE = 1e-8
-# The linear program is solved to 1e-7: coordinates below are off the support unless X theta = y
-# needs them.
+"""Largest distance of labels from the range of X, over their norm."""
 _SUPPORT_TOLERANCE = 1e-7
+"""Tolerance of the linear program: smaller coordinates are 0 unless X theta = y needs them."""
 _FIT_TOLERANCE = 1e-12
 
 
@@ -24,26 +23,25 @@ def basis_pursuit(X: Tensor, y: Tensor) -> Tensor:
 
     .. math:: \operatorname{argmin} \{ \|\theta\|_1 : X\theta = y \}
 
-    (docs/theory.md#potentials; poster, section 3). Solved as a linear program in the positive and
-    negative parts by the simplex method of HiGHS, one run after the other; the
-    vertex is then recomputed from its support, so that X theta = y to rounding. The l1 norm is
-    within a relative 1e-6 of the least one.
+    (docs/theory.md#potentials; poster, section 3). Each run is a linear program in the positive and
+    negative parts, solved by the simplex method of HiGHS. The vertex is then recomputed from its
+    support, so that X theta = y to rounding; the l1 norm is within a relative 1e-6 of the least.
 
-    The minimiser is not unique when a coordinate outside the support attains
-    \|<x_i, nu>\| = 1 for the dual solution nu (columns equal up to sign, or data on a grid; never,
-    with probability one, for continuous data). Then one vertex of the set of minimisers is
-    returned, while the limit of the Bregman minimisers is another of its points.
+    The minimiser is not unique if a coordinate outside the support has \|<x_i, nu>\| = 1 for the
+    dual solution nu (columns equal up to sign, or data on a grid; with probability 0 for continuous
+    data). Then one vertex of the set of minimisers is returned; the limit of the Bregman minimisers
+    is another point of that set.
 
     Args:
-        X: Design matrix, [n, d] or [*runs, n, d].
-        y: Labels, [*runs, n].
+        X: design matrix, [n, d] or [*runs, n, d].
+        y: labels, [*runs, n].
 
     Returns:
         The vertex, [*runs, d], with at most rank(X) nonzero entries; NaN for labels that are NaN
         and where the linear program fails.
 
     Raises:
-        InputError: If ``y`` is outside the range of ``X``, or shapes do not fit.
+        InputError: if ``y`` is outside the range of ``X``, or shapes do not fit.
 
     >>> X = torch.tensor([[1.0, 1.0, 3.0], [0.0, 1.0, 1.0]], dtype=torch.float64)
     >>> basis_pursuit(X, torch.tensor([6.0, 2.0], dtype=torch.float64))
@@ -66,15 +64,15 @@ def least_norm(X: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
     (docs/theory.md#potentials; poster, section 3): w is the balancedness, up to a factor.
 
     Args:
-        X: Design matrix, [n, d] or [*runs, n, d], of any rank.
-        y: Labels, [*runs, n].
-        weights: w, finite and positive, broadcasts to [*runs, d]; ones where left out.
+        X: design matrix, [n, d] or [*runs, n, d], of any rank.
+        y: labels, [*runs, n].
+        weights: w, finite and positive, broadcasts to [*runs, d]; ones by default.
 
     Returns:
         The interpolator, [*runs, d].
 
     Raises:
-        InputError: If ``y`` is outside the range of ``X``, ``weights`` is not finite and positive,
+        InputError: if ``y`` is outside the range of ``X``, ``weights`` is not finite and positive,
             or shapes do not fit.
 
     >>> X = torch.tensor([[1.0, 1.0]], dtype=torch.float64)
@@ -91,7 +89,7 @@ def least_norm(X: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
     weights = weights.expand(*runs, X.shape[-1])
     target = target.expand(*runs, -1)
     theta = weights * weighted_solution(rows.basis, weights, target)[0]
-    # One step of refinement takes the residual from the accuracy of the solution to rounding.
+    # one step of refinement reduces the residual to rounding
     slack = target - rows.coordinates(theta)
     return theta + weights * weighted_solution(rows.basis, weights, slack)[0]
 
@@ -111,7 +109,7 @@ def _interpolation(X: Tensor, y: Tensor) -> tuple[RowSpace, Tensor]:
 
 
 def _runs(name: str, tensor: Tensor, length: int, runs: torch.Size) -> torch.Size:
-    """The run dimensions of a tensor [*runs, length] and of others together."""
+    """The common run dimensions of a tensor [*runs, length] and of other tensors."""
     try:
         if tensor.shape[-1:] == (length,):
             return torch.broadcast_shapes(tensor.shape[:-1], runs)
@@ -125,7 +123,7 @@ def _vertex(V: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float6
     scale, d = np.abs(b).max(), V.shape[1]
     if not scale > 0:
         return np.full(d, scale)
-    # Simplex, for a vertex; scaled, since the tolerances of HiGHS are absolute.
+    # the simplex method returns a vertex; scaled, since the tolerances of HiGHS are absolute
     kept = V.any(axis=1)
     solution = linprog(
         np.ones(2 * d), A_eq=np.hstack([V, -V])[kept], b_eq=b[kept] / scale, method="highs-ds"

@@ -1,4 +1,4 @@
-"""The interpolator that training selects: the Bregman minimiser, by Newton's method on the dual."""
+"""The Bregman minimiser, the interpolator that training selects, by Newton's method on the dual."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from dln_momentum.row_space import (
 )
 from dln_momentum.theory.entropy import checked_balancedness
 
-# Entries of the stacked matrices worked on at once, whatever the number of runs.
 _CHUNK_ENTRIES = 2**20
-# The curvature is that of a chord of this length relative to the residual: see _chord_slope.
-_REACH = 0.03
-# A step is tried at this multiple where theta has to shrink by orders of magnitude.
+"""Matrix entries of the runs that are solved together; it bounds the memory."""
+_CHORD = 0.03
+"""Length of the chord whose slope replaces the curvature, over the residual; see `_chord_slope`."""
 _STRETCH = 16.0
+"""First multiple of a step that is tried where theta has to shrink by orders of magnitude."""
 _HALVINGS = 60
-# The largest Delta/2 that is worked with as it is: a few of them still add up to a number.
 _LARGEST = 2.0**1000
-# The relative residual up to which a guess is a better start than none.
+"""Largest Delta/2 that is not rescaled: a sum of a few of them does not overflow."""
 _NEAR = 0.1
+"""Largest relative residual at which ``near`` replaces the cold start."""
 
 
 @dataclass(frozen=True)
@@ -70,31 +70,29 @@ def bregman_minimizer(
     .. math:: \min_\nu \sum_i \tfrac{\Delta_i}{2} \cosh(c_i + (V^\top\nu)_i)
         - \langle\nu, b\rangle, \qquad \theta = \tfrac{\Delta}{2} \sinh(c + V^\top\nu)
 
-    theta has that form by construction, to the rounding of its logarithm, so that the residual is
-    all that is left to judge. It is relative to the larger of the norms of b and theta, since a c
-    far from the mirror image of every interpolator of moderate size forces a large theta. The
-    initialisation comes as c because theta~_0 itself can overflow.
-
-    It does not judge whether b came from labels in the range of X, and it cannot resolve
-    coordinates of theta below 1e-16 of the largest.
+    theta has this form to rounding of its logarithm, so only the residual of V theta = b needs a
+    tolerance. It is relative to the larger of the norms of b and theta, since c may force a large
+    theta. The initialisation is given as c because theta~_0 itself can overflow. Coordinates of
+    theta below 1e-16 of the largest are not resolved, and b is not checked to come from labels in
+    the range of X.
 
     Args:
-        row_space: The row space, with V [r, d], or [*runs, r, d] for one problem a run.
+        row_space: the row space, with V [r, d], or [*runs, r, d] for one problem per run.
         target: b, [*runs, r].
         balancedness: Delta, finite and positive, broadcasts to [*runs, d].
-        log_init: c, broadcasts to [*runs, d]; zero where left out.
-        near: Where to look first, broadcasts to [*runs, d]. The minimiser is unique, so that this
-            changes the time alone; it is passed over where it is of no help.
-        tol: The relative residual that counts as converged.
-        max_iterations: Newton steps before a run is given up.
+        log_init: c, broadcasts to [*runs, d]; 0 by default.
+        near: initial guess of theta, broadcasts to [*runs, d]. The minimiser is unique, so it
+            changes only the time; a bad guess is ignored.
+        tol: relative residual that counts as converged.
+        max_iterations: Newton steps at most.
 
     Returns:
-        The minimisers. A run that fails, or has NaN in b or c, is not ``converged``; it does not
-        affect its neighbours.
+        The minimisers. A run that fails, or has NaN in b or c, is not ``converged``, and does not
+        affect the other runs.
 
     Raises:
-        InputError: If ``balancedness`` is not finite and positive, if shapes do not fit, or if
-            ``tol`` or ``max_iterations`` is not positive.
+        InputError: if Delta is not finite and positive, shapes do not fit, or ``tol`` or
+            ``max_iterations`` is not positive.
 
     >>> rows = RowSpace.of(torch.tensor([[1.0, 1.0, 2.0]], dtype=torch.float64))
     >>> b = rows.target(torch.tensor([2.0], dtype=torch.float64))
@@ -104,21 +102,19 @@ def bregman_minimizer(
             [1.5...e-02, 1.5...e-02, 9.8...e-01],
             [3.3333e-01, 3.3333e-01, 6.6667e-01]], dtype=torch.float64)
     """
-    raise_if_any(_faults(row_space, target, balancedness, log_init, near, tol, max_iterations))
+    vectors = {"target": target, "balancedness": balancedness, "log_init": log_init, "near": near}
+    raise_if_any(_faults(row_space, tol, max_iterations, **vectors))
     half = checked_balancedness(balancedness) / 2
     log_init = torch.zeros_like(half) if log_init is None else log_init
     guess = half.new_full(half.shape[-1:], torch.nan) if near is None else near
     runs, basis, b, half, c, guess = _flatten(row_space.basis, target, half, log_init, guess)
-    # (b, Delta) -> (k b, k Delta) scales theta: sums of a few entries stay in range
+    # (b, Delta) -> (k b, k Delta) scales theta by k: keep sums of a few entries in range
     unit = (half.amax(-1, keepdim=True) / _LARGEST).clamp(min=1.0)
     b, half, guess = b / unit, half / unit, guess / unit
     size = max(1, _CHUNK_ENTRIES // basis.shape[-2:].numel())
-    chunks = [slice(i, i + size) for i in range(0, max(len(b), 1), size)]
+    chunks = (slice(i, i + size) for i in range(0, max(len(b), 1), size))
     parts = [
-        _solve(
-            _part(basis, chunk), b[chunk], half[chunk], c[chunk], guess[chunk], tol, max_iterations
-        )
-        for chunk in chunks
+        _solve(_part(basis, i), b[i], half[i], c[i], guess[i], tol, max_iterations) for i in chunks
     ]
     z, residual, iterations = (torch.cat(part) for part in zip(*parts, strict=True))
     return Minimizer(
@@ -131,30 +127,21 @@ def bregman_minimizer(
 
 
 def _faults(
-    row_space: RowSpace,
-    target: Tensor,
-    balancedness: Tensor,
-    log_init: Tensor | None,
-    near: Tensor | None,
-    tol: float,
-    max_iterations: int,
+    row_space: RowSpace, tol: float, max_iterations: int, **vectors: Tensor | None
 ) -> Iterator[str]:
     if not tol > 0:
         yield f"tol = {tol} must be > 0"
     if max_iterations < 1:
         yield f"max_iterations = {max_iterations} must be >= 1"
     r, d = row_space.basis.shape[-2:]
-    shapes = {
-        "target": (target.shape, (r,)),
-        "balancedness": (balancedness.shape, (1, d)),
-        "log_init": ((1,) if log_init is None else log_init.shape, (1, d)),
-        "near": ((d,) if near is None else near.shape, (d,)),
-    }
-    for name, (shape, allowed) in shapes.items():
-        if len(shape) < 1 or shape[-1] not in allowed:
-            yield f"{name} of shape {tuple(shape)} must be [*runs, {allowed[-1]}]"
-    runs = {name: tuple(shape[:-1]) for name, (shape, _) in shapes.items()}
-    runs["basis"] = tuple(row_space.basis.shape[:-2])
+    runs = {"basis": tuple(row_space.basis.shape[:-2])}
+    for name, vector in vectors.items():
+        if vector is None:
+            continue
+        shape, length = tuple(vector.shape), r if name == "target" else d
+        runs[name] = shape[:-1]
+        if not shape or shape[-1] not in ((r,) if name == "target" else (1, d)):
+            yield f"{name} of shape {shape} must be [*runs, {length}]"
     try:
         torch.broadcast_shapes(*runs.values())
     except RuntimeError:
@@ -196,7 +183,7 @@ def _solve(
         theta = _predictor(z, half)
         slack = b - apply(basis, theta)
         residual = _relative_norm(slack, b, theta)
-        # One step beyond the tolerance squares the error for the price of one step.
+        # one step beyond the tolerance squares the error
         going = torch.isfinite(residual) & ~(best[active] <= tol)
         better = residual < best[active]
         best_z[active[better]], best[active[better]] = z[better], residual[better]
@@ -207,7 +194,7 @@ def _solve(
             active, z, theta, slack, b, half = (
                 t[going] for t in (active, z, theta, slack, b, half)
             )
-        # Stretching every step would let the coordinates where sinh is linear overshoot for ever.
+        # if every step were stretched, coordinates where sinh is linear would always overshoot
         z = _newton_step(basis, z, theta, slack, b, half, stretch=k % 2 == 1)
         iterations[active] += 1
     return best_z, best, iterations
@@ -224,7 +211,7 @@ def _relative_norm(slack: Tensor, b: Tensor, theta: Tensor) -> Tensor:
 
 
 def _start(basis: Tensor, b: Tensor, half: Tensor, c: Tensor, guess: Tensor) -> Tensor:
-    """The guess, brought to the form c + V^T nu; where that is far off, `_cold_start`."""
+    """The guess projected to the form c + V^T nu, or `_cold_start` where its residual is large."""
     away = torch.asinh(guess / half) - c
     z = c + apply(basis.mT, apply(basis, away))
     theta = _predictor(z, half)
@@ -253,11 +240,11 @@ def _newton_step(
     stretch: bool,
 ) -> Tensor:
     size = vector_norm(slack)
-    weights = _chord_slope(theta.abs(), half, _REACH * size)
-    # Where Delta spans many decades the decrement itself may underflow: both are kept in units.
+    weights = _chord_slope(theta.abs(), half, _CHORD * size)
+    # if Delta spans many decades the decrement underflows: weights and slack are kept in units
     units = binary_centre(weights), binary_scale(slack)
     step, decrement = weighted_solution(basis, weights / units[0], slack / units[1])
-    # Far above the solution exp falls by e a step at best: there a long step pays.
+    # far above the solution a Newton step reduces exp by a factor e at most: try a longer step
     far = size > 2 * vector_norm(b)
     first = torch.where(far & stretch, _STRETCH, 1.0).to(z.dtype)
     scale = units[1] / units[0]
@@ -265,11 +252,11 @@ def _newton_step(
 
 
 def _chord_slope(size: Tensor, half: Tensor, reach: Tensor) -> Tensor:
-    """Slope of |theta| against |z| over the next ``reach`` instead of its derivative.
+    """Slope of |theta| against |z| over a chord of length ``reach`` instead of its derivative.
 
-    The derivative sqrt(theta^2 + Delta^2/4) is blind to the wall that the exponential is: at a
-    Delta of 1e-30 it is 1e-30 until the coordinate is active. The chord has a slope of at least
-    reach/asinh(reach/Delta), and becomes the derivative as the residual vanishes.
+    The derivative sqrt(theta^2 + Delta^2/4) does not see that the exponential grows: for Delta =
+    1e-30 it is 1e-30 until the coordinate is active. The slope of the chord is at least
+    reach/asinh(reach/Delta), and tends to the derivative as the residual vanishes.
     """
     reach = reach[:, None]
     end = size + reach
@@ -278,7 +265,7 @@ def _chord_slope(size: Tensor, half: Tensor, reach: Tensor) -> Tensor:
         end, half
     )
     ratio = (reach / mean).clamp(min=1e-150)
-    # beyond float64 the arcsinh is the logarithm of twice its argument
+    # where the ratio overflows, its arcsinh is the logarithm of twice the ratio
     large = reach / (math.log(2) + reach.log() - mean.log())
     return torch.where(ratio.isfinite(), mean * (ratio / torch.asinh(ratio)), large)
 
@@ -292,14 +279,15 @@ def _step_length(
     decrement: Tensor,
     first: Tensor,
 ) -> Tensor:
-    """The step times its length, which is halved until the dual no longer rises steeply along it.
+    """The step times a length, halved until the slope of the dual at its end is small enough.
 
     Along the step the dual has the slope <theta(z + t step) - theta(z), step> - decrement, which
-    starts at -decrement. A stretched step has to be downhill all the way.
+    is -decrement at t = 0. At the end of a step of length t <= 1 it may be half the decrement; at
+    the end of a stretched step it must not be positive.
 
     Args:
-        step, decrement: in units in which the slack is of size 1.
-        scale: what the step is to be multiplied by, [*runs, 1].
+        step, decrement: in units in which the slack has norm about 1.
+        scale: the unit of the step, [*runs, 1].
         theta, half: in units of the slack.
     """
     length, pending = first.clone(), torch.arange(len(z), device=z.device)

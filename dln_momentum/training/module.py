@@ -157,8 +157,7 @@ class HeavyBallModule(pl.LightningModule):
         checkpoint["history"] = self.history.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue where a checkpoint stands; the step budget may have been raised since, or the
-        tolerance lowered.
+        """Continue from a checkpoint; max_steps may be larger than then, and tol smaller.
 
         Raises:
             InputError: for the checkpoint of another run.
@@ -175,7 +174,7 @@ class HeavyBallModule(pl.LightningModule):
         w_plus, w_minus = (w.detach().reshape(-1, w.shape[-1]) for w in (net.w_plus, net.w_minus))
         like = {"dtype": w_plus.dtype, "device": w_plus.device}
         gamma, beta = (
-            torch.as_tensor(group[key], **like).expand(len(w_plus)) for key in ("lr", "beta")
+            torch.as_tensor(group[key], **like).expand(len(w_plus)) for key in ("lr", "momentum")
         )
         engine = Engine(
             data.problems,
@@ -197,7 +196,7 @@ class HeavyBallModule(pl.LightningModule):
     def _set_initial_speed(self, speed: float) -> None:
         """Give the optimizer w_1 - w_0 = eps w'(0), w'(0) = -speed grad F(w_1)."""
         group = self.optimizer.param_groups[0]
-        eps = torch.as_tensor(eps_of(group["lr"], group["beta"]), dtype=torch.float64)
+        eps = torch.as_tensor(eps_of(group["lr"], group["momentum"]), dtype=torch.float64)
         for group in groups_of(self.data.problems):
             runs = slice(None) if group.runs is None else group.runs
             gradients = _full_gradients(self.net, group.problem, runs)

@@ -118,7 +118,7 @@ class PathTracker:
 
     def _read_rates(self) -> tuple[float, float]:
         group = self._optimizer.param_groups[0]
-        return float(group["lr"]), float(group["beta"])
+        return float(group["lr"]), float(group["momentum"])
 
     def _changes(self) -> list[str]:
         """What the path sums cannot follow."""

@@ -148,7 +148,12 @@ class EngineStepper:
     def _digits(self) -> dict[str, int]:
         """A sum over the bits of what the engines do not read back: any change shows in it."""
         group = self._optimizer.param_groups[0]
-        tensors = {"u": self._net.u, "v": self._net.v, "gamma": group["lr"], "beta": group["beta"]}
+        tensors = {
+            "u": self._net.u,
+            "v": self._net.v,
+            "gamma": group["lr"],
+            "beta": group["momentum"],
+        }
         return {
             name: int(torch.as_tensor(value, dtype=torch.float64).detach().view(torch.int64).sum())
             for name, value in tensors.items()

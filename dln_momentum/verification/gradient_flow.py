@@ -106,6 +106,7 @@ def _start(evidence: Evidence) -> tuple[Tensor, Tensor]:
 
 
 def start_in_range(evidence: Evidence) -> Hypothesis:
+    """The hypothesis that Delta_0 is in the range of float64."""
     delta = evidence.case.balancedness
     found = f"from {float(delta.min()):.1e} to {float(delta.max()):.1e}"
     return Hypothesis("Delta_0 is in the range of float64", _within(delta), found)

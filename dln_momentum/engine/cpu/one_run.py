@@ -93,8 +93,7 @@ def _take_steps(
     by_column, by_row, n, d, target, own, buffers, summing, tol, ceiling, gamma, drawn, slot, step,
     steps,
 ):  # fmt: skip
-    """The steps of one run, up to the check that ends it; its status, the steps taken and its
-    last loss."""
+    """The steps of a run up to the check that ends it: its status, their number, its last loss."""
     gradient, theta, filled = buffers.gradient, buffers.theta, len(buffers.theta)
     residual, ahead, weights = zeros(len(target)), zeros(len(target)), np.empty(n)
     zero, minus, size = unsigned(0), unsigned(filled), unsigned(filled)
@@ -134,8 +133,10 @@ def filled_up(length):
 
 @compiled
 def _cut(length):
-    """Where the spans of a length start, and its end, in registers: balanced, for a short span is
-    a slow one."""
+    """Where the spans of a length start, and its end, in registers.
+
+    They are balanced, because a short span is a slow one.
+    """
     vectors = -(-length // WIDTH)
     spans = -(-vectors // MOST_VECTORS)
     starts = np.empty(spans + 1, np.int64)

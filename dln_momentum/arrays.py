@@ -1,0 +1,105 @@
+"""Numbers, lists, arrays, tensors and data frames: checks, and casts to double precision."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dln_momentum.errors import InputError
+
+
+def is_integer(value: Any, low: float, high: float = math.inf) -> bool:
+    """Whether value is a whole number (no bool, no float) in [low, high].
+
+    >>> is_integer(3, 1), is_integer(3.0, 1), is_integer(True, 0), is_integer(0, 1)
+    (True, False, False, False)
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and bool(low <= value <= high)
+
+
+def is_real(value: Any) -> bool:
+    """Whether value is one finite number, and no bool.
+
+    >>> is_real(0.5), is_real(2), is_real(math.nan), is_real("2")
+    (True, True, False, False)
+    """
+    real = isinstance(value, float | int | np.floating | np.integer)
+    return real and not isinstance(value, bool) and math.isfinite(value)
+
+
+def array_of(key: str, value: Any, *, bools: bool = False) -> NDArray[np.float64]:
+    """Cast a value to a new float64 array.
+
+    Args:
+        key: the name of the argument, for the error.
+        value: a number, a (nested) list, an array, a tensor on any device or a data frame.
+        bools: whether True and False count as 1 and 0.
+
+    Raises:
+        InputError: if the value is not numeric or has no entry.
+
+    >>> array_of("gamma", [1, 0.5])
+    array([1. , 0.5])
+    >>> array_of("gamma", "fast")
+    Traceback (most recent call last):
+    dln_momentum.errors.InputError: gamma = 'fast' must be a number, or an array of numbers
+    """
+    given = value
+    if isinstance(value, Tensor):
+        given = value.detach().cpu()
+        given = given.double().numpy() if given.is_floating_point() else given.numpy()
+    try:
+        array = np.asarray(given)
+        numeric = array.dtype.kind in ("biuf" if bools else "iuf")
+        if array.dtype.kind == "O":  # fractions, or a data frame of several types
+            refused = () if bools else (bool, np.bool_)
+            numeric = not any(isinstance(x, refused) or not isinstance(x, Real) for x in array.flat)
+    except ValueError:  # lists of different lengths
+        array, numeric = np.empty(0), False
+    if not numeric:
+        shown = reprlib.repr(value)
+        if hasattr(value, "shape"):
+            shown = f"{type(value).__name__} of {array.dtype}"
+        raise InputError([f"{key} = {shown} must be a number, or an array of numbers"])
+    if array.size == 0:
+        raise InputError([f"{key} has shape {array.shape}; it must have at least one entry"])
+    return array.astype(np.float64)
+
+
+def tensor_of(key: str, value: Any, *, bools: bool = False) -> Tensor:
+    """Cast a value to a new float64 tensor, as `array_of` does; a tensor stays on its device.
+
+    >>> tensor_of("X", [[1, 2]])
+    tensor([[1., 2.]], dtype=torch.float64)
+    """
+    if isinstance(value, Tensor) and not value.is_complex():
+        return value.detach().to(torch.float64, copy=True)
+    return torch.from_numpy(array_of(key, value, bools=bools))
+
+
+def common_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """The shape that all of them broadcast to.
+
+    Args:
+        shapes: the shape of each argument by its name.
+
+    Raises:
+        InputError: naming the shapes, if there is none.
+
+    >>> common_shape({"gamma": (3, 1), "beta": (2,)})
+    (3, 2)
+    """
+    try:
+        return np.broadcast_shapes(*shapes.values())
+    except ValueError as error:
+        found = ", ".join(f"{key} {list(shape)}" for key, shape in shapes.items() if shape)
+        raise InputError([f"shapes must broadcast to one: {found}"]) from error
