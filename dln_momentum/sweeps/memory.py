@@ -7,7 +7,7 @@ from dataclasses import dataclass
 PROGRAM = 1.0
 """What the program and the workspace of a few pieces of runs take, in 2^30 bytes."""
 
-SCALARS = 16
+SCALARS = 18
 """Numbers that the monitors keep of every run at every record."""
 
 
@@ -17,7 +17,7 @@ class Footprint:
 
     >>> sweep = Footprint(runs=4096, n=20, d=30, test_rows=100, data_sets=1, records=50)
     >>> f"{sweep.gigabytes:.2f}"
-    '1.13'
+    '1.14'
     """
 
     runs: int
@@ -46,7 +46,7 @@ class Footprint:
         parameters = 4 * d  # u, v and their increments
         snapshot = 7 * d + carried
         results = 8 * d
-        history = self.records * (SCALARS + (4 * d if self.trajectories else 0))
+        history = self.records * (SCALARS + (7 * d if self.trajectories else 0))
         # a snapshot is kept while the next is made; a checkpoint copies what it holds
         return 2 * (state + parameters + snapshot) + results + 3 * history
 
