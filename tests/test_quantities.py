@@ -173,7 +173,9 @@ def test_attributes_have_the_names_of_the_table(problem: dln.Problem, run: dln.R
     for name in names_at("a"):
         assert any(hasattr(found, name) for found in objects), name
     of_run = {name for name in vars(dln.Run) if not name.startswith("_")}
-    assert of_run - set(QUANTITIES) == {"summary", "certify", "to_dataset", "dims", "plot"}
+    assert of_run - set(QUANTITIES) == {
+        "summary", "certify", "measure", "to_dataset", "dims", "plot"
+    }  # fmt: skip
     assert set(run.summary) <= names_at("t")
 
 

@@ -117,7 +117,7 @@ def with_targets(history: xr.Dataset, problem: Problem, minimizer: Any) -> xr.Da
 def labelled(
     values: Mapping[str, Tensor], dims: Sequence[str], coords: Mapping[str, Any]
 ) -> xr.Dataset:
-    """Tensors by name as a dataset; each has the first of the dimensions, as many as it needs.
+    """Tensors by name as a described dataset; each has as many of the first dimensions as it needs.
 
     >>> labelled({"energy": torch.ones(2), "theta": torch.ones(2, 3)}, ("time", "i"), {}).sizes
     Frozen({'time': 2, 'i': 3})
@@ -126,7 +126,6 @@ def labelled(
         {name: (dims[: value.ndim], value.cpu().numpy()) for name, value in values.items()},
         coords=dict(coords),
     )
-    sizes = found.sizes
-    return found.assign_coords(
-        {name: np.arange(sizes[name]) for name in ("coordinate",) if name in sizes}
-    )
+    if "coordinate" in found.dims:
+        found = found.assign_coords(coordinate=np.arange(found.sizes["coordinate"]))
+    return describe(found)

@@ -89,9 +89,13 @@ def attributes(name: str) -> dict[str, str]:
 
 
 def describe(dataset: xr.Dataset) -> xr.Dataset:
-    """The dataset, with `attributes` on each of its variables; it is changed in place."""
+    """The dataset, with `attributes` on each variable of the table; it is changed in place.
+
+    What a user's own monitor records under other names stays as it is.
+    """
     for name, variable in dataset.variables.items():
-        variable.attrs |= attributes(str(name))
+        if str(name).removesuffix(PATH) in QUANTITIES:
+            variable.attrs |= attributes(str(name))
     return dataset
 
 
