@@ -86,7 +86,7 @@ def test_a_run_and_its_resumption_leave_what_a_cpu_leaves(
     for run in (there, here):
         del run.summary["seconds"]
     assert str(there.summary) == str(here.summary)
-    assert there.history().identical(here.history())
+    assert there.history().equals(here.history())
     # Lightning would advise a run on the CPU to take the GPU
     assert not [w for w in recwarn if "GPU" in str(w.message)]
 
