@@ -190,12 +190,13 @@ def _minimiser_of_equals(
     """As `minimiser`, solved once for all runs with the same potential, up to rounding."""
     if problem.runs:
         return minimiser(problem, target, balancedness, log_init)
+    # potentials are equal if the first 44 of the 53 bits of each number are
     mantissa, exponent = torch.frexp(torch.cat([balancedness, log_init], -1))
     rounded = torch.ldexp(torch.round(mantissa * 2**44), exponent)
-    groups, group = torch.unique(rounded, dim=0, return_inverse=True)
-    runs = torch.arange(len(group), device=group.device)
-    member = torch.zeros_like(runs[: len(groups)]).scatter_reduce(0, group, runs, "amax")
-    return minimiser(problem, target, balancedness[member], log_init[member])[group]
+    group = torch.unique(rounded, dim=0, return_inverse=True)[1]
+    last_run = {number: run for run, number in enumerate(group.tolist())}
+    members = torch.tensor([last_run[number] for number in sorted(last_run)], device=group.device)
+    return minimiser(problem, target, balancedness[members], log_init[members])[group]
 
 
 def _usable(balancedness: Tensor, log_init: Tensor) -> Tensor:
