@@ -168,8 +168,8 @@ def test_tags_are_group_and_name(files: dict[str, Files]) -> None:
 
 
 def test_attributes_have_the_names_of_the_table(problem: dln.Problem, run: dln.Run) -> None:
-    path = dln.flow(problem, lam=1.0, times=[0.0, 1.0])
-    objects = (run, run.snapshot, path)
+    flow_run = dln.flow(problem, lam=1.0, times=[0.0, 1.0])
+    objects = (run, run.snapshot, flow_run, getattr(flow_run, "path", flow_run))
     for name in names_at("a"):
         assert any(hasattr(found, name) for found in objects), name
     of_run = {name for name in vars(dln.Run) if not name.startswith("_")}
