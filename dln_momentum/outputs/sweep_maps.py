@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from matplotlib import patheffects
+from matplotlib import patheffects, rcParams
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap, LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure
@@ -44,7 +44,9 @@ def draw_map(
         around_one: whether the colours are to tell smaller than 1 from larger.
     """
     norm = _norm(plane.to_numpy(), around_one=around_one)
-    mesh = _draw_cells(ax, plane, drawn, norm=norm, cmap="RdBu_r" if around_one else None)
+    mesh = _draw_cells(
+        ax, plane, drawn, norm=norm, cmap="RdBu_r" if around_one else rcParams["image.cmap"]
+    )
     _draw_lines(ax, results, drawn)
     assert isinstance(ax.figure, Figure)
     if norm is not None:
@@ -113,9 +115,21 @@ def _draw_lines(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
         )  # fmt: skip
         lines.set_path_effects(list(shadow))
         if name == "lam":
-            labels = ax.clabel(lines, fmt=lambda level: rf"$\lambda$ = {level:g}", fontsize=7)
-            for label in labels:
+            places: Any = list(_label_places(ax, lines.allsegs))
+            shown = ax.clabel(
+                lines, fmt=lambda level: rf"$\lambda$ = {level:g}", fontsize=7, manual=places
+            )
+            for label in shown:
                 label.set_path_effects(list(shadow))
+
+
+def _label_places(ax: Axes, lines: Sequence[Sequence[np.ndarray]]) -> Iterator[np.ndarray]:
+    """The point of each level line that is nearest to the middle of the map, if well inside."""
+    ax.autoscale_view()
+    for points in (np.concatenate(line) for line in lines if line):
+        from_middle = abs((ax.transData - ax.transAxes).transform(points) - 0.5).max(-1)
+        if from_middle.min() < 0.46:
+            yield points[from_middle.argmin()]
 
 
 def _lambdas(results: xr.Dataset, drawn: Sequence[str]) -> dict[str, xr.DataArray]:
