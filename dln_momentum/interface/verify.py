@@ -13,7 +13,7 @@ from dln_momentum.interface.arguments import checked
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
 from dln_momentum.start import Start
-from dln_momentum.verification import Case, Evidence, Statement, Verdict, statements
+from dln_momentum.verification import Measurements, Setting, Statement, Verdict, statements
 from dln_momentum.verification.table import statement_table
 
 
@@ -99,7 +99,7 @@ def verify(
     only_flow = set(given) == {"lam"}
     momentum = None if only_flow else Momentum.from_pair(**given)
     w_plus, w_minus = start.weights(problem.d)
-    case = Case(
+    setting = Setting(
         problem,
         w_plus,
         w_minus,
@@ -110,4 +110,4 @@ def verify(
         max_steps=max_steps,
         tol=tol,
     )
-    return Report(list(statements(Evidence(case))))
+    return Report(list(statements(Measurements(setting))))
