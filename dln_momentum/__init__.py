@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dln_momentum.flows.batched import Flows, momentum_flows
     from dln_momentum.interface.collect import collect
     from dln_momentum.interface.flow import flow
+    from dln_momentum.interface.flow_run import FlowRun
     from dln_momentum.interface.grid import sweep
     from dln_momentum.interface.run import Certificate, Run
     from dln_momentum.interface.train import train
@@ -42,6 +43,7 @@ _HOMES = {
     "Engine": "engine",
     "EngineOptions": "engine",
     "FlowPath": "flows",
+    "FlowRun": "interface.flow_run",
     "Flows": "flows.batched",
     "HeavyBall": "optimizer",
     "InputError": "errors",
@@ -79,6 +81,7 @@ __all__ = [
     "Engine",
     "EngineOptions",
     "FlowPath",
+    "FlowRun",
     "Flows",
     "HeavyBall",
     "InputError",

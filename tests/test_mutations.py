@@ -40,8 +40,9 @@ from dln_momentum.theory import (
     interpolators,
     small_lambda,
     three_point,
+    trajectory,
 )
-from dln_momentum.theory.trajectory import Trajectory
+from dln_momentum.theory.trajectory import Trajectory, Weights
 from dln_momentum.verification import (
     Measurements,
     Setting,
@@ -101,9 +102,12 @@ def evidence_for(name: str, anew: tuple[str, ...]) -> Measurements:
     measurements = Measurements(intact(name).setting)
     kept = {key: value for key, value in vars(intact(name)).items() if key not in anew}
     vars(measurements).update(kept)
-    if "snapshots" in kept:
-        # what a snapshot has derived under one fault must not be there under the next
-        vars(measurements)["snapshots"] = [dataclasses.replace(s) for s in kept["snapshots"]]
+    # what a snapshot or a path has derived under one fault must not be there under the next
+    for key, value in kept.items():
+        if key == "snapshots":
+            vars(measurements)[key] = [dataclasses.replace(s) for s in value]
+        elif isinstance(value, Path):
+            vars(measurements)[key] = dataclasses.replace(value)
     return measurements
 
 
@@ -346,6 +350,22 @@ FAULTS = [
     Fault("a minimiser off by 1 %", "quiet", momentum_part,
           lambda p: scaled(p, summary.minimiser, 1.01),
           ("MGF: theta_inf = argmin psi", "MGF: theta_inf = argmin D", "MGF: theta_t")),
+    Fault("theta of runs and flows, in a flow", "quiet", momentum_part,
+          lambda p: with_property(p, Weights, "theta", lambda s: s.w[0] ** 2 - s.w[1] ** 2),
+          (*FLOW_SUMMARY, "MGF: KKT", "MGF: theta_t")),
+    Fault("Delta of runs and flows without |.|, in a flow", "momentum", momentum_part,
+          lambda p: with_property(p, Weights, "balancedness", lambda s: s.w[0] * s.w[1]),
+          FLOW_SUMMARY),
+    Fault("Delta_0 of runs and flows, in a flow", "quiet", momentum_part,
+          lambda p: with_property(p, Trajectory, "balancedness_start",
+                                  lambda t: 1.01 * (t.w_start[0] * t.w_start[1]).abs()),
+          ("MGF: Delta_t", "MGF: Delta_inf = ", *FLOW_SUMMARY)),
+    Fault("c of runs and flows, in a flow", "quiet", momentum_part,
+          lambda p: with_property(p, Trajectory, "log_init",
+                                  lambda t: t.exponents_with_boundary.diff(dim=0)[0] / 2),
+          ("MGF: KKT", "MGF: theta_t", *FLOW_SUMMARY)),
+    Fault("the formula of theta, in a flow", "momentum", momentum_part,
+          lambda p: scaled(p, trajectory.theta_of, 1.01), FLOW_SUMMARY),
     Fault("flow summary without theta_0", "biased", momentum_part, without_theta_0, FLOW_SUMMARY),
     Fault("Delta of a path without |.|", "momentum", momentum_part,
           lambda p: with_property(p, Path, "balancedness", lambda f: f.w_plus * f.w_minus),
@@ -389,6 +409,16 @@ FAULTS = [
           ("MGD: S_+-, G, sum dw_+ dw_-, loss and sign changes (numba, telescoped)",)),
     Fault("r(z) without |.|", "momentum", engine, without_the_absolute_value,
           ("MGD: S_+-, G, sum dw_+ dw_-, loss and sign changes (numba, direct)",)),
+    Fault("theta of runs and flows", "momentum", engine,
+          lambda p: with_property(p, Weights, "theta", lambda s: s.w[0] ** 2 - s.w[1] ** 2),
+          SUMMARY),
+    Fault("Delta of runs and flows without |.|", "momentum", engine,
+          lambda p: with_property(p, Weights, "balancedness", lambda s: s.w[0] * s.w[1] + 1e-6),
+          SUMMARY),
+    Fault("the formula of theta", "momentum", engine,
+          lambda p: scaled(p, trajectory.theta_of, 1.01), SUMMARY),
+    Fault("the formula of Delta", "momentum", engine,
+          lambda p: scaled(p, trajectory.balancedness_of, 1.01), SUMMARY),
     Fault("v of a snapshot", "momentum", engine,
           lambda p: with_property(p, Snapshot, "v", lambda s: (s.w[0] + s.w[1]) / 2), SUMMARY),
     Fault("u of a snapshot", "momentum", engine,
