@@ -123,11 +123,7 @@ def _distances(
         w = torch.stack([path.w_plus[1:], path.w_minus[1:]], 1)
         return float((w - iterates).abs().max())
 
-    return (
-        momentum.lam_ks,
-        distance(lam, eps * k),
-        distance(momentum.lam_ks, eps * (k - 0.5)),
-    )
+    return (momentum.lam_ks, distance(lam, eps * k), distance(momentum.lam_ks, eps * (k - 0.5)))
 
 
 def _iterates(

@@ -52,6 +52,11 @@ class FlowCertificate:
     minimizer: NDArray[np.float64]
 
 
+def _array(name: str, doc: str) -> Any:
+    """A property: what the path has under a name, as an array of times and flows."""
+    return property(lambda self: self._shaped(getattr(self.path, name)), doc=doc)
+
+
 class FlowRun:
     """One flow or many of `flow`, as NumPy arrays.
 
@@ -96,40 +101,15 @@ class FlowRun:
             return self.path.status.value
         return np.array([status.value for status in self.path.status]).reshape(self.shape)
 
-    @property
-    def t(self) -> NDArray[np.float64]:
-        """Times."""
-        return self._shaped(self.path.t)
-
-    @property
-    def theta(self) -> NDArray[np.float64]:
-        """The predictor theta = u v."""
-        return self._shaped(self.path.theta)
-
-    @property
-    def u(self) -> NDArray[np.float64]:
-        """First layer."""
-        return self._shaped(self.path.u)
-
-    @property
-    def v(self) -> NDArray[np.float64]:
-        """Second layer."""
-        return self._shaped(self.path.v)
-
-    @property
-    def w_plus(self) -> NDArray[np.float64]:
-        """w_+ = u + v."""
-        return self._shaped(self.path.w_plus)
-
-    @property
-    def w_minus(self) -> NDArray[np.float64]:
-        """w_- = u - v."""
-        return self._shaped(self.path.w_minus)
-
-    @property
-    def balancedness(self) -> NDArray[np.float64]:
-        """Delta = |u^2 - v^2|."""
-        return self._shaped(self.path.balancedness)
+    t = _array("t", "Times.")
+    theta = _array("theta", "The predictor theta = u v.")
+    u = _array("u", "First layer.")
+    v = _array("v", "Second layer.")
+    w_plus = _array("w_plus", "w_+ = u + v.")
+    w_minus = _array("w_minus", "w_- = u - v.")
+    balancedness = _array("balancedness", "Delta = |u^2 - v^2|.")
+    train_loss = _array("loss", "L(theta) = 1/(2n) ||X theta - y||^2.")
+    energy = _array("energy", "E = F(w) + lambda/2 ||w'||^2.")
 
     @property
     def i_plus(self) -> NDArray[np.float64]:
@@ -140,16 +120,6 @@ class FlowRun:
     def i_minus(self) -> NDArray[np.float64]:
         """The path integral I_-, likewise."""
         return self._shaped(path_integrals(self.path)[1])
-
-    @property
-    def train_loss(self) -> NDArray[np.float64]:
-        """L(theta) = 1/(2n) ||X theta - y||^2."""
-        return self._shaped(self.path.loss)
-
-    @property
-    def energy(self) -> NDArray[np.float64]:
-        """E = F(w) + lambda/2 ||w'||^2."""
-        return self._shaped(self.path.energy)
 
     @property
     def sign_changes(self) -> Any:

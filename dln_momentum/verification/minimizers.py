@@ -43,14 +43,7 @@ def gradient_flow_limit(m: Measurements) -> Statement:
     """theta^GF = argmin { D_{psi_{Delta_0}}(theta, theta_0) : X theta = y }."""
     name = "GF: theta_inf = argmin D_(psi, Delta_0)(., theta_0) over X theta = y"
     path = m.gradient_path
-    return _limit(
-        name,
-        3,
-        m,
-        path,
-        _start(m),
-        [delta_in_range(m.setting.balancedness, "Delta_0")],
-    )
+    return _limit(name, 3, m, path, _start(m), [delta_in_range(m.setting.balancedness, "Delta_0")])
 
 
 def effective_start(m: Measurements) -> Statement:

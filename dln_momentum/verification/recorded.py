@@ -100,11 +100,7 @@ def recorded_flow(m: Measurements) -> RecordedTrajectory:
     """The momentum flow at a few times, with I_+- summed from its definition."""
     path = m.momentum_path
     return trajectory_of_path(
-        path,
-        m.summed_integrals,
-        log_spaced(path, TIMES),
-        m.setting.tol,
-        m.setting.w,
+        path, m.summed_integrals, log_spaced(path, TIMES), m.setting.tol, m.setting.w
     )
 
 

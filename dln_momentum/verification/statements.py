@@ -101,9 +101,7 @@ def of_momentum_flow(m: Measurements) -> Iterator[Statement]:
     )
     yield from _implicit_bias(m, flow)
     yield from _evaluated(
-        [mirror_flow.mirror_flow, three_point.pythagoras, summaries.flow_end_summary],
-        m,
-        flow,
+        [mirror_flow.mirror_flow, three_point.pythagoras, summaries.flow_end_summary], m, flow
     )
 
 

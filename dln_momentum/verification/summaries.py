@@ -220,12 +220,7 @@ def _loss(setting: Setting, theta: Tensor) -> Tensor:
 
 
 def _layers(
-    w: Tensor,
-    theta: Tensor,
-    u: Tensor | None,
-    v: Tensor | None,
-    balancedness: Tensor,
-    of: str = "",
+    w: Tensor, theta: Tensor, u: Tensor | None, v: Tensor | None, balancedness: Tensor, of: str = ""
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """theta, u, v and Delta with what they should be, from w_+- [2, ..., d]."""
     plus, minus = w

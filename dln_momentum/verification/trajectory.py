@@ -103,10 +103,7 @@ def distance_along(m: Measurements, trajectory: RecordedTrajectory) -> Statement
     return equal(
         f"{trajectory.label}: theta_{t} = argmin D(., theta~_0) over X theta = X theta_{t}",
         SECTION[trajectory.label],
-        [
-            *premises(m, trajectory),
-            solved(found[resolved], *(x[resolved] for x in potential)),
-        ],
+        [*premises(m, trajectory), solved(found[resolved], *(x[resolved] for x in potential))],
         measured=off[-1],
         error=off,
         tolerance=allowed,

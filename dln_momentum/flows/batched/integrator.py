@@ -120,14 +120,7 @@ class BatchedIntegrator:
             return
         start, error = self.point.select(runs), self.error[:, :, runs]
         found = take_macro_steps(
-            self.problem,
-            runs,
-            self.lam[runs],
-            start,
-            error,
-            duration,
-            count,
-            self.options.engine,
+            self.problem, runs, self.lam[runs], start, error, duration, count, self.options.engine
         )
         self.steps[runs] += work
         ratio = _relative(found.local_error[0], found.end.w) / self.options.rtol
