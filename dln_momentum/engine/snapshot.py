@@ -94,8 +94,7 @@ class Snapshot(Trajectory):
     def certifies(self) -> bool:
         """Whether S_+- was summed from the iterates, so that a fault of the run would show.
 
-        Read off the gradients, S_+- satisfies by its own construction what the theorem says of
-        it, whatever the iterates are.
+        S_+- from the gradient sum satisfies the theorem by construction, for any iterates.
         """
         return self.path_sums_from_iterates is not None
 

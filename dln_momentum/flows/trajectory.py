@@ -1,7 +1,6 @@
-"""A run or a flow at a few of its times, and how a flow is read as one.
+"""A run or a flow at a few of its times, and the conversion of a path to one.
 
-What is specific to the solver of a flow is here: which times to look at, and what error the
-exponents of a path may have.
+The choice of the times and the error bound of the exponents depend on the solver of the path.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from dln_momentum.flows.stepping import FlowStatus
 from dln_momentum.theory.trajectory import Trajectory, balancedness_of
 
 LOCAL_ERRORS = 50
-"""How many of the solver's local errors, of a thousand or so, add up at worst."""
+"""Bound on the number of the solver's local errors, of about a thousand, that add up."""
 
 SMALLEST, LARGEST = 1e-290, 1e150
 """|w_+-| and Delta within these bounds have all their digits, and so have their products."""
@@ -74,7 +73,7 @@ def trajectory_of_path(
         indices: of times of the path; they are cut before the first at which float64 does not
             hold w_+- and Delta with all digits.
         tol: the energy that counts as converged.
-        start: w_+- at the start as they were asked for, [2, d]; those of the path without them.
+        start: the requested w_+- at t = 0, [2, d]; those of the path if left out.
     """
     w = path.w
     indices, part = _resolved(path, indices)
@@ -106,7 +105,7 @@ def _resolved(path: FlowPath, indices: Tensor) -> tuple[Tensor, str]:
     if kept == len(indices):
         ended = f"for t <= {float(path.t[-1]):.6g}, where the solver failed"
         return indices, ended if path.status is FlowStatus.FAILED else ""
-    # a start out of range leaves no time: the first stands for the start
+    # where even the start is out of range, keep the first index as a placeholder
     indices = indices[: max(kept, 1)]
     last = float(path.t[indices[-1]]) if kept else 0.0
     return indices, f"for t <= {last:.6g}: w_+- or Delta then leaves the range of float64"
@@ -123,12 +122,12 @@ def in_range(w: Tensor) -> Tensor:
 
 
 def solver_error(path: FlowPath) -> float:
-    """What the solver of a flow may add to a logarithm or to G, which cancel in I_+-."""
+    """Bound on the solver's error of ln|w_+-| and of G, which cancel in I_+-."""
     return LOCAL_ERRORS * largest_rtol(path) * (1 + float(path.G.abs().max()))
 
 
 def largest_rtol(path: FlowPath) -> float:
-    """The relative error of the solver's steps; no claim is made below 1e-9."""
+    """The largest relative error of the solver's steps, at least 1e-9."""
     return max([1e-9, *(report.rtol for report in path.solvers)])
 
 

@@ -16,7 +16,7 @@ may be negative (docs/theory.md#sign-changes). Everything here comes from the fo
 
     I_{+-,t} = -+ G_t - ln|w_{+-,t}/w_{+-,0}| - lambda (w_{+-,t}'/w_{+-,t} - w_{+-,0}'/w_{+-,0}),
 
-and takes the path of one flow or those of many: [T, d] then stands for [T, R, d].
+and takes the path of one flow or those of many, for which [T, d] reads [T, R, d].
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ContinuousBias:
-    """What a path says of the minimiser it leads to; at one time [d], or at all times [T, d].
+    """Exponents, Delta and c of the minimiser of a path; at one time [d], or at all times [T, d].
 
     Of many flows, [R, d] or [T, R, d].
 

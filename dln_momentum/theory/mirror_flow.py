@@ -13,7 +13,7 @@ ln|w_+/w_-|/2. Solving the linear equation of z,
 
     z_t = z_0 + lambda z'_0 (1 - e^{-t/lambda}) - H_t,    lambda H' + H = G,  H_0 = 0,
 
-gives z, and b with it, in closed form from what a `FlowPath` carries; nothing here has a pole.
+gives z and b in closed form from the fields of a `FlowPath`, without a pole.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a small lambda guarantees, and what Delta_inf tends to.
+"""Guarantees for a small lambda, and the limit of Delta_inf.
 
 (docs/theory.md#small-lambda; poster, section 4.)
 """

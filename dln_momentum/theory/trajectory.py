@@ -121,7 +121,7 @@ class Trajectory(Weights):
 
     @cached_property
     def predicted_balancedness(self) -> Tensor:
-        """Delta_0 exp(-(X~_+ + X~_-)), which the theory says is Delta itself, [..., d]."""
+        """Delta_0 exp(-(X~_+ + X~_-)), equal to Delta in theory, [..., d]."""
         return asymptotic_balancedness(self.balancedness_start, *self.exponents_with_boundary)
 
     @cached_property

@@ -100,7 +100,7 @@ def read_off(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
 def positive_integrals(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
     """I_+- > 0 and growing while no w_+- has vanished, in the form that is not a sum of squares.
 
-    It is evaluated up to the last step of the solver before the first change, and says so.
+    It is evaluated up to the last step of the solver before the first change, which `judged` names.
     """
     path = m.momentum_path
     crossed = ((path.w[:, 1:] * path.w[:, :-1] <= 0).sum((0, 2)) > 0).nonzero()

@@ -66,7 +66,7 @@ def log_free_identity(m: Measurements, trajectory: RecordedTrajectory) -> Statem
 def positive_sums(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
     """S_+- > 0 and growing while no w_+- has changed sign, since r(z) >= 0 for z > 0.
 
-    It is evaluated up to the last recorded step before the first change, and says so.
+    It is evaluated up to the last recorded step before the first change, which `judged` names.
     """
     last = before_sign_changes(trajectory)
     sums = torch.cat([torch.zeros_like(trajectory.exponents[:, :1]), trajectory.exponents], 1)

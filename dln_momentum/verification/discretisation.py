@@ -34,19 +34,10 @@ def orders(m: Measurements) -> list[Statement]:
     if not all(hypothesis.met for hypothesis in needs):
         return [Statement(name, 1, needs, predicted=i + 1.0) for i, name in enumerate(names)]
     found = _orders(m)
+    part, measured = _compared_part(m), (found.order, found.order_ks)
     return [
-        equal(
-            name,
-            1,
-            needs,
-            predicted=predicted,
-            measured=measured,
-            tolerance=TOLERANCE,
-            judged=_compared_part(m),
-        )
-        for name, predicted, measured in zip(
-            names, (1.0, 2.0), (found.order, found.order_ks), strict=True
-        )
+        equal(name, 1, needs, predicted=i + 1.0, measured=order, tolerance=TOLERANCE, judged=part)
+        for i, (name, order) in enumerate(zip(names, measured, strict=True))
     ]
 
 

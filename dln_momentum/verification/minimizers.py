@@ -16,7 +16,6 @@ from dln_momentum.flows.trajectory import solver_error
 from dln_momentum.outputs.summary import distance, minimiser
 from dln_momentum.problem import Problem
 from dln_momentum.theory.continuous_bias import limit_bias
-from dln_momentum.theory.trajectory import balancedness_of
 from dln_momentum.verification.measurements import Measurements
 from dln_momentum.verification.recorded import delta_in_range, explicit_part
 from dln_momentum.verification.statement import Hypothesis, Statement, equal
@@ -55,7 +54,7 @@ def effective_start(m: Measurements) -> Statement:
     name = "GF from u = sqrt(Delta_inf), v = 0: theta_inf = argmin psi_(Delta_inf)"
     flow = m.momentum_path
     ended = Hypothesis("the momentum flow converged", flow.converged, f"status {flow.status.value}")
-    last = balancedness_of(flow.w[:, -1])
+    last = (flow.w[0, -1] * flow.w[1, -1]).abs()
     fine = delta_in_range(last, "Delta_inf")
     if not (ended.met and fine.met):
         return Statement(name, 4, (ended, fine))

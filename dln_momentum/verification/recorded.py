@@ -119,7 +119,7 @@ def moved(trajectory: RecordedTrajectory) -> Hypothesis:
 
 
 def converged(trajectory: RecordedTrajectory) -> Hypothesis:
-    """Whether the run has come to rest at an interpolator, with Delta in float64's range."""
+    """Whether the energy is at most the tolerance, with Delta in the range of float64."""
     found = f"energy {trajectory.energy:.1e}, the tolerance is {trajectory.tol:.1e}"
     if trajectory.part:
         found += f"; judged {trajectory.part}"
@@ -144,7 +144,7 @@ def at_rest(m: Measurements) -> Hypothesis:
 def nowhere_zero(m: Measurements, trajectory: RecordedTrajectory) -> Hypothesis:
     """Whether no w_{+-,k} was exactly zero, where S_+- is not finite.
 
-    If S_+- is not finite, the written update says whether there was a zero; if not, S_+- is wrong.
+    Whether there was a zero is found by the written update; without one, S_+- is wrong.
     """
     name = "no w_+- is exactly 0"
     if bool(trajectory.exponents.isfinite().all()):

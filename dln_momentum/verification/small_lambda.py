@@ -1,4 +1,4 @@
-"""What a small lambda guarantees, and the limit of Delta_inf as lambda -> 0.
+"""Guarantees for a small lambda, and the limit of Delta_inf as lambda -> 0.
 
 (docs/theory.md#small-lambda; poster, section 4.)
 """

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 UNRESOLVED = 0.3
-"""A tolerance above this says that float64 cannot decide the statement on this run."""
+"""Above this tolerance float64 cannot decide the statement on this run."""
 
 
 class Verdict(StrEnum):
@@ -53,9 +53,9 @@ class Statement:
     Attributes:
         name: the statement in a line.
         section: of Papazov, Pesme and Flammarion (AISTATS 2024).
-        hypotheses: all must be met for the statement to say anything.
-        relation: how the measured number should stand to the predicted one.
-        predicted, measured: the numbers to compare, nan where there is none.
+        hypotheses: the statement applies only where all are met.
+        relation: of the measured number to the predicted one.
+        predicted, measured: the numbers to compare, nan where not defined.
         error: by how much the statement fails, >= 0, the largest over all coordinates and times,
             where the two numbers may be sums.
         tolerance: the largest error that rounding and discretisation explain.

@@ -80,8 +80,9 @@ def flow_end_summary(m: Measurements, trajectory: RecordedTrajectory) -> Stateme
             _loss(setting, _theta(w)) + path.lam / 4 * dw.square().sum((0, -1)),
         ),
     }
-    last, kept = w[:, -1], trajectory.exponents_with_boundary[:, -1]
-    ended = trajectory.exponents[:, -1] - trajectory.start_term[:, 0]
+    last, boundary, start = w[:, -1], trajectory.boundary[:, -1], trajectory.start_term[:, 0]
+    kept = trajectory.exponents[:, -1] + boundary - start
+    ended = trajectory.exponents[:, -1] - start
     speed = path.lam / 4 * float(dw[:, -1].square().sum())
     sign_changes = int((w[:, 1:] * w[:, :-1] < 0).sum())
     energy = float(_loss(setting, _theta(last))) + speed
@@ -106,8 +107,8 @@ def flow_end_summary(m: Measurements, trajectory: RecordedTrajectory) -> Stateme
     }
     restarted = end["distance_to_effective_initialisation_limit"]
     if path.converged and not math.isnan(restarted) and not trajectory.part:
-        # the restart ends where the minimiser without theta~_0 is, up to the loss that is left and
-        # to 1e-9 of each of the solver's steps: the distance itself is only as good
+        # the restart converges to the minimiser without theta~_0, up to the remaining loss and the
+        # error 1e-9 of each of the solver's steps
         other = expected["distance_to_unperturbed_minimizer"]
         expected["distance_to_effective_initialisation_limit"] = other._replace(
             scale=1e4 * other.scale

@@ -30,7 +30,7 @@ from dln_momentum.verification.recorded import (
 from dln_momentum.verification.statement import UNRESOLVED, Hypothesis, Statement, at_most, equal
 
 SOLVED = 1e-10
-"""The relative error of a minimiser of which the solver says that it has a residual of 1e-13."""
+"""Relative error of a minimiser for which the solver reports a residual of 1e-13."""
 NEGLIGIBLE = 0.01
 """theta~_0 is negligible if leaving it out moves the minimiser by less than this fraction."""
 

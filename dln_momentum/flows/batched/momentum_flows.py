@@ -116,7 +116,7 @@ def momentum_flows(
 
 
 def _tensor(value: Tensor | float, problem: Problem) -> Tensor:
-    # without the dtype a Python float would be rounded to float32 on its way
+    # without the dtype a Python float would first be rounded to float32
     return torch.as_tensor(value, dtype=problem.X.dtype).detach().to(problem.X)
 
 
