@@ -381,8 +381,8 @@ def test_theta_0_is_negligible_where_it_moves_nothing(seed: int) -> None:
     """At alpha = 1e-3 and lambda = 0.1 leaving it out moves the minimiser by less than 1e-3."""
     given = case(sparse(20, 30, 3, seed=seed), 1e-3, lam=0.1, momentum=Momentum(0.01, 0.5))
     measurements = Measurements(given)
-    course = recorded_flow(measurements)
-    found = implicit_bias_module.negligible_start(measurements, course)
+    trajectory = recorded_flow(measurements)
+    found = implicit_bias_module.negligible_start(measurements, trajectory)
     assert found.verdict is Verdict.HOLDS
     assert found.measured < 1e-3
     assert found.tolerance < 2e-3

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -46,6 +47,8 @@ class Path(Weights):
     dw: Tensor
     G: Tensor
     loss: Tensor
+    _per_time: ClassVar[tuple[str, ...]] = ()
+    """further fields with the times along axis 0"""
 
     @property
     def dw_plus(self) -> Tensor:
@@ -56,6 +59,15 @@ class Path(Weights):
     def dw_minus(self) -> Tensor:
         """w_-'."""
         return self.dw[1]
+
+    def at(self, times: Any) -> Self:
+        """The path at some of its times, by an index list, tensor or slice."""
+        first, second = ("t", "G", "loss", *self._per_time), ("w", "dw")
+        found = {
+            name: getattr(self, name)[times] for name in first if getattr(self, name) is not None
+        }
+        found |= {name: getattr(self, name)[:, times] for name in second}
+        return replace(self, **found)
 
     @property
     def energy(self) -> Tensor:
@@ -89,6 +101,7 @@ class FlowPath(Path):
     solvers: tuple[SolverReport, ...]
     gradient_square: Tensor | None = None
     mirror_form: bool = False
+    _per_time = ("G_delayed", "dissipated", "gradient_square")
 
     def __repr__(self) -> str:
         return (
@@ -126,6 +139,7 @@ class Flows(Path):
     sign_changes: Tensor
     steps: Tensor
     status: tuple[FlowStatus, ...]
+    _per_time = ("error_estimate",)
 
     def __repr__(self) -> str:
         T, R, d = self.w.shape[1:]

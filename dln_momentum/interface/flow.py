@@ -160,8 +160,9 @@ def _many(problem: Problem, w: Pair, dw: Pair | None, lam: Tensor, until: _Until
 def _as_flows(path: FlowPath, count: int | None) -> Flows:
     """One path as R = 1 flows: at its two ends, or at its outputs and then its end, ``count``."""
     kept = [0, -1] if count is None else [*range(len(path.t)), *[-1] * count][:count]
-    t, loss, G = (value[kept].unsqueeze(1) for value in (path.t, path.loss, path.G))
-    w, dw = (value[:, kept].unsqueeze(2) for value in (path.w, path.dw))
+    path = path.at(kept)
+    t, loss, G = (value.unsqueeze(1) for value in (path.t, path.loss, path.G))
+    w, dw = path.w.unsqueeze(2), path.dw.unsqueeze(2)
     return Flows(
         lam=t.new_zeros(1, 1), t=t, w=w, dw=dw, G=G, loss=loss,
         error_estimate=torch.full_like(t, torch.nan),

@@ -5,11 +5,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 
-from dln_momentum.flows import FlowPath
 from dln_momentum.flows.trajectory import RecordedTrajectory, solver_error
 from dln_momentum.theory.continuous_bias import limit_bias, path_integrals, running_bias
 from dln_momentum.verification.measurements import Measurements
@@ -75,7 +72,7 @@ def read_off(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
     path = m.momentum_path
     found, expected = [], []
     for index, t in enumerate(trajectory.at.tolist()):
-        here = _ends(path, int(torch.searchsorted(path.t, t)))
+        here = path.at([0, int(torch.searchsorted(path.t, t))])
         limit, running = limit_bias(here), running_bias(here)
         exponents = [limit.i_plus, limit.i_minus, running.i_plus[-1], running.i_minus[-1]]
         found.append(torch.stack([*exponents, limit.log_init, running.log_init[-1]]))
@@ -120,17 +117,6 @@ def positive_integrals(m: Measurements, trajectory: RecordedTrajectory) -> State
         measured=-growth.min() if until > 1 else torch.nan,
         tolerance=solver_error(path),
         judged=part,
-    )
-
-
-def _ends(path: FlowPath, index: int) -> FlowPath:
-    """The path at its start and at one of its times."""
-    ends = [0, index]
-    return dataclasses.replace(
-        path,
-        w=path.w[:, ends],
-        dw=path.dw[:, ends],
-        **{name: getattr(path, name)[ends] for name in ("t", "G", "loss")},
     )
 
 
