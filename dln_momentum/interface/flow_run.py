@@ -17,7 +17,8 @@ from dln_momentum.errors import InputError
 from dln_momentum.flows import FlowPath
 from dln_momentum.flows.batched import Flows
 from dln_momentum.outputs.flow_summary import FlowMeasures, measure
-from dln_momentum.outputs.results import labelled
+from dln_momentum.outputs.history import flow_history, labelled
+from dln_momentum.outputs.quantities import describe
 from dln_momentum.problem import Problem
 from dln_momentum.theory.continuous_bias import path_integrals
 
@@ -156,7 +157,7 @@ class FlowRun:
         found["lam"] = (dims, self.lam)
         if dims:
             found["t"] = (("time", *dims), self.t)
-        return found.set_coords("lam")
+        return describe(found.set_coords("lam"))
 
     def plot(self) -> Figure:
         """Loss, Delta, I_+-, distances to minimisers, identities and theta of one flow on a page.
@@ -168,11 +169,8 @@ class FlowRun:
 
         found = self._measures
         values = found.scalars | found.coordinates
-        history = labelled(values, ("time", "coordinate"), {"time": found.times.numpy()})
-        history["minimizer"] = ("coordinate", found.minimizer.numpy())
-        if self.problem.theta_star is not None:
-            history["theta_star"] = ("coordinate", self.problem.theta_star.numpy())
-        names = {"lambda": self.lam, "data": self.problem.name, "status": self.status}
+        history = flow_history(values, found.times, self.problem, found.minimizer)
+        names = {"lam": self.lam, "data": self.problem.name, "status": self.status}
         return overview(history, names)
 
     @cached_property
