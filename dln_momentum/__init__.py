@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dln_momentum.flows.batched import Flows, momentum_flows
     from dln_momentum.interface.collect import collect
     from dln_momentum.interface.flow import flow
+    from dln_momentum.interface.flow_run import FlowRun
     from dln_momentum.interface.grid import sweep
     from dln_momentum.interface.run import Certificate, Run
     from dln_momentum.interface.theory import (
@@ -52,6 +53,7 @@ _HOMES = {
     "Engine": "engine",
     "EngineOptions": "engine",
     "FlowPath": "flows",
+    "FlowRun": "interface.flow_run",
     "Flows": "flows.batched",
     "HeavyBall": "optimizer",
     "InputError": "errors",
@@ -97,6 +99,7 @@ __all__ = [
     "Engine",
     "EngineOptions",
     "FlowPath",
+    "FlowRun",
     "Flows",
     "HeavyBall",
     "InputError",

@@ -144,14 +144,14 @@ def _run(
     bias = limit_bias(path)
     restarted = effective_flow(problem, bias.balancedness, tol=tol, options=RESTART)
     summed = summed_path_integrals(problem, path, reach)
-    i_plus, i_minus = summed.i_plus[-1], summed.i_minus[-1]
+    i_plus, i_minus = summed.integrals[:, -1]
     return {
         "theta": path.theta[-1],
         "balancedness": bias.balancedness,
         "log_init": bias.log_init,
         "summed_balancedness": asymptotic_balancedness(w * w, i_plus, i_minus),
         "summed_log_init": log_init(w, w, i_plus, i_minus),
-        "share_summed": summed.share,
+        "share_summed": summed.fraction,
         "restarted": restarted.theta[-1],
         "sign_changes": path.sign_changes,
         "converged": path.converged and restarted.converged,

@@ -111,7 +111,7 @@ def _run(
     s_plus = i_plus[-1] - lam * path.dw_plus[0] / path.w_plus[0]
     s_minus = i_minus[-1] - lam * path.dw_minus[0] / path.w_minus[0]
     balancedness = asymptotic_balancedness(path.balancedness[0], s_plus, s_minus)
-    residual = mirror_flow_residual(problem, path).abs().max() / path.G.abs().max()
+    residual = mirror_flow_residual(path, i_plus, i_minus).abs().max() / path.G.abs().max()
     return {
         "start": start,
         "crossed": bool(whole.sign_changes.any()),

@@ -14,7 +14,7 @@ from dln_momentum.data import BatchStream, LabelNoise, sparse
 from dln_momentum.data.sampling import SAMPLINGS
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.rates import Momentum
-from dln_momentum.verification import Case, Evidence, Statement, Verdict
+from dln_momentum.verification import Measurements, Setting, Statement, Verdict
 from dln_momentum.verification.statements import (
     of_gradient_flow,
     of_iterates,
@@ -28,7 +28,7 @@ MAX_STEPS = 20_000
 """Long enough for most runs to converge; one that does not is judged along its path."""
 
 
-def random_case(index: int) -> Case:
+def random_case(index: int) -> Setting:
     """Problem, start, rates, batches, noise and speed, drawn from the generator of this index.
 
     lambda spans 1e-2 to 10 and alpha 1e-2 to 3, so that runs below the threshold, with sign
@@ -50,7 +50,7 @@ def random_case(index: int) -> Case:
     batches = BatchStream(n, max(1, n // 2), sampling, seeds=seed) if kind == 4 else None
     noise = LabelNoise(n, 0.1, 500, seeds=seed) if kind == 5 else None
     speed = torch.from_numpy(0.1 * alpha * rng.standard_normal((2, problem.d)))
-    return Case(
+    return Setting(
         problem, w_plus, w_minus, momentum=momentum, batches=batches, label_noise=noise,
         max_steps=MAX_STEPS, velocity=(speed[0], speed[1]) if kind == 2 else None,
     )  # fmt: skip
@@ -61,11 +61,11 @@ def violations(index: int) -> list[Statement]:
 
     The orders in eps, which take half of the time, are measured in a fourth of the cases.
     """
-    evidence = Evidence(random_case(index))
+    measurements = Measurements(random_case(index))
     parts = (of_gradient_flow, of_momentum_flow, of_small_lambda, of_the_engine, of_iterates)
     if index % 4 == 0:
         parts = (of_the_scheme, *parts)
-    found = (statement for part in parts for statement in part(evidence))
+    found = (statement for part in parts for statement in part(measurements))
     return [statement for statement in found if statement.verdict is Verdict.VIOLATED]
 
 

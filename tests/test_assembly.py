@@ -10,7 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from dln_momentum import start
-from dln_momentum.apps.verify import build_case
+from dln_momentum.apps.verify import build_setting
 from dln_momentum.cli.assembly import Setup, build
 from dln_momentum.config import CONF_DIR, checks
 from dln_momentum.errors import InputError
@@ -161,7 +161,7 @@ def test_what_was_dropped_from_a_table_is_said(
 def test_a_seed_that_nothing_reads_is_told_once(
     app: str, overrides: list[str], told: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    builders = {"train": build, "verify": build_case, "sweep": build_sweep}
+    builders = {"train": build, "verify": build_setting, "sweep": build_sweep}
     with (
         initialize_config_dir(str(CONF_DIR), version_base="1.3"),
         caplog.at_level("INFO", logger="dln_momentum"),

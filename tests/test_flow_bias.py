@@ -67,12 +67,12 @@ def test_summed_integrals_agree_with_a_contour_in_complex_time(lam: float):
     _, integrals, _ = contour_integrals(DEFAULT, W_0.numpy(), lam, [0, 0.1j, time + 0.1j, time])
     path = momentum_flow(DEFAULT, W_0, W_0, lam, time)
     summed = summed_path_integrals(DEFAULT, path)
-    found = torch.stack([summed.i_plus[-1], summed.i_minus[-1]]).numpy()
+    found = summed.integrals[:, -1].numpy()
     error = np.abs(found - integrals).max()
     assert error < max(1e-9, float(summed.uncertainty[-1]))
     assert error < 1e-6
-    assert (summed.share == 1) == (lam < 1)
-    assert summed.share > 0.8
+    assert (summed.fraction == 1) == (lam < 1)
+    assert summed.fraction > 0.8
 
 
 def test_asymptotic_balancedness_with_sign_changes():
@@ -101,9 +101,7 @@ def test_balancedness_of_the_limit(converged):
     """From I of the definition (but for the finite parts) and from the regular form."""
     bias, summed = limit_bias(converged), summed_path_integrals(DEFAULT, converged)
     last = converged.balancedness[-1]
-    by_definition = asymptotic_balancedness(
-        converged.balancedness[0], summed.i_plus[-1], summed.i_minus[-1]
-    )
+    by_definition = asymptotic_balancedness(converged.balancedness[0], *summed.integrals[:, -1])
     torch.testing.assert_close(by_definition, last, rtol=1e-6, atol=0)
     torch.testing.assert_close(bias.balancedness, last, rtol=1e-6, atol=0)
     if converged.sign_changes.sum() == 0:
@@ -180,9 +178,9 @@ def test_a_path_of_one_time_has_integrals_of_zero():
     other = (W_0 * W_0 + 4 * (-DEFAULT.theta_star).clamp(min=0)).sqrt()  # type: ignore[operator]
     path = momentum_flow(DEFAULT, start, other, 1.0, 10.0, tol=1e-25)
     summed = summed_path_integrals(DEFAULT, path)
-    assert summed.i_plus.tolist() == summed.i_minus.tolist() == [[0.0] * DEFAULT.d]
+    assert summed.integrals.tolist() == [[[0.0] * DEFAULT.d]] * 2
     assert summed.uncertainty.tolist() == [0.0]
-    assert summed.share == 1
+    assert summed.fraction == 1
 
 
 def test_the_quadrature_is_refused_across_a_zero():

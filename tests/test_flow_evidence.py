@@ -21,13 +21,13 @@ from dln_momentum.config import CONF_DIR
 from dln_momentum.data import sparse
 from dln_momentum.engine import Engine
 from dln_momentum.flows import FlowPath, gradient_flow, momentum_flow, summed_path_integrals
-from dln_momentum.flows.stepping import March
+from dln_momentum.flows.stepping import IntegratorState
 from dln_momentum.outputs.flow_summary import CERTIFICATES, measure
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
 from dln_momentum.theory.continuous_bias import limit_bias, path_integrals, running_bias
 from dln_momentum.theory.small_lambda import lambda_threshold
-from dln_momentum.verification import Case, Evidence, Verdict
+from dln_momentum.verification import Measurements, Setting, Verdict
 from dln_momentum.verification.statements import (
     of_gradient_flow,
     of_iterates,
@@ -54,12 +54,12 @@ def follow(lam: float) -> FlowPath:
 @pytest.fixture
 def corrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every weight off by 30 % at random, once, after so many steps of the solver."""
-    exact = March._step
+    exact = IntegratorState._step
 
-    def wrong(march: March, solver) -> str | None:
-        message = exact(march, solver)
+    def wrong(integrator: IntegratorState, solver) -> str | None:
+        message = exact(integrator, solver)
         # the restart of `measure` follows the mirror form, which has no w_+- in its state
-        if march.steps == 60 and len(solver.y) > 2 * PROBLEM.d:
+        if integrator.steps == 60 and len(solver.y) > 2 * PROBLEM.d:
             generator = torch.Generator().manual_seed(0)
             noise = torch.randn(2 * PROBLEM.d, generator=generator, dtype=torch.float64).numpy()
             state = solver.y.copy()
@@ -67,7 +67,7 @@ def corrupted(monkeypatch: pytest.MonkeyPatch) -> None:
             solver.y, solver.f = state, solver.fun(solver.t, state)
         return message
 
-    monkeypatch.setattr(March, "_step", wrong)
+    monkeypatch.setattr(IntegratorState, "_step", wrong)
 
 
 @flows
@@ -118,8 +118,8 @@ def test_what_holds_by_construction_is_not_a_number() -> None:
 
 @pytest.mark.usefixtures("corrupted")
 def test_dln_verify_finds_a_corrupted_flow() -> None:
-    evidence = Evidence(Case(PROBLEM, W_0, W_0, lam=1.0))
-    found = [*of_momentum_flow(evidence), *of_gradient_flow(evidence)]
+    measurements = Measurements(Setting(PROBLEM, W_0, W_0, lam=1.0))
+    found = [*of_momentum_flow(measurements), *of_gradient_flow(measurements)]
     names = [s.name for s in found if s.verdict is Verdict.VIOLATED]
     for start in ("MGF: E_0 - E_t", "MGF: Delta_t = ", "MGF: Delta_inf = ", "MGF: KKT",
                   "MGF: theta_t = ", "MGF: theta_inf = argmin D", "GF: theta_inf",
@@ -139,8 +139,8 @@ def test_dln_verify_finds_a_corrupted_run(monkeypatch: pytest.MonkeyPatch) -> No
             engine.state.w *= 1 + 0.3 * noise
 
     monkeypatch.setattr(Engine, "advance", wrong)
-    evidence = Evidence(Case(PROBLEM, W_0, W_0, Momentum(0.01, 0.9), lam=1.0))
-    names = [s.name for s in of_iterates(evidence) if s.verdict is Verdict.VIOLATED]
+    measurements = Measurements(Setting(PROBLEM, W_0, W_0, Momentum(0.01, 0.9), lam=1.0))
+    names = [s.name for s in of_iterates(measurements) if s.verdict is Verdict.VIOLATED]
     for start in ("MGD: S_+- = ", "MGD: u^2 - v^2", "MGD: Delta_k", "MGD: Delta_inf = ",
                   "MGD: KKT", "MGD: theta_k", "MGD: theta_inf = argmin D"):  # fmt: skip
         assert any(name.startswith(start) for name in names), (start, names)
@@ -166,7 +166,7 @@ def test_the_start_term_against_quadrature_of_the_definition(lam: float, time: f
     assert (path.lam * path.dw_plus[-1] / path.w_plus[-1]).abs().max() > 1e-3
     allowed = 1e-7 + float(summed.uncertainty[-1])
     for i, w, dw, regular, at_end, running in zip(
-        (summed.i_plus, summed.i_minus),
+        summed.integrals,
         (path.w_plus, path.w_minus),
         (path.dw_plus, path.dw_minus),
         path_integrals(path),
@@ -200,8 +200,8 @@ def test_dln_verify_from_a_start_with_speed(lam: float) -> None:
     generator = torch.Generator().manual_seed(3)
     dw = 0.02 * torch.randn(2, PROBLEM.d, generator=generator, dtype=torch.float64)
     momentum = Momentum.from_pair(lam=lam, beta=0.9)
-    evidence = Evidence(Case(PROBLEM, W_0, 1.5 * W_0, momentum, velocity=(dw[0], dw[1])))
-    found = [*of_momentum_flow(evidence), *of_iterates(evidence)]
+    measurements = Measurements(Setting(PROBLEM, W_0, 1.5 * W_0, momentum, velocity=(dw[0], dw[1])))
+    found = [*of_momentum_flow(measurements), *of_iterates(measurements)]
     assert not [s.name for s in found if s.verdict is Verdict.VIOLATED]
     holds = [s.name for s in found if s.verdict is Verdict.HOLDS]
     assert "MGF: Delta_inf = Delta_0 exp(-(I_+ + I_-))" in holds

@@ -229,7 +229,7 @@ def test_a_long_integration_says_where_it_is(
     with caplog.at_level("INFO", logger="dln_momentum"):
         momentum_flow(DEFAULT, W_0, W_0, 1.0, 1.0)
         assert not caplog.messages
-        monkeypatch.setattr(stepping, "PATIENCE", 0.0)
+        monkeypatch.setattr(stepping, "PROGRESS_INTERVAL", 0.0)
         path = momentum_flow(DEFAULT, W_0, W_0, 1.0, 1.0)
     assert len(caplog.messages) == len(path.t) - 1
     assert caplog.messages[-1] == f"flow: at t = 1 after {len(path.t) - 1} steps"

@@ -20,8 +20,8 @@ from dln_momentum.engine import EngineOptions
 from dln_momentum.errors import InputError
 from dln_momentum.flows import FlowPath, FlowStatus, momentum_flow
 from dln_momentum.flows.batched import Flows, momentum_flows
-from dln_momentum.flows.batched.leapfrog import Phase, leapfrog
-from dln_momentum.flows.batched.richardson import LEVELS, ORDER, segment, weights
+from dln_momentum.flows.batched.leapfrog import PhasePoint, leapfrog
+from dln_momentum.flows.batched.richardson import LEVELS, ORDER, take_macro_steps, weights
 from dln_momentum.flows.batched.stability import SAFETY, stable_step
 from dln_momentum.problem import Problem, stack
 from dln_momentum.theory.continuous_bias import limit_bias, path_integrals, running_bias
@@ -44,12 +44,12 @@ def slope(x: list[float], y: list[float]) -> float:
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
 
-def at_rest(runs: int = 1) -> Phase:
+def at_rest(runs: int = 1) -> PhasePoint:
     w = W_0.expand(2, runs, -1)
-    return Phase(torch.stack([w, w]), torch.zeros(runs, DEFAULT.d, dtype=torch.float64))
+    return PhasePoint(torch.stack([w, w]), torch.zeros(runs, DEFAULT.d, dtype=torch.float64))
 
 
-def errors(lam: float, time: float, counts: list[int], arrive: Callable[[int], Phase]):
+def errors(lam: float, time: float, counts: list[int], arrive: Callable[[int], PhasePoint]):
     """Errors of (u, v) and of G, over the counts of steps."""
     state = np.concatenate([W_0.numpy(), np.zeros(3 * DEFAULT.d)])
     u, v = solve_in_layers(DEFAULT, state, lam, np.array([time]), rtol=1e-13).reshape(2, -1)
@@ -66,7 +66,7 @@ def errors(lam: float, time: float, counts: list[int], arrive: Callable[[int], P
 def test_leapfrog_is_of_order_two(lam: float):
     time, counts = 5 * math.sqrt(lam), [20, 40, 80, 160]
 
-    def arrive(count: int) -> Phase:
+    def arrive(count: int) -> PhasePoint:
         return leapfrog(DEFAULT, column(lam), at_rest(), column(time / count), count, ENGINE)[0]
 
     # the next power, (1/20)^2, moves a slope by a few hundredths
@@ -78,11 +78,11 @@ def test_leapfrog_is_of_order_two(lam: float):
 def test_a_segment_is_of_order_eight(lam: float):
     time, counts = 10 * math.sqrt(lam), [3, 4, 6, 8]
 
-    def arrive(count: int) -> Phase:
+    def arrive(count: int) -> PhasePoint:
         nothing = torch.zeros(2, 2, 1, DEFAULT.d, dtype=torch.float64)
         one = torch.zeros(1, dtype=torch.int64)
         args = at_rest(), nothing, column(time), count, ENGINE
-        return segment(DEFAULT, one, column(lam), *args).end
+        return take_macro_steps(DEFAULT, one, column(lam), *args).end
 
     in_w, in_G = errors(lam, time, counts, arrive)
     # from 1e-6 to 1e-12: the next power, and rounding, move the slope by a few tenths
@@ -99,9 +99,9 @@ def test_weights_cancel_even_powers():
 def test_an_eps_of_twice_lambda_loses_nothing():
     """There beta = 0, at which heavy ball has no memory of w_0."""
     lam, rng = 0.5, torch.Generator().manual_seed(0)
-    start = Phase(torch.rand(2, 2, 3, 30, generator=rng, dtype=torch.float64), at_rest(3).G)
+    start = PhasePoint(torch.rand(2, 2, 3, 30, generator=rng, dtype=torch.float64), at_rest(3).G)
     eps = 2 * lam * column(1 - 1e-9, 1.0, 1 + 1e-9)
-    same = Phase(start.values[:, :, :1].expand(-1, -1, 3, -1), start.G)
+    same = PhasePoint(start.values[:, :, :1].expand(-1, -1, 3, -1), start.G)
     end, _ = leapfrog(DEFAULT, lam * column(1, 1, 1), same, eps, 3, ENGINE)
     # three steps of nearly one size: the middle one lies between its neighbours
     middle = (end.values[:, :, 0] + end.values[:, :, 2]) / 2

@@ -210,21 +210,69 @@ def test_starts_are_those_of_the_networks() -> None:
 
 
 def test_one_flow_and_many() -> None:
-    many = dln.flow(PROBLEM, dln.uniform(0.1), lam=[0.5, 2.0], time=5.0, tol=None)
-    assert many.theta.shape[1:] == (2, 8)
-    for place, lam in enumerate((0.5, 2.0)):
+    lams = np.array([[0.0, 0.5], [2.0, 0.0]])
+    many = dln.flow(PROBLEM, dln.uniform(0.1), lam=lams, time=5.0, tol=None)
+    assert many.theta.shape == (2, 2, 2, 8)
+    assert many.t.shape == many.train_loss.shape == (2, 2, 2)
+    np.testing.assert_array_equal(many.lam, lams)
+    for place, lam in np.ndenumerate(lams):
         one = dln.flow(PROBLEM, dln.uniform(0.1), lam=lam, time=5.0, tol=None)
+        assert one.status == many.status[place] == "time_reached"
         # the solvers of one and of many aim at 1e-9 and better
-        torch.testing.assert_close(one.theta[-1], many.theta[-1, place], rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(one.theta[-1], many.theta[:, *place][-1], rtol=1e-7, atol=1e-9)
+        assert one.sign_changes == many.sign_changes[place]
+    recorded = many.to_dataset()
+    assert recorded["theta"].dims == ("time", "run_0", "run_1", "coordinate")
+    np.testing.assert_array_equal(recorded["lam"], lams)
+    np.testing.assert_array_equal(recorded["t"][-1], 5.0)
+    with pytest.raises(dln.InputError, match="certify and plot need every step of one flow"):
+        many.certify()
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.5])
+def test_a_flow_is_certified_recorded_and_drawn(lam: float) -> None:
+    path = dln.flow(PROBLEM, dln.uniform(0.1), lam=lam)
+    assert path.status == "converged"
+    found = path.certify()
+    # the solver's 1e-9 a step, and the quadrature near sign changes, of which there are some at 0.5
+    allowed = 1e-7 + found.path_integral_uncertainty
+    assert max(found.kkt_residual, found.path_identity_error, found.energy_balance_error) < allowed
+    np.testing.assert_allclose(found.minimizer, path.theta[-1], atol=1e-7)
+    recorded = path.to_dataset()
+    assert recorded["theta"].dims == ("time", "coordinate")
+    np.testing.assert_array_equal(recorded["time"], path.t)
+    # I_+- as the theorem uses it: Delta_inf = Delta_0 exp(-(I_+ + I_-))
+    end = recorded.isel(time=-1)
+    predicted = path.balancedness[0] * np.exp(-(end["i_plus"] + end["i_minus"]))
+    np.testing.assert_allclose(predicted, path.balancedness[-1], rtol=1e-7)
+    assert len(path.plot().axes) == 6
 
 
 def test_a_flow_at_the_times_that_are_asked_for() -> None:
-    path = dln.flow(PROBLEM, lam=0.5, times=[0.5, 1.1, 2.0])
+    path = dln.flow(PROBLEM, lam=0.5, times=[0.5, 1.1, 2.0], rtol=1e-11)
     assert path.t.tolist() == [0.0, 0.5, 1.1, 2.0]
+    many = dln.flow(PROBLEM, lam=[0.0, 0.5], times=[0.5, 1.1, 2.0], rtol=1e-11)
+    np.testing.assert_array_equal(many.t, np.array([path.t, path.t]).T)
+    np.testing.assert_allclose(many.theta[:, 1], path.theta, rtol=1e-7, atol=1e-9)
     still = dln.flow(PROBLEM, lam=0.5, times=[1.0])
     moving = dln.flow(PROBLEM, lam=0.5, times=[1.0], speed=1.0)
     # gradient flow's velocity is ahead of rest
-    assert moving.loss[-1] < still.loss[-1]
+    assert moving.train_loss[-1] < still.train_loss[-1]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"lam": -1.0}, "lam = -1 .* must be finite and >= 0"),
+        ({"lam": [0.0, 1.0], "speed": 1.0}, "gradient flow has no initial speed"),
+        ({"lam": 1.0, "times": [2.0, 1.0]}, "times must be increasing"),
+        ({"lam": 1.0, "tol": None}, "time = inf needs a tol"),
+        ({"lam": 1.0, "rtol": 2.0}, "rtol = 2"),
+    ],
+)
+def test_errors_of_use_of_a_flow(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(dln.InputError, match=message):
+        dln.flow(PROBLEM, **keys)
 
 
 def test_a_sweep_is_labelled_by_its_axes() -> None:
@@ -252,6 +300,7 @@ def test_verdicts_print_as_a_table() -> None:
     problem, start = dln.Problem(*data), dln.Start([0.5], [0.0])
     report = dln.verify(problem, start, lam=0.2)
     assert report.violated == []
+    assert len(report.to_dataframe()) == len(report)
     assert len(report.holds) > 20
     printed = str(report)
     assert "verdict" in printed

@@ -40,9 +40,17 @@ from dln_momentum.theory import (
     interpolators,
     small_lambda,
     three_point,
+    trajectory,
 )
-from dln_momentum.theory.trajectory import Trajectory
-from dln_momentum.verification import Case, Evidence, Statement, Verdict, discretisation, statements
+from dln_momentum.theory.trajectory import Trajectory, Weights
+from dln_momentum.verification import (
+    Measurements,
+    Setting,
+    Statement,
+    Verdict,
+    discretisation,
+    statements,
+)
 
 # the package's attribute of that name is the function
 module = sys.modules["dln_momentum.verification.statements"]
@@ -54,12 +62,12 @@ BIASED = DiagonalLinearNet.gaussian(8, 0.3, seed=1)
 Patch = pytest.MonkeyPatch
 
 
-def case_of(net: DiagonalLinearNet, **given: Any) -> Case:
-    return Case(PROBLEM, net.w_plus.detach(), net.w_minus.detach(), **given)
+def case_of(net: DiagonalLinearNet, **given: Any) -> Setting:
+    return Setting(PROBLEM, net.w_plus.detach(), net.w_minus.detach(), **given)
 
 
 UNIFORM = DiagonalLinearNet.uniform(8, 0.1)
-CASES: dict[str, Callable[[], Case]] = {
+CASES: dict[str, Callable[[], Setting]] = {
     # two sign changes
     "momentum": lambda: case_of(UNIFORM, momentum=Momentum(0.01, 0.9)),
     # below the threshold: no sign changes
@@ -78,26 +86,29 @@ CASES: dict[str, Callable[[], Case]] = {
 
 
 @functools.cache
-def intact(name: str) -> Evidence:
+def intact(name: str) -> Measurements:
     """The runs of a case as they are, for faults in what is made of them."""
-    evidence = Evidence(CASES[name]())
+    measurements = Measurements(CASES[name]())
     if name != "batches":
-        _ = evidence.momentum_path, evidence.gradient_path, evidence.curvature
-        _ = evidence.summed_integrals, evidence.explicit_gradient_path
+        _ = measurements.momentum_path, measurements.gradient_path, measurements.curvature
+        _ = measurements.summed_integrals, measurements.explicit_gradient_path
     if name != "biased":
-        _ = evidence.snapshots
-    return evidence
+        _ = measurements.snapshots
+    return measurements
 
 
-def evidence_for(name: str, anew: tuple[str, ...]) -> Evidence:
-    """The same evidence, with some of its runs to be computed again."""
-    evidence = Evidence(intact(name).case)
+def evidence_for(name: str, anew: tuple[str, ...]) -> Measurements:
+    """The same measurements, with some of its runs to be computed again."""
+    measurements = Measurements(intact(name).setting)
     kept = {key: value for key, value in vars(intact(name)).items() if key not in anew}
-    vars(evidence).update(kept)
-    if "snapshots" in kept:
-        # what a snapshot has derived under one fault must not be there under the next
-        vars(evidence)["snapshots"] = [dataclasses.replace(s) for s in kept["snapshots"]]
-    return evidence
+    vars(measurements).update(kept)
+    # what a snapshot or a path has derived under one fault must not be there under the next
+    for key, value in kept.items():
+        if key == "snapshots":
+            vars(measurements)[key] = [dataclasses.replace(s) for s in value]
+        elif isinstance(value, Path):
+            vars(measurements)[key] = dataclasses.replace(value)
+    return measurements
 
 
 def violated(found: Iterator[Statement]) -> list[str]:
@@ -134,7 +145,7 @@ def from_the_wrong_side(patch: Patch) -> None:
     def wrong(problem: Any, plus: Tensor, minus: Tensor, *rest: Any, **keys: Any) -> FlowPath:
         return exact(problem, plus, plus, *rest, **keys)
 
-    patch.setattr("dln_momentum.verification.evidence.gradient_flow", wrong)
+    patch.setattr("dln_momentum.verification.measurements.gradient_flow", wrong)
 
 
 def without_theta_0(patch: Patch) -> None:
@@ -145,7 +156,7 @@ def speed_with_the_other_sign(patch: Patch) -> None:
     exact = continuous_bias.limit_bias
 
     def wrong(path: Path) -> Any:
-        opposite = dataclasses.replace(path, dw_plus=-path.dw_plus, dw_minus=-path.dw_minus)  # type: ignore[type-var]
+        opposite = dataclasses.replace(path, dw=-path.dw)  # type: ignore[type-var]
         return exact(opposite)
 
     everywhere(patch, exact, wrong)
@@ -197,17 +208,17 @@ def gamma_off(patch: Patch) -> None:
 
 def swapped_integrals(patch: Patch) -> None:
     exact = quadrature.quadrature_path_integrals
-    everywhere(patch, exact, lambda *given: exact(*given)[::-1])
+    everywhere(patch, exact, lambda *given: exact(*given).flip(0))
 
 
 def negated_integrals(patch: Patch) -> None:
     exact = continuous_bias.path_integrals
-    everywhere(patch, exact, lambda path: tuple(-i for i in exact(path)))
+    everywhere(patch, exact, lambda path: -exact(path))
 
 
 def doubled_quadrature(patch: Patch) -> None:
     def change(s: SummedIntegrals) -> SummedIntegrals:
-        return dataclasses.replace(s, i_plus=2 * s.i_plus, i_minus=2 * s.i_minus)
+        return dataclasses.replace(s, integrals=2 * s.integrals)
 
     replaced(patch, quadrature.summed_path_integrals, change)
 
@@ -216,7 +227,7 @@ def dissipated(factor: float) -> Callable[[Patch], None]:
     def plant(patch: Patch) -> None:
         path = intact("momentum").momentum_path
         wrong = dataclasses.replace(path, dissipated=factor * path.dissipated)
-        patch.setattr(Evidence, "momentum_path", wrong)
+        patch.setattr(Measurements, "momentum_path", wrong)
 
     return plant
 
@@ -339,6 +350,22 @@ FAULTS = [
     Fault("a minimiser off by 1 %", "quiet", momentum_part,
           lambda p: scaled(p, summary.minimiser, 1.01),
           ("MGF: theta_inf = argmin psi", "MGF: theta_inf = argmin D", "MGF: theta_t")),
+    Fault("theta of runs and flows, in a flow", "quiet", momentum_part,
+          lambda p: with_property(p, Weights, "theta", lambda s: s.w[0] ** 2 - s.w[1] ** 2),
+          (*FLOW_SUMMARY, "MGF: KKT", "MGF: theta_t")),
+    Fault("Delta of runs and flows without |.|, in a flow", "momentum", momentum_part,
+          lambda p: with_property(p, Weights, "balancedness", lambda s: s.w[0] * s.w[1]),
+          FLOW_SUMMARY),
+    Fault("Delta_0 of runs and flows, in a flow", "quiet", momentum_part,
+          lambda p: with_property(p, Trajectory, "balancedness_start",
+                                  lambda t: 1.01 * (t.w_start[0] * t.w_start[1]).abs()),
+          ("MGF: Delta_t", "MGF: Delta_inf = ", *FLOW_SUMMARY)),
+    Fault("c of runs and flows, in a flow", "quiet", momentum_part,
+          lambda p: with_property(p, Trajectory, "log_init",
+                                  lambda t: t.exponents_with_boundary.diff(dim=0)[0] / 2),
+          ("MGF: KKT", "MGF: theta_t", *FLOW_SUMMARY)),
+    Fault("the formula of theta, in a flow", "momentum", momentum_part,
+          lambda p: scaled(p, trajectory.theta_of, 1.01), FLOW_SUMMARY),
     Fault("flow summary without theta_0", "biased", momentum_part, without_theta_0, FLOW_SUMMARY),
     Fault("Delta of a path without |.|", "momentum", momentum_part,
           lambda p: with_property(p, Path, "balancedness", lambda f: f.w_plus * f.w_minus),
@@ -382,6 +409,16 @@ FAULTS = [
           ("MGD: S_+-, G, sum dw_+ dw_-, loss and sign changes (numba, telescoped)",)),
     Fault("r(z) without |.|", "momentum", engine, without_the_absolute_value,
           ("MGD: S_+-, G, sum dw_+ dw_-, loss and sign changes (numba, direct)",)),
+    Fault("theta of runs and flows", "momentum", engine,
+          lambda p: with_property(p, Weights, "theta", lambda s: s.w[0] ** 2 - s.w[1] ** 2),
+          SUMMARY),
+    Fault("Delta of runs and flows without |.|", "momentum", engine,
+          lambda p: with_property(p, Weights, "balancedness", lambda s: s.w[0] * s.w[1] + 1e-6),
+          SUMMARY),
+    Fault("the formula of theta", "momentum", engine,
+          lambda p: scaled(p, trajectory.theta_of, 1.01), SUMMARY),
+    Fault("the formula of Delta", "momentum", engine,
+          lambda p: scaled(p, trajectory.balancedness_of, 1.01), SUMMARY),
     Fault("v of a snapshot", "momentum", engine,
           lambda p: with_property(p, Snapshot, "v", lambda s: (s.w[0] + s.w[1]) / 2), SUMMARY),
     Fault("u of a snapshot", "momentum", engine,
@@ -421,7 +458,7 @@ FAULTS = [
           ("MGD: S_+- = -+ eps G_k", "MGD: Delta_k", "MGD: KKT", "MGD: theta_k",
            "MGD: Delta_inf = ", "MGD: D(theta*"), RUN),
     Fault("u^2 - v^2 without its boundary", "momentum", iterates,
-          lambda p: p.setattr("dln_momentum.verification.finite_step.log_free_balance",
+          lambda p: p.setattr("dln_momentum.verification.discrete_bias.log_free_balance",
                               lambda w0, w, w1, products, beta, first:
                               w0[0] * w0[1] + products), ("MGD: u^2 - v^2",)),
     Fault("a divergence off by 1 %, of a run", "quiet", iterates, other_divergence,
@@ -441,9 +478,9 @@ FAULTS = [
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_planted_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
-    evidence = evidence_for(fault.case, fault.anew)
+    measurements = evidence_for(fault.case, fault.anew)
     fault.plant(monkeypatch)
-    found = violated(getattr(module, fault.part)(evidence))
+    found = violated(getattr(module, fault.part)(measurements))
     for start in fault.caught:
         assert any(name.startswith(start) for name in found), (start, found)
 

@@ -32,11 +32,18 @@ from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
 from dln_momentum.theory import trajectory as trajectory_module
-from dln_momentum.verification import Case, Evidence, Hypothesis, Statement, Verdict, statements
-from dln_momentum.verification import gradient_flow as gradient_flow_module
-from dln_momentum.verification import implicit_bias as implicit_bias_module
+from dln_momentum.verification import (
+    Hypothesis,
+    Measurements,
+    Setting,
+    Statement,
+    Verdict,
+    statements,
+)
+from dln_momentum.verification import minimizers as minimizers_module
 from dln_momentum.verification import small_lambda as small_lambda_module
-from dln_momentum.verification.course import continuous_course, converged, discrete_course
+from dln_momentum.verification import trajectory as implicit_bias_module
+from dln_momentum.verification.recorded import converged, recorded_flow, recorded_run
 from dln_momentum.verification.statement import at_most, equal
 from dln_momentum.verification.statements import (
     of_iterates,
@@ -49,22 +56,22 @@ from tests.random_cases import violations
 QUICK = ["data.n=5", "data.d=8", "data.s=1"]
 
 
-def case(problem: Problem, alpha: float = 0.1, **given: Any) -> Case:
+def case(problem: Problem, alpha: float = 0.1, **given: Any) -> Setting:
     net = DiagonalLinearNet.uniform(problem.d, alpha)
-    return Case(problem, net.w_plus.detach(), net.w_minus.detach(), **given)
+    return Setting(problem, net.w_plus.detach(), net.w_minus.detach(), **given)
 
 
-def verdicts(evidence: Evidence) -> dict[str, Verdict]:
-    return {statement.name: statement.verdict for statement in statements(evidence)}
+def verdicts(measurements: Measurements) -> dict[str, Verdict]:
+    return {statement.name: statement.verdict for statement in statements(measurements)}
 
 
 def violated(found: Iterable[Statement]) -> list[str]:
     return [statement.name for statement in found if statement.verdict is Verdict.VIOLATED]
 
 
-def bias_of(evidence: Evidence) -> list[Statement]:
+def bias_of(measurements: Measurements) -> list[Statement]:
     """The statements that a wrong exponent touches; no run is computed twice for them."""
-    return [*of_momentum_flow(evidence), *of_iterates(evidence)]
+    return [*of_momentum_flow(measurements), *of_iterates(measurements)]
 
 
 def run_verify(directory: Path, *overrides: str) -> dict:
@@ -83,13 +90,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module", params=SETTINGS)
-def evidence(request: pytest.FixtureRequest) -> Evidence:
+def measurements(request: pytest.FixtureRequest) -> Measurements:
     """Its runs are computed once; the corruptions below act on what is derived from them."""
-    return Evidence(case(sparse(5, 8, 1, seed=0), **SETTINGS[request.param]))
+    return Measurements(case(sparse(5, 8, 1, seed=0), **SETTINGS[request.param]))
 
 
-def test_no_violation(evidence: Evidence) -> None:
-    found = list(statements(evidence))
+def test_no_violation(measurements: Measurements) -> None:
+    found = list(statements(measurements))
     assert not violated(found)
     assert len({s.name for s in found}) == len(found) > 30
     met = [s for s in found if s.verdict is Verdict.HOLDS]
@@ -97,7 +104,7 @@ def test_no_violation(evidence: Evidence) -> None:
     # tolerances are not so wide that anything would pass: orders aside, all are below 1e-3
     assert max(s.tolerance for s in met if "order" not in s.name) < 1e-3
     needs_signs = [s for s in found if "no w_+- changed sign" in {h.text for h in s.unmet}]
-    assert bool(needs_signs) == bool(evidence.momentum_path.sign_changes.any())
+    assert bool(needs_signs) == bool(measurements.momentum_path.sign_changes.any())
 
 
 def sums_negated(snapshot: Snapshot) -> Tensor:
@@ -112,64 +119,64 @@ def minus_sum_negated(snapshot: Snapshot) -> Tensor:
 
 @pytest.mark.parametrize("corrupted", [sums_negated, minus_sum_negated])
 def test_a_wrong_sign_in_the_path_sums_is_found(
-    evidence: Evidence, corrupted: Callable, monkeypatch: pytest.MonkeyPatch
+    measurements: Measurements, corrupted: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Snapshot, "path_sums", property(corrupted))
-    found = violated(bias_of(evidence))
+    found = violated(bias_of(measurements))
     assert any(name.startswith("MGD: Delta_k") for name in found)
     assert any(name.startswith("MGD: S_+- = ") for name in found)
     assert not any(name.startswith("MGF") for name in found)
 
 
 def test_wrong_signs_in_the_formulae_are_found(
-    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+    measurements: Measurements, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(
             trajectory_module, "asymptotic_balancedness", lambda d, p, m: d * torch.exp(-p + m)
         )
-        names = violated(bias_of(evidence))
+        names = violated(bias_of(measurements))
         assert any(name.startswith("MGD: Delta_k = ") for name in names)
         assert any(name.startswith("MGF: Delta_t = ") for name in names)
     with monkeypatch.context() as patch:
         patch.setattr(
             trajectory_module, "log_init", lambda wp, wm, p, m: (wp / wm).abs().log() + p - m
         )
-        names = violated(bias_of(evidence))
+        names = violated(bias_of(measurements))
         for label in ("MGD", "MGF"):
             assert any(name.startswith(f"{label}: KKT") for name in names)
             assert any(name.startswith(f"{label}: theta_") and "argmin D" in name for name in names)
-    assert not violated(bias_of(evidence))
+    assert not violated(bias_of(measurements))
 
 
 def test_a_wrong_sign_in_the_path_integrals_is_found(
-    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+    measurements: Measurements, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    summed = evidence.summed_integrals
-    wrong = dataclasses.replace(summed, i_plus=-summed.i_plus, i_minus=-summed.i_minus)
-    monkeypatch.setitem(evidence.__dict__, "summed_integrals", wrong)
-    names = violated(bias_of(evidence))
+    summed = measurements.summed_integrals
+    wrong = dataclasses.replace(summed, integrals=-summed.integrals)
+    monkeypatch.setitem(measurements.__dict__, "summed_integrals", wrong)
+    names = violated(bias_of(measurements))
     assert any(name.startswith("MGF: I_+- = lambda int") for name in names)
     assert any(name.startswith("MGF: Delta_inf = ") for name in names)
 
 
 def test_a_limit_that_is_off_by_one_percent_is_found(
-    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+    measurements: Measurements, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exact = trajectory_module.asymptotic_balancedness
     monkeypatch.setattr(trajectory_module, "asymptotic_balancedness", lambda *s: 1.01 * exact(*s))
-    names = violated(bias_of(evidence))
+    names = violated(bias_of(measurements))
     for name in ("MGD: Delta_k", "MGD: Delta_inf", "MGF: Delta_t", "MGF: Delta_inf"):
         assert any(found.startswith(f"{name} = ") for found in names)
 
 
-@pytest.mark.parametrize("module", [implicit_bias_module, gradient_flow_module])
+@pytest.mark.parametrize("module", [implicit_bias_module, minimizers_module])
 def test_a_minimiser_that_is_off_by_a_thousandth_is_found(
-    evidence: Evidence, module: ModuleType, monkeypatch: pytest.MonkeyPatch
+    measurements: Measurements, module: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exact = module.minimiser
     monkeypatch.setattr(module, "minimiser", lambda *given: 1.001 * exact(*given))
-    names = violated(statements(evidence))
+    names = violated(statements(measurements))
     labels = {name.split(":")[0] for name in names}
     assert all("argmin" in name for name in names)
     if module is implicit_bias_module:
@@ -183,26 +190,26 @@ def test_a_minimiser_that_is_off_by_a_thousandth_is_found(
 
 def test_the_texts_small_lambda_formula_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Delta_0 exp(-2 lambda int grad L), without the square."""
-    evidence = Evidence(case(sparse(5, 8, 1, seed=0), lam=0.002))
-    assert not violated(of_small_lambda(evidence))
+    measurements = Measurements(case(sparse(5, 8, 1, seed=0), lam=0.002))
+    assert not violated(of_small_lambda(measurements))
     monkeypatch.setattr(
         small_lambda_module,
         "small_lambda_balancedness",
         lambda path, lam: path.balancedness[0] * torch.exp(-2 * lam * path.G[-1]),
     )
-    assert any("O(lambda^2)" in name for name in violated(of_small_lambda(evidence)))
+    assert any("O(lambda^2)" in name for name in violated(of_small_lambda(measurements)))
 
 
 def test_mini_batches_and_label_noise() -> None:
     problem = sparse(5, 8, 1, seed=0)
     batches = BatchStream(5, 2, "with_replacement", seeds=0)
-    sampled = Evidence(case(problem, momentum=Momentum(0.01, 0.9), batches=batches))
+    sampled = Measurements(case(problem, momentum=Momentum(0.01, 0.9), batches=batches))
     noise = LabelNoise(5, 0.1, 10**9, seeds=0)
-    noisy = Evidence(
+    noisy = Measurements(
         case(problem, momentum=Momentum(0.01, 0.9), label_noise=noise, max_steps=20_000)
     )
-    for evidence in (sampled, noisy):
-        found = verdicts(evidence)
+    for measurements in (sampled, noisy):
+        found = verdicts(measurements)
         assert Verdict.VIOLATED not in found.values()
         orders = [name for name in found if "order in eps" in name]
         assert len(orders) == 3
@@ -216,8 +223,8 @@ def test_a_run_that_blows_up_is_judged_by_what_it_leaves() -> None:
     problem = sparse(5, 8, 1, seed=0)
     # the last is left with its start alone
     for gamma in (30.0, 1e6, 1e8):
-        evidence = Evidence(case(problem, momentum=Momentum(gamma, 0.5), lam=1.0))
-        found = verdicts(evidence)
+        measurements = Measurements(case(problem, momentum=Momentum(gamma, 0.5), lam=1.0))
+        found = verdicts(measurements)
         assert Verdict.VIOLATED not in found.values()
         assert found["MGF: Delta_inf = Delta_0 exp(-(I_+ + I_-))"] == "holds"
         assert found["MGD: Delta_inf = Delta_0 exp(-(S_+ + S_-))"] == "hypotheses not met"
@@ -225,8 +232,8 @@ def test_a_run_that_blows_up_is_judged_by_what_it_leaves() -> None:
 
 def test_a_flow_that_is_given_up_is_judged_by_what_it_leaves() -> None:
     problem = sparse(5, 8, 1, seed=0)
-    evidence = Evidence(case(problem, lam=1.0, options=FlowOptions(max_steps=30)))
-    found = verdicts(evidence)
+    measurements = Measurements(case(problem, lam=1.0, options=FlowOptions(max_steps=30)))
+    found = verdicts(measurements)
     assert Verdict.VIOLATED not in found.values()
     assert found["MGF: Delta_inf = Delta_0 exp(-(I_+ + I_-))"] == "hypotheses not met"
     assert (
@@ -236,10 +243,12 @@ def test_a_flow_that_is_given_up_is_judged_by_what_it_leaves() -> None:
 
 def test_a_flow_beyond_rounding_is_judged_by_what_came_before() -> None:
     problem = sparse(5, 8, 1, seed=0)
-    evidence = Evidence(case(problem, lam=1.0, tol=1e-300, options=FlowOptions(max_steps=3000)))
+    measurements = Measurements(
+        case(problem, lam=1.0, tol=1e-300, options=FlowOptions(max_steps=3000))
+    )
     # its time runs to 1e17, where the quadrature has lost every digit
-    assert evidence.summed_integrals.uncertainty[-1] > 1
-    found = list(of_momentum_flow(evidence))
+    assert measurements.summed_integrals.uncertainty[-1] > 1
+    found = list(of_momentum_flow(measurements))
     assert not violated(found)
     kkt = next(s for s in found if s.name.startswith("MGF: KKT"))
     # what quadrature has lost is not called judged
@@ -250,11 +259,11 @@ def test_a_flow_beyond_rounding_is_judged_by_what_came_before() -> None:
 
 def test_lambda_alone_chooses_a_step_that_resolves_its_flow() -> None:
     for lam in (0.01, 8.0):
-        evidence = Evidence(case(sparse(5, 8, 1, seed=0), lam=lam))
-        assert evidence.momentum.lam == pytest.approx(lam)
-        assert evidence.momentum.eps <= lam / 2
+        measurements = Measurements(case(sparse(5, 8, 1, seed=0), lam=lam))
+        assert measurements.momentum.lam == pytest.approx(lam)
+        assert measurements.momentum.eps <= lam / 2
         # far inside the bound 2(1+beta)/curvature of stability
-        assert evidence.momentum.gamma * evidence.curvature < 0.1
+        assert measurements.momentum.gamma * measurements.curvature < 0.1
 
 
 @pytest.mark.parametrize("index", range(6))
@@ -281,31 +290,31 @@ def test_a_run_that_leaves_float64_is_judged_up_to_there() -> None:
     """A case that ended in a crash: its step is unstable, and Delta falls to 1e-323."""
     momentum = Momentum.from_pair(lam=1.0, beta=0.0625)
     given = case(sparse(4, 7, 2, seed=108816), momentum=momentum, max_steps=100_000)
-    evidence = Evidence(given)
-    found = {statement.name: statement for statement in of_iterates(evidence)}
+    measurements = Measurements(given)
+    found = {statement.name: statement for statement in of_iterates(measurements)}
     assert not violated(found.values())
     along = found["MGD: Delta_k = Delta_0 exp(-(S~_+ + S~_-)) at every recorded k"]
     assert along.verdict is Verdict.PARTLY
     assert along.judged == "for k <= 1000: w_+- or Delta then leaves the range of float64"
     limit = found["MGD: Delta_inf = Delta_0 exp(-(S_+ + S_-))"]
     assert limit.verdict is Verdict.NOT_MET
-    assert evidence.snapshots[-1].w.abs().min() < 1e-300
+    assert measurements.snapshots[-1].w.abs().min() < 1e-300
 
 
 @pytest.mark.parametrize("alpha", [1e-160, 1e-100, 1e60, 1e100])
 def test_a_start_at_the_ends_of_float64_has_verdicts(alpha: float) -> None:
     problem = sparse(3, 5, 1, seed=0)
     for momentum in (Momentum(0.01, 0.5), Momentum(1e-70, 0.5)):
-        evidence = Evidence(case(problem, alpha, momentum=momentum, lam=0.1, max_steps=100))
-        found = [*of_iterates(evidence), *of_the_engine(evidence)]
+        measurements = Measurements(case(problem, alpha, momentum=momentum, lam=0.1, max_steps=100))
+        found = [*of_iterates(measurements), *of_the_engine(measurements)]
         assert not violated(found)
 
 
-def test_statements_say_what_they_covered(evidence: Evidence) -> None:
-    found = {statement.name: statement for statement in statements(evidence)}
+def test_statements_say_what_they_covered(measurements: Measurements) -> None:
+    found = {statement.name: statement for statement in statements(measurements)}
     run = found["MGD: S_+- grows from 0 with every recorded k (largest fall)"]
     flow = found["MGF: I_+- grows from 0 with t (largest fall)"]
-    if evidence.momentum_path.sign_changes.any():
+    if measurements.momentum_path.sign_changes.any():
         assert flow.judged.endswith("while no w_+- has changed sign")
         assert flow.verdict is Verdict.PARTLY
         assert run.judged.endswith("while no w_+- has changed sign")
@@ -316,9 +325,9 @@ def test_statements_say_what_they_covered(evidence: Evidence) -> None:
     assert all(s.judged.startswith("for k <= ") for n, s in found.items() if "w_k of the" in n)
 
 
-def test_what_was_found_agrees_with_whether_it_is_met(evidence: Evidence) -> None:
+def test_what_was_found_agrees_with_whether_it_is_met(measurements: Measurements) -> None:
     """No explanation of a failure stands beside a hypothesis that is met."""
-    for statement in statements(evidence):
+    for statement in statements(measurements):
         for hypothesis in statement.hypotheses:
             if hypothesis.met:
                 for word in ("diverge", "fail", "not finite", "gives up"):
@@ -332,14 +341,14 @@ def test_a_number_that_is_impossible_is_a_violation(monkeypatch: pytest.MonkeyPa
         s, boundary=s.boundary + torch.nan
     )
     monkeypatch.setattr(Engine, "snapshot", lambda engine, *runs: lost(exact(engine, *runs)))
-    evidence = Evidence(case(sparse(5, 8, 1, seed=0), momentum=Momentum(0.01, 0.9)))
-    found = violated(of_iterates(evidence))
+    measurements = Measurements(case(sparse(5, 8, 1, seed=0), momentum=Momentum(0.01, 0.9)))
+    found = violated(of_iterates(measurements))
     for name in ("MGD: Delta_k = ", "MGD: KKT", "MGD: theta_k = ", "MGD: S_+- = "):
         assert any(violation.startswith(name) for violation in found), name
 
 
 def test_a_statement_that_cannot_be_evaluated_is_violated(
-    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+    measurements: Measurements, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends neither the command nor the other statements."""
 
@@ -347,23 +356,21 @@ def test_a_statement_that_cannot_be_evaluated_is_violated(
         raise ValueError("balancedness = 0.0 must be finite and > 0")
 
     monkeypatch.setattr(implicit_bias_module, "optimality_along", broken)
-    found = list(of_iterates(evidence))
-    assert violated(found) == [
-        "bias, optimality_along: no number, but balancedness = 0.0 must be finite and > 0"
-    ]
+    found = list(of_iterates(measurements))
+    assert violated(found) == ["broken: no number, but balancedness = 0.0 must be finite and > 0"]
     assert len(found) > 10
 
 
 def test_a_weight_that_is_exactly_zero_is_a_hypothesis(monkeypatch: pytest.MonkeyPatch) -> None:
     """gamma g = 1 at the first step: w_{-,2} = 0, where S_- is infinite and no fault of ours."""
     # the zero is not at a recorded step, where it would be seen in w itself
-    monkeypatch.setattr(Evidence, "_targets", lambda self: [5, 10])
+    monkeypatch.setattr(Measurements, "_targets", lambda self: [5, 10])
     w = torch.tensor([2.0, 2.0], dtype=torch.float64)
     # theta_0 = 0 and X theta - y = -4: g = -4 (1, 0.5), so that w_- (1 + gamma g) = 0 at 1/4
     problem = Problem(torch.tensor([[1.0, 0.5]], dtype=torch.float64), torch.tensor([4.0]))
-    evidence = Evidence(Case(problem, w, w, Momentum(0.25, 0.5), lam=0.5, max_steps=30))
-    assert evidence.zero_step == 1
-    found = list(of_iterates(evidence))
+    measurements = Measurements(Setting(problem, w, w, Momentum(0.25, 0.5), lam=0.5, max_steps=30))
+    assert measurements.zero_step == 1
+    found = list(of_iterates(measurements))
     assert not violated(found)
     told = [h.found for s in found for h in s.unmet if h.text == "no w_+- is exactly 0"]
     assert told
@@ -373,9 +380,9 @@ def test_a_weight_that_is_exactly_zero_is_a_hypothesis(monkeypatch: pytest.Monke
 def test_theta_0_is_negligible_where_it_moves_nothing(seed: int) -> None:
     """At alpha = 1e-3 and lambda = 0.1 leaving it out moves the minimiser by less than 1e-3."""
     given = case(sparse(20, 30, 3, seed=seed), 1e-3, lam=0.1, momentum=Momentum(0.01, 0.5))
-    evidence = Evidence(given)
-    course = continuous_course(evidence)
-    found = implicit_bias_module.negligible_start(evidence, course)
+    measurements = Measurements(given)
+    trajectory = recorded_flow(measurements)
+    found = implicit_bias_module.negligible_start(measurements, trajectory)
     assert found.verdict is Verdict.HOLDS
     assert found.measured < 1e-3
     assert found.tolerance < 2e-3
@@ -390,7 +397,7 @@ def test_refuses() -> None:
     w = torch.ones(2, dtype=torch.float64)
     interpolated = Problem(w[None], 1.5 * w[:1])
     with pytest.raises(InputError, match="already interpolates"):
-        Case(interpolated, 2 * w, w, lam=1.0)
+        Setting(interpolated, 2 * w, w, lam=1.0)
 
 
 def test_a_verdict_follows_from_hypotheses_error_and_tolerance() -> None:
@@ -532,25 +539,27 @@ def test_no_violation_in_any_of_the_settings(tmp_path: Path, overrides: list[str
 def test_a_start_with_a_zero_is_refused() -> None:
     problem, w = sparse(5, 8, 1, seed=0), torch.full((8,), 0.1, dtype=torch.float64)
     with pytest.raises(InputError, match=r"w_plus has a zero: condition \(C1\)"):
-        Case(problem, w * (torch.arange(8) > 0), w, lam=1.0)
+        Setting(problem, w * (torch.arange(8) > 0), w, lam=1.0)
 
 
 def test_gradient_flow_does_not_start_from_what_overflowed(
-    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+    measurements: Measurements, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact = gradient_flow_module.limit_bias
+    exact = minimizers_module.limit_bias
 
     def overflowed(path: Any) -> Any:
         found = exact(path)
         return dataclasses.replace(found, balancedness=found.balancedness + torch.inf)
 
-    monkeypatch.setattr(gradient_flow_module, "limit_bias", overflowed)
-    judged = gradient_flow_module.effective_start(evidence)
+    monkeypatch.setattr(minimizers_module, "limit_bias", overflowed)
+    judged = minimizers_module.effective_start(measurements)
     # the flow has converged, with Delta in float64's range: infinity is an error of ours
     assert judged.verdict == Verdict.VIOLATED
 
 
 @pytest.mark.parametrize("beta", [0.0, 1e-12, 1e-6, 1e-4])
 def test_a_small_beta_comes_to_rest_as_none_does(beta: float) -> None:
-    evidence = Evidence(case(sparse(5, 8, 1, seed=0), momentum=Momentum(0.05, beta), lam=0.1))
-    assert converged(discrete_course(evidence)).met
+    measurements = Measurements(
+        case(sparse(5, 8, 1, seed=0), momentum=Momentum(0.05, beta), lam=0.1)
+    )
+    assert converged(recorded_run(measurements)).met

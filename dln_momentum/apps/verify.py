@@ -18,7 +18,7 @@ from dln_momentum.outputs.provenance import data_hash, provenance
 from dln_momentum.outputs.report import wide_console
 from dln_momentum.rates import Momentum
 from dln_momentum.theory.small_lambda import lambda_threshold
-from dln_momentum.verification import Case, Evidence, Statement, Verdict, statements
+from dln_momentum.verification import Measurements, Setting, Statement, Verdict, statements
 from dln_momentum.verification.table import statement_table
 
 WIDE = 120
@@ -39,26 +39,26 @@ def verify(config: DictConfig, directory: Path, text: str) -> dict[str, Any]:
     Raises:
         InputError: before anything is written, listing all that is wrong.
     """
-    keys, case = build_case(config)
+    keys, setting = build_setting(config)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.yaml").write_text(text)
     started = time.perf_counter()
-    evidence = Evidence(case)
-    found = list(statements(evidence))
+    measurements = Measurements(setting)
+    found = list(statements(measurements))
     result = {
-        **_setting(keys, evidence),
+        **_setting(keys, measurements),
         "seconds": time.perf_counter() - started,
         **_verdicts(found),
         "statements": [statement.as_dict() for statement in found],
-        **provenance(data_hash(case.problem)),
+        **provenance(data_hash(setting.problem)),
     }
     print_statements(result, found, directory)
     write_json(directory / "verify.json", result)
     return result
 
 
-def build_case(config: DictConfig) -> tuple[Verify, Case]:
-    """Check a config and build the case that it describes; nothing is written.
+def build_setting(config: DictConfig) -> tuple[Verify, Setting]:
+    """Check a config and build the setting that it describes; nothing is written.
 
     Raises:
         InputError: listing every key that is not allowed, those of the data included.
@@ -66,7 +66,7 @@ def build_case(config: DictConfig) -> tuple[Verify, Case]:
     errors: list[str] = []
     keys = read(config, errors, Verify)
     parts = build_parts(keys, errors)
-    return keys, Case(
+    return keys, Setting(
         parts.problem,
         parts.net.w_plus.detach(),
         parts.net.w_minus.detach(),
@@ -88,9 +88,9 @@ def _momentum(keys: Verify) -> Momentum | None:
     return momentum(keys.optimizer)
 
 
-def _setting(keys: Verify, evidence: Evidence) -> dict[str, Any]:
-    case, used = evidence.case, evidence.momentum
-    problem = case.problem
+def _setting(keys: Verify, measurements: Measurements) -> dict[str, Any]:
+    setting, used = measurements.setting, measurements.momentum
+    problem = setting.problem
     return {
         "kind": "verify",
         "data": problem.name,
@@ -105,9 +105,9 @@ def _setting(keys: Verify, evidence: Evidence) -> dict[str, Any]:
         "lam": used.lam,
         "eps": used.eps,
         "lam_ks": used.lam_ks,
-        "flow_lam": evidence.lam,
-        "small_lambda_threshold": float(lambda_threshold(problem, case.w_plus, case.w_minus)),
-        "steps": evidence.snapshots[-1].step,
+        "flow_lam": measurements.lam,
+        "small_lambda_threshold": float(lambda_threshold(problem, setting.w_plus, setting.w_minus)),
+        "steps": measurements.snapshots[-1].step,
     }
 
 
@@ -123,7 +123,7 @@ def _verdicts(found: Sequence[Statement]) -> dict[str, Any]:
 def print_statements(
     result: Mapping[str, Any], found: Sequence[Statement], directory: Path
 ) -> None:
-    """Print the table of one case, and where its files are."""
+    """Print the table of one setting, and where its files are."""
     console = wide_console()
     title = (
         f"{result['data']}, batches of {result['batch_size']} of {result['n']} rows: "

@@ -1,4 +1,4 @@
-"""Every run at one step, in the poster's variables: what monitors, tables and files read."""
+"""R runs at one step, in the poster's variables: read by monitors, tables and files."""
 
 from __future__ import annotations
 
@@ -10,18 +10,15 @@ from torch import Tensor
 
 from dln_momentum.engine.status import Status
 from dln_momentum.rates import eps_of
-from dln_momentum.theory.discrete_bias import (
-    asymptotic_balancedness,
-    log_init,
-    path_sums_from_gradients,
-)
+from dln_momentum.theory.discrete_bias import path_sums_from_gradients
+from dln_momentum.theory.trajectory import Trajectory
 
 
 @dataclass(frozen=True, eq=False)
-class Snapshot:
-    """R runs after ``step`` steps. Index 0 of a stacked axis is w_+ (or S_+), index 1 w_-.
+class Snapshot(Trajectory):
+    """R runs after ``step`` steps: a `Trajectory` with S_+- for the exponents, [2, R, d].
 
-    It reads out and derives; it holds no reference to the engine's memory.
+    It holds no reference to the engine's memory.
     """
 
     step: int
@@ -63,36 +60,6 @@ class Snapshot:
         return torch.where(self.status == Status.CONVERGED, self.steps, -1)
 
     @cached_property
-    def theta(self) -> Tensor:
-        """theta = (w_+^2 - w_-^2)/4, [R, d]."""
-        return (self.w[0] - self.w[1]) * (self.w[0] + self.w[1]) / 4
-
-    @cached_property
-    def theta_start(self) -> Tensor:
-        """theta_0, [R, d]."""
-        return (self.w_start[0] - self.w_start[1]) * (self.w_start[0] + self.w_start[1]) / 4
-
-    @property
-    def u(self) -> Tensor:
-        """u = (w_+ + w_-)/2, [R, d]."""
-        return (self.w[0] + self.w[1]) / 2
-
-    @property
-    def v(self) -> Tensor:
-        """v = (w_+ - w_-)/2, [R, d]."""
-        return (self.w[0] - self.w[1]) / 2
-
-    @cached_property
-    def balancedness(self) -> Tensor:
-        """Delta_k = |w_+ w_-|, [R, d]."""
-        return (self.w[0] * self.w[1]).abs()
-
-    @cached_property
-    def balancedness_start(self) -> Tensor:
-        """Delta_0, [R, d]."""
-        return (self.w_start[0] * self.w_start[1]).abs()
-
-    @cached_property
     def previous(self) -> Tensor:
         """w_{k-1}, [2, R, d], from the boundary term; w_k itself where beta = 0.
 
@@ -115,22 +82,19 @@ class Snapshot:
     @cached_property
     def path_sums_from_gradients(self) -> Tensor:
         """S_+- read off the gradient sum (the finite-step identity), [2, R, d]."""
-        signs = ((0, 1), (1, -1))
-        return torch.stack(
-            [
-                path_sums_from_gradients(
-                    self.w_start[i], self.w[i], self.boundary[i], self.gradient_sum, self.eps, sign
-                )
-                for i, sign in signs
-            ]
-        )
+        found = [
+            path_sums_from_gradients(w_start, w, boundary, self.gradient_sum, self.eps, sign)
+            for w_start, w, boundary, sign in zip(
+                self.w_start, self.w, self.boundary, (1, -1), strict=True
+            )
+        ]
+        return torch.stack(found)
 
     @property
     def certifies(self) -> bool:
         """Whether S_+- was summed from the iterates, so that a fault of the run would show.
 
-        Read off the gradients, S_+- satisfies by its own construction what the theorem says of
-        it, whatever the iterates are.
+        S_+- from the gradient sum satisfies the theorem by construction, for any iterates.
         """
         return self.path_sums_from_iterates is not None
 
@@ -140,24 +104,17 @@ class Snapshot:
         summed = self.path_sums_from_iterates
         return self.path_sums_from_gradients if summed is None else summed
 
-    @cached_property
+    @property
+    def exponents(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """S_+- as `path_sums` has it; the initial-speed term is already subtracted."""
+        return self.path_sums
+
+    @property
+    def start_term(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """0: it is subtracted in `path_sums`."""
+        return self.w.new_zeros(())
+
+    @property
     def path_sums_with_boundary(self) -> Tensor:
-        """S~_+- = S_+- with the boundary term kept, for which the theorem holds at every step."""
-        return self.path_sums + self.boundary
-
-    @cached_property
-    def log_init(self) -> Tensor:
-        """c = arcsinh(2 theta~_0/Delta_k) of this step's perturbed initialisation, [R, d]."""
-        return log_init(*self.w_start.unbind(), *self.path_sums_with_boundary.unbind())
-
-    @cached_property
-    def predicted_balancedness(self) -> Tensor:
-        """Delta_0 exp(-(S~_+ + S~_-)), which the theory says is Delta_k, [R, d]."""
-        return asymptotic_balancedness(
-            self.balancedness_start, *self.path_sums_with_boundary.unbind()
-        )
-
-    @cached_property
-    def limit_balancedness(self) -> Tensor:
-        """Delta_0 exp(-(S_+ + S_-)), which tends to Delta_inf as the run converges, [R, d]."""
-        return asymptotic_balancedness(self.balancedness_start, *self.path_sums.unbind())
+        """S~_+- = S_+- + boundary term, for which the theorem holds at every step, [2, R, d]."""
+        return self.exponents_with_boundary

@@ -38,12 +38,12 @@ class DiscretisationOrders:
 
     @property
     def order(self) -> float:
-        """Slope of ln(error) on ln(eps) against MGF(lambda); the theory says 1."""
+        """Slope of ln(error) on ln(eps) against MGF(lambda); 1 in theory."""
         return _slope(self.eps, self.errors)
 
     @property
     def order_ks(self) -> float:
-        """Slope of ln(error) on ln(eps) against MGF(lambda_KS); the theory says 2."""
+        """Slope of ln(error) on ln(eps) against MGF(lambda_KS); 2 in theory."""
         return _slope(self.eps, self.errors_ks)
 
 
@@ -61,7 +61,7 @@ def discretisation_orders(
 
     At fixed lambda, with gamma = eps^2/lambda and beta = 1 - eps/lambda, the distance to
     MGF(lambda) is O(eps). The same iterates are the central-difference scheme of MGF(lambda_KS),
-    lambda_KS = lambda (1 + beta)/2, whose instant of rest lies half-way between w_0 = w_1, at
+    lambda_KS = lambda (1 + beta)/2, which is at rest half-way between w_0 and w_1 = w_0, at
     t = eps/2: with that shift the distance is O(eps^2) (docs/theory.md#order; poster, section 1).
 
     The clean orders are those of a smooth motion in its asymptotic range, eps well below lambda;
@@ -123,11 +123,7 @@ def _distances(
         w = torch.stack([path.w_plus[1:], path.w_minus[1:]], 1)
         return float((w - iterates).abs().max())
 
-    return (
-        momentum.lam_ks,
-        distance(lam, eps * k),
-        distance(momentum.lam_ks, eps * (k - 0.5)),
-    )
+    return (momentum.lam_ks, distance(lam, eps * k), distance(momentum.lam_ks, eps * (k - 0.5)))
 
 
 def _iterates(

@@ -13,12 +13,12 @@ from torch import Tensor
 from dln_momentum.errors import raise_if_any
 from dln_momentum.flows.gradient_system import DirectGradientSystem, MirrorGradientSystem
 from dln_momentum.flows.integrate import Integration, to_array, to_path
-from dln_momentum.flows.options import FlowOptions, option_problems, start_problems, time_problems
+from dln_momentum.flows.options import FlowOptions, option_errors, start_errors, time_errors
 from dln_momentum.flows.path import FlowPath
 from dln_momentum.problem import Problem
 
 EXPLICIT_FOR = 100.0
-"""How many times 1/||grad L(0)||_inf the explicit method lasts before the implicit one."""
+"""Time in units of 1/||grad L(0)||_inf after which "auto" changes to the implicit method."""
 
 
 def gradient_flow(
@@ -37,9 +37,9 @@ def gradient_flow(
     (docs/theory.md#gradient-flow; poster, section 3.)
 
     The mirror form integrates n unknowns and keeps ``w_+- = w_{+-,0} exp(-+G)`` exactly, so that
-    its limit is the minimiser of D_{psi_{Delta_0}}(., theta_0) up to the residual that is left
-    and nothing else: what the theory says of Delta_t and of theta_t holds by construction. The
-    direct form integrates w_+- themselves, and can fail it.
+    its limit is the minimiser of D_{psi_{Delta_0}}(., theta_0) up to the remaining residual:
+    the theorems on Delta_t and theta_t hold by construction. The direct form integrates w_+-,
+    so that an error of the integration violates them.
 
     Args:
         problem: the data, without run dimensions.
@@ -63,9 +63,9 @@ def gradient_flow(
     """
     options = options or FlowOptions()
     errors = [
-        *start_problems(problem, {"w_plus_0": w_plus_0, "w_minus_0": w_minus_0}),
-        *time_problems(time, times, tol),
-        *option_problems(options),
+        *start_errors(problem, {"w_plus_0": w_plus_0, "w_minus_0": w_minus_0}),
+        *time_errors(time, times, tol),
+        *option_errors(options),
     ]
     if form not in ("mirror", "direct"):
         errors.append(f"form = {form!r} must be mirror or direct")

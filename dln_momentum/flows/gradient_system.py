@@ -19,7 +19,7 @@ from dln_momentum.flows.state import SIGN, FlowState
 class GradientSystem(ABC):
     """Gradient flow w_+-' = -+ grad L(theta) w_+- of one network, from w_0 [2, d].
 
-    The state ends in the integrals (R, Q, D) of `FlowState`, of which a form may need no more.
+    The state ends in the integrals (R, Q, D) of `FlowState`.
     """
 
     X: np.ndarray
@@ -44,18 +44,18 @@ class GradientSystem(ABC):
         """The time derivative of the state."""
 
     def read(self, states: np.ndarray) -> FlowState:
-        """What states [..., size] stand for."""
+        """The named quantities of states [..., size]."""
         n, d = self.X.shape
         w = self.position(states)
         gradient = self.residual(w) @ self.gradient_map.T
-        R = states[..., -n - d - 1 : -d - 1]
+        integral = states[..., -n - d - 1 : -d - 1]
         return FlowState(
             w=w,
             dw=-SIGN * gradient[..., None, :] * w,
-            R=R,
-            H=R,
-            D=states[..., -1],
-            Q=states[..., -d - 1 : -1],
+            residual_integral=integral,
+            residual_delayed=integral,
+            dissipated=states[..., -1],
+            gradient_square=states[..., -d - 1 : -1],
         )
 
     def residual(self, w: np.ndarray) -> np.ndarray:
@@ -63,7 +63,7 @@ class GradientSystem(ABC):
         return ((w * w * SIGN).sum(-2) / 4) @ self.X.T - self.y
 
     def energy(self, state: np.ndarray) -> float:
-        """The loss, which is all the energy that a flow without inertia has."""
+        """The loss: without inertia there is no kinetic energy."""
         residual = self.residual(self.position(state))
         return float(residual @ residual) / (2 * self.y.size)
 
@@ -82,8 +82,8 @@ class MirrorGradientSystem(GradientSystem):
 
     .. math:: w_{\pm,t} = w_{\pm,0}\, e^{\mp G_t}, \qquad G_t = \int_0^t \nabla L(\theta_s) ds
 
-    so that R is the whole flow: n unknowns, and theta never leaves the manifold of its implicit
-    bias, whatever the errors of the integration. The state is (R, Q, D).
+    so that the n unknowns R determine the flow, and theta satisfies its implicit bias exactly,
+    whatever the errors of the integration. The state is (R, Q, D).
     """
 
     def initial(self) -> np.ndarray:

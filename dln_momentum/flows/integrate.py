@@ -1,4 +1,4 @@
-"""One flow through SciPy's integrators: explicit while it is fast, implicit once it is slow."""
+"""One flow by SciPy's solvers: explicit at first, implicit once the flow is slow."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from dln_momentum.flows.newton import Linearised, StructuredRadau
 from dln_momentum.flows.options import FlowOptions
 from dln_momentum.flows.path import FlowPath, SolverReport
 from dln_momentum.flows.state import FlowSystem
-from dln_momentum.flows.stepping import FlowStatus, March
+from dln_momentum.flows.stepping import FlowStatus, IntegratorState
 from dln_momentum.problem import Problem
+from dln_momentum.theory.trajectory import theta_of
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Integration:
 
     Attributes:
         time, times, tol, options: as for `momentum_flow`.
-        switch: where "auto" passes from DOP853 to Radau. Both are one-step methods, so that the
-            passage loses nothing.
+        switch: time at which "auto" changes from DOP853 to Radau. Both are one-step methods, so
+            that the change costs no accuracy.
     """
 
     time: float
@@ -40,9 +41,9 @@ class Integration:
         linearise: Callable[[np.ndarray], Linearised],
         initial: np.ndarray,
         watched: int = 0,
-    ) -> tuple[March, tuple[SolverReport, ...]]:
+    ) -> tuple[IntegratorState, tuple[SolverReport, ...]]:
         """Integrate from t = 0; of the first `watched` entries, sign changes are counted."""
-        march = March(
+        integrator = IntegratorState(
             times=None if self.times is None else to_array(self.times),
             converged=lambda state: self.tol is not None and system.energy(state) <= self.tol,
             max_steps=self.options.max_steps,
@@ -53,14 +54,14 @@ class Integration:
         t, state = 0.0, initial
         # a trial step may overflow; the error estimate then rejects it
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            while march.status is FlowStatus.TIME_REACHED and t < self.time:
+            while integrator.status is FlowStatus.TIME_REACHED and t < self.time:
                 solver = self._solver(system, linearise, t, state, scale)
-                before = march.steps
-                march.run(solver)
-                reports.append(_report(solver, march.steps - before, march.message))
+                before = integrator.steps
+                integrator.run(solver)
+                reports.append(_report(solver, integrator.steps - before, integrator.message))
                 t, state = solver.t, solver.y
-        march.record(t, state)
-        return march, tuple(reports)
+        integrator.record(t, state)
+        return integrator, tuple(reports)
 
     def _solver(
         self,
@@ -90,30 +91,27 @@ def to_path(
     problem: Problem,
     system: FlowSystem,
     lam: float,
-    march: March,
+    integrator: IntegratorState,
     solvers: tuple[SolverReport, ...],
 ) -> FlowPath:
     """Read the path off the recorded states."""
-    states = system.read(np.stack(march.states))
-    w_plus, w_minus = torch.tensor(states.w).unbind(1)
-    dw_plus, dw_minus = torch.tensor(states.dw).unbind(1)
-    problem = problem.to("cpu")
-    flips = np.add.reduce(march.sign_changes.reshape(-1, problem.d), axis=0)
+    states = system.read(np.stack(integrator.states))
+    w, dw = (torch.tensor(value).movedim(1, 0).contiguous() for value in (states.w, states.dw))
+    problem, square = problem.to("cpu"), states.gradient_square
+    sign_changes = integrator.sign_changes.reshape(-1, problem.d).sum(0)
     return FlowPath(
         lam=lam,
-        t=torch.tensor(march.t, dtype=torch.float64),
-        w_plus=w_plus,
-        w_minus=w_minus,
-        dw_plus=dw_plus,
-        dw_minus=dw_minus,
-        G=torch.tensor(states.R) @ problem.X / problem.n,
-        G_delayed=torch.tensor(states.H) @ problem.X / problem.n,
-        dissipated=torch.tensor(states.D),
-        loss=problem.loss((w_plus + w_minus) * (w_plus - w_minus) / 4),
-        sign_changes=torch.from_numpy(flips),
-        status=march.status,
+        t=torch.tensor(integrator.t, dtype=torch.float64),
+        w=w,
+        dw=dw,
+        G=torch.tensor(states.residual_integral) @ problem.X / problem.n,
+        G_delayed=torch.tensor(states.residual_delayed) @ problem.X / problem.n,
+        dissipated=torch.tensor(states.dissipated),
+        loss=problem.loss(theta_of(w)),
+        sign_changes=torch.from_numpy(sign_changes),
+        status=integrator.status,
         solvers=solvers,
-        gradient_square=None if states.Q is None else torch.tensor(states.Q),
+        gradient_square=None if square is None else torch.tensor(square),
     )
 
 

@@ -12,13 +12,13 @@ from dln_momentum.errors import raise_if_any
 from dln_momentum.flows.gradient_flow import gradient_flow
 from dln_momentum.flows.integrate import Integration, to_array, to_path
 from dln_momentum.flows.momentum_system import MomentumSystem
-from dln_momentum.flows.options import FlowOptions, option_problems, start_problems, time_problems
+from dln_momentum.flows.options import FlowOptions, option_errors, start_errors, time_errors
 from dln_momentum.flows.path import FlowPath
 from dln_momentum.problem import Problem
 
 EXPLICIT_FOR = 100.0
-"""After this many lambda the flow has forgotten how it started (by e^-50 in amplitude) and what is
-left of it is slow: there the implicit method takes over."""
+"""Time in units of lambda after which "auto" changes to the implicit method: the initial transient
+has decayed by e^-50 in amplitude, and the remaining motion is slow."""
 
 
 def momentum_flow(
@@ -40,8 +40,8 @@ def momentum_flow(
 
         lambda w_+-'' + w_+-' +- grad L(theta) * w_+- = 0,    theta = (w_+^2 - w_-^2)/4
 
-    G_t, the integral of grad L, is part of what is integrated, so that the implicit bias needs no
-    second pass. For lambda from 1e-4 to 300 on (n, d, s, alpha) = (20, 30, 3, 0.1) the error of w,
+    G_t, the integral of grad L, is part of the state, so that the implicit bias needs no second
+    integration. For lambda from 1e-4 to 300 on (n, d, s, alpha) = (20, 30, 3, 0.1) the error of w,
     relative to its largest entry, stayed below 1e-9 at every output time, and below 1e-8 at
     lambda = 1000, where the flow itself amplifies errors a millionfold. Tighten the options for
     small entries of w there: each has the absolute error of the largest.
@@ -51,10 +51,10 @@ def momentum_flow(
         w_plus_0, w_minus_0: w_+- at t = 0, [d].
         lam: lambda >= 0; 0 is `gradient_flow`.
         time: how far to go; may be infinite if tol is given.
-        dw_plus_0, dw_minus_0: w_+-' at t = 0, [d]; zero without them. Refused for lambda = 0.
+        dw_plus_0, dw_minus_0: w_+-' at t = 0, [d]; zero without them. Not allowed for lambda = 0.
         times: increasing output times in [0, time]; every step of the solver without them.
         tol: stop once the energy E = L + lambda/2 (||u'||^2 + ||v'||^2) is at most this. E never
-            grows and bounds the loss, which for large lambda swings through small values long
+            grows and bounds the loss, which for large lambda oscillates through small values long
             before the flow is near its limit.
         options: method and error settings.
 
@@ -74,9 +74,9 @@ def momentum_flow(
     speed = {"dw_plus_0": dw_plus_0, "dw_minus_0": dw_minus_0}
     start = {"w_plus_0": w_plus_0, "w_minus_0": w_minus_0}
     errors = [
-        *start_problems(problem, start | speed),
-        *time_problems(time, times, tol),
-        *option_problems(options),
+        *start_errors(problem, start | speed),
+        *time_errors(time, times, tol),
+        *option_errors(options),
     ]
     if not 0 <= lam < math.inf:
         errors.append(f"lam = {lam:g} must be finite and >= 0")

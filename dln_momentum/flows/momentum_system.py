@@ -42,9 +42,9 @@ class MomentumSystem:
         return FlowState(
             w=states[..., : 2 * d].reshape(pair),
             dw=states[..., 2 * d : 4 * d].reshape(pair),
-            R=states[..., 4 * d : 4 * d + n],
-            H=states[..., 4 * d + n : -1],
-            D=states[..., -1],
+            residual_integral=states[..., 4 * d : 4 * d + n],
+            residual_delayed=states[..., 4 * d + n : -1],
+            dissipated=states[..., -1],
         )
 
     def residual(self, w: np.ndarray) -> np.ndarray:
@@ -57,8 +57,9 @@ class MomentumSystem:
         s = self.read(state)
         residual = self.residual(s.w)
         ddw = (s.dw + SIGN * (self.gradient_map @ residual) * s.w) / -self.lam
-        dH = (s.R - s.H) / self.lam
-        return np.concatenate([s.dw.ravel(), ddw.ravel(), residual, dH, [(s.dw**2).sum() / 2]])
+        delayed = (s.residual_integral - s.residual_delayed) / self.lam
+        dissipation = (s.dw**2).sum() / 2
+        return np.concatenate([s.dw.ravel(), ddw.ravel(), residual, delayed, [dissipation]])
 
     def energy(self, state: np.ndarray) -> float:
         """E = F(w) + lambda/2 (||u'||^2 + ||v'||^2); it never grows, and bounds the loss."""
@@ -100,7 +101,7 @@ class LinearisedMomentum:
         inertia = c * lam + 1
         diagonal = c * inertia + self.signed_gradient
         weight = (self.w * self.w / diagonal).sum(0) / 2
-        # a step solves a dozen times: the inverse pays for itself, and Newton forgives its rounding
+        # a step solves a dozen times, so that the inverse is cheaper; Newton corrects its rounding
         inverse = np.linalg.inv(np.eye(X.shape[0]) + (X * weight) @ A)
         signed_w = SIGN * self.w
 
@@ -111,9 +112,9 @@ class LinearisedMomentum:
             rho = inverse @ (X @ (direct[0] + direct[1])) / 2
             x_w = (f - signed_w * (A @ rho)) / diagonal
             x_dw = c * x_w - right.w
-            x_R = (right.R + rho) / c
-            x_H = (lam * right.H + x_R) / inertia
-            x_D = (right.D + (self.dw * x_dw).sum()) / c
+            x_R = (right.residual_integral + rho) / c
+            x_H = (lam * right.residual_delayed + x_R) / inertia
+            x_D = (right.dissipated + (self.dw * x_dw).sum()) / c
             return np.concatenate([x_w.ravel(), x_dw.ravel(), x_R, x_H, [x_D]])
 
         return solve

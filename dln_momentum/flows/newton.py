@@ -20,21 +20,21 @@ class Linearised(Protocol):
         ...
 
 
-class _Identity:
-    """Turns SciPy's expression ``c * I - J`` into the pair (c, J)."""
+class _Shiftable:
+    """A Jacobian J for SciPy's expression ``c * I - J``, which becomes ``c - J`` with I = 1."""
 
-    __array_ufunc__ = None  # numpy scalars then leave the product to __rmul__
+    __array_ufunc__ = None  # NumPy scalars then leave the difference to __rsub__
 
-    def __rmul__(self, c: complex) -> _Multiple:
-        return _Multiple(c)
+    def __init__(self, linearised: Linearised) -> None:
+        self.linearised = linearised
 
-
-class _Multiple:
-    def __init__(self, c: complex) -> None:
-        self.c = c
-
-    def __sub__(self, jacobian: Linearised) -> tuple[complex, Linearised]:
-        return self.c, jacobian
+    def __rsub__(self, c: complex) -> Solve:
+        """The solver of (c I - J) x = b; of nan where that is singular."""
+        try:
+            return self.linearised.factor(c)
+        except np.linalg.LinAlgError:
+            # Newton then does not converge, and SciPy halves the step
+            return lambda b: np.full_like(b, np.nan)
 
 
 class StructuredRadau(Radau):
@@ -62,21 +62,17 @@ class StructuredRadau(Radau):
         size = len(y0)
         super().__init__(fun, t0, y0, t_bound, jac=csc_matrix((size, size)), **options)
         self._linearise = linearise
-        self.I: Any = _Identity()
-        self.J: Any = linearise(self.y)
+        self.I: Any = 1.0
+        self.J: Any = _Shiftable(linearise(self.y))
         self.jac: Any = self._jacobian
-        self.lu: Any = self._factor
+        self.lu: Any = self._factored
         self.solve_lu: Any = lambda solve, b: solve(b)
 
-    def _jacobian(self, t: float, state: np.ndarray, derivative: object = None) -> Linearised:
+    def _jacobian(self, t: float, state: np.ndarray, derivative: object = None) -> _Shiftable:
         self.njev += 1
-        return self._linearise(state)
+        return _Shiftable(self._linearise(state))
 
-    def _factor(self, shifted: tuple[complex, Linearised]) -> Solve:
+    def _factored(self, solve: Solve) -> Solve:
+        """Count a factorisation, which the difference c I - J has made."""
         self.nlu += 1
-        c, jacobian = shifted
-        try:
-            return jacobian.factor(c)
-        except np.linalg.LinAlgError:
-            # Newton then does not converge, and SciPy halves the step
-            return lambda b: np.full_like(b, np.nan)
+        return solve

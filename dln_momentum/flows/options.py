@@ -1,9 +1,9 @@
-"""How to integrate a flow, and what is refused before anything is computed."""
+"""How to integrate a flow, and the checks of its input."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,8 +24,8 @@ class FlowOptions:
         rtol: relative error of a step. None is 1e-13 for DOP853 and 1e-9 for Radau, whose error
             estimate is two orders behind its solution.
         atol: absolute error of a step. None is rtol times 1e-4, or times 1e-3 of the largest
-            entry of w_0 if that is more: below this lies the rounding of w' where w is large,
-            and a solver that is asked for less than rounding crawls.
+            entry of w_0 if that is more: a smaller one would be below the rounding of w' where w
+            is large, and the solver would take tiny steps.
         max_steps: a longer integration counts as failed.
     """
 
@@ -40,8 +40,8 @@ class FlowOptions:
         return rtol, self.atol or max(1e-4, 1e-3 * scale) * rtol
 
 
-def option_problems(options: FlowOptions) -> Iterator[str]:
-    """What is wrong with the options, one line each."""
+def option_errors(options: FlowOptions) -> Iterator[str]:
+    """Errors in the options, one line each."""
     if options.method not in ("auto", "explicit", "implicit"):
         yield f"method = {options.method!r} must be auto, explicit or implicit"
     if options.rtol is not None and not 2.3e-14 <= options.rtol < 1:
@@ -52,30 +52,41 @@ def option_problems(options: FlowOptions) -> Iterator[str]:
         yield f"max_steps = {options.max_steps} must be >= 1"
 
 
-def start_problems(problem: Problem, start: dict[str, Tensor | None]) -> Iterator[str]:
-    """What is wrong with an initial state, one line each."""
-    if problem.runs:
+def start_errors(
+    problem: Problem, start: Mapping[str, Tensor | None], runs: int | None = None
+) -> Iterator[str]:
+    """Errors in an initial state of one flow [d], or of ``runs`` flows, [d] or [runs, d]."""
+    if runs is None and problem.runs:
         yield f"a flow takes one problem, this one has runs {list(problem.runs)}"
+    shapes = [(problem.d,)] if runs is None else [(problem.d,), (runs, problem.d)]
     for key, value in start.items():
         if value is None:
             continue
-        if tuple(value.shape) != (problem.d,):
-            yield f"{key} has shape {tuple(value.shape)}, must be ({problem.d},)"
+        if tuple(value.shape) not in shapes:
+            allowed = " or ".join(map(str, shapes))
+            yield f"{key} has shape {tuple(value.shape)}, must be {allowed}"
         elif not bool(value.isfinite().all()):
             yield f"{key} has entries that are not finite"
+        elif runs is not None and key.startswith("w_") and bool((value == 0).any()):
+            yield f"{key} has entries that are zero; condition (C1) needs Delta_0 nowhere zero"
 
 
-def time_problems(time: float, times: Tensor | None, tol: float | None) -> Iterator[str]:
-    """What is wrong with the end and the output times, one line each."""
+def time_errors(time: float, times: Tensor | None, tol: float | None) -> Iterator[str]:
+    """Errors in the end and the output times of one flow, one line each."""
     if not time > 0:
         yield f"time = {time:g} must be > 0"
-    if tol is not None and not 0 < tol < math.inf:
-        yield f"tol = {tol:g} must be finite and > 0"
-    if math.isinf(time) and tol is None:
-        yield "time = inf needs a tol to stop at"
+    yield from tol_errors(tol, math.isinf(time))
     if times is None:
         return
     if times.ndim != 1 or times.numel() == 0:
         yield f"times has shape {tuple(times.shape)}, must be [T] with T >= 1"
     elif not (float(times[0]) >= 0 and float(times[-1]) <= time and bool((times.diff() > 0).all())):
         yield f"times must be increasing, in [0, {time:g}]"
+
+
+def tol_errors(tol: float | None, endless: bool) -> Iterator[str]:
+    """Errors in the tolerance of the energy; a flow without an end needs one."""
+    if tol is not None and not 0 < tol < math.inf:
+        yield f"tol = {tol:g} must be finite and > 0"
+    if endless and tol is None:
+        yield "time = inf needs a tol to stop at"

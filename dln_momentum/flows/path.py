@@ -1,17 +1,20 @@
-"""The path of a flow: what an integration returns, and what is read off it."""
+"""The path of one flow or of many: what an integration returns."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor
 
 from dln_momentum.flows.stepping import FlowStatus
+from dln_momentum.theory.trajectory import Weights
 
 
 @dataclass(frozen=True)
 class SolverReport:
-    """How a stretch of a path was computed: method, error settings, and the work it took."""
+    """How a part of a path was computed: method, error settings, and the work it took."""
 
     method: str
     rtol: float
@@ -23,54 +26,53 @@ class SolverReport:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Path:
-    """What the path of one flow (`FlowPath`) and those of many have in common.
+class Path(Weights):
+    """What the path of one flow (`FlowPath`) and those of many (`Flows`) have in common.
 
     Everything is float64: times [T] or [T, R], per-coordinate quantities [T, d] or [T, R, d]. The
-    first time is 0.
+    first time is 0. theta, u, v and Delta are those of `Weights`.
 
     Attributes:
         lam: lambda; [R, 1] of many flows.
         t: times, increasing.
-        w_plus, w_minus: w_+- = u +- v.
-        dw_plus, dw_minus: their time derivatives.
+        w: (w_+, w_-) = (u + v, u - v), [2, T, d] or [2, T, R, d].
+        dw: its time derivative.
         G: the integral of grad L from 0 to t.
         loss: L(theta_t), one entry for each of t.
     """
 
     lam: float | Tensor
     t: Tensor
-    w_plus: Tensor
-    w_minus: Tensor
-    dw_plus: Tensor
-    dw_minus: Tensor
+    w: Tensor
+    dw: Tensor
     G: Tensor
     loss: Tensor
+    _per_time: ClassVar[tuple[str, ...]] = ()
+    """further fields with the times along axis 0"""
 
     @property
-    def theta(self) -> Tensor:
-        """The predictor (w_+^2 - w_-^2)/4, [T, d]."""
-        return (self.w_plus + self.w_minus) * (self.w_plus - self.w_minus) / 4
+    def dw_plus(self) -> Tensor:
+        """w_+'."""
+        return self.dw[0]
 
     @property
-    def u(self) -> Tensor:
-        """First layer (w_+ + w_-)/2, [T, d]."""
-        return (self.w_plus + self.w_minus) / 2
+    def dw_minus(self) -> Tensor:
+        """w_-'."""
+        return self.dw[1]
 
-    @property
-    def v(self) -> Tensor:
-        """Second layer (w_+ - w_-)/2, [T, d]."""
-        return (self.w_plus - self.w_minus) / 2
-
-    @property
-    def balancedness(self) -> Tensor:
-        """Delta = |u^2 - v^2| = |w_+ w_-|, [T, d]."""
-        return (self.w_plus * self.w_minus).abs()
+    def at(self, times: Any) -> Self:
+        """The path at some of its times, by an index list, tensor or slice."""
+        first, second = ("t", "G", "loss", *self._per_time), ("w", "dw")
+        found = {
+            name: getattr(self, name)[times] for name in first if getattr(self, name) is not None
+        }
+        found |= {name: getattr(self, name)[:, times] for name in second}
+        return replace(self, **found)
 
     @property
     def energy(self) -> Tensor:
         """E = F(w) + lambda/2 (||u'||^2 + ||v'||^2), [T]; E' = -(||u'||^2 + ||v'||^2)."""
-        square = self.dw_plus.square() + self.dw_minus.square()
+        square = self.dw[0].square() + self.dw[1].square()
         return self.loss + (self.lam / 4 * square).sum(-1)
 
 
@@ -99,10 +101,11 @@ class FlowPath(Path):
     solvers: tuple[SolverReport, ...]
     gradient_square: Tensor | None = None
     mirror_form: bool = False
+    _per_time = ("G_delayed", "dissipated", "gradient_square")
 
     def __repr__(self) -> str:
         return (
-            f"FlowPath(lam={self.lam:g}, T={len(self.t)}, d={self.w_plus.shape[-1]}, "
+            f"FlowPath(lam={self.lam:g}, T={len(self.t)}, d={self.w.shape[-1]}, "
             f"t_end={float(self.t[-1]):g}, loss={float(self.loss[-1]):.2e}, "
             f"status={self.status.value!r})"
         )
@@ -111,3 +114,41 @@ class FlowPath(Path):
     def converged(self) -> bool:
         """Whether the energy fell below the tolerance."""
         return self.status is FlowStatus.CONVERGED
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Flows(Path):
+    """Paths of many momentum gradient flows, with a run dimension after that of time.
+
+    Index 0 of the time dimension is t = 0 and index -1 is where each flow ended; ``lam`` is
+    [R, 1]. `limit_bias`, `running_bias`, `path_integrals` and `boundary_terms` of
+    `dln_momentum.theory.continuous_bias` read the implicit bias off it.
+
+    Attributes:
+        error_estimate: of w, relative to its largest entry, [T, R]. To first order, what the
+            flow has made of the differences between the extrapolations of orders 8 and 6 in all
+            macro-steps up to t. An estimate and no bound; that of the lower order, so usually too
+            large. Rounding, some 1e-14 to 1e-12, is not in it.
+        sign_changes: how often w_+ or w_- changed sign, over all coordinates, [R].
+        steps: leapfrog steps taken, all levels and rejected macro-steps counted, [R].
+        status: how each flow ended; R of them.
+    """
+
+    lam: Tensor
+    error_estimate: Tensor
+    sign_changes: Tensor
+    steps: Tensor
+    status: tuple[FlowStatus, ...]
+    _per_time = ("error_estimate",)
+
+    def __repr__(self) -> str:
+        T, R, d = self.w.shape[1:]
+        ends = {s.value: self.status.count(s) for s in FlowStatus if s in self.status}
+        error = float(self.error_estimate[-1].max())
+        return f"Flows(T={T}, R={R}, d={d}, error_estimate<={error:.1e}, status={ends})"
+
+    @property
+    def converged(self) -> Tensor:
+        """Whether the energy fell below the tolerance, [R] bool."""
+        flags = [status is FlowStatus.CONVERGED for status in self.status]
+        return torch.tensor(flags, device=self.t.device)

@@ -1,4 +1,4 @@
-"""I_+- summed from its definition, where it has one: the check of the regular form."""
+"""I_+- integrated from its definition, away from zeros of w_+-: the check of the regular form."""
 
 from __future__ import annotations
 
@@ -13,33 +13,32 @@ from dln_momentum.flows.path import FlowPath
 from dln_momentum.problem import Problem
 from dln_momentum.theory.continuous_bias import path_integrals
 
-REACH = 0.1
-"""Steps over which w_+- changes by a larger share are too near a zero of w_+- to be summed: there
-the integrand is a double pole at the distance w/w', and no polynomial."""
+CUTOFF = 0.1
+"""Largest relative change of w_+- over a step that is summed. A step with a larger change is too
+near a zero of w_+-: the integrand has a double pole at the distance w/w' and is no polynomial."""
 
 TINY = torch.finfo(torch.float64).tiny
 
 
 @dataclass(frozen=True)
 class SummedIntegrals:
-    """I_{+-,t} at every time of a path, from the definition except within reach of a zero.
+    """I_{+-,t} at every time of a path, from the definition except near a zero.
 
     Attributes:
-        i_plus, i_minus: [T, d].
+        integrals: (I_+, I_-), [2, T, d].
         uncertainty: bound on the error of the sums up to each time, the largest over coordinates,
             [T]: what the next lower order of quadrature would have given, all differences added.
-        share: the share of the time over which the definition was summed, the smallest over
-            coordinates; over the rest stands the regular form.
+        fraction: the fraction of the time over which the definition was summed, the smallest over
+            coordinates; over the rest the regular form is used.
     """
 
-    i_plus: Tensor
-    i_minus: Tensor
+    integrals: Tensor
     uncertainty: Tensor
-    share: float
+    fraction: float
 
 
-def quadrature_path_integrals(problem: Problem, path: FlowPath) -> tuple[Tensor, Tensor]:
-    """I_{+-,t} summed from its definition lambda int (w_+-'/w_+-)^2, [T, d] each.
+def quadrature_path_integrals(problem: Problem, path: FlowPath) -> Tensor:
+    """(I_+, I_-) up to t, summed from the definition lambda int (w_+-'/w_+-)^2, [2, T, d].
 
     The check of `path_integrals`, which is the equation of motion integrated once and so cannot
     test itself. Between the times of the path it takes the integral of the quintic polynomial
@@ -54,23 +53,22 @@ def quadrature_path_integrals(problem: Problem, path: FlowPath) -> tuple[Tensor,
         raise InputError(
             [f"lambda = {path.lam:g} must be > 0 and sign changes 0, found {crossed} coordinates"]
         )
-    plus, minus = (_accumulated(piece.value) for piece in _pieces(problem, path))
-    return plus, minus
+    return _accumulated(_step_integrals(problem, path).value)
 
 
 def summed_path_integrals(
-    problem: Problem, path: FlowPath, reach: float = REACH
+    problem: Problem, path: FlowPath, cutoff: float = CUTOFF
 ) -> SummedIntegrals:
     """I_{+-,t} summed from its definition wherever w_+- is far from zero, sign changes allowed.
 
     At a zero of w_+- the integral is the Hadamard finite part, which the regular form gives; it
-    stands in for the sum over the steps during which w_+- changes by more than the share `reach`,
+    replaces the sum over the steps during which w_+- changes by more than the fraction `cutoff`,
     and over no others. So this is a check of `path_integrals` on paths of any lambda.
 
     Args:
         problem: the data.
         path: a momentum flow with every step of the solver.
-        reach: the largest |w'/w| times the length of a step that is summed.
+        cutoff: the largest |w'/w| times the length of a step that is summed.
 
     Raises:
         InputError: if lambda = 0.
@@ -79,50 +77,52 @@ def summed_path_integrals(
     >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
     >>> w = torch.full((2,), 0.1)
     >>> path = momentum_flow(problem, w, w, lam=4.0, time=60.0)
-    >>> int(path.sign_changes.sum()), round(summed_path_integrals(problem, path).share, 1)
+    >>> int(path.sign_changes.sum()), round(summed_path_integrals(problem, path).fraction, 1)
     (3, 0.9)
     """
     if path.lam == 0:
         raise InputError(["lambda = 0 must be > 0: gradient flow has no I_+-"])
-    sums, bounds, shares = [], [], []
-    steps = path.t.diff().unsqueeze(-1)
-    for piece, regular in zip(_pieces(problem, path), path_integrals(path), strict=True):
-        far = piece.change <= reach
-        sums.append(_accumulated(torch.where(far, piece.value, regular.diff(dim=0))))
-        bounds.append(_accumulated(torch.where(far, piece.doubt, 0.0)).amax(-1))
-        shares.append(1.0 - float((~far * steps).sum(0).max() / path.t[-1].clamp_min(TINY)))
-    return SummedIntegrals(sums[0], sums[1], torch.maximum(bounds[0], bounds[1]), min(shares))
+    steps = _step_integrals(problem, path)
+    summed = steps.change <= cutoff
+    skipped = (~summed * path.t.diff().unsqueeze(-1)).sum(1).max()
+    return SummedIntegrals(
+        _accumulated(torch.where(summed, steps.value, path_integrals(path).diff(dim=1))),
+        _accumulated(torch.where(summed, steps.error_estimate, 0.0)).amax((0, 2)),
+        1.0 - float(skipped / path.t[-1].clamp_min(TINY)),
+    )
 
 
-class _Piece(NamedTuple):
-    """The steps of one of I_+-, [T - 1, d]: the integral, its doubt, and |w'/w| h."""
+class _StepIntegrals(NamedTuple):
+    """I_+- over each step of the path, [2, T - 1, d] each."""
 
     value: Tensor
-    doubt: Tensor
+    error_estimate: Tensor
     change: Tensor
+    """|w'/w| times the length of the step; infinite across a zero"""
 
 
-def _pieces(problem: Problem, path: FlowPath) -> tuple[_Piece, _Piece]:
-    residual_rate = (path.w_plus * path.dw_plus - path.w_minus * path.dw_minus) / 2 @ problem.X.mT
-    gradient, gradient_rate = problem.gradient(path.theta), residual_rate @ problem.X / problem.n
-    plus = _piece(path, path.w_plus, path.dw_plus, gradient, gradient_rate)
-    minus = _piece(path, path.w_minus, path.dw_minus, -gradient, -gradient_rate)
-    return plus, minus
-
-
-def _piece(path: FlowPath, w: Tensor, dw: Tensor, gradient: Tensor, rate: Tensor) -> _Piece:
-    """int lambda q^2 for q = w'/w, which obeys lambda (q' + q^2) + q + gradient = 0."""
+def _step_integrals(problem: Problem, path: FlowPath) -> _StepIntegrals:
+    """int lambda q^2 over each step for q = w'/w, which obeys lambda (q' + q^2) + q +- g = 0."""
+    (w, dw), lam = (path.w, path.dw), path.lam
+    residual_rate = (w[0] * dw[0] - w[1] * dw[1]) / 2 @ problem.X.mT
+    # g = grad L and its time derivative, with the sign of w_+-
+    gradient, gradient_rate = (
+        torch.stack([g, -g])
+        for g in (problem.gradient(path.theta), residual_rate @ problem.X / problem.n)
+    )
     q = dw / w
-    dq = -(q + gradient) / path.lam - q * q
-    ddq = -(dq + rate) / path.lam - 2 * q * dq
+    dq = -(q + gradient) / lam - q * q
+    ddq = -(dq + gradient_rate) / lam - 2 * q * dq
     f, df, ddf = q * q, 2 * q * dq, 2 * (dq * dq + q * ddq)
     h = path.t.diff().unsqueeze(-1)
-    trapezoid, turn = h / 2 * (f[1:] + f[:-1]), h**2 * df.diff(dim=0)
-    quintic = trapezoid - turn / 10 + h**3 / 120 * (ddf[1:] + ddf[:-1])
-    change = torch.where(w[1:] * w[:-1] > 0, q.abs()[1:].maximum(q.abs()[:-1]) * h, torch.inf)
-    cubic = trapezoid - turn / 12
-    return _Piece(path.lam * quintic, path.lam * (quintic - cubic).abs(), change)
+    trapezoid, slope = h / 2 * (f[:, 1:] + f[:, :-1]), h**2 * df.diff(dim=1)
+    cubic = trapezoid - slope / 12
+    quintic = trapezoid - slope / 10 + h**3 / 120 * (ddf[:, 1:] + ddf[:, :-1])
+    largest = q.abs()[:, 1:].maximum(q.abs()[:, :-1]) * h
+    change = torch.where(w[:, 1:] * w[:, :-1] > 0, largest, torch.inf)
+    return _StepIntegrals(lam * quintic, lam * (quintic - cubic).abs(), change)
 
 
-def _accumulated(pieces: Tensor) -> Tensor:
-    return torch.cat([pieces.new_zeros(1, *pieces.shape[1:]), pieces.cumsum(0)])
+def _accumulated(steps: Tensor) -> Tensor:
+    """The sums up to each time, [2, T, d], of [2, T - 1, d]."""
+    return torch.cat([steps.new_zeros(2, 1, steps.shape[-1]), steps.cumsum(1)], 1)

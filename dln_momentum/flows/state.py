@@ -1,4 +1,4 @@
-"""What every form of the flow can be asked for."""
+"""The state of a flow by name, and the interface that every first-order system has."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class FlowState(NamedTuple):
     """(w_+, w_-), [..., 2, d]."""
     dw: np.ndarray
     """Their time derivatives, [..., 2, d]."""
-    R: np.ndarray
-    """The integral of X theta - y, [..., n]; X^T R / n is the integral G of grad L."""
-    H: np.ndarray
-    """lambda H' + H = R, [..., n]; R itself without inertia."""
-    D: np.ndarray
-    """The integral of ||u'||^2 + ||v'||^2, [...]: the energy that is gone."""
-    Q: np.ndarray | None = None
-    """The integral of (grad L)^2, [..., d]; carried by gradient flow only."""
+    residual_integral: np.ndarray
+    """R, the integral of X theta - y, [..., n]; X^T R / n is the integral G of grad L."""
+    residual_delayed: np.ndarray
+    """H with lambda H' + H = R and H_0 = 0, [..., n]; R itself without inertia."""
+    dissipated: np.ndarray
+    """D, the integral of ||u'||^2 + ||v'||^2, [...]: the energy dissipated so far."""
+    gradient_square: np.ndarray | None = None
+    """Q, the integral of (grad L)^2, [..., d]; of gradient flow only."""
 
 
 class FlowSystem(Protocol):
@@ -39,5 +39,5 @@ class FlowSystem(Protocol):
         ...
 
     def read(self, states: np.ndarray) -> FlowState:
-        """What states [..., size] stand for."""
+        """The named quantities of states [..., size]."""
         ...

@@ -1,4 +1,4 @@
-"""March SciPy solvers through output times, stop at convergence, and never hang."""
+"""Step SciPy solvers through output times; stop at convergence or at a step limit."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from time import monotonic
 import numpy as np
 from scipy.integrate import OdeSolver
 
-PATIENCE = 10.0
-"""Seconds after which an integration that still runs says where it is, again and again."""
+PROGRESS_INTERVAL = 10.0
+"""Seconds between two log messages on the progress of a running integration."""
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +26,12 @@ class FlowStatus(StrEnum):
 
 
 @dataclass
-class March:
+class IntegratorState:
     """States at output times, and how the integration ended; filled by `run`.
 
     Attributes:
-        times: increasing output times >= 0, served from the solver's dense output; None records
-            every step. The two ends of the integration are always recorded.
+        times: increasing output times >= 0, from the solver's dense output; None records every
+            step. The two ends of the integration are always recorded.
         converged: state -> stop here.
         max_steps: steps after which the integration counts as failed.
         watched: for the first so many entries of the state, sign changes are counted at every
@@ -50,14 +50,14 @@ class March:
 
     def __post_init__(self) -> None:
         self.sign_changes = np.zeros(self.watched, dtype=np.int64)
-        self._quiet_until = monotonic() + PATIENCE
+        self._next_message = monotonic() + PROGRESS_INTERVAL
 
     def run(self, solver: OdeSolver) -> None:
-        """Step a fresh solver until its bound, or the first accepted state that has converged.
+        """Step a new solver to its bound, or to the first accepted state that has converged.
 
-        A failure of the solver becomes the status, and what came before it is kept.
+        A failure of the solver becomes the status; the states before it stay recorded.
         """
-        self._serve(solver)
+        self._record_outputs(solver)
         while not self.converged(solver.y):
             if solver.status == "finished":
                 return
@@ -66,9 +66,9 @@ class March:
                 self.status, self.message = FlowStatus.FAILED, message
                 return
             self.steps += 1
-            self._say_where(solver.t)
+            self._log_progress(solver.t)
             self.sign_changes += np.signbit(before) != np.signbit(solver.y[: self.watched])
-            self._serve(solver)
+            self._record_outputs(solver)
         self.status = FlowStatus.CONVERGED
 
     def _step(self, solver: OdeSolver) -> str | None:
@@ -79,12 +79,12 @@ class March:
             return "the state is no longer finite"
         return message
 
-    def _say_where(self, t: float) -> None:
-        if monotonic() >= self._quiet_until:
-            self._quiet_until = monotonic() + PATIENCE
+    def _log_progress(self, t: float) -> None:
+        if monotonic() >= self._next_message:
+            self._next_message = monotonic() + PROGRESS_INTERVAL
             logger.info("flow: at t = %.6g after %d steps", t, self.steps)
 
-    def _serve(self, solver: OdeSolver) -> None:
+    def _record_outputs(self, solver: OdeSolver) -> None:
         """Record the start, and the outputs that the last step made available."""
         if self.times is None or not self.t:
             self.record(solver.t, solver.y)
@@ -92,7 +92,7 @@ class March:
             return
         due = self.times[slice(*np.searchsorted(self.times, [self.t[-1], solver.t], side="right"))]
         if due.size:
-            # one call for all of them, then the end point itself in place of its interpolation
+            # one call for all of them; at the end of a step the state itself, not its interpolation
             states = solver.dense_output()(due).T
             for t, state in zip(due, states, strict=True):
                 self.record(t, solver.y if t == solver.t else state)

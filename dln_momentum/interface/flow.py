@@ -1,90 +1,184 @@
-"""Follow one momentum flow or thousands, in one call."""
+"""Follow one flow or thousands, in one call."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from dln_momentum.errors import InputError
-from dln_momentum.flows import FlowOptions, FlowPath, momentum_flow
-from dln_momentum.flows.batched import DEFAULT_RTOL, Flows, momentum_flows
+from dln_momentum.errors import raise_if_any
+from dln_momentum.flows import FlowOptions, FlowPath, gradient_flow, momentum_flow
+from dln_momentum.flows.batched import DEFAULT_RTOL, Flows, data_of_runs, momentum_flows
 from dln_momentum.interface.arguments import array_of, checked, common_shape, flat_problem
-from dln_momentum.problem import Problem
+from dln_momentum.interface.flow_run import FlowRun
+from dln_momentum.problem import Problem, stack
 from dln_momentum.start import Start
 from dln_momentum.theory.initial_speed import gradient_velocity
 
+Pair = tuple[Tensor, Tensor]
+
+DEFAULT_TOL = 1e-24
+
+
+class _Until(NamedTuple):
+    """How far and how exactly to integrate: the arguments of `flow`."""
+
+    time: float
+    times: Tensor | None
+    tol: float | None
+    rtol: float | None
+
 
 def flow(
-    problem: Problem,
+    problem: Problem | Sequence[Problem],
     start: Start | None = None,
     *,
     lam: Any = 1.0,
     time: float = math.inf,
     times: Any = None,
     speed: float = 0.0,
-    tol: float | None = 1e-24,
+    tol: float | None = DEFAULT_TOL,
     rtol: float | None = None,
-) -> FlowPath | Flows:
+) -> FlowRun:
     r"""Momentum gradient flow MGF(lambda); lam = 0 is gradient flow.
 
     .. math:: \lambda \ddot w + \dot w + \nabla F(w) = 0, \qquad \dot w(0) = -speed \nabla F(w_0)
 
-    One lambda is integrated by an adaptive solver for one flow, an array of them by extrapolated
-    leapfrog, all together.
+    (docs/theory.md#momentum; poster, section 1.) One flow is integrated by an adaptive solver, an
+    array of them by extrapolated leapfrog, all together; gradient flow always in its direct form.
 
     Args:
-        problem: the data.
+        problem: the data; a list of problems is an array of them.
         start: as for `train`; with parameters that are arrays there is a flow for each.
-        lam: lambda >= 0, or an array of lambda > 0.
+        lam: lambda >= 0, a number or an array.
         time: how far to go; infinite by default, until the energy is at most ``tol``.
-        times: increasing output times; every step of the solver, or the two ends, without them.
+        times: increasing output times, shared by all flows; without them every step of the solver
+            of one flow, or the two ends of many. With times, ``tol`` is not used.
         speed: 0 is rest; gradient flow has no initial speed to choose.
         tol: stop once F + lambda/2 ||w'||^2 is at most this; None for never.
-        rtol: relative error of the solver's steps; its default without it.
+        rtol: relative error of the solver's steps; see `FlowOptions` and `momentum_flows` for the
+            defaults.
 
     Returns:
-        For one flow a `FlowPath`, with times along the first axis; for many a `Flows`, with the
-        flows [R] along the second, in the order of the flattened shape.
+        The flows, with NumPy arrays of shape [T] + S + [d].
 
     Raises:
-        InputError: for what is not allowed.
+        InputError: listing what is not allowed.
 
     >>> import dln_momentum as dln
     >>> problem = dln.Problem(X=[[1.0, 2.0]], y=[2.0])
     >>> path = dln.flow(problem, dln.Start([0.5, 0.5], [0.0, 0.0]), lam=1.0)
-    >>> path.status.value, [round(x, 4) for x in path.theta[-1].tolist()]
+    >>> path.status, [round(x, 4) for x in path.theta[-1].tolist()]
     ('converged', [0.4054, 0.7973])
-    >>> many = dln.flow(problem, dln.Start([0.5, 0.5], [0.0, 0.0]), lam=[0.1, 1.0], tol=1e-20)
-    >>> many.theta.shape
-    torch.Size([2, 2, 2])
+    >>> path.certify().kkt_residual < 1e-8
+    True
+    >>> many = dln.flow(problem, dln.Start([0.5, 0.5], [0.0, 0.0]), lam=[0, 0.1, 1], tol=1e-20)
+    >>> many.theta.shape, many.status.tolist()
+    ((2, 3, 2), ['converged', 'converged', 'converged'])
     """
+    if isinstance(problem, list | tuple) and all(isinstance(p, Problem) for p in problem):
+        problem = stack(problem)
     start = checked(problem, start)
-    values = array_of("lam", lam)
-    shapes = {"lam": values.shape, "start": start.runs, "problem": tuple(problem.runs)}
-    shape = common_shape(shapes)
-    w_plus, w_minus = start.weights(problem.d)
+    assert isinstance(problem, Problem)
+    lams = array_of("lam", lam)
+    shape = common_shape({"lam": lams.shape, "start": start.runs, "problem": tuple(problem.runs)})
+    raise_if_any(_errors(lams, speed))
+    w = start.weights(problem.d)
     if times is not None:
-        times = torch.from_numpy(array_of("times", times))
-        time = float(times[-1]) if not math.isfinite(time) else time
-    if shape == ():
-        velocity = gradient_velocity(problem, w_plus, w_minus, speed) if speed else (None, None)
-        options = FlowOptions(rtol=rtol)
-        return momentum_flow(
-            problem, w_plus, w_minus, float(values), time,
-            dw_plus_0=velocity[0], dw_minus_0=velocity[1], times=times,
-            tol=None if times is not None else tol, options=options,
-        )  # fmt: skip
-    if (values == 0).any():
-        raise InputError(["lam = 0 is gradient flow, which is followed one at a time"])
-    lams = torch.from_numpy(np.broadcast_to(values, shape).reshape(-1).copy())
-    plus, minus = (w.expand(*shape, problem.d).reshape(-1, problem.d) for w in (w_plus, w_minus))
+        times, tol = torch.from_numpy(array_of("times", times)), None
+        time = min(time, float(times.max()))
+        if times.ndim == 1 and times[0] == 0:
+            # the start is recorded in any case
+            times = times[1:]
+    if shape != ():
+        w_plus, w_minus = (x.expand(*shape, problem.d).reshape(-1, problem.d) for x in w)
+        w = w_plus, w_minus
     data = flat_problem(problem, shape)
-    moving = gradient_velocity(data, plus, minus, speed) if speed else (None, None)
-    return momentum_flows(
-        data, plus, minus, lams, time if times is None else times[:, None],
-        dw_plus_0=moving[0], dw_minus_0=moving[1], tol=None if times is not None else tol,
-        rtol=DEFAULT_RTOL if rtol is None else rtol,
+    dw = gradient_velocity(data, *w, speed) if speed else None
+    until = _Until(time, times, tol, rtol)
+    if shape == ():
+        path = _one(data, w, dw, float(lams), until)
+    else:
+        flat = torch.from_numpy(np.broadcast_to(lams, shape).reshape(-1).copy())
+        path = _many(data, w, dw, flat, until)
+    return FlowRun(data, path, shape, None if times is not None else tol or DEFAULT_TOL)
+
+
+def _errors(lams: NDArray[np.float64], speed: float) -> Iterator[str]:
+    wrong = lams[~((lams >= 0) & np.isfinite(lams))]
+    if wrong.size:
+        yield f"lam = {wrong.flat[0]:g} ({wrong.size} of {lams.size}) must be finite and >= 0"
+    if speed and (lams == 0).any():
+        yield f"speed = {speed:g} must be 0 where lam = 0: gradient flow has no initial speed"
+
+
+def _one(problem: Problem, w: Pair, dw: Pair | None, lam: float, until: _Until) -> FlowPath:
+    options = FlowOptions(rtol=until.rtol)
+    if lam == 0:
+        # the direct form, whose certificates can fail
+        return gradient_flow(
+            problem,
+            *w,
+            until.time,
+            form="direct",
+            times=until.times,
+            tol=until.tol,
+            options=options,
+        )
+    dw_plus, dw_minus = dw or (None, None)
+    return momentum_flow(
+        problem, *w, lam, until.time, dw_plus_0=dw_plus, dw_minus_0=dw_minus, times=until.times,
+        tol=until.tol, options=options,
     )  # fmt: skip
+
+
+def _many(problem: Problem, w: Pair, dw: Pair | None, lam: Tensor, until: _Until) -> Flows:
+    """All momentum flows at once, and gradient flows one by one where lam = 0."""
+    moving, gradient = (found.nonzero().squeeze(-1) for found in (lam > 0, lam == 0))
+    parts = []
+    if len(moving):
+        dw_plus, dw_minus = (x[moving] for x in dw) if dw else (None, None)
+        parts.append(
+            momentum_flows(
+                data_of_runs(problem, moving), w[0][moving], w[1][moving], lam[moving],
+                until.time if until.times is None else until.times[:, None],
+                dw_plus_0=dw_plus, dw_minus_0=dw_minus, tol=until.tol,
+                rtol=DEFAULT_RTOL if until.rtol is None else until.rtol,
+            )
+        )  # fmt: skip
+    for run in gradient:
+        path = _one(data_of_runs(problem, run), (w[0][run], w[1][run]), None, 0.0, until)
+        parts.append(_as_flows(path, None if until.times is None else len(until.times) + 1))
+    return parts[0] if len(parts) == 1 else _joined(parts, torch.cat([moving, gradient]).argsort())
+
+
+def _as_flows(path: FlowPath, count: int | None) -> Flows:
+    """One path as R = 1 flows: at its two ends, or at its outputs and then its end, ``count``."""
+    kept = [0, -1] if count is None else [*range(len(path.t)), *[-1] * count][:count]
+    path = path.at(kept)
+    t, loss, G = (value.unsqueeze(1) for value in (path.t, path.loss, path.G))
+    w, dw = path.w.unsqueeze(2), path.dw.unsqueeze(2)
+    return Flows(
+        lam=t.new_zeros(1, 1), t=t, w=w, dw=dw, G=G, loss=loss,
+        error_estimate=torch.full_like(t, torch.nan),
+        sign_changes=path.sign_changes.sum()[None],
+        steps=torch.tensor([sum(report.steps for report in path.solvers)]),
+        status=(path.status,),
+    )  # fmt: skip
+
+
+def _joined(parts: Sequence[Flows], order: Tensor) -> Flows:
+    """Several groups of flows as one, with its runs in this order."""
+    axes = {"lam": 0, "t": 1, "w": 2, "dw": 2, "G": 1, "loss": 1, "error_estimate": 1}
+    axes |= {"sign_changes": 0, "steps": 0}
+    tensors: dict[str, Any] = {
+        name: torch.cat([getattr(part, name) for part in parts], axis).index_select(axis, order)
+        for name, axis in axes.items()
+    }
+    statuses = [status for part in parts for status in part.status]
+    return Flows(**tensors, status=tuple(statuses[run] for run in order.tolist()))

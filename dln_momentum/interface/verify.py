@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 
 from dln_momentum.data import BatchStream, LabelNoise
@@ -13,7 +14,7 @@ from dln_momentum.interface.arguments import checked
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
 from dln_momentum.start import Start
-from dln_momentum.verification import Case, Evidence, Statement, Verdict, statements
+from dln_momentum.verification import Measurements, Setting, Statement, Verdict, statements
 from dln_momentum.verification.table import statement_table
 
 
@@ -35,13 +36,18 @@ class Report:
 
     @property
     def violated(self) -> list[Statement]:
-        """The statements that failed; a bug, or news."""
+        """The statements that failed."""
         return [s for s in self.statements if s.verdict is Verdict.VIOLATED]
 
     @property
     def holds(self) -> list[Statement]:
-        """The statements that were tested and hold."""
+        """The statements that hold on the whole run."""
         return [s for s in self.statements if s.verdict is Verdict.HOLDS]
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A row for each statement: name, section, numbers, judged and verdict."""
+        rows = [{k: v for k, v in s.as_dict().items() if k != "hypotheses"} for s in self]
+        return pd.DataFrame(rows)
 
     def __repr__(self) -> str:
         return (
@@ -90,6 +96,8 @@ def verify(
     >>> report = dln.verify(dln.Problem(X=[[1.0, 2.0]], y=[2.0]), dln.Start([0.5], [0.0]), lam=0.2)
     >>> report.violated
     []
+    >>> int(report.to_dataframe().verdict.isin(["holds", "holds in part"]).sum()) > 30
+    True
     """
     start = checked(problem, start)
     if start.runs:
@@ -99,7 +107,7 @@ def verify(
     only_flow = set(given) == {"lam"}
     momentum = None if only_flow else Momentum.from_pair(**given)
     w_plus, w_minus = start.weights(problem.d)
-    case = Case(
+    setting = Setting(
         problem,
         w_plus,
         w_minus,
@@ -110,4 +118,4 @@ def verify(
         max_steps=max_steps,
         tol=tol,
     )
-    return Report(list(statements(Evidence(case))))
+    return Report(list(statements(Measurements(setting))))

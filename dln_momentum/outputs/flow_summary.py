@@ -8,16 +8,12 @@ import torch
 from torch import Tensor
 
 from dln_momentum.flows import FlowPath, SummedIntegrals, effective_flow, summed_path_integrals
+from dln_momentum.flows.trajectory import RecordedTrajectory, log_spaced, trajectory_of_path
 from dln_momentum.outputs.summary import balancedness_scalars, distance, minimiser, recovery
 from dln_momentum.problem import Problem
 from dln_momentum.theory.continuous_bias import limit_bias
-from dln_momentum.theory.discrete_bias import (
-    asymptotic_balancedness,
-    log_init,
-    log_perturbed_init_norm,
-)
+from dln_momentum.theory.discrete_bias import log_init, log_perturbed_init_norm
 from dln_momentum.theory.small_lambda import lambda_threshold
-from dln_momentum.theory.trajectory import Trajectory, log_spaced, trajectory_of_path
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,21 +76,22 @@ def measure(
     """
     places = torch.cat([torch.zeros(1, dtype=torch.int64), log_spaced(path, records)]).unique()
     summed = summed_path_integrals(problem, path) if path.lam > 0 else None
-    course = trajectory_of_path(path, summed, places, tol, start)
-    places = places[: len(course.at)]
+    trajectory = trajectory_of_path(path, summed, places, tol, start)
+    places = places[: len(trajectory.at)]
     target = problem.row_space.target(problem.y)
-    limit = minimiser(problem, target, course.predicted_balancedness[-1:], course.log_init[-1:])
+    potential = trajectory.predicted_balancedness[-1:], trajectory.log_init[-1:]
+    limit = minimiser(problem, target, *potential)
     scalars = {
         "train_loss": path.loss[places],
-        **recovery(course.theta, problem),
+        **recovery(trajectory.theta, problem),
         "energy": path.energy[places],
         "dissipated": path.dissipated[places],
-        **balancedness_scalars(course),
-        **_balancedness_errors(course),
-        **_bias(problem, course),
-        "distance_to_limit": distance(course.theta, limit),
+        **balancedness_scalars(trajectory),
+        **_balancedness_errors(trajectory),
+        **_bias(problem, trajectory),
+        "distance_to_limit": distance(trajectory.theta, limit),
     }
-    at_end = _at_end(problem, path, course, summed, tol)
+    at_end = _at_end(problem, path, trajectory, summed, tol)
     if path.mirror_form:
         for name in CERTIFICATES:
             scalars[name] = torch.full_like(scalars[name], torch.nan)
@@ -104,29 +101,26 @@ def measure(
         times=path.t[places],
         scalars=scalars,
         coordinates={
-            "theta": course.theta,
-            "w_plus": course.w[0],
-            "w_minus": course.w[1],
-            "balancedness": course.balancedness,
-            "log_init": course.log_init,
-            "i_plus": course.exponents[0],
-            "i_minus": course.exponents[1],
+            "theta": trajectory.theta,
+            "w_plus": trajectory.w[0],
+            "w_minus": trajectory.w[1],
+            "balancedness": trajectory.balancedness,
+            "log_init": trajectory.log_init,
+            "i_plus": trajectory.exponents[0],
+            "i_minus": trajectory.exponents[1],
         },
         end={"time": float(path.t[-1]), **end, **at_end},
         minimizer=limit[0],
     )
 
 
-def _balancedness_errors(course: Trajectory) -> dict[str, Tensor]:
+def _balancedness_errors(trajectory: RecordedTrajectory) -> dict[str, Tensor]:
     """How well I_+- predicts Delta_t, without and with the boundary terms."""
-    # as the limit is read off: the end term counted as gone, the start term kept
-    plus, minus = course.exponents - course.start_term[:, None]
-    limit = asymptotic_balancedness(course.balancedness_start, plus, minus)
     pairs = {
-        "path_integral_balancedness_error": limit,
-        "path_integral_identity_error": course.predicted_balancedness,
+        "path_integral_balancedness_error": trajectory.limit_balancedness,
+        "path_integral_identity_error": trajectory.predicted_balancedness,
     }
-    return {name: _share_between(course.balancedness, other) for name, other in pairs.items()}
+    return {name: _share_between(trajectory.balancedness, other) for name, other in pairs.items()}
 
 
 def _share_between(a: Tensor, b: Tensor) -> Tensor:
@@ -138,15 +132,15 @@ def _share_between(a: Tensor, b: Tensor) -> Tensor:
     return -torch.expm1(-(a / b).log().abs().amax(-1))
 
 
-def _bias(problem: Problem, course: Trajectory) -> dict[str, Tensor]:
+def _bias(problem: Problem, trajectory: RecordedTrajectory) -> dict[str, Tensor]:
     """Distances of theta_t to the minimisers of its own potential, and the certificate."""
-    delta, c, theta = course.predicted_balancedness, course.log_init, course.theta
+    delta, c, theta = trajectory.predicted_balancedness, trajectory.log_init, trajectory.theta
     rows = problem.row_space
     own, interpolators = rows.coordinates(theta), rows.target(problem.y)
     return {
         "own_level_set_distance": distance(theta, minimiser(problem, own, delta, c)),
         "distance_to_minimizer": distance(theta, minimiser(problem, interpolators, delta, c)),
-        "kkt_residual": course.certificate(problem),
+        "kkt_residual": trajectory.certificate(problem),
         "log_perturbed_init_norm": log_perturbed_init_norm(delta, c),
     }
 
@@ -154,28 +148,28 @@ def _bias(problem: Problem, course: Trajectory) -> dict[str, Tensor]:
 def _at_end(
     problem: Problem,
     path: FlowPath,
-    course: Trajectory,
+    trajectory: RecordedTrajectory,
     summed: SummedIntegrals | None,
     tol: float,
 ) -> dict[str, float | int]:
     """What is measured once, at the end."""
-    theta, delta = course.theta[-1:], course.predicted_balancedness[-1:]
+    theta, delta = trajectory.theta[-1:], trajectory.predicted_balancedness[-1:]
     target = problem.row_space.target(problem.y)
     zero = torch.zeros_like(theta)
-    start = log_init(course.w_start[0], course.w_start[1], zero[0], zero[0])
-    from_start = minimiser(problem, target, course.balancedness_start[None], start[None])
+    start = log_init(trajectory.w_start[0], trajectory.w_start[1], zero[0], zero[0])
+    from_start = minimiser(problem, target, trajectory.balancedness_start[None], start[None])
     unperturbed = minimiser(problem, target, delta, zero)
     spent = path.energy[0] - path.energy[-1]
     return {
         "lam": path.lam,
         "initial_loss": float(path.loss[0]),
         "initial_energy": float(path.energy[0]),
-        "small_lambda_threshold": float(lambda_threshold(problem, *course.w_start)),
-        "initial_balancedness_l1": float(course.balancedness_start.sum()),
+        "small_lambda_threshold": float(lambda_threshold(problem, *trajectory.w_start)),
+        "initial_balancedness_l1": float(trajectory.balancedness_start.sum()),
         "sign_changes": int(path.sign_changes.sum()),
         "energy_balance_error": float((spent - path.dissipated[-1]).abs() / path.energy[0]),
         "path_integral_uncertainty": 0.0 if summed is None else float(summed.uncertainty[-1]),
-        "path_integral_share": 1.0 if summed is None else summed.share,
+        "path_integral_share": 1.0 if summed is None else summed.fraction,
         "distance_to_unperturbed_minimizer": float(distance(theta, unperturbed)),
         "distance_to_gradient_flow_minimizer": float(distance(theta, from_start)),
         "distance_to_effective_initialisation_limit": _restart(problem, path, theta, tol),

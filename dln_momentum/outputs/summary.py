@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot, Status
+from dln_momentum.flows.trajectory import RecordedTrajectory
 from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of, lam_ks_of, lam_of
 from dln_momentum.theory.discrete_bias import (
@@ -18,7 +19,6 @@ from dln_momentum.theory.discrete_bias import (
 )
 from dln_momentum.theory.minimizers import bregman_minimizer
 from dln_momentum.theory.small_lambda import lambda_threshold
-from dln_momentum.theory.trajectory import Trajectory
 
 BY_CONSTRUCTION = (
     "path_sum_balancedness_error",
@@ -238,7 +238,7 @@ def balancedness_errors(snapshot: Snapshot) -> dict[str, Tensor]:
     }
 
 
-def balancedness_scalars(runs: Snapshot | Trajectory) -> dict[str, Tensor]:
+def balancedness_scalars(runs: Snapshot | RecordedTrajectory) -> dict[str, Tensor]:
     """||Delta||_1, Delta relative to Delta_0, and the sign changes of w_+-, [R] or [T] each."""
     now, start = runs.balancedness, runs.balancedness_start
     return {

@@ -16,22 +16,26 @@ may be negative (docs/theory.md#sign-changes). Everything here comes from the fo
 
     I_{+-,t} = -+ G_t - ln|w_{+-,t}/w_{+-,0}| - lambda (w_{+-,t}'/w_{+-,t} - w_{+-,0}'/w_{+-,0}),
 
-and takes the path of one flow or those of many: [T, d] then stands for [T, R, d].
+and takes the path of one flow or those of many, for which [T, d] reads [T, R, d].
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
-from dln_momentum.flows.path import Path
 from dln_momentum.theory.discrete_bias import asymptotic_balancedness, log_init
+
+if TYPE_CHECKING:
+    from dln_momentum.flows.path import Path
 
 
 @dataclass(frozen=True)
 class ContinuousBias:
-    """What a path says of the minimiser it leads to; at one time [d], or at all times [T, d].
+    """Exponents, Delta and c of the minimiser of a path; at one time [d], or at all times [T, d].
 
     Of many flows, [R, d] or [T, R, d].
 
@@ -47,30 +51,27 @@ class ContinuousBias:
     log_init: Tensor
 
 
-def path_integrals(path: Path) -> tuple[Tensor, Tensor]:
-    """I_{+-,t} at every time of the path, [T, d] each, from the regular form.
+def path_integrals(path: Path) -> Tensor:
+    """(I_+, I_-) at every time of the path, [2, T, d], from the regular form.
 
     Positive while w_+- has not vanished. Not finite at a time at which w_+- is exactly zero.
     """
-    plus, minus = _log_changes(path)
-    boundary_plus, boundary_minus = boundary_terms(path)
-    return -path.G - plus - boundary_plus, path.G - minus - boundary_minus
+    return _without_boundary(path) - boundary_terms(path)
 
 
-def boundary_terms(path: Path) -> tuple[Tensor, Tensor]:
-    """lambda (w_+-'/w_+- - w_{+-,0}'/w_{+-,0}) at every time of the path, [T, d] each."""
-    rates = path.dw_plus / path.w_plus, path.dw_minus / path.w_minus
-    plus, minus = (path.lam * (rate - rate[0]) for rate in rates)
-    return plus, minus
+def boundary_terms(path: Path) -> Tensor:
+    """lambda (w_+-'/w_+- - w_{+-,0}'/w_{+-,0}) at every time of the path, [2, T, d]."""
+    rate = path.dw / path.w
+    return path.lam * (rate - rate[:, :1])
 
 
 def limit_bias(path: Path) -> ContinuousBias:
-    """Delta_inf and theta~_0 as the last time of the path tells them.
+    """Delta_inf and theta~_0 from the last time of the path.
 
     (docs/theory.md#continuous-bias; poster, section 4.)
 
-    The speed that is left, which vanishes at convergence, is counted as gone: the error is of the
-    order of its square. A path that does not start at rest has -lambda w'_0/w_0 added to I.
+    The remaining speed, which vanishes at convergence, is neglected: the error is of the order of
+    its square. A path that does not start at rest has -lambda w'_0/w_0 added to I.
 
     Args:
         path: a path that has converged, or nearly.
@@ -78,7 +79,7 @@ def limit_bias(path: Path) -> ContinuousBias:
     Returns:
         The bias, [d]. Not finite if some w_+- is exactly zero at the start or at the end.
 
-    >>> import math, torch
+    >>> import math
     >>> from dln_momentum.flows import momentum_flow
     >>> from dln_momentum.problem import Problem
     >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
@@ -87,14 +88,12 @@ def limit_bias(path: Path) -> ContinuousBias:
     >>> torch.allclose(limit_bias(path).balancedness, path.balancedness[-1], rtol=1e-8)
     True
     """
-    plus, minus = _log_changes(path)
-    i_plus = -path.G[-1] - plus[-1] - path.lam * path.dw_plus[-1] / path.w_plus[-1]
-    i_minus = path.G[-1] - minus[-1] - path.lam * path.dw_minus[-1] / path.w_minus[-1]
-    return _bias(path, i_plus, i_minus)
+    speed = path.lam * path.dw[:, -1] / path.w[:, -1]
+    return _bias(path, _without_boundary(path)[:, -1] - speed)
 
 
 def running_bias(path: Path) -> ContinuousBias:
-    """The bias at every time, before any convergence, with the boundary term kept.
+    """The bias at every time, before any convergence, with the boundary term included.
 
     With ``I~_+- = I_+- + lambda (w_+-'/w_+- - w_{+-,0}'/w_{+-,0}) = -+ G - ln|w_+-/w_{+-,0}|``,
 
@@ -106,20 +105,17 @@ def running_bias(path: Path) -> ContinuousBias:
     Returns:
         The bias at every time, [T, d].
     """
-    plus, minus = _log_changes(path)
-    return _bias(path, -path.G - plus, path.G - minus)
+    return _bias(path, _without_boundary(path))
 
 
-def _log_changes(path: Path) -> tuple[Tensor, Tensor]:
-    """ln|w_{+-,t}/w_{+-,0}|, [T, d] each."""
-    plus, minus = ((w / w[0]).abs().log() for w in (path.w_plus, path.w_minus))
-    return plus, minus
+def _without_boundary(path: Path) -> Tensor:
+    """-+ G - ln|w_{+-,t}/w_{+-,0}|, [2, T, d]."""
+    return torch.stack([-path.G, path.G]) - (path.w / path.w[:, :1]).abs().log()
 
 
-def _bias(path: Path, i_plus: Tensor, i_minus: Tensor) -> ContinuousBias:
+def _bias(path: Path, exponents: Tensor) -> ContinuousBias:
     return ContinuousBias(
-        i_plus=i_plus,
-        i_minus=i_minus,
-        balancedness=asymptotic_balancedness(path.balancedness[0], i_plus, i_minus),
-        log_init=log_init(path.w_plus[0], path.w_minus[0], i_plus, i_minus),
+        *exponents,
+        balancedness=asymptotic_balancedness(path.balancedness[0], *exponents),
+        log_init=log_init(*path.w[:, 0], *exponents),
     )

@@ -165,6 +165,12 @@ def log_init(w_plus_0: Tensor, w_minus_0: Tensor, s_plus: Tensor, s_minus: Tenso
     return torch.log((w_plus_0 / w_minus_0).abs()) - s_plus + s_minus
 
 
+def is_potential(balancedness: Tensor, log_init: Tensor) -> Tensor:
+    """Where (Delta, c) define a potential: 0 < Delta < inf and c finite, [*runs] bool."""
+    positive = (balancedness > 0) & balancedness.isfinite()
+    return (positive & log_init.isfinite()).all(-1)
+
+
 def log_perturbed_init_norm(balancedness: Tensor, log_init: Tensor) -> Tensor:
     """ln ||theta~_0||_2, [*runs], of theta~_0 = Delta/2 sinh(c); -inf where theta~_0 = 0.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from dln_momentum.problem import Problem
+from dln_momentum.theory.trajectory import theta_of
 
 
 def gradient_velocity(
@@ -22,5 +23,5 @@ def gradient_velocity(
     >>> gradient_velocity(problem, one, one, speed=1.0)[0].tolist()
     [2.0, 4.0]
     """
-    gradient = problem.gradient((w_plus - w_minus) * (w_plus + w_minus) / 4)
+    gradient = problem.gradient(theta_of((w_plus, w_minus)))
     return -speed * gradient * w_plus, speed * gradient * w_minus

@@ -13,17 +13,18 @@ ln|w_+/w_-|/2. Solving the linear equation of z,
 
     z_t = z_0 + lambda z'_0 (1 - e^{-t/lambda}) - H_t,    lambda H' + H = G,  H_0 = 0,
 
-gives z, and b with it, in closed form from what a `FlowPath` carries; nothing here has a pole.
+gives z and b in closed form from the fields of a `FlowPath`, without a pole.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from dln_momentum.flows.path import FlowPath
-from dln_momentum.flows.quadrature import quadrature_path_integrals
-from dln_momentum.problem import Problem
+if TYPE_CHECKING:
+    from dln_momentum.flows.path import FlowPath
 
 
 def mirror_position(path: FlowPath) -> Tensor:
@@ -54,26 +55,26 @@ def linear_term(path: FlowPath) -> Tensor:
 
 def static_mirror_image(path: FlowPath) -> Tensor:
     """arcsinh(2 theta_t/Delta_t)/2 = ln|w_+/w_-|/2 at every time, [T, d]."""
-    return (path.w_plus / path.w_minus).abs().log() / 2
+    return (path.w[0] / path.w[1]).abs().log() / 2
 
 
 def static_mirror_velocity(path: FlowPath) -> Tensor:
     """The time derivative of `static_mirror_image`, (w_+'/w_+ - w_-'/w_-)/2, [T, d]."""
-    return (path.dw_plus / path.w_plus - path.dw_minus / path.w_minus) / 2
+    return (path.dw[0] / path.w[0] - path.dw[1] / path.w[1]) / 2
 
 
-def mirror_flow_residual(problem: Problem, path: FlowPath) -> Tensor:
+def mirror_flow_residual(path: FlowPath, i_plus: Tensor, i_minus: Tensor) -> Tensor:
     """How far the path is from its mirror flow, [T, d], with b from its own equation.
 
     The equation integrated once, lambda z' + z + G = z_0 + lambda z'_0, with z and z' from
-    ln|w_+/w_-|/2 - b and with lambda b' + b = -(I_+ - I_-)/2, where I_+- is summed from its
-    definition. Zero up to the error of that quadrature; a statement about the path, unlike
-    `mirror_position`, which has the equation built in.
+    ln|w_+/w_-|/2 - b and with lambda b' + b = -(I_+ - I_-)/2. Zero up to the error of I_+-; a
+    statement about the path, unlike `mirror_position`, which has the equation built in.
 
-    Raises:
-        InputError: if some w_+- changed sign, where the mirror flow ends, or lambda = 0.
+    Args:
+        path: a momentum flow on which no w_+- changed sign: there the mirror flow ends.
+        i_plus, i_minus: I_{+-,t} from its definition at every time of the path, [T, d] (see
+            `dln_momentum.flows.quadrature_path_integrals`).
     """
-    i_plus, i_minus = quadrature_path_integrals(problem, path)
     image = static_mirror_image(path)
     motion = (
         image

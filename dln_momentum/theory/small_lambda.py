@@ -1,16 +1,21 @@
-"""What a small lambda guarantees, and what Delta_inf tends to.
+"""Guarantees for a small lambda, and the limit of Delta_inf.
 
 (docs/theory.md#small-lambda; poster, section 4.)
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from dln_momentum.errors import InputError
-from dln_momentum.flows.path import FlowPath
 from dln_momentum.problem import Problem
+from dln_momentum.theory.trajectory import balancedness_of, theta_of
+
+if TYPE_CHECKING:
+    from dln_momentum.flows.path import FlowPath
 
 
 def lambda_threshold(problem: Problem, w_plus_0: Tensor, w_minus_0: Tensor) -> Tensor:
@@ -33,14 +38,13 @@ def lambda_threshold(problem: Problem, w_plus_0: Tensor, w_minus_0: Tensor) -> T
     >>> lambda_threshold(problem, w, w)
     tensor(0.0625, dtype=torch.float64)
     """
-    w_plus_0, w_minus_0 = w_plus_0.to(problem.X), w_minus_0.to(problem.X)
-    theta = (w_plus_0 + w_minus_0) * (w_plus_0 - w_minus_0) / 4
-    return (w_plus_0 * w_minus_0).abs().amin(-1) / (2 * problem.loss(theta))
+    w = w_plus_0.to(problem.X), w_minus_0.to(problem.X)
+    return balancedness_of(w).amin(-1) / (2 * problem.loss(theta_of(w)))
 
 
 def balance_drift(path: FlowPath) -> Tensor:
     """|q_t - q_0| with q = u^2 - v^2 = w_+ w_-, [T, d]; see `balance_drift_bound`."""
-    q = path.w_plus * path.w_minus
+    q = path.w[0] * path.w[1]
     return (q - q[0]).abs()
 
 

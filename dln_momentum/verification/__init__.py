@@ -1,8 +1,29 @@
-"""Every statement of the theory, evaluated on a given problem: predicted, measured, verdict."""
+"""Every statement of the theory, evaluated on a given problem: predicted, measured, verdict.
 
-from dln_momentum.verification.case import Case
-from dln_momentum.verification.evidence import Evidence
+The statements on each file of `dln_momentum.theory` are in the file of the same name here:
+
+    theory              statements here that evaluate it
+    trajectory          trajectory: implicit bias of a run and of a flow, Delta, KKT, minimisers
+    discrete_bias       discrete_bias: the identities of S_+- at every step
+    continuous_bias     continuous_bias: energy, and I_+- by definition and read off
+    entropy             entropy: psi, its gradient and divergence; gradient flow as a mirror flow
+    minimizers          minimizers: the limits of gradient flow
+    interpolators       interpolators: least l1 norm and least weighted l2 norm
+    three_point         three_point: the right angle at theta_t
+    mirror_flow         mirror_flow: the time-varying mirror flow
+    small_lambda        small_lambda: threshold, drift, and Delta_inf as lambda -> 0
+    reference           reference: the engine against the update as it is written
+    initial_speed       none: it is a start, not a statement; every statement takes any start
+
+Two more files have no counterpart there: `discretisation` (orders in eps and the acceleration rule,
+of `dln_momentum.rates`) and `summaries` (the printed numbers of `dln_momentum.outputs`).
+`setting` holds the input, `measurements` the runs, `recorded` their trajectories and hypotheses,
+`written_update` the second program, `statement` the verdict, `statements` the order of them all.
+"""
+
+from dln_momentum.verification.measurements import Measurements
+from dln_momentum.verification.setting import Setting
 from dln_momentum.verification.statement import Hypothesis, Statement, Verdict
 from dln_momentum.verification.statements import statements
 
-__all__ = ["Case", "Evidence", "Hypothesis", "Statement", "Verdict", "statements"]
+__all__ = ["Hypothesis", "Measurements", "Setting", "Statement", "Verdict", "statements"]

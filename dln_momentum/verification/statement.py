@@ -1,4 +1,4 @@
-"""One statement of the theory on one run: what it needs, what it predicts, what was measured."""
+"""One statement of the theory on one run: hypotheses, predicted and measured numbers, verdict."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import torch
 from torch import Tensor
 
 UNRESOLVED = 0.3
-"""A tolerance above this says that float64 cannot decide the statement on this run."""
+"""Above this tolerance float64 cannot decide the statement on this run."""
 
 
 class Verdict(StrEnum):
-    """What came of a statement."""
+    """The verdict on a statement."""
 
     HOLDS = "holds"
     PARTLY = "holds in part"
-    """it holds on the part of the run that could be judged, which the statement names"""
+    """it holds on the part of the run that could be evaluated, which the statement names"""
     NOT_MET = "hypotheses not met"
     VIOLATED = "VIOLATED"
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A premise of a statement, and what was found of it here, whether it is met or not."""
+    """A hypothesis of a statement, whether it is met here, and what was found."""
 
     text: str
     met: bool
@@ -36,7 +36,7 @@ class Hypothesis:
 
 
 class Times(NamedTuple):
-    """The times at which a statement is judged."""
+    """The times at which a statement is evaluated."""
 
     symbol: str
     """how time is written: k or t"""
@@ -53,13 +53,13 @@ class Statement:
     Attributes:
         name: the statement in a line.
         section: of Papazov, Pesme and Flammarion (AISTATS 2024).
-        hypotheses: all must be met for the statement to say anything.
-        relation: how the measured number should stand to the predicted one.
-        predicted, measured: the numbers to compare, nan where there is none.
-        error: by how much the statement fails, >= 0; it judges all coordinates and times, where
-            the two numbers may sum them up.
+        hypotheses: the statement applies only where all are met.
+        relation: of the measured number to the predicted one.
+        predicted, measured: the numbers to compare, nan where not defined.
+        error: by how much the statement fails, >= 0, the largest over all coordinates and times,
+            where the two numbers may be sums.
         tolerance: the largest error that rounding and discretisation explain.
-        judged: the part of the run that was judged, where that is not all of it.
+        judged: the part of the run that was evaluated, where that is not all of it.
 
     >>> Statement("2 = 2", 1, predicted=2.0, measured=2.0, error=0.0, tolerance=0.0).verdict.value
     'holds'
@@ -121,7 +121,7 @@ def equal(
         error: |measured - predicted| if left out; at several times, [T].
         tolerance: a number, or one for each time, [T].
         times: those of the error.
-        judged: the part of the run that was judged, where no times are given.
+        judged: the part of the run that was evaluated, where no times are given.
     """
     predicted, measured = float(predicted), float(measured)
     error = abs(measured - predicted) if error is None else error
@@ -155,7 +155,7 @@ def at_most(
 def worst(error: Tensor | float, tolerance: Tensor | float) -> tuple[float, float]:
     """The error and the tolerance where their ratio is the largest; a nan counts as that.
 
-    Where float64 cannot decide, the others do, if there are any: `part_judged` says which.
+    Entries that float64 cannot decide are left out, unless there are no others: see `part_judged`.
 
     >>> worst(torch.tensor([0.25, 1e-3, 2.0]), torch.tensor([0.125, 0.1, 5.0]))
     (0.25, 0.125)
@@ -170,7 +170,7 @@ def worst(error: Tensor | float, tolerance: Tensor | float) -> tuple[float, floa
 
 
 def part_judged(times: Times, tolerance: Tensor | float) -> str:
-    """Which of the times were judged; empty for all of a whole run.
+    """Which of the times were evaluated; empty for all of a whole run.
 
     >>> part_judged(Times("t", torch.tensor([1.0, 2.0, 4.0])), torch.tensor([0.1, 0.1, 9.0]))
     'at 2 of 3 recorded t, up to t = 2: rounding may hide the rest'

@@ -1,4 +1,4 @@
-"""The statements of the theory as a table: numbers, verdicts, and what a statement lacks."""
+"""The statements of the theory as a table: numbers, verdicts, and unmet hypotheses."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def statement_table(found: Sequence[Statement], *, wide: bool, title: str | None
 
     Args:
         found: the statements.
-        wide: a column for every number; else they stand under the statement, for 80 columns.
-        title: what stands above the table.
+        wide: a column for every number; else the numbers are below the statement, for 80 columns.
+        title: above the table.
     """
     table = Table(title=title, title_justify="left")
     return (_wide_table if wide else _narrow_table)(table, found)

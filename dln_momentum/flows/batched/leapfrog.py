@@ -10,7 +10,7 @@ is exactly MGD(gamma, beta) with the gamma and beta for which lambda_KS(gamma, b
 
     beta = (2 lambda - eps)/(2 lambda + eps),    gamma = 2 eps^2/(2 lambda + eps).
 
-beta is negative for eps > 2 lambda, and that is as it should be: lambda does not limit the step.
+beta is negative for eps > 2 lambda, which is intended: lambda does not limit the step.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from torch import Tensor
 
 from dln_momentum.engine import Engine, EngineOptions, Status
 from dln_momentum.problem import Problem
+from dln_momentum.theory.trajectory import theta_of
 
 
-class Phase(NamedTuple):
-    """Where R flows are.
+class PhasePoint(NamedTuple):
+    """Points of R flows in phase space, (w, P) with P = w + lambda w'.
 
-    P and not w' is carried: it moves slowly however small lambda is.
+    P is slow for every lambda, where w' is not for a small one.
     """
 
     values: Tensor
@@ -44,21 +45,21 @@ class Phase(NamedTuple):
     @property
     def theta(self) -> Tensor:
         """(w_+^2 - w_-^2)/4, [R, d]."""
-        return (self.w[0] + self.w[1]) * (self.w[0] - self.w[1]) / 4
+        return theta_of(self.w)
 
-    def of(self, runs: Tensor) -> Phase:
+    def select(self, runs: Tensor) -> PhasePoint:
         """Some of the runs."""
-        return Phase(self.values[:, :, runs], self.G[runs])
+        return PhasePoint(self.values[:, :, runs], self.G[runs])
 
 
 def leapfrog(
     problem: Problem,
     lam: Tensor,
-    start: Phase,
+    start: PhasePoint,
     eps: Tensor,
     steps: int,
     options: EngineOptions,
-) -> tuple[Phase, Tensor]:
+) -> tuple[PhasePoint, Tensor]:
     """Take ``steps`` steps of size eps; the error has even powers of eps only.
 
     Time reversal maps the scheme onto itself with -eps in the place of eps. The half steps from
@@ -67,15 +68,15 @@ def leapfrog(
     Args:
         problem: the data of these runs.
         lam, eps: [R].
-        start: from where.
+        start: the initial points.
         steps: at least 1.
         options: of the engine; its ``tol`` must be -inf and its ``divergence_bound`` infinite.
 
     Returns:
-        Where they arrive, and how often each run changed a sign on the way, [R].
+        The points after these steps, and the sign changes of each run, [R].
     """
     beta = (2 * lam - eps) / (2 * lam + eps)
-    # at beta = 0 the engine would forget w_{-1}; this one differs from 0 by less than rounding
+    # at beta = 0 the engine would ignore w_{-1}; 1e-30 differs from 0 by less than rounding
     beta = torch.where(beta == 0, 1e-30, beta)
     gamma = 2 * eps * (eps / (2 * lam + eps))
     h = eps[:, None]
@@ -89,17 +90,17 @@ def leapfrog(
     engine.advance(steps)
     end = engine.snapshot()
     if (lost := engine.state.status == Status.DIVERGED).any():
-        # a run whose loss has left float64 stands where that was seen, which is no end of a step
+        # a run whose loss is not finite stopped before the last step: its point is not an end
         end.w[:, lost] = torch.nan
     last_gradient = problem.gradient(end.theta)
     # the engine's boundary term is lambda w'/w half a step behind
     P = end.w * (1 + end.boundary) - h / 2 * _force(last_gradient, end.w)
     G = start.G + h * (end.gradient_sum + (last_gradient - gradient) / 2)
-    return Phase(torch.stack([end.w, P]), G), end.sign_changes
+    return PhasePoint(torch.stack([end.w, P]), G), end.sign_changes
 
 
-def of_runs(problem: Problem, runs: Tensor) -> Problem:
-    """The data of some runs; what was checked with all of them is not checked again."""
+def data_of_runs(problem: Problem, runs: Tensor) -> Problem:
+    """The data of some runs, without checking them again."""
     if not problem.runs:
         return problem
     part = copy.copy(problem)

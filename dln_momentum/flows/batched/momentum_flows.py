@@ -11,10 +11,12 @@ from torch import Tensor
 
 from dln_momentum.engine import EngineOptions
 from dln_momentum.errors import raise_if_any
-from dln_momentum.flows.batched.leapfrog import Phase
-from dln_momentum.flows.batched.march import Aim, March
-from dln_momentum.flows.batched.result import Flows
+from dln_momentum.flows.batched.integrator import BatchedIntegrator, IntegratorOptions
+from dln_momentum.flows.batched.leapfrog import PhasePoint
+from dln_momentum.flows.options import start_errors, tol_errors
+from dln_momentum.flows.path import Flows
 from dln_momentum.problem import Problem
+from dln_momentum.theory.trajectory import theta_of
 
 LARGEST_LAM = 1e12
 DEFAULT_RTOL = 1e-9
@@ -53,17 +55,17 @@ def momentum_flows(
         w_plus_0, w_minus_0: w_+- at t = 0, [R, d] or [d], nowhere zero.
         lam: lambda, [R], each in (0, 1e12].
         time: how far to go, a number or [R]; or increasing output times, [T, R] or [T, 1]. It may
-            be infinite if tol is given. Each output time ends a segment: a hundred steps and more.
+            be infinite if tol is given. Each output time costs a hundred leapfrog steps or more.
         dw_plus_0, dw_minus_0: w_+-' at t = 0, [R, d] or [d]; zero without them.
-        tol: end a flow at the first end of a segment at which its energy
+        tol: end a flow after the first macro-steps at which its energy
             ``E = L + lambda/2 (||u'||^2 + ||v'||^2)`` is at most this.
-        rtol: error of a segment, relative to the largest entry of w.
+        rtol: error of the macro-steps between two restarts, relative to the largest entry of w.
         max_steps: a flow that needs more leapfrog steps has failed.
         options: of the engine, for its backend and number of workers; the rest does not apply.
 
     Returns:
         The paths on the problem's device: at t = 0, and at the output times or where each flow
-        ended, if that came before. A flow that failed is its status, with the path up to there.
+        ended, if that is earlier. A failure is reported as the status, with the path up to it.
 
     Raises:
         InputError: for shapes or numbers that are not allowed; all of them are listed.
@@ -84,10 +86,10 @@ def momentum_flows(
     lam, times = _tensor(lam, problem), _tensor(time, problem)
     raise_if_any(
         [
-            *_lam_problems(problem, lam),
-            *_start_problems(problem, lam, starts),
-            *_time_problems(lam, times, tol),
-            *_number_problems(tol, rtol, max_steps),
+            *_lam_errors(problem, lam),
+            *start_errors(problem, starts, len(lam) if lam.ndim else 1),
+            *_time_errors(lam, times, tol),
+            *_number_errors(rtol, max_steps),
         ]
     )
     w_plus, w_minus, dw_plus, dw_minus = (
@@ -95,49 +97,48 @@ def momentum_flows(
     )
     w = torch.stack([w_plus, w_minus])
     P = w + lam[:, None] * torch.stack([dw_plus, dw_minus])
-    aim = Aim(
+    integrator_options = IntegratorOptions(
         times=times.expand(len(times) if times.ndim == 2 else 1, len(lam)),
         rtol=rtol,
         tol=tol,
         max_steps=max_steps,
-        options=dataclasses.replace(
+        engine=dataclasses.replace(
             options or EngineOptions(),
             tol=-math.inf,
             divergence_bound=math.inf,
             path_sums="gradient_sum",
         ),
     )
-    march = March(problem, lam, aim, Phase(torch.stack([w, P]), torch.zeros_like(w[0])))
-    march.run()
-    return _read(problem, march)
+    start = PhasePoint(torch.stack([w, P]), torch.zeros_like(w[0]))
+    integrator = BatchedIntegrator(problem, lam, integrator_options, start)
+    integrator.run()
+    return _read(problem, integrator)
 
 
 def _tensor(value: Tensor | float, problem: Problem) -> Tensor:
-    # without the dtype a Python float would be rounded to float32 on its way
+    # without the dtype a Python float would first be rounded to float32
     return torch.as_tensor(value, dtype=problem.X.dtype).detach().to(problem.X)
 
 
-def _read(problem: Problem, march: March) -> Flows:
-    w, P = march.out_values.unbind(1)
-    dw = (P - w) / march.lam[:, None]
-    theta = (w[:, 0] + w[:, 1]) * (w[:, 0] - w[:, 1]) / 4
+def _read(problem: Problem, integrator: BatchedIntegrator) -> Flows:
+    # [T, (w, P), +-, R, d] -> [(w, P), +-, T, R, d]
+    w, P = integrator.out_values.permute(1, 2, 0, 3, 4).contiguous()
+    dw = (P - w) / integrator.lam[:, None]
     return Flows(
-        lam=march.lam[:, None],
-        t=march.out_t,
-        w_plus=w[:, 0],
-        w_minus=w[:, 1],
-        dw_plus=dw[:, 0],
-        dw_minus=dw[:, 1],
-        G=march.out_G,
-        loss=problem.loss(theta),
-        error_estimate=march.out_error,
-        sign_changes=march.sign_changes,
-        steps=march.steps,
-        status=march.statuses,
+        lam=integrator.lam[:, None],
+        t=integrator.out_t,
+        w=w,
+        dw=dw,
+        G=integrator.out_G,
+        loss=problem.loss(theta_of(w)),
+        error_estimate=integrator.out_error,
+        sign_changes=integrator.sign_changes,
+        steps=integrator.steps,
+        status=integrator.statuses,
     )
 
 
-def _lam_problems(problem: Problem, lam: Tensor) -> Iterator[str]:
+def _lam_errors(problem: Problem, lam: Tensor) -> Iterator[str]:
     if lam.ndim != 1 or len(lam) == 0:
         yield f"lam has shape {tuple(lam.shape)}, must be [R] with R >= 1"
         return
@@ -150,18 +151,7 @@ def _lam_problems(problem: Problem, lam: Tensor) -> Iterator[str]:
         yield f"problem has run dimensions {list(problem.runs)}, must have none or [{len(lam)}]"
 
 
-def _start_problems(problem: Problem, lam: Tensor, starts: dict[str, Tensor]) -> Iterator[str]:
-    d, R = problem.d, len(lam) if lam.ndim else 1
-    for key, value in starts.items():
-        if tuple(value.shape) not in ((d,), (R, d)):
-            yield f"{key} has shape {tuple(value.shape)}, must be ({d},) or ({R}, {d})"
-        elif not bool(value.isfinite().all()):
-            yield f"{key} has entries that are not finite"
-        elif key in ("w_plus_0", "w_minus_0") and bool((value == 0).any()):
-            yield f"{key} has entries that are zero; condition (C1) needs Delta_0 nowhere zero"
-
-
-def _time_problems(lam: Tensor, times: Tensor, tol: float | None) -> Iterator[str]:
+def _time_errors(lam: Tensor, times: Tensor, tol: float | None) -> Iterator[str]:
     R = len(lam) if lam.ndim else 1
     if times.ndim > 2 or times.numel() == 0 or (times.ndim and times.shape[-1] not in (1, R)):
         yield f"time has shape {tuple(times.shape)}, must be a number, [{R}], or [T, {R} or 1]"
@@ -170,13 +160,10 @@ def _time_problems(lam: Tensor, times: Tensor, tol: float | None) -> Iterator[st
         yield f"time = {float(times.min()):g} must be > 0"
     if times.ndim == 2 and not bool((times.diff(dim=0) > 0).all()):
         yield "time [T, R] must be increasing along T"
-    if bool(times.isinf().any()) and tol is None:
-        yield "time = inf needs a tol to stop at"
+    yield from tol_errors(tol, bool(times.isinf().any()))
 
 
-def _number_problems(tol: float | None, rtol: float, max_steps: int) -> Iterator[str]:
-    if tol is not None and not 0 < tol < math.inf:
-        yield f"tol = {tol:g} must be finite and > 0"
+def _number_errors(rtol: float, max_steps: int) -> Iterator[str]:
     if not 1e-13 <= rtol < 1:
         yield f"rtol = {rtol:g} must be in [1e-13, 1)"
     if max_steps < 1:

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from dln_momentum.problem import Problem
+from dln_momentum.theory.trajectory import theta_of
 
 ITERATIONS = 12
 SAFETY = 0.9
-"""The power iteration ends a little below the eigenvalue, and the eigenvalue moves."""
+"""The power iteration ends slightly below the eigenvalue, and the eigenvalue changes with w."""
 
 
 def stable_step(problem: Problem, w: Tensor, lam: Tensor) -> Tensor:
@@ -32,7 +33,7 @@ def stable_step(problem: Problem, w: Tensor, lam: Tensor) -> Tensor:
     >>> stable_step(problem, w, torch.tensor([4.0])).tolist()  # mu = 2
     [2.54...]
     """
-    theta = (w[0] + w[1]) * (w[0] - w[1]) / 4
+    theta = theta_of(w)
     gradient = problem.gradient(theta)
     force, D = torch.stack([gradient, -gradient]), torch.stack([w[0], -w[1]])
     # the shift makes the largest eigenvalue the largest in size

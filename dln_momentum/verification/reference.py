@@ -1,7 +1,8 @@
 """The engine against the update as it is written: iterates, sums and loss of the first steps.
 
 The theorems hold for any gradients in the row space, hence also for wrong batches, wrong label
-noise or a wrong step size. Only a second program, `written_run`, tells.
+noise or a wrong step size. Only a second program, `written_run`, finds those.
+(docs/theory.md#diagonal-network; poster, section 3.)
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
-from dln_momentum.theory.trajectory import LARGEST, SMALLEST
-from dln_momentum.verification.course import ULP
-from dln_momentum.verification.evidence import Evidence
+from dln_momentum.flows.trajectory import LARGEST, SMALLEST
+from dln_momentum.verification.measurements import Measurements
+from dln_momentum.verification.recorded import ULP
 from dln_momentum.verification.statement import Hypothesis, Statement, Times, equal
 from dln_momentum.verification.written_update import WrittenRun, written_run
 
@@ -24,11 +25,11 @@ PATH_SUMS = ("direct", "telescoped")
 """The two ways to sum S_+- from the iterates."""
 
 STEPS = (1, 2, 3, 10, 30, 64)
-"""The compared steps: single ones, and blocks that end away from the engine's looks."""
+"""The compared steps: single ones, and blocks that end between the engine's own checks."""
 
 DISPLACEMENT = 1e-7
 AMPLIFIED = 1e5
-"""From this amplification on rounding may have become a difference of 1e-9: there it ends."""
+"""The comparison ends at this amplification, at which rounding may differ by 1e-9."""
 
 DIVERGED = 1e9
 
@@ -37,23 +38,23 @@ PER_STEP = 64
 
 
 class SecondProgram:
-    """The first steps of a case by the written update and by both backends of the engine."""
+    """The first steps of a setting by the written update and by both backends of the engine."""
 
-    def __init__(self, evidence: Evidence) -> None:
-        self.evidence = evidence
+    def __init__(self, m: Measurements) -> None:
+        self.measurements = m
 
     @cached_property
     def written(self) -> WrittenRun:
-        """The written update, as far as it can be compared."""
-        return written_run(self.evidence.case, self.evidence.momentum, STEPS[-1])
+        """The written update up to the last compared step."""
+        return written_run(self.measurements.setting, self.measurements.momentum, STEPS[-1])
 
     @cached_property
     def growth(self) -> np.ndarray:
-        """By how much a displacement of the start has grown at most by each step, >= 1."""
-        d = self.evidence.problem.d
+        """Largest growth of a displacement of the start up to each step, >= 1."""
+        d = self.measurements.problem.d
         signs = np.where(np.random.default_rng(0).random((2, d)) < 0.5, -1.0, 1.0)
-        case, momentum = self.evidence.case, self.evidence.momentum
-        other = written_run(case, momentum, len(self.written.w) - 1, DISPLACEMENT * signs)
+        setting, momentum = self.measurements.setting, self.measurements.momentum
+        other = written_run(setting, momentum, len(self.written.w) - 1, DISPLACEMENT * signs)
         moved = [
             np.abs(a - b).max() / (DISPLACEMENT * np.abs(a).max())
             for a, b in zip(self.written.w, other.w, strict=False)
@@ -81,7 +82,7 @@ class SecondProgram:
         """The engine's run after each of the compared steps."""
         key = (backend, path_sums)
         if key not in self._snapshots:
-            engine, found = self.evidence.engine(backend=backend, path_sums=path_sums), []
+            engine, found = self.measurements.engine(backend=backend, path_sums=path_sums), []
             for k in self.steps:
                 engine.advance(k - engine.step)
                 found.append(engine.snapshot())
@@ -106,7 +107,7 @@ class SecondProgram:
 
     @property
     def tolerance(self) -> Tensor:
-        """What rounding explains, relative to the largest |w|, at each compared step."""
+        """Largest difference by rounding, relative to the largest |w|, at each compared step."""
         k = np.array(self.steps)
         return torch.from_numpy(PER_STEP * ULP * (k + 1) * self.growth[k])
 
@@ -150,13 +151,13 @@ def the_sums(program: SecondProgram, backend: str, path_sums: str) -> Statement:
 
 def _pairs(program: SecondProgram, s: Snapshot, k: int) -> list[tuple[Tensor, np.ndarray, float]]:
     """Numbers of a snapshot, of the written run, and their scale: their error over that of w."""
-    written, X = program.written, program.evidence.problem.X.numpy()
+    written, X = program.written, program.measurements.problem.X.numpy()
     assert s.path_sums_from_iterates is not None
     assert s.increment_products is not None
     largest = float(np.abs(np.stack(written.w[: k + 1])).max())
-    momentum, case = program.evidence.momentum, program.evidence.case
-    # a snapshot counts the term of the initial speed into S_+-
-    start = momentum.lam * momentum.beta * case.dw / case.w
+    momentum, setting = program.measurements.momentum, program.measurements.setting
+    # a snapshot has the term of the initial speed subtracted from S_+-
+    start = momentum.lam * momentum.beta * setting.dw / setting.w
     # theta moves by w dw/2 and the residual by X times that, also where theta itself cancels
     norm, squares = (
         float(np.linalg.norm(X, 2)),

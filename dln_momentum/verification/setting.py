@@ -1,4 +1,4 @@
-"""What is verified: a problem, a start, and the parameters of its run and of its flow."""
+"""The setting to verify: a problem, a start, and the parameters of its run and of its flow."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
 
 FLOW = FlowOptions(max_steps=10_000)
-"""Flows that need more steps than this are slow to converge: some ten seconds are spent on each."""
+"""A limit of some ten seconds per flow; one that needs more steps converges slowly."""
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class Setting:
     """A setting in which the statements of the theory are evaluated.
 
-    Every quantity of the start (Delta_0, theta_0, c, F(w_0)) is computed here, from what was asked
-    for: a run that starts somewhere else is then found out.
+    Delta_0, theta_0, c and F(w_0) are computed here from the requested start, on purpose without
+    `dln_momentum.theory.trajectory`: a run that starts elsewhere, and a fault of those formulas, is
+    then found.
 
     Attributes:
         problem: the data, without run dimensions, on the CPU.
@@ -56,12 +57,12 @@ class Case:
     velocity: tuple[Tensor, Tensor] | None = None
 
     def __post_init__(self) -> None:
-        raise_if_any(self._faults())
+        raise_if_any(self._errors())
         if self.loss <= self.tol:
             found = f"loss {self.loss:g}, must be > tol = {self.tol:g}"
             raise_if_any([f"the start already interpolates: {found}"])
 
-    def _faults(self) -> Iterator[str]:
+    def _errors(self) -> Iterator[str]:
         if self.momentum is None and self.lam is None:
             yield "momentum and lam: at least one must be given"
         if self.lam is not None and not self.lam > 0:
@@ -77,7 +78,7 @@ class Case:
 
     @property
     def stochastic(self) -> bool:
-        """Whether a step of the discrete run follows anything but the full gradient."""
+        """Whether the discrete run has mini-batches or label noise."""
         sampled = self.batches is not None and not self.batches.full_batch
         return sampled or self.label_noise is not None
 

@@ -1,0 +1,184 @@
+"""The result of `flow`: one flow or many as NumPy arrays, with its certificate and figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dln_momentum.errors import InputError
+from dln_momentum.flows import FlowPath
+from dln_momentum.flows.batched import Flows
+from dln_momentum.outputs.flow_summary import FlowMeasures, measure
+from dln_momentum.outputs.history import flow_history, labelled
+from dln_momentum.outputs.quantities import describe
+from dln_momentum.problem import Problem
+from dln_momentum.theory.continuous_bias import path_integrals
+
+RECORDED = (
+    "theta", "balancedness", "i_plus", "i_minus", "w_plus", "w_minus", "train_loss", "energy",
+)  # fmt: skip
+"""The attributes of a flow that its dataset holds."""
+
+RECORDS = 200
+"""Log-spaced times at which a figure evaluates the theory."""
+
+
+@dataclass(frozen=True)
+class FlowCertificate:
+    """How well the end of one flow satisfies the theory; I_+- is summed by its definition.
+
+    Attributes:
+        kkt_residual: relative norm of the part of (arcsinh(2 theta/Delta) - c)/2 outside the row
+            space.
+        path_identity_error: largest relative error of Delta against Delta_0 exp(-(I~_+ + I~_-)).
+        energy_balance_error: |E_0 - E_t - int ||w'||^2| over E_0.
+        path_integral_uncertainty: bound on the error of the summed I_+-.
+        distance_to_minimizer: of theta to argmin D over all interpolators; 0 once converged.
+        minimizer: that argmin, [d].
+    """
+
+    kkt_residual: float
+    path_identity_error: float
+    energy_balance_error: float
+    path_integral_uncertainty: float
+    distance_to_minimizer: float
+    minimizer: NDArray[np.float64]
+
+
+def _array(name: str, doc: str) -> Any:
+    """A property: what the path has under a name, as an array of times and flows."""
+    return property(lambda self: self._shaped(getattr(self.path, name)), doc=doc)
+
+
+class FlowRun:
+    """One flow or many of `flow`, as NumPy arrays.
+
+    One flow has times [T] and vectors [T, d]; many of shape S have times [T] + S and vectors
+    [T] + S + [d]. Index 0 is t = 0, index -1 is the end of each flow.
+
+    Attributes:
+        problem: the data, flat over the flows.
+        shape: S; () for one flow.
+        path: the integrated path in torch, `FlowPath` or `Flows`, flat.
+
+    Args:
+        measured_to: the tolerance of a path with every step of the solver; None for other paths,
+            which have no certificate.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        path: FlowPath | Flows,
+        shape: tuple[int, ...],
+        measured_to: float | None,
+    ) -> None:
+        self.problem, self.path, self.shape = problem, path, shape
+        self._measured_to = measured_to
+
+    def __repr__(self) -> str:
+        labels, counts = np.unique(np.atleast_1d(self.status), return_counts=True)
+        endings = ", ".join(f"{n} {label}" for label, n in zip(labels, counts, strict=True))
+        return f"FlowRun({self.problem.name!r}, shape={self.shape}, T={len(self.t)}: {endings})"
+
+    @property
+    def lam(self) -> Any:
+        """lambda, a number or an array of shape S."""
+        lam = self.path.lam
+        return lam.numpy().reshape(self.shape) if isinstance(lam, Tensor) else lam
+
+    @property
+    def status(self) -> Any:
+        """How each flow ended: ``converged``, ``time_reached`` or ``failed``."""
+        if isinstance(self.path, FlowPath):
+            return self.path.status.value
+        return np.array([status.value for status in self.path.status]).reshape(self.shape)
+
+    t = _array("t", "Times.")
+    theta = _array("theta", "The predictor theta = u v.")
+    u = _array("u", "First layer.")
+    v = _array("v", "Second layer.")
+    w_plus = _array("w_plus", "w_+ = u + v.")
+    w_minus = _array("w_minus", "w_- = u - v.")
+    balancedness = _array("balancedness", "Delta = |u^2 - v^2|.")
+    train_loss = _array("loss", "L(theta) = 1/(2n) ||X theta - y||^2.")
+    energy = _array("energy", "E = F(w) + lambda/2 ||w'||^2.")
+
+    @property
+    def i_plus(self) -> NDArray[np.float64]:
+        """The path integral I_+, from the regular form; 0 for gradient flow."""
+        return self._shaped(path_integrals(self.path)[0])
+
+    @property
+    def i_minus(self) -> NDArray[np.float64]:
+        """The path integral I_-, likewise."""
+        return self._shaped(path_integrals(self.path)[1])
+
+    @property
+    def sign_changes(self) -> Any:
+        """Sign changes of the entries of w_+ and w_-; a number or an array of shape S."""
+        changes = self.path.sign_changes
+        return changes.numpy().reshape(self.shape) if self.shape else int(changes.sum())
+
+    def certify(self) -> FlowCertificate:
+        """The certificate of the end of one flow.
+
+        Raises:
+            InputError: for more than one flow, or output times: I_+- is summed over every step.
+        """
+        end = self._measures.end
+        return FlowCertificate(
+            kkt_residual=end["kkt_residual"],
+            path_identity_error=end["path_integral_identity_error"],
+            energy_balance_error=end["energy_balance_error"],
+            path_integral_uncertainty=end["path_integral_uncertainty"],
+            distance_to_minimizer=end["distance_to_minimizer"],
+            minimizer=self._measures.minimizer.numpy(),
+        )
+
+    def to_dataset(self) -> xr.Dataset:
+        """theta, balancedness, i_plus, i_minus, w_plus, w_minus, train_loss and energy.
+
+        The dimensions are time, those of the flows, and coordinate; lam is a coordinate, and t
+        holds the times of each flow.
+        """
+        values = {name: torch.from_numpy(getattr(self, name)) for name in RECORDED}
+        dims = tuple(f"run_{axis}" for axis in range(len(self.shape)))
+        dims = ("run",) if len(dims) == 1 else dims
+        found = labelled(values, ("time", *dims, "coordinate"), {} if dims else {"time": self.t})
+        found["lam"] = (dims, self.lam)
+        if dims:
+            found["t"] = (("time", *dims), self.t)
+        return describe(found.set_coords("lam"))
+
+    def plot(self) -> Figure:
+        """Loss, Delta, I_+-, distances to minimisers, identities and theta of one flow on a page.
+
+        Raises:
+            InputError: for more than one flow, or output times.
+        """
+        from dln_momentum.outputs.plotting import overview
+
+        found = self._measures
+        values = found.scalars | found.coordinates
+        history = flow_history(values, found.times, self.problem, found.minimizer)
+        names = {"lam": self.lam, "data": self.problem.name, "status": self.status}
+        return overview(history, names)
+
+    @cached_property
+    def _measures(self) -> FlowMeasures:
+        if not isinstance(self.path, FlowPath) or self._measured_to is None:
+            raise InputError(["certify and plot need every step of one flow: one lam, no times"])
+        return measure(self.problem, self.path, RECORDS, self._measured_to)
+
+    def _shaped(self, value: Tensor) -> NDArray[np.float64]:
+        array = value.detach().cpu().numpy()
+        return array.reshape((len(array), *self.shape, *array.shape[2:])) if self.shape else array
