@@ -182,7 +182,7 @@ def test_bad_arrays_of_a_start_are_refused(tmp_path: Path, kind: str) -> None:
         np.savez(path, u=bad, v=np.zeros(30))
     with pytest.raises(
         InputError,
-        match=r"^model(\.path = .* cannot be read|\.u must be numbers|: one start is needed)",
+        match=r"^model(\.path = .* cannot be read|\.u = .* must be a number|: one start is needed)",
     ):
         setup("model=arrays", f"model.path={path}")
 
