@@ -8,6 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
+from dln_momentum.errors import raise_if_any
+
 
 @dataclass(frozen=True)
 class RecordPlan:
@@ -22,6 +24,9 @@ class RecordPlan:
         block_size: steps to a block, at most.
         checkpoint_every: steps between checkpoints; 0 for none on the way.
 
+    Raises:
+        InputError: for max_steps < 1, records < 2, block_size < 1 or checkpoint_every < 0.
+
     >>> plan = RecordPlan(max_steps=1000, records=8, block_size=300)
     >>> sorted(plan.recorded)
     [0, 1, 3, 10, 32, 100, 316, 1000]
@@ -33,6 +38,18 @@ class RecordPlan:
     records: int
     block_size: int
     checkpoint_every: int = 0
+
+    def __post_init__(self) -> None:
+        raise_if_any(
+            f"{key} = {value!r} must be >= {least}"
+            for key, value, least in (
+                ("max_steps", self.max_steps, 1),
+                ("records", self.records, 2),
+                ("block_size", self.block_size, 1),
+                ("checkpoint_every", self.checkpoint_every, 0),
+            )
+            if value < least
+        )
 
     @cached_property
     def recorded(self) -> frozenset[int]:

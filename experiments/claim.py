@@ -1,7 +1,7 @@
 """What every experiment does around its study: config in; data, figure, verdict and finding out.
 
 An experiment is a module with a docstring, the poster's `CLAIM` in words, and a function ``study``
-from its config to an `Outcome`. Its settings are ``conf/experiment/NAME.yaml``. Run one by
+from its config to an `Outcome`. Its settings are ``conf/study/NAME.yaml``. Run one by
 ``python -m experiments.NAME [key=value ...]`` and all of them by ``python -m experiments``.
 """
 
@@ -78,7 +78,7 @@ def main(name: str, section: str, claim: str, study: Study) -> None:
     """Run one experiment from the command line, Hydra's overrides included."""
     register_resolvers()
 
-    @hydra.main(config_path=str(CONF_DIR), config_name=f"experiment/{name}", version_base="1.3")
+    @hydra.main(config_path=str(CONF_DIR), config_name=f"study/{name}", version_base="1.3")
     def app(config: DictConfig) -> None:
         job = HydraConfig.get()
         settings = at_scale(config, list(job.overrides.task))
@@ -91,7 +91,7 @@ def configured(name: str, *overrides: str) -> DictConfig:
     """The settings of an experiment, as its command line would make them."""
     register_resolvers()
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return at_scale(compose(f"experiment/{name}", list(overrides)), list(overrides))
+        return at_scale(compose(f"study/{name}", list(overrides)), list(overrides))
 
 
 def at_scale(config: DictConfig, overrides: list[str]) -> DictConfig:

@@ -37,7 +37,7 @@ def claim_page(claim: dict[str, Any], number: int) -> str:
         "`median [lower quartile, upper quartile]` over data sets, `-` where there is none. The "
         "numbers in full are in [claim.json](claim.json).\n\n"
         f"{tables(claim['measured'])}\n"
-        f"## Settings\n\n`conf/experiment/{name}.yaml`\n\n{_settings(claim['settings'])}"
+        f"## Settings\n\n`conf/study/{name}.yaml`\n\n{_settings(claim['settings'])}"
     )
 
 

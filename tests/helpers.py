@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 import torch
 import xarray as xr
-from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
 from torch import Tensor
 
-from dln_momentum.apps.train import train
-from dln_momentum.config import CONF_DIR
+from dln_momentum.cli.job import Job, Work
+from dln_momentum.cli.train import train
+from dln_momentum.config import composed
 from dln_momentum.data.sparse import sparse
 from dln_momentum.engine import Engine, EngineOptions
 from dln_momentum.network import DiagonalLinearNet
@@ -80,11 +79,14 @@ def run_app(directory: Path, *overrides: str, drawn: bool = False) -> FinishedRu
 
     Unless the figure is to be drawn, a blank one is saved: drawing takes longer than the run.
     """
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        config = compose("train", list(overrides))
-    text = OmegaConf.to_yaml(config, resolve=True)
     with nullcontext() if drawn else blank_figures():
-        return FinishedRun(directory, train(config, directory, text))
+        return FinishedRun(directory, run_job("train", train, directory, *overrides))
+
+
+def run_job(app: str, work: Work, directory: Path, *overrides: str) -> dict[str, Any]:
+    """A command with these overrides, in this process and in that directory."""
+    result = "verify.json" if app == "verify" else "summary.json"
+    return work(Job(composed(app, overrides), directory, app, result))
 
 
 @contextmanager

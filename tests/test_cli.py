@@ -69,8 +69,12 @@ def test_help_shows_groups_keys_and_examples_without_torch(tmp_path: Path) -> No
     shown = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     ).stdout
-    assert shown.count("\ndln-train ") == 4
-    for expected in ("data: diabetes, digits, file, sparse", "max_steps: 100000", "alpha: 0.1"):
+    assert shown.count("\ndln-train ") == 5
+    for expected in (
+        "data=sparse             diabetes, digits, file",
+        "max_steps: 100000",
+        "# step size > 0",
+    ):
         assert expected in shown
     assert not list(tmp_path.iterdir())
 
@@ -78,7 +82,7 @@ def test_help_shows_groups_keys_and_examples_without_torch(tmp_path: Path) -> No
 def test_a_run_leaves_its_files_and_a_table(tmp_path: Path) -> None:
     """As a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "dln_momentum.cli.train", *QUICK, "data.batch_size=2", "seed=1"],
+        [sys.executable, "-m", "dln_momentum.cli.train", *QUICK, "sampling.batch_size=2", "seed=1"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -112,7 +116,7 @@ def test_an_old_key_is_answered_with_its_new_name(
             command()
         assert ending.value.code == 2
         told = capsys.readouterr().err
-        assert told.startswith("error: data.replacement is now data.sampling: with_replacement")
+        assert told.startswith("error: data.replacement is now sampling.kind: with_replacement")
 
 
 def test_a_multirun_goes_on_after_a_failure_and_can_be_repeated(
@@ -120,7 +124,7 @@ def test_a_multirun_goes_on_after_a_failure_and_can_be_repeated(
 ) -> None:
     arguments = ["-m", *QUICK, "optimizer.beta=0.5,2,0.9", "hydra.sweep.dir=sweep"]
     done = command(*arguments)
-    assert done.code == 1
+    assert done.code == 2
     assert "optimizer.beta = 2 must be in [0, 1)" in done.err
     assert [s["beta"] for s in summaries(tmp_path)] == [0.5, 0.9]
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")}

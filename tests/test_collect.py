@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     run_flow(folder / "flow", *KEYS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dln_momentum.sweeps.run.overview", lambda *_: None)
+        patch.setattr("dln_momentum.outputs.sweep_figure.overview", lambda *_: None)
         run_sweep(folder / "sweep", "sweep.gamma=[0.01,0.02]", "sweep.data_seed=[0,1,2]")
     for name in ("unfinished", "crashed", "torn", ".hidden", "claim"):
         (folder / name).mkdir()

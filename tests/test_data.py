@@ -15,7 +15,6 @@ from omegaconf import OmegaConf
 
 from dln_momentum.data import (
     LOADERS,
-    SAMPLING_KEYS,
     Rows,
     diabetes,
     digits,
@@ -343,11 +342,11 @@ def test_each_config_file_has_exactly_the_keys_of_its_loader(path: Path, tmp_pat
     keys = list(config)
     loader = LOADERS[config.kind]
     assert config.kind == path.stem
-    assert keys == ["kind", *inspect.signature(loader).parameters, *SAMPLING_KEYS]
+    assert keys == ["kind", *inspect.signature(loader).parameters]
     problem = load(**config)
     assert problem.n < problem.d
     defaults = inspect.signature(loader).parameters
-    for key in set(keys) - {"kind", "path", "classes", *SAMPLING_KEYS}:
+    for key in set(keys) - {"kind", "path", "classes"}:
         assert config[key] == defaults[key].default
 
 

@@ -24,7 +24,7 @@ KEYS = {
     ("overrides", "signs"),
     [
         ([], (0, 0)),
-        (["data.batch_size=5", "trainer.max_steps=200000"], (0, 10)),
+        (["sampling.batch_size=5", "trainer.max_steps=200000"], (0, 10)),
         # lambda = 4 on a data set where w_+- crosses zero 22 times
         (["optimizer.lam=4", "optimizer.beta=0.9", "data.seed=4"], (15, 30)),
     ],

@@ -15,7 +15,6 @@ from lightning.pytorch.loggers import CSVLogger
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dln_momentum.apps import train as train_app
 from dln_momentum.data import BatchStream, sparse
 from dln_momentum.engine import Engine, EngineOptions, Snapshot, reference_iterates
 from dln_momentum.errors import InputError
@@ -26,7 +25,7 @@ from dln_momentum.record_plan import RecordPlan
 from dln_momentum.theory.initial_speed import gradient_velocity
 from dln_momentum.training.callbacks import BalancednessMonitor
 from dln_momentum.training.datamodule import BlockDataModule
-from dln_momentum.training.module import HeavyBallModule
+from dln_momentum.training.module import Gradient, HeavyBallModule
 from dln_momentum.training.trainer import fit, quiet
 from tests.helpers import column, default_problem, make_engine, run_app
 from tests.test_sweep import run_sweep
@@ -115,8 +114,8 @@ def test_what_holds_by_construction_is_not_a_number(backend: str) -> None:
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_app, "overview", lambda *_: Figure(figsize=(1, 1)))
-    monkeypatch.setattr("dln_momentum.sweeps.run.overview", lambda *_: None)
+    monkeypatch.setattr("dln_momentum.outputs.plotting.overview", lambda *_: Figure(figsize=(1, 1)))
+    monkeypatch.setattr("dln_momentum.outputs.sweep_figure.overview", lambda *_: None)
 
 
 def corrupt_once(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
@@ -157,7 +156,7 @@ def test_dln_train_certifies_no_corrupted_run(
 
 
 @pytest.mark.parametrize("gradient", ["closed_form", "autograd"])
-def test_autograd_certifies_no_corrupted_run(tmp_path: Path, gradient: str) -> None:
+def test_autograd_certifies_no_corrupted_run(tmp_path: Path, gradient: Gradient) -> None:
     """A callback that writes to the network is refused by the closed form, and shows otherwise."""
     problem = sparse(5, 8, 1, seed=0)
     data = BlockDataModule(
@@ -265,7 +264,7 @@ def test_initial_speed_moves_the_run_as_written(backend: str) -> None:
 
 @pytest.mark.parametrize("gradient", ["closed_form", "autograd"])
 @pytest.mark.parametrize("path_sums", ["telescoped", "direct", "gradient_sum"])
-def test_a_module_starts_with_the_speed_it_is_given(gradient: str, path_sums: str) -> None:
+def test_a_module_starts_with_the_speed_it_is_given(gradient: Gradient, path_sums: str) -> None:
     """w_1 - w_0 = eps w'(0) with w'(0) = -speed grad F; the first step then starts from there."""
     problem, speed, gamma, beta = sparse(5, 8, 1, seed=0), 1.5, 0.02, 0.9
     data = BlockDataModule(
@@ -386,7 +385,10 @@ def test_a_sweep_goes_on_to_a_lower_tolerance(tmp_path: Path, no_figures: None) 
 
 
 def module_with_callbacks(
-    tmp_path: Path, gradient: str, *callbacks: pl.Callback, net: DiagonalLinearNet | None = None
+    tmp_path: Path,
+    gradient: Gradient,
+    *callbacks: pl.Callback,
+    net: DiagonalLinearNet | None = None,
 ) -> HeavyBallModule:
     data = BlockDataModule(
         sparse(5, 8, 1, seed=0),
@@ -474,7 +476,7 @@ def test_a_checkpoint_s_parameters_are_no_write_from_outside(tmp_path: Path) -> 
         module = HeavyBallModule(net, 0.02, 0.9, data, options=EngineOptions(tol=0.0))
         resume = tmp_path / "first" / "checkpoints" / "last.ckpt" if modules else None
         fit(
-            module, tmp_path / name, CSVLogger(tmp_path / name),
+            module, tmp_path / name, [CSVLogger(tmp_path / name)],
             resume=None if resume is None else str(resume),
         )  # fmt: skip
         modules.append(module)

@@ -77,7 +77,7 @@ def test_an_experiment_is_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_every_config_has_a_place_in_the_catalogue() -> None:
-    written = {path.stem for path in (CONF_DIR / "experiment").glob("*.yaml")}
+    written = {path.stem for path in (CONF_DIR / "study").glob("*.yaml")}
     assert written == set(CLAIMS)
 
 

@@ -13,19 +13,16 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from dln_momentum.apps.flow import flow
-from dln_momentum.config import CONF_DIR
+from dln_momentum.cli.flow import flow
 from dln_momentum.data import sparse
 from dln_momentum.errors import InputError
 from dln_momentum.flows import FlowPath, gradient_flow, momentum_flow
 from dln_momentum.outputs.flow_summary import measure
 from dln_momentum.problem import Problem
-from tests.helpers import blank_figures
+from tests.helpers import blank_figures, run_job
 from tests.test_default_run import KEYS
 
 SMALL = ["data.n=5", "data.d=8", "data.s=1"]
@@ -33,10 +30,8 @@ SMALL = ["data.n=5", "data.d=8", "data.s=1"]
 
 def run_flow(directory: Path, *overrides: str, drawn: bool = False) -> dict:
     """``dln-flow OVERRIDES`` in this process; the figure is blank unless it is to be drawn."""
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        config = compose("flow", list(overrides))
     with nullcontext() if drawn else blank_figures():
-        return flow(config, directory, OmegaConf.to_yaml(config, resolve=True))
+        return run_job("flow", flow, directory, *overrides)
 
 
 def history_of(directory: Path) -> xr.Dataset:
@@ -191,11 +186,11 @@ def test_data_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["flow.lam=null"], "0 is gradient flow"),
+        (["flow.lam=null"], "flow.lam = None must be of type float"),
         (["flow.lam=-1", "flow.tol=0", "flow.method=euler"], "3 problems"),
-        (["data.batch_size=2"], "a flow follows the full loss"),
+        (["sampling.batch_size=2"], "unknown key sampling.batch_size"),
         (["flow.records=1", "data.n=50"], "2 problems"),
-        (["flow.time=0"], "flow.time = 0.0 must be > 0"),
+        (["flow.time=0"], "flow.time = 0 must be > 0"),
         (["flow.tol=10"], "the start already interpolates"),
     ],
 )
@@ -217,6 +212,6 @@ def test_help_shows_groups_keys_and_examples_without_torch(tmp_path: Path, app: 
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     ).stdout
     assert shown.count(f"\ndln-{app} ") == 4
-    assert "data: diabetes, digits, file, sparse" in shown
+    assert "data=sparse             diabetes, digits, file" in shown
     assert "method: auto" in shown
     assert not list(tmp_path.iterdir())

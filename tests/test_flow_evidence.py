@@ -12,12 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from dln_momentum.apps import flow as flow_app
-from dln_momentum.apps.flow import flow
-from dln_momentum.config import CONF_DIR
+from dln_momentum.cli.flow import flow
 from dln_momentum.data import sparse
 from dln_momentum.engine import Engine
 from dln_momentum.flows import FlowPath, gradient_flow, momentum_flow, summed_path_integrals
@@ -34,7 +30,7 @@ from dln_momentum.verification.statements import (
     of_momentum_flow,
 )
 from tests.flow_oracles import dual_minimizer, uniform_start
-from tests.helpers import column
+from tests.helpers import column, run_job
 
 PROBLEM = sparse(5, 8, 1, seed=0)
 W_0 = uniform_start(PROBLEM)
@@ -95,11 +91,10 @@ def test_corrupted_weights_show_in_every_certificate(lam: float) -> None:
 def test_dln_flow_certifies_no_corrupted_flow(
     tmp_path: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flow_app, "save", lambda figure, path: path.touch())
-    monkeypatch.setattr(flow_app, "picture", lambda path: torch.zeros(1, 1, 3).numpy())
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        config = compose("flow", ["data.n=5", "data.d=8", "data.s=1", *overrides])
-    flow(config, tmp_path, OmegaConf.to_yaml(config, resolve=True))
+    monkeypatch.setattr("dln_momentum.outputs.plotting.save", lambda figure, path: path.touch())
+    blank = torch.zeros(1, 1, 3).numpy()
+    monkeypatch.setattr("dln_momentum.outputs.plotting.picture", lambda path: blank)
+    run_job("flow", flow, tmp_path, "data.n=5", "data.d=8", "data.s=1", *overrides)
     kept = json.loads((tmp_path / "summary.json").read_text())
     for name in CHECKS:
         assert kept[name] > SEEN, name

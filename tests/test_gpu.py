@@ -12,7 +12,6 @@ import torch
 import xarray as xr
 from matplotlib.figure import Figure
 
-from dln_momentum.apps import train
 from tests.helpers import run_app
 from tests.simulated_gpu import Graph, simulated_gpu
 from tests.test_kernels import here_and_on_a_gpu
@@ -65,8 +64,10 @@ def test_a_graph_of_the_steps_gives_the_bits_of_the_steps(
     [
         # the next one does all that this one does, and more
         pytest.param((), marks=pytest.mark.slow),
-        ("data.batch_size=2", "data.label_noise=0.1", "data.noise_until=90"),
-        pytest.param(("data.batch_size=2", "trainer.gradient=autograd"), marks=pytest.mark.slow),
+        ("sampling.batch_size=2", "sampling.label_noise=0.1", "sampling.noise_until=90"),
+        pytest.param(
+            ("sampling.batch_size=2", "trainer.gradient=autograd"), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_run_and_its_resumption_leave_what_a_cpu_leaves(
@@ -76,7 +77,7 @@ def test_a_run_and_its_resumption_leave_what_a_cpu_leaves(
     recwarn: pytest.WarningsRecorder,
     keys: tuple[str, ...],
 ) -> None:
-    monkeypatch.setattr(train, "overview", lambda *_: Figure(figsize=(1, 1)))
+    monkeypatch.setattr("dln_momentum.outputs.plotting.overview", lambda *_: Figure(figsize=(1, 1)))
     keys = (*TINY, "engine.backend=torch", *keys)
     run_app(tmp_path / "half", "trainer.accelerator=gpu", "trainer.max_steps=60", *keys)
     last = tmp_path / "half" / "checkpoints" / "last.ckpt"
@@ -95,9 +96,9 @@ def test_a_run_and_its_resumption_leave_what_a_cpu_leaves(
 def test_a_sweep_leaves_what_a_cpu_leaves(
     simulated_gpu: list[Graph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dln_momentum.sweeps.run.overview", lambda *_: None)
+    monkeypatch.setattr("dln_momentum.outputs.sweep_figure.overview", lambda *_: None)
     keys = ("sweep.gamma=[0.01,5]", "sweep.beta=[0.5,1.5]", "sweep.data_seed=[0,1]")
-    keys += ("trainer.max_steps=120", "data.batch_size=2", "engine.backend=torch")
+    keys += ("trainer.max_steps=120", "sampling.batch_size=2", "engine.backend=torch")
     there = run_sweep(tmp_path / "there", "trainer.accelerator=gpu", *keys)
     here = run_sweep(tmp_path / "here", *keys)
     assert {"invalid", "diverged", "max_steps"} <= set(there.status.values.flat)

@@ -21,7 +21,7 @@ LAYERS = {
     "verification": ("verification",),
     "interface": ("interface",),
     "training": ("training",),
-    "command line": ("config", "cli", "apps", "sweeps"),
+    "command line": ("config", "cli", "sweeps"),
 }  # fmt: skip
 ORDER = list(LAYERS)
 LAYER_OF = {module: layer for layer, modules in LAYERS.items() for module in modules}

@@ -9,19 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import dln_momentum as dln
-from dln_momentum.apps.flow import flow
-from dln_momentum.apps.train import train
-from dln_momentum.apps.verify import verify
-from dln_momentum.config import CONF_DIR
+from dln_momentum.cli.flow import flow
+from dln_momentum.cli.sweep import sweep
+from dln_momentum.cli.train import train
+from dln_momentum.cli.verify import verify
 from dln_momentum.outputs.provenance import commit, data_hash, processor
 from dln_momentum.outputs.quantities import QUANTITIES, attributes, document, quantity, tag
-from dln_momentum.sweeps.run import sweep
-from tests.helpers import blank_figures
+from tests.helpers import blank_figures, run_job
 
 SMALL = ["data.n=5", "data.d=8", "data.s=1"]
 SHORT = [*SMALL, "trainer.max_steps=300", "trainer.records=4"]
@@ -38,10 +36,8 @@ class Files:
 
 
 def left_by(command, config_name: str, directory: Path, *overrides: str) -> Files:
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        config = compose(config_name, list(overrides))
     with blank_figures():
-        command(config, directory, OmegaConf.to_yaml(config, resolve=True))
+        run_job(config_name, command, directory, *overrides)
     (kept,) = (*directory.glob("summary.json"), *directory.glob("verify.json"))
     found = [*directory.glob("history.nc"), *directory.glob("results.nc")]
     dataset = xr.load_dataset(found[0], engine="h5netcdf") if found else None

@@ -11,28 +11,26 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
-from dln_momentum.apps import train as single
-from dln_momentum.config import CONF_DIR
-from dln_momentum.data import sparse
+from dln_momentum.cli.sweep import sweep
+from dln_momentum.config import composed
+from dln_momentum.data import LOADERS, sparse
 from dln_momentum.engine import problems as problems_module
 from dln_momentum.engine.problems import Problems
 from dln_momentum.errors import InputError
 from dln_momentum.outputs.sweep_figure import overview
 from dln_momentum.outputs.sweep_maps import lambda_levels
+from dln_momentum.problem import Problem
 from dln_momentum.rates import PAIRS, Momentum
-from dln_momentum.sweeps import assembly
 from dln_momentum.sweeps.assembly import build
 from dln_momentum.sweeps.axes import axis_values
 from dln_momentum.sweeps.grid import Grid, read_grid
-from dln_momentum.sweeps.run import sweep
-from tests.helpers import run_app
+from tests.helpers import run_app, run_job
 
 SMALL = ["data.n=5", "data.d=8", "data.s=1", "trainer.max_steps=400", "trainer.records=5"]
 SMALL += ["trainer.block_size=100", "engine.num_workers=1"]
@@ -61,23 +59,21 @@ SAME_BITS = {
 """What a run leaves that is the state of the engine, in a sweep and in a history of its own."""
 
 
-def composed(*overrides: str) -> DictConfig:
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return compose("sweep", list(overrides))
+def configured(*overrides: str) -> DictConfig:
+    return composed("sweep", overrides)
 
 
 def run_sweep(directory: Path, *overrides: str) -> xr.Dataset:
     """``dln-sweep OVERRIDES`` in this process, and its results read back from the file."""
-    config = composed(*SMALL, *overrides)
-    sweep(config, directory, OmegaConf.to_yaml(config, resolve=True))
+    run_job("sweep", sweep, directory, *SMALL, *overrides)
     return xr.load_dataset(directory / "results.nc", engine="h5netcdf")
 
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the drawing of single runs and sweeps, which takes longer than the runs."""
-    monkeypatch.setattr(single, "overview", lambda *_: Figure(figsize=(1, 1)))
-    monkeypatch.setattr("dln_momentum.sweeps.run.overview", lambda *_: None)
+    monkeypatch.setattr("dln_momentum.outputs.plotting.overview", lambda *_: Figure(figsize=(1, 1)))
+    monkeypatch.setattr("dln_momentum.outputs.sweep_figure.overview", lambda *_: None)
 
 
 # ---- axes and grid
@@ -168,8 +164,8 @@ def test_axes_that_meet_at_beta_0_are_valid_in_spite_of_rounding() -> None:
 @pytest.mark.parametrize(
     ("swept", "fixed", "gamma", "beta"),
     [
-        ({"gamma": [0.1, 0.2]}, {}, [0.1, 0.2], [0.9, 0.9]),
-        ({"beta": [0.1, 0.2]}, {}, [0.01, 0.01], [0.1, 0.2]),
+        ({"gamma": [0.1, 0.2]}, {"beta": 0.9}, [0.1, 0.2], [0.9, 0.9]),
+        ({"beta": [0.1, 0.2]}, {"gamma": 0.01}, [0.01, 0.01], [0.1, 0.2]),
         ({"lam": [1, 4]}, {"beta": 0.5}, [0.25, 1.0], [0.5, 0.5]),
         ({"lam": [1, 4]}, {"gamma": 0.01}, [0.01, 0.01], [0.9, 0.95]),
         ({"gamma": [0.01, 0.04]}, {"lam": 1}, [0.01, 0.04], [0.9, 0.8]),
@@ -238,7 +234,7 @@ def test_a_grid_equals_its_single_runs(tmp_path: Path, no_figures: None) -> None
 def test_seeds_and_data_sets_equal_single_runs_on_mini_batches(
     tmp_path: Path, no_figures: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = ["data.batch_size=2", "model=gaussian", "optimizer.gamma=0.02"]
+    keys = ["sampling.batch_size=2", "model=gaussian", "optimizer.gamma=0.02"]
     axes = ["sweep.seed=range:0:2", "sweep.data_seed=range:5:7"]
     results = run_sweep(tmp_path / "sweep", *keys, *axes)
     assert results["status"].dims == ("seed", "data_seed")
@@ -414,7 +410,7 @@ def test_tables_fit_80_columns_with_whole_numbers(
 def test_the_memory_of_stacked_data_counts_a_copy_for_every_run() -> None:
     keys = [*SMALL, "data.n=20", "data.d=40", "sweep.data_seed=range:0:2000", "sweep.beta=[0,0.5]"]
     with pytest.raises(InputError, match="GiB that 4000 runs") as few:
-        build(composed(*keys, "sweep.memory_gb=0.1"))
+        build(configured(*keys, "sweep.memory_gb=0.1"))
     needed = float(str(few.value).split("less than the ")[1].split(" GiB")[0])
     # X, its scaled form, its row space and the test rows, of each data set and of each run
     assert needed > 1 + 6000 * (4 * 20 + 100) * 40 * 8 / 2**30
@@ -445,9 +441,9 @@ def test_help_and_axes_need_no_torch() -> None:
     ("overrides", "messages"),
     [
         (["sweep.gamma=nonsense"], ["sweep.gamma = 'nonsense' must be a number"]),
-        (["+sweep.delta=1"], ["sweep.delta is no key here"]),
+        (["+sweep.delta=1"], ["unknown key sweep.delta", "keys of sweep: alpha, beta"]),
         (["sweep.gamma=[0.1]", "sweep.beta=0.5", "sweep.lam=[1,2]"], ["exactly one of the pairs"]),
-        (["sweep.gamma=[0.1]", "sweep.beta=0.5", "optimizer.lam=1"], ["optimizer.lam = 1 given"]),
+        (["sweep.gamma=[0.1]", "sweep.beta=0.5", "optimizer.lam=1"], ["optimizer.lam = 1, sweep"]),
         (["sweep.gamma=[0.1]", "optimizer.gamma=0.1"], ["given, though it is swept"]),
         (["sweep.lam=[1,2]"], ["sweep.lam given: give exactly one of the pairs"]),
         (["sweep.gamma=[0.1]", "optimizer.beta=1.5"], ["optimizer.beta = 1.5 must be in [0, 1)"]),
@@ -455,19 +451,18 @@ def test_help_and_axes_need_no_torch() -> None:
         (["sweep.beta=[1,2]"], ["none of the 2 grid points has beta in [0, 1)"]),
         (["model=biased", "sweep.alpha=[0.1]"], ["no model.alpha to sweep"]),
         (["trainer.gradient=autograd"], ["a sweep needs closed_form"]),
-        (["sweep.memory_gb=0"], ["sweep.memory_gb = 0.0 must be > 0"]),
+        (["sweep.memory_gb=0"], ["sweep.memory_gb = 0 must be > 0"]),
         (["sweep.seed=range:0:100000", "sweep.gamma=[1,2]"], ["than the", "GiB that 200000 runs"]),
         (["sweep.seed=range:0:99999", "sweep.data_seed=range:0:99999"], ["9999800001 grid points"]),
-        (["data.batch_size=6", "sweep.eps=0"], ["data.batch_size = 6", "sweep.eps = 0"]),
+        (["sampling.batch_size=6", "sweep.gamma=0"], ["batch_size = 6", "sweep.gamma = 0"]),
         (["data.n=9", "sweep.seed=-1", "model.alpha=0"], ["data.n", "sweep.seed", "model.alpha"]),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_before_anything_is_written(
     tmp_path: Path, overrides: list[str], messages: list[str]
 ) -> None:
-    config = composed(*SMALL, "sweep.memory_gb=1.5", *overrides)
     with pytest.raises(InputError) as refusal:
-        sweep(config, tmp_path / "sweep", "")
+        run_job("sweep", sweep, tmp_path / "sweep", *SMALL, "sweep.memory_gb=1.5", *overrides)
     for message in messages:
         assert message in str(refusal.value)
     assert not (tmp_path / "sweep").exists()
@@ -478,17 +473,22 @@ def test_data_that_has_no_seed_or_changes_shape_is_refused(
 ) -> None:
     np.savez(tmp_path / "own.npz", X=np.eye(2, 3), y=np.ones(2))
     with pytest.raises(InputError, match=r"no data.seed to sweep"):
-        build(composed("data=file", f"data.path={tmp_path / 'own.npz'}", "sweep.data_seed=[0,1]"))
-    monkeypatch.setattr(assembly, "load", lambda **keys: sparse(5, 8 + keys["seed"], 1))
+        build(configured("data=file", f"data.path={tmp_path / 'own.npz'}", "sweep.data_seed=[0,1]"))
+
+    def growing(n: int, d: int, s: int, *, seed: int) -> Problem:
+        return sparse(n, d + seed, s)
+
+    monkeypatch.setitem(LOADERS, "sparse", growing)
+    keys = ["~data.design", "~data.mu", "~data.rho", "~data.signal", "~data.n_test"]
     with pytest.raises(InputError, match=r"one sweep needs one shape"):
-        build(composed(*SMALL, "sweep.data_seed=[0,1]"))
+        build(configured(*SMALL, "sweep.data_seed=[0,1]", *keys))
 
 
 def test_a_larger_sweep_is_let_through_by_its_limit() -> None:
     keys = [*SMALL, "sweep.seed=range:0:20000"]
     with pytest.raises(InputError, match=r"sweep.memory_gb = 0.01 is less than"):
-        build(composed(*keys, "sweep.memory_gb=0.01"))
-    setup, grid = build(composed(*keys, "sweep.memory_gb=1.5"))
+        build(configured(*keys, "sweep.memory_gb=0.01"))
+    setup, grid = build(configured(*keys, "sweep.memory_gb=1.5"))
     assert len(setup.net.u) == grid.size == 20000
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,14 +17,14 @@ from dln_momentum.errors import InputError
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.training.datamodule import BlockDataModule
-from dln_momentum.training.module import HeavyBallModule
+from dln_momentum.training.module import Gradient, HeavyBallModule
 from dln_momentum.training.trainer import fit
 from tests.helpers import column, run_app
 
 SMALL = ["data.n=5", "data.d=8", "data.s=1", "trainer.max_steps=3000", "trainer.records=20"]
 
 
-def small_module(gradient: str = "closed_form", batch_size: int | None = 2) -> HeavyBallModule:
+def small_module(gradient: Gradient = "closed_form", batch_size: int | None = 2) -> HeavyBallModule:
     problem = sparse(5, 8, 1, seed=0)
     data = BlockDataModule(
         problem, RecordPlan(500, 10, 100), BatchStream(5, batch_size, "with_replacement", seeds=0)
@@ -83,7 +84,7 @@ def test_any_module_trains_by_autograd(tmp_path: Path) -> None:
             parameter.copy_(torch.randn(parameter.shape, generator=generator) / 4)
     module = HeavyBallModule(net, 0.01, 0.9, data, options=EngineOptions(tol=0.0))
     before = float(module.stepper.loss)
-    fit(module, tmp_path, TensorBoardLogger(tmp_path))
+    fit(module, tmp_path, [TensorBoardLogger(tmp_path)])
     assert module.trainer.global_step == 300
     assert module.snapshot() is None
     assert set(module.history.values) == {"train_loss"}
@@ -136,14 +137,14 @@ def test_global_step_counts_optimiser_steps(tmp_path: Path) -> None:
 
 
 def test_two_runs_of_one_config_are_bitwise_equal(tmp_path: Path) -> None:
-    keys = [*SMALL, "data.batch_size=2", "seed=3", "model=gaussian"]
+    keys = [*SMALL, "sampling.batch_size=2", "seed=3", "model=gaussian"]
     first, second = (run_app(tmp_path / name, *keys).history() for name in ("a", "b"))
     assert first.identical(second)
 
 
 @pytest.mark.parametrize("gradient", ["closed_form", "autograd"])
 def test_a_resumed_run_is_bitwise_the_uninterrupted_one(tmp_path: Path, gradient: str) -> None:
-    keys = [*SMALL, "data.batch_size=2", "trainer.tol=0", f"trainer.gradient={gradient}"]
+    keys = [*SMALL, "sampling.batch_size=2", "trainer.tol=0", f"trainer.gradient={gradient}"]
     keys += ["trainer.max_steps=600", "trainer.block_size=100"]
     # in the middle of a block, and of a chunk of the stream of mini-batches
     whole = run_app(tmp_path / "whole", *keys, "trainer.checkpoint_every=170")
@@ -200,7 +201,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("data.n=6", "other data"),
         ("model.alpha=0.3", "other initial weights"),
         ("optimizer.gamma=0.02", "other gamma and beta"),
-        ("data.batch_size=2", "other mini-batches"),
+        ("sampling.batch_size=2", "other mini-batches"),
         ("trainer.gradient=autograd", "other gradient and path sums"),
         ("engine=gradient_sum", "other gradient and path sums"),
         ("trainer.max_steps=40", "trainer.max_steps = 40 must be >= 50"),
@@ -229,11 +230,11 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, kind: str) -> N
 
 @pytest.mark.parametrize(
     ("runs", "gradient", "message"),
-    [((), "auto", "closed_form or autograd"), ((2,), "autograd", "trains one network")],
+    [((), "auto", "one of closed_form, autograd"), ((2,), "autograd", "trains one network")],
     ids=["unknown", "two-runs"],
 )
 def test_gradients_that_do_not_exist_are_refused(
-    runs: tuple[int, ...], gradient: str, message: str
+    runs: tuple[int, ...], gradient: Any, message: str
 ) -> None:
     data = BlockDataModule(
         sparse(5, 8, 1, seed=0),

@@ -15,15 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from rich.console import Console
 from torch import Tensor
 
-from dln_momentum.apps import verify as verify_module
-from dln_momentum.apps.verify import verify
-from dln_momentum.cli.verify import main
-from dln_momentum.config import CONF_DIR
+from dln_momentum.cli.job import Job
+from dln_momentum.cli.verify import main, verify
+from dln_momentum.config import composed
 from dln_momentum.data import BatchStream, LabelNoise, sparse
 from dln_momentum.engine import Engine, Snapshot
 from dln_momentum.errors import InputError
@@ -76,9 +73,7 @@ def bias_of(measurements: Measurements) -> list[Statement]:
 
 def run_verify(directory: Path, *overrides: str) -> dict:
     """``dln-verify OVERRIDES`` in this process."""
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        config = compose("verify", list(overrides))
-    return verify(config, directory, OmegaConf.to_yaml(config, resolve=True))
+    return verify(Job(composed("verify", overrides), directory, "verify", "verify.json"))
 
 
 # a run without sign changes, one with, and one below the small-lambda threshold
@@ -445,7 +440,7 @@ def test_the_app_leaves_a_table_and_json(
 def test_the_table_is_readable_in_a_narrow_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(verify_module, "wide_console", lambda: Console(width=80))
+    monkeypatch.setattr("dln_momentum.outputs.report.wide_console", lambda: Console(width=80))
     run_verify(tmp_path, *QUICK, "flow.lam=4")
     shown = capsys.readouterr().out
     # what fits on a line is on one, and its numbers below it
@@ -504,7 +499,7 @@ def test_the_exit_code_says_whether_the_theory_holds(
     [
         (["flow.lam=0"], "flow.lam = 0 must be > 0"),
         (["max_steps=0", "tol=0"], "2 problems"),
-        (["+flow.time=3"], "flow.time is no key here"),
+        (["+flow.time=3"], "unknown key flow.time"),
         (["optimizer.lam=1"], "give exactly one of the pairs"),
         (["data.n=50"], "n"),
     ],
@@ -521,12 +516,12 @@ def test_the_app_refuses(tmp_path: Path, overrides: list[str], message: str) -> 
     [
         [],
         ["data=diabetes"],
-        ["data.batch_size=5"],
+        ["sampling.batch_size=5"],
         ["optimizer.lam=0.002", "optimizer.eps=0.001"],
         ["optimizer.lam=1", "optimizer.beta=0.95"],
         ["optimizer.lam=8", "optimizer.beta=0.95"],
-        ["data=digits", "optimizer.lam=0.002", "optimizer.eps=0.001", "data.batch_size=5"],
-        ["data=diabetes", "optimizer.lam=8", "optimizer.eps=0.2", "data.batch_size=5"],
+        ["data=digits", "optimizer.lam=0.002", "optimizer.eps=0.001", "sampling.batch_size=5"],
+        ["data=diabetes", "optimizer.lam=8", "optimizer.eps=0.2", "sampling.batch_size=5"],
     ],
     ids=" ".join,
 )

@@ -1,1 +1,1 @@
-"""The command line: Hydra apps, one file each."""
+"""The command line: one file a command, around one lifecycle (`job`)."""

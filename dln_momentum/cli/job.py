@@ -1,87 +1,265 @@
-"""What every app does around its work: check first, own a directory, keep a record of failure."""
+"""The life of every command: compose, check, own a directory, keep time, write, end with a code.
+
+========  =========================================================
+code      meaning
+========  =========================================================
+0         done
+1         ``dln-verify``: a statement of the theory is violated
+2         refused: the command line, a value or a file; nothing is written
+130       interrupted by Ctrl-C
+========  =========================================================
+
+A crash is a bug: it leaves its traceback in ``error.txt`` and on the terminal.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import logging
 import os
 import sys
+import time
 import traceback
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import hydra
+from hydra import initialize_config_dir
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from dln_momentum.config.renamed import renamed_problems
+from dln_momentum.cli.directories import Directories
+from dln_momentum.config import CONF_DIR, rates_saved, register_resolvers, with_pair
+from dln_momentum.config.mistakes import in_words
+from dln_momentum.config.nearest import did_you_mean
+from dln_momentum.config.renamed import renamed
 from dln_momentum.errors import InputError
 
 log = logging.getLogger("dln_momentum")
 
-
-def answers_renamed_keys(main: Callable[[], Any]) -> Callable[[], None]:
-    """Name the new key to whoever gives an old one; Hydra knows only that there is no such key."""
-
-    @wraps(main)
-    def checked() -> None:
-        keys = [word.partition("=")[0].lstrip("+~") for word in sys.argv[1:] if "=" in word]
-        if found := list(renamed_problems(keys)):
-            _refuse(InputError(found))
-        main()
-
-    return checked
+HYDRA_LINES = """\
+defaults:
+- paths: default
+- _self_
+- override hydra/job_logging: stdout
+- override hydra/help: {app}
+"""
+"""The start of a saved config: with it ``--config-dir DIR --config-name config`` runs it again."""
 
 
-def _refuse(error: InputError) -> NoReturn:
-    print(f"error: {error}", file=sys.stderr)
-    raise SystemExit(2) from None
+class ViolatedError(Exception):
+    """A statement of the theory is violated: exit code 1."""
 
 
-def run_job(config: DictConfig, target: str, result: str = "summary.json") -> dict[str, Any]:
-    """Run ``target`` on a checked config in a directory that nothing else writes to.
-
-    A config that is refused leaves nothing behind. A directory that already holds a finished run
-    of the very same config is left as it is, so that a multirun can be repeated after some of its
-    jobs failed; one that holds anything else is refused. A job that crashes leaves its traceback
-    in ``error.txt``, and in a multirun the other jobs go on.
+class Job:
+    """One run of a command in a directory that nothing else writes to.
 
     Args:
         config: the composed config.
-        target: ``module:function``, imported only now; the function takes the config, the
-            directory and the config's text, checks its input before it writes, and returns what
-            it has written to ``result``, last of all.
-        result: the JSON file whose ``status`` says that a run is finished.
-
-    Returns:
-        The contents of that file.
+        directory: where the run writes; made when it begins.
+        app: the command, as ``train``.
+        result: the JSON file that is written last of all and whose ``status`` says how it ended.
     """
-    directory = Path(HydraConfig.get().runtime.output_dir)
-    text = OmegaConf.to_yaml(config, resolve=True)
+
+    def __init__(
+        self, config: DictConfig, directory: Path, app: str, result: str = "summary.json"
+    ) -> None:
+        self.config, self.directory, self._app, self._result = config, directory, app, result
+        self._started = time.perf_counter()
+
+    @property
+    def text(self) -> str:
+        """What ``config.yaml`` holds: every value, and gamma, beta, lam and eps that ran."""
+        values = OmegaConf.to_container(rates_saved(self.config), resolve=True)
+        assert isinstance(values, dict)
+        # in an order that does not depend on how the config was composed
+        ordered = {key: values[key] for key in sorted(map(str, values))}
+        return HYDRA_LINES.format(app=self._app) + OmegaConf.to_yaml(OmegaConf.create(ordered))
+
+    def begin(self) -> None:
+        """Write the checked config and start the clock."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / "config.yaml").write_text(self.text)
+        self._started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return time.perf_counter() - self._started
+
+    def finish(self, found: dict[str, Any]) -> dict[str, Any]:
+        """Write the result, last of all: a directory that holds it is complete."""
+        from dln_momentum.outputs.files import write_json
+
+        write_json(self.directory / self._result, found)
+        return found
+
+    def found_before(self) -> dict[str, Any] | None:
+        """The result of this very run if it is there, finished.
+
+        Raises:
+            InputError: where the directory holds anything else of a run, or cannot be written.
+        """
+        config, result = self.directory / "config.yaml", self.directory / self._result
+        name = f"hydra.run.dir = {str(self.directory)!r}"
+        if self.directory.exists() and not os.access(self.directory, os.W_OK):
+            raise InputError([f"{name} must be a writable directory"])
+        if not config.exists() and not result.exists():
+            return None
+        same = config.exists() and config.read_text() == self.text
+        if same and result.exists() and "status" in (found := json.loads(result.read_text())):
+            return found
+        state, advice = "another run", "choose an empty directory"
+        if same:
+            state = "an unfinished run"
+            saved = sorted(self.directory.glob("checkpoints/*.ckpt"), key=os.path.getmtime)
+            advice += f", and resume={saved[-1]} to go on from there" if saved else ""
+        raise InputError([f"{name} already holds {state}; {advice}"])
+
+
+Work = Callable[[Job], dict[str, Any]]
+"""Checks the config of a job, then begins it and returns what it finishes with."""
+
+
+def command(app: str, work: Work, result: str = "summary.json") -> Callable[[], None]:
+    """The entry point of a command.
+
+    Args:
+        app: the name of its config under `conf/`.
+        work: what it does. It imports torch itself, so that ``--help`` and mistyped keys do not
+            wait for it, and raises `InputError` before it begins the job.
+        result: as for `Job`.
+    """
+
+    @hydra.main(config_path=str(CONF_DIR), config_name=app, version_base="1.3")
+    def task(config: DictConfig) -> None:
+        _run(Job(config, Path(HydraConfig.get().runtime.output_dir), app, result), work)
+
+    def main() -> None:
+        register_resolvers()
+        words: list[str] = []
+        try:
+            words, flags = _arguments(sys.argv[1:])
+            with _raising_hydra(), _argv([*_paired(app, words, flags), *flags]):
+                task()
+        except InputError as error:
+            _refuse(error.problems)
+        except (HydraException, OmegaConfBaseException) as error:
+            if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                raise
+            _refuse(in_words(app, error, words))
+        except ViolatedError as error:
+            print(f"VIOLATED: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+        except (KeyboardInterrupt, SystemExit) as ending:
+            # Lightning turns Ctrl-C into an exit with code 1
+            interrupt = ending.__context__ if isinstance(ending, SystemExit) else ending
+            if not isinstance(interrupt, KeyboardInterrupt):
+                raise
+            print("interrupted", file=sys.stderr)
+            raise SystemExit(130) from None
+
+    return main
+
+
+def _run(job: Job, work: Work) -> None:
+    """Do the work of one job, unless it is done; a refused one leaves nothing behind."""
+    multirun = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
-        if _already_done(directory, text, result):
-            log.info("%s already holds this run, finished; nothing to do", directory)
-            return json.loads((directory / result).read_text())
-        if directory.exists() and not os.access(directory, os.W_OK):
-            raise InputError([f"hydra.run.dir = {str(directory)!r} must be a writable directory"])
-        module, function = target.split(":")
-        work = getattr(importlib.import_module(module), function)
-        _one_thread()
-        return work(config, directory, text)
+        found = job.found_before()
+        if found is not None:
+            log.info("%s already holds this run, finished; nothing to do", job.directory)
+        else:
+            _one_thread()
+            found = work(job)
     except InputError as error:
-        _remove_if_empty(directory)
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise
-        _refuse(error)
+        if not multirun:
+            _refuse(error.problems)
+        # an exit would end the other jobs with this one
+        print(f"error: {' '.join(HydraConfig.get().overrides.task)}: {error}", file=sys.stderr)
+        raise
     except Exception:
         # a full disk must not hide what went wrong first
         with contextlib.suppress(OSError):
-            (directory / "error.txt").write_text(traceback.format_exc())
+            (job.directory / "error.txt").write_text(traceback.format_exc())
         raise
+    if found["status"] == "violated":
+        if multirun:
+            raise ViolatedError("; ".join(found["violated"]))
+        raise SystemExit(1)
+
+
+def _refuse(problems: Sequence[str]) -> NoReturn:
+    Directories.take_back()
+    print(f"error: {InputError(problems)}", file=sys.stderr)
+    raise SystemExit(2) from None
+
+
+def _arguments(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The overrides of a command line, and the flags of Hydra.
+
+    Raises:
+        InputError: for a flag that Hydra does not have, or that is not used as it must be.
+    """
+
+    def refuse(message: str) -> NoReturn:
+        raise InputError([message])
+
+    parser = get_args_parser()
+    parser.error = refuse
+    found, unknown = parser.parse_known_intermixed_args(list(words))
+    known = [flag for action in parser._actions for flag in action.option_strings]
+    if unknown:
+        raise InputError([f"unknown flag {flag}{did_you_mean(flag, known)}" for flag in unknown])
+    overrides = list(found.overrides or [])
+    rest = list(words)
+    for word in overrides:
+        rest.remove(word)
+    return overrides, rest
+
+
+def _paired(app: str, words: list[str], flags: Sequence[str]) -> list[str]:
+    """The overrides, with the pair that they name; a config of the user's own is left alone."""
+    old = [line for word in words if (line := renamed(word.partition("=")[0].lstrip("+~")))]
+    if old:
+        raise HydraException(old[0])
+    if any(flag.startswith(("--config-name", "-cn")) for flag in flags):
+        return words
+    try:
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+            return with_pair(app, words)
+    except InputError as error:
+        raise HydraException(str(error)) from error
+
+
+@contextlib.contextmanager
+def _raising_hydra() -> Iterator[None]:
+    """Let Hydra raise what it otherwise prints with a traceback or a hint at one."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+@contextlib.contextmanager
+def _argv(words: Sequence[str]) -> Iterator[None]:
+    before = sys.argv
+    sys.argv = [before[0], *words]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 def _one_thread() -> None:
@@ -93,27 +271,3 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
-
-
-def _already_done(directory: Path, text: str, result: str) -> bool:
-    """Whether this very run is there, finished; anything else of a run there is refused."""
-    config, summary = directory / "config.yaml", directory / result
-    if not config.exists() and not summary.exists():
-        return False
-    same = config.exists() and config.read_text() == text
-    if same and summary.exists() and "status" in json.loads(summary.read_text()):
-        return True
-    state, advice = "another run", "choose an empty directory"
-    if same:
-        state = "an unfinished run"
-        saved = sorted(directory.glob("checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime)
-        advice += f", and resume={saved[-1]} to go on from there" if saved else ""
-    raise InputError([f"hydra.run.dir = {str(directory)!r} already holds {state}; {advice}"])
-
-
-def _remove_if_empty(directory: Path) -> None:
-    """Take back the directories that Hydra made before the config could be checked."""
-    for folder in (directory, *list(directory.parents)[:3]):
-        if not folder.is_dir() or any(folder.iterdir()) or folder == Path.cwd():
-            return
-        folder.rmdir()

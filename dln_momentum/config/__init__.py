@@ -1,45 +1,23 @@
-"""The typed schema of every config, and the checks that need no data.
+"""Composed configs, and how their values reach the classes that use and check them.
 
-Hydra composes `conf/`; `read` turns the result into these dataclasses and complains of unknown
-keys, wrong types and values out of range, all together. Nothing here imports torch, so a mistyped
-key is answered at once, and so is ``--help``.
+The files under `conf/` hold every key, its default and its meaning; the classes and functions that
+use a value hold its type and its range. `Reader` brings the two together and lists every problem at
+once. Nothing here imports torch, so a mistyped key is answered at once, and so is ``--help``.
 """
 
-from dln_momentum.config.checks import DEFAULT_BETA, DEFAULT_GAMMA, momentum
-from dln_momentum.config.location import CONF_DIR, register_resolvers
-from dln_momentum.config.reading import read
-from dln_momentum.config.schema import (
-    App,
-    Arrays,
-    Biased,
-    Flow,
-    FlowKeys,
-    Gaussian,
-    HeavyBallKeys,
-    Model,
-    Sweep,
-    Train,
-    Uniform,
-    Verify,
-)
+from dln_momentum.config.composing import composed
+from dln_momentum.config.help import register_resolvers
+from dln_momentum.config.location import CONF_DIR
+from dln_momentum.config.momentum import momentum, rates_saved, with_pair
+from dln_momentum.config.reading import Given, Reader
 
 __all__ = [
     "CONF_DIR",
-    "DEFAULT_BETA",
-    "DEFAULT_GAMMA",
-    "App",
-    "Arrays",
-    "Biased",
-    "Flow",
-    "FlowKeys",
-    "Gaussian",
-    "HeavyBallKeys",
-    "Model",
-    "Sweep",
-    "Train",
-    "Uniform",
-    "Verify",
+    "Given",
+    "Reader",
+    "composed",
     "momentum",
-    "read",
+    "rates_saved",
     "register_resolvers",
+    "with_pair",
 ]

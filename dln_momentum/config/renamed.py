@@ -1,22 +1,24 @@
-"""Keys that earlier versions had, and what to write instead."""
+"""Keys and groups that earlier versions had, and what to write instead."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 RENAMED = {
-    "data.replacement": "data.sampling: with_replacement (was true), without_replacement (was "
+    "data.batch_size": "sampling.batch_size",
+    "data.sampling": "sampling.kind",
+    "data.replacement": "sampling.kind: with_replacement (was true), without_replacement (was "
     "false: distinct rows within a batch, no epochs) or reshuffle (epochs)",
+    "data.label_noise": "sampling.label_noise",
+    "data.noise_until": "sampling.noise_until",
+    "optimizer=heavy_ball": "optimizer=gamma_beta, lam_eps, lam_beta or lam_gamma",
+    "output": "paths",
 }
-"""A sentence's end for each old key."""
+"""A sentence's end for each old key, group, or group=option."""
 
 
-def renamed_problems(keys: Iterable[str]) -> Iterator[str]:
-    """A line for each key that has another name now.
+def renamed(key: str) -> str | None:
+    """A line for a key that has another name now, None for any other.
 
-    >>> list(renamed_problems(["data.n", "model.alpha"]))
-    []
+    >>> renamed("data.batch_size"), renamed("data.n")
+    ('data.batch_size is now sampling.batch_size', None)
     """
-    for key in keys:
-        if key in RENAMED:
-            yield f"{key} is now {RENAMED[key]}"
+    return f"{key} is now {RENAMED[key]}" if key in RENAMED else None

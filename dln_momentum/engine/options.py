@@ -35,13 +35,33 @@ class EngineOptions:
 
     def __post_init__(self) -> None:
         raise_if_any(
-            f"engine.{key} = {value!r} must be {allowed}"
+            f"{key} = {value!r} must be {allowed}"
             for key, value, ok, allowed in (
-                ("backend", self.backend, self.backend in BACKENDS, f"one of {BACKENDS}"),
-                ("path_sums", self.path_sums, self.path_sums in PATH_SUMS, f"one of {PATH_SUMS}"),
-                ("tol", self.tol, self.tol >= 0 or self.tol == -inf, ">= 0, or -inf for never"),
+                (
+                    "backend",
+                    self.backend,
+                    self.backend in BACKENDS,
+                    f"one of {', '.join(BACKENDS)}",
+                ),
+                (
+                    "path_sums",
+                    self.path_sums,
+                    self.path_sums in PATH_SUMS,
+                    f"one of {', '.join(PATH_SUMS)}",
+                ),
+                (
+                    "tol",
+                    self.tol,
+                    0 <= self.tol < inf or self.tol == -inf,
+                    "finite and >= 0, or -inf",
+                ),
                 ("divergence_bound", self.divergence_bound, self.divergence_bound > 1, "> 1"),
-                ("tile_runs", self.tile_runs, (self.tile_runs or 1) >= 1, ">= 1 or null"),
+                (
+                    "tile_runs",
+                    self.tile_runs,
+                    self.tile_runs is None or self.tile_runs >= 1,
+                    ">= 1 or null",
+                ),
                 ("num_workers", self.num_workers, self.num_workers >= 1, ">= 1"),
             )
             if not ok

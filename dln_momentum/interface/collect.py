@@ -140,7 +140,9 @@ def _scalars(summary: Mapping[str, Any]) -> Row:
 def _config(job: Path) -> Row:
     """The config with dotted keys; empty where there is none."""
     path = job / "config.yaml"
-    return dict(_flat(_read(path, yaml.safe_load))) if path.exists() else {}
+    found = dict(_flat(_read(path, yaml.safe_load))) if path.exists() else {}
+    # what Hydra composes a config with is no setting of a run
+    return {key: value for key, value in found.items() if key != "defaults"}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

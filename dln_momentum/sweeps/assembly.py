@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from dln_momentum.cli.assembly import (
+from dln_momentum.cli.setup import (
     Rates,
+    Reader,
     Setup,
+    built,
     device_of,
     engine_options,
-    is_valid,
+    load_problem,
+    momentum_of,
     network,
+    plan_of,
+    seed_of,
+    speed_of,
+    start_of,
     streams,
     tell_if_seed_is_unread,
-    try_build,
 )
-from dln_momentum.config import Gaussian, Sweep, read
-from dln_momentum.data import load
 from dln_momentum.engine.problems import Problems
 from dln_momentum.errors import raise_if_any
 from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.outputs.quantities import RATES
 from dln_momentum.problem import Problem
+from dln_momentum.rates import Momentum
+from dln_momentum.record_plan import RecordPlan
+from dln_momentum.sweeps.axes import AXES
 from dln_momentum.sweeps.grid import Grid, read_grid
 from dln_momentum.sweeps.memory import Footprint
 
@@ -40,51 +46,65 @@ def build(config: DictConfig) -> tuple[Setup, Grid]:
         InputError: listing every key that is not allowed, those of the data included; or a sweep
             that would not fit into ``sweep.memory_gb``.
     """
-    errors: list[str] = []
-    keys = read(config, errors, Sweep)
-    device = device_of(keys, errors)
-    grid = _grid(keys, errors)
-    problem = drawn = None
-    if is_valid("data", errors):
-        problem = try_build(lambda: load(**_data(keys, grid, 0)), errors)
-    if problem is not None:
-        drawn = try_build(lambda: streams(keys, problem.n, _seeds(grid)), errors)
-    if problem is not None and is_valid("model", errors):
-        # one network of the grid's first alpha and seed, to hear what is wrong with any
-        try_build(lambda: network(keys.model, problem.d, keys.seed), errors)
-    raise_if_any(errors)
-    assert grid is not None
-    assert problem is not None
-    assert drawn is not None
-    tell_if_seed_is_unread(keys, *drawn)
-    each = [problem, *_other_problems(keys, grid, problem)]
+    reader = Reader(config)
+    seed = seed_of(reader)
+    device, options, plan = device_of(reader), engine_options(reader), plan_of(reader)
+    trajectories = reader.value("sweep.trajectories", bool)
+    memory = reader.value("sweep.memory_gb", float)
+    if memory is not None and not memory > 0:
+        reader.errors.append(f"sweep.memory_gb = {memory:g} must be > 0")
+    if config.trainer.gradient == "autograd":
+        reader.errors.append(
+            "trainer.gradient = 'autograd' trains one network; a sweep needs closed_form"
+        )
+    grid = _grid(reader, seed)
+    first = load_problem(reader, **_data_seed(grid, 0))
+    drawn = streams(reader, first and first.n, _seeds(grid))
+    start = start_of(reader, seed)
+    speed_of(reader)
+    if first is not None and start is not None:
+        network(reader, start, first.d)
+    reader.finish()
+    grid, first, plan, drawn = built(grid), built(first), built(plan), built(drawn)
+    tell_if_seed_is_unread(config, *drawn)
+    each = [first, *_other_problems(reader, grid, first)]
     problems = Problems(each, torch.from_numpy(grid.places("data_seed")[grid.valid]))
     gamma, beta = (torch.from_numpy(rate[grid.valid]) for rate in (grid.gamma, grid.beta))
-    raise_if_any(_size_problems(keys, grid, problems))
+    raise_if_any(_size_problems(config, grid, problems, plan, built(memory), built(trajectories)))
     return Setup(
-        keys,
+        config,
         problems.to(device),
-        _networks(keys, grid, problem.d).to(device),
+        _networks(reader, grid, first.d).to(device),
         Rates(gamma.to(device), beta.to(device)),
         *drawn,
-        engine_options(keys),
+        built(options),
+        plan,
         _data_name(each),
     ), grid
 
 
-def _grid(keys: Sweep, errors: list[str]) -> Grid | None:
-    momentum = {name: value for name, value in vars(keys.optimizer).items() if value is not None}
-    fixed = {
-        "alpha": getattr(keys.model, "alpha", None),
-        "seed": keys.seed,
-        "data_seed": getattr(keys.data, "seed", None),
+def _grid(reader: Reader, seed: int | None) -> Grid | None:
+    config, errors = reader.config, reader.errors
+    swept = {name: reader.value(f"sweep.{name}", Any) for name in AXES}
+    reader.section("optimizer", Momentum.from_pair)
+    momentum = {
+        key: reader.value(f"optimizer.{key}", float)
+        for key in config.optimizer
+        if swept.get(key) is None
     }
+    fixed = {"alpha": config.model.get("alpha"), "seed": seed, "data_seed": config.data.get("seed")}
     before = len(errors)
-    for name, section in (("alpha", "model.alpha"), ("data_seed", "data.seed")):
-        if fixed[name] is None and getattr(keys.sweep, name) is not None:
-            errors.append(f"sweep.{name} is given, but this config has no {section} to sweep")
+    for name, key in (("alpha", "model.alpha"), ("data_seed", "data.seed")):
+        if fixed[name] is None and swept[name] is not None:
+            errors.append(f"sweep.{name} is given, but this config has no {key} to sweep")
     present = {name: value for name, value in fixed.items() if value is not None}
-    grid = read_grid(vars(keys.sweep), momentum, present, errors)
+    if None in momentum.values():
+        return None
+    if len(momentum) == len(RATES):
+        # a saved config gives all four; gamma and beta are what ran
+        momentum_of(reader)
+        momentum = {key: momentum[key] for key in ("gamma", "beta")}
+    grid = read_grid(swept, momentum, present, errors)
     if len(errors) > before or grid is None:
         return None
     if not grid.valid.any():
@@ -92,28 +112,24 @@ def _grid(keys: Sweep, errors: list[str]) -> Grid | None:
     return grid
 
 
-def _data(keys: Sweep, grid: Grid | None, index: int) -> dict[str, Any]:
-    """The data config with one of the seeds on the axis."""
-    given = vars(keys.data)
+def _data_seed(grid: Grid | None, index: int) -> dict[str, int]:
+    """The seed of one data set on the axis, in place of ``data.seed``."""
     if grid is None or "data_seed" not in grid.axes:
-        return given
-    return given | {"seed": int(grid.axes["data_seed"][index])}
+        return {}
+    return {"seed": int(grid.axes["data_seed"][index])}
 
 
-def _other_problems(keys: Sweep, grid: Grid, first: Problem) -> list[Problem]:
-    errors: list[str] = []
-    found = []
-    for index in range(1, len(grid.axes.get("data_seed", [0]))):
-        problem = try_build(lambda i=index: load(**_data(keys, grid, i)), errors)
-        if problem is not None:
-            found.append(problem)
-    errors += [
+def _other_problems(reader: Reader, grid: Grid, first: Problem) -> list[Problem]:
+    seeds = range(1, len(grid.axes.get("data_seed", [0])))
+    loaded = (load_problem(reader, **_data_seed(grid, index)) for index in seeds)
+    found = [problem for problem in loaded if problem is not None]
+    reader.errors += [
         f"sweep.data_seed: {problem.name} has (n, d) = {(problem.n, problem.d)}, "
         f"{first.name} has {(first.n, first.d)}; one sweep needs one shape"
         for problem in found
         if (problem.n, problem.d) != (first.n, first.d)
     ]
-    raise_if_any(errors)
+    raise_if_any(reader.errors)
     return found
 
 
@@ -131,23 +147,28 @@ def _seeds(grid: Grid | None) -> int | list[int]:
     return grid.at_points("seed")[grid.valid].tolist()
 
 
-def _networks(keys: Sweep, grid: Grid, d: int) -> DiagonalLinearNet:
+def _networks(reader: Reader, grid: Grid, d: int) -> DiagonalLinearNet:
     """Every run's start; each (alpha, seed) is drawn once."""
-    alphas = grid.axes.get("alpha", np.array([np.nan]))
-    random = isinstance(keys.model, Gaussian)
+    random = reader.config.model.init == "gaussian"
     seeds = grid.axes["seed"] if random else grid.axes["seed"][:1]
-    starts = [
-        network(dataclasses.replace(keys.model, **alpha), d, int(seed))
-        for alpha in ({"alpha": a} if "alpha" in grid.axes else {} for a in alphas.tolist())
-        for seed in seeds
-    ]
+    scales: list[dict[str, float]] = [{}]
+    if "alpha" in grid.axes:
+        scales = [{"alpha": alpha} for alpha in grid.axes["alpha"].tolist()]
+    starts = [built(start_of(reader, int(seed), **scale)) for scale in scales for seed in seeds]
     places = grid.places("alpha") * len(seeds) + (grid.places("seed") if random else 0)
     chosen = torch.from_numpy(places[grid.valid])
-    u, v = (torch.stack([getattr(net, name).detach() for net in starts]) for name in ("u", "v"))
+    u, v = (torch.stack(layers) for layers in zip(*(s.layers(d) for s in starts), strict=True))
     return DiagonalLinearNet(u[chosen], v[chosen])
 
 
-def _size_problems(keys: Sweep, grid: Grid, problems: Problems) -> Iterator[str]:
+def _size_problems(
+    config: DictConfig,
+    grid: Grid,
+    problems: Problems,
+    plan: RecordPlan,
+    memory: float,
+    trajectories: bool,
+) -> Iterator[str]:
     runs, problem = int(grid.valid.sum()), problems.first
     footprint = Footprint(
         runs=runs,
@@ -155,13 +176,13 @@ def _size_problems(keys: Sweep, grid: Grid, problems: Problems) -> Iterator[str]
         d=problem.d,
         test_rows=_test_rows(problem),
         data_sets=len(problems.each) + problems.copies,
-        records=min(keys.trainer.records, keys.trainer.max_steps),
-        path_sums=keys.engine.path_sums,
-        trajectories=keys.sweep.trajectories,
+        records=min(plan.records, plan.max_steps),
+        path_sums=config.engine.path_sums,
+        trajectories=trajectories,
     )
-    if footprint.gigabytes > keys.sweep.memory_gb:
+    if footprint.gigabytes > memory:
         yield (
-            f"sweep.memory_gb = {keys.sweep.memory_gb:g} is less than the "
+            f"sweep.memory_gb = {memory:g} is less than the "
             f"{footprint.gigabytes:.3g} GiB that {grid.size} runs of (n, d) = "
             f"{(problem.n, problem.d)} would take; raise it, or make the grid smaller"
         )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from dln_momentum.config import DEFAULT_BETA, DEFAULT_GAMMA
 from dln_momentum.outputs.quantities import RATES
 from dln_momentum.rates import PAIRS, gamma_beta, momentum_problems
 from dln_momentum.sweeps.axes import AXES, axis_values
@@ -93,17 +92,18 @@ def read_grid(
 
     Args:
         swept: the ``sweep`` section, None for what is not swept.
-        momentum: those of gamma, beta, lam and eps that the ``optimizer`` section gives.
+        momentum: those of gamma, beta, lam and eps that the optimizer gives and that are not swept;
+            all four of a saved config count as (gamma, beta).
         fixed: alpha, seed and data_seed, as far as the config has them.
         errors: a line for each problem.
     """
     given = {name: swept[name] for name in AXES if swept.get(name) is not None}
     before = len(errors)
     axes = {name: axis_values(name, value, errors) for name, value in given.items()}
-    completed = _completed(given, momentum, errors)
+    errors += _momentum_errors(given, momentum)
     if len(errors) > before:
         return None
-    points = {**completed, **fixed}
+    points = {**momentum, **fixed}
     values = {name: np.array([value]) for name, value in points.items()}
     values |= {name: axis for name, axis in axes.items() if axis is not None}
     grid = Grid({name: values[name] for name in AXES if name in values})
@@ -113,26 +113,14 @@ def read_grid(
     return grid
 
 
-def _completed(
-    swept: Mapping[str, Any], momentum: Mapping[str, float], errors: list[str]
-) -> dict[str, float]:
-    """The momentum parameters that complete the swept ones to a pair."""
+def _momentum_errors(swept: Iterable[str], momentum: Mapping[str, float]) -> list[str]:
+    """What is wrong with the swept and the fixed momentum parameters, which must make a pair."""
     axes = [name for name in RATES if name in swept]
-    names = {*axes, *momentum}
-    completed = dict(momentum)
-    if names <= {"gamma", "beta"}:
-        completed = {"gamma": DEFAULT_GAMMA, "beta": DEFAULT_BETA} | completed
-        completed = {name: value for name, value in completed.items() if name not in axes}
-    if twice := [name for name in axes if name in momentum]:
-        given = ", ".join(f"optimizer.{name} = {momentum[name]:g}" for name in twice)
-        errors.append(f"{given} given, though it is swept: give each parameter once")
-    elif not axes:
-        errors.extend(momentum_problems("optimizer.", **completed))
-    elif {*axes, *completed} not in map(set, PAIRS):
-        errors.append(_no_pair(axes, completed))
-    else:
-        errors.extend(_out_of_range(completed))
-    return completed
+    if not axes:
+        return momentum_problems("optimizer.", **momentum)
+    if {*axes, *momentum} not in map(set, PAIRS):
+        return [_no_pair(axes, momentum)]
+    return [*_out_of_range(momentum)]
 
 
 def _no_pair(axes: list[str], fixed: Mapping[str, float]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import lightning.pytorch as pl
 import torch
@@ -22,6 +22,8 @@ from dln_momentum.rates import eps_of
 from dln_momentum.training.datamodule import Block, BlockDataModule
 from dln_momentum.training.resuming import check_same_run, identity
 from dln_momentum.training.steppers import AutogradStepper, EngineStepper, Stepper
+
+Gradient = Literal["closed_form", "autograd"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +70,7 @@ class HeavyBallModule(pl.LightningModule):
         data: BlockDataModule,
         *,
         options: EngineOptions | None = None,
-        gradient: str = "closed_form",
+        gradient: Gradient = "closed_form",
         speed: float = 0.0,
         trajectories: bool = True,
     ) -> None:
@@ -167,7 +169,7 @@ class HeavyBallModule(pl.LightningModule):
         self.stepper.reopen()
         self.history.load_state_dict(checkpoint["history"])
 
-    def _make_stepper(self, options: EngineOptions, gradient: str) -> Stepper:
+    def _make_stepper(self, options: EngineOptions, gradient: Gradient) -> Stepper:
         if not isinstance(self.net, DiagonalLinearNet) or gradient == "autograd":
             return AutogradStepper(self.net, self.optimizer, self.data, options)
         net, data, group = self.net, self.data, self.optimizer.param_groups[0]
@@ -245,8 +247,8 @@ def _problems(net: nn.Module, gradient: str, speed: float) -> Iterator[str]:
     kinds = {parameter.dtype for parameter in net.parameters()} - {torch.float64}
     if kinds:
         yield f"net has parameters of {', '.join(map(str, kinds))}: make them double, net.double()"
-    if gradient not in ("closed_form", "autograd"):
-        yield f"gradient = {gradient!r} must be closed_form or autograd"
+    if gradient not in get_args(Gradient):
+        yield f"gradient = {gradient!r} must be one of {', '.join(get_args(Gradient))}"
     if gradient == "autograd" and isinstance(net, DiagonalLinearNet) and net.u[..., 0].numel() > 1:
         yield f"gradient = 'autograd' trains one network; u has shape {[*net.u.shape]}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,8 +26,9 @@ from dln_momentum.training.module import HeavyBallModule
 def fit(
     module: HeavyBallModule,
     directory: Path,
-    logger: Logger,
+    loggers: Sequence[Logger],
     *,
+    monitors: Sequence[pl.Callback] | None = None,
     accelerator: str = "cpu",
     checkpoint_every: int = 0,
     progress: bool | None = None,
@@ -38,19 +39,21 @@ def fit(
     Args:
         module: the runs, their data and plan.
         directory: where checkpoints go.
-        logger: where the monitors log.
+        loggers: where the monitors log.
+        monitors: what to measure at the recorded steps; None for everything.
         accelerator: ``cpu`` or ``gpu``.
         checkpoint_every: steps between checkpoints, beside the last.
         progress: whether to show a bar, as `shows_progress` takes it.
         resume: a checkpoint to continue from.
     """
     checkpoints = StepCheckpoints(directory / "checkpoints", checkpoint_every)
-    monitors = [
-        BalancednessMonitor(),
-        PathSumsMonitor(),
-        RecoveryMonitor(),
-        ImplicitBiasMonitor(minimisers=module.trajectories),
-    ]
+    if monitors is None:
+        monitors = [
+            BalancednessMonitor(),
+            PathSumsMonitor(),
+            RecoveryMonitor(),
+            ImplicitBiasMonitor(minimisers=module.trajectories),
+        ]
     bar = [BlockProgress()] if shows_progress(progress) else []
     with quiet():
         trainer = pl.Trainer(
@@ -58,7 +61,7 @@ def fit(
             devices=1,
             max_epochs=-1,  # the module itself says when every run has ended
             callbacks=[*monitors, checkpoints, *bar],
-            logger=logger,
+            logger=list(loggers) or False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )

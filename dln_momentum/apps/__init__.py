@@ -1,1 +1,0 @@
-"""What each command does, from a checked config to a directory of results."""

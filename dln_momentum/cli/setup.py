@@ -1,0 +1,337 @@
+"""From the sections of a config to the objects that a run is made of, every problem at once."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from dln_momentum.config import Given, Reader, momentum
+from dln_momentum.data import LOADERS, BatchStream, LabelNoise, read_archive
+from dln_momentum.engine import EngineOptions
+from dln_momentum.engine.parallel import physical_cores
+from dln_momentum.engine.problems import Problems, first_of
+from dln_momentum.errors import raise_if_any
+from dln_momentum.flows import FlowOptions
+from dln_momentum.flows.options import option_errors
+from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.problem import Problem
+from dln_momentum.rates import Momentum
+from dln_momentum.record_plan import RecordPlan
+from dln_momentum.seeding import is_seed
+from dln_momentum.start import Start, biased, gaussian, uniform
+from dln_momentum.theory.initial_speed import gradient_velocity
+from dln_momentum.training.datamodule import BlockDataModule
+from dln_momentum.training.module import HeavyBallModule
+from dln_momentum.training.resuming import check_same_run, read_checkpoint
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+def arrays(
+    u: list[float] | None = None, v: list[float] | None = None, path: str | None = None
+) -> Start:
+    """u_0 and v_0 as two lists, or as the arrays u and v of an ``.npz``.
+
+    Raises:
+        InputError: for anything but one of the two, or what `Start` refuses.
+    """
+    if (u is None or v is None) == (path is None) or (u is None) != (v is None):
+        raise_if_any(["give either both of model.u and model.v, or model.path"])
+    if path is None:
+        assert u is not None
+        assert v is not None
+        return Start(u, v)
+    found = read_archive(path, "model.path")
+    raise_if_any(f"model.path = {path!r} lacks {key}" for key in ("u", "v") if key not in found)
+    return Start(found["u"], found["v"])
+
+
+STARTS: dict[str, Callable[..., Start]] = {
+    "uniform": uniform,
+    "biased": biased,
+    "gaussian": gaussian,
+    "arrays": arrays,
+}
+"""What ``model.init`` may be."""
+
+
+class Parts(NamedTuple):
+    """What every command is about: data, a start, and the rows that the steps of a run read."""
+
+    problem: Problem
+    net: DiagonalLinearNet
+    batches: BatchStream
+    label_noise: LabelNoise | None
+    velocity: tuple[Tensor, Tensor] | None
+    """w_+-'(0), [d] each; None at rest"""
+
+
+class Rates(NamedTuple):
+    """gamma and beta of R runs, [R] each."""
+
+    gamma: Tensor
+    beta: Tensor
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A checked config and what was built from it, for one run or for many."""
+
+    config: DictConfig
+    problems: Problem | Problems
+    net: DiagonalLinearNet
+    momentum: Momentum | Rates
+    batches: BatchStream
+    label_noise: LabelNoise | None
+    options: EngineOptions
+    plan: RecordPlan
+    data_name: str
+    """what tables and figures call the data"""
+
+    @property
+    def problem(self) -> Problem:
+        """The problem; of several the first."""
+        return first_of(self.problems)
+
+    def module(self, *, trajectories: bool = True) -> HeavyBallModule:
+        """The Lightning module of this setup, its data and plan included.
+
+        Raises:
+            InputError: for what the module refuses, or a checkpoint of another run.
+        """
+        reader = Reader(self.config)
+        keys = {"gradient": "trainer.gradient", "speed": "model.speed"}
+        data = BlockDataModule(self.problems, self.plan, self.batches, self.label_noise)
+        module = reader.build(
+            lambda **given: HeavyBallModule(
+                self.net,
+                self.momentum.gamma,
+                self.momentum.beta,
+                data,
+                options=self.options,
+                trajectories=trajectories,
+                **given,
+            ),
+            reader.given(HeavyBallModule, keys),
+        )
+        raise_if_any(reader.errors)
+        assert module is not None
+        if self.config.resume is not None:
+            # Lightning reads it too, but only once directories have been made
+            saved = read_checkpoint(self.config.resume)
+            check_same_run(saved, module.identity, self.plan.max_steps)
+        return module
+
+
+def build(config: DictConfig) -> Setup:
+    """Check the config of one run and build what it describes; nothing is written.
+
+    Raises:
+        InputError: listing every key that is not allowed, those of the data included.
+    """
+    reader = Reader(config)
+    seed = seed_of(reader)
+    rates, device = momentum_of(reader), device_of(reader)
+    options, plan = engine_options(reader), plan_of(reader)
+    parts = build_parts(reader, seed)
+    return Setup(
+        config,
+        parts.problem.to(device),
+        parts.net.to(device),
+        built(rates),
+        parts.batches,
+        parts.label_noise,
+        built(options),
+        built(plan),
+        parts.problem.name,
+    )
+
+
+def built(value: T | None) -> T:
+    """A value of a reader that has finished, which therefore is there."""
+    assert value is not None
+    return value
+
+
+def build_parts(reader: Reader, seed: int | None) -> Parts:
+    """Build the data, one network and the streams of a config; the last of its sections.
+
+    Raises:
+        InputError: everything that the reader has found wrong with the config.
+    """
+    problem, start = load_problem(reader), start_of(reader, seed)
+    speed = speed_of(reader)
+    drawn = streams(reader, problem and problem.n, seed)
+    net = None
+    if problem is not None and start is not None:
+        net = network(reader, start, problem.d)
+    reader.finish()
+    problem, net, drawn = built(problem), built(net), built(drawn)
+    for note in problem.notes:
+        logger.info("data: %s", note)
+    tell_if_seed_is_unread(reader.config, *drawn)
+    velocity = None
+    if speed:
+        velocity = gradient_velocity(problem, net.w_plus.detach(), net.w_minus.detach(), speed)
+    return Parts(problem, net, *drawn, velocity)
+
+
+def seed_of(reader: Reader) -> int | None:
+    """The seed of a run; the top keys of every config are read with it."""
+    seed = reader.value("seed", int)
+    reader.value("name", str)
+    reader.value("paths.root", str)
+    if seed is not None and not is_seed(seed):
+        reader.errors.append(f"seed = {seed} must be an integer in [0, 2^64)")
+        return None
+    return seed
+
+
+def load_problem(reader: Reader, **given: Any) -> Problem | None:
+    """The problem of section ``data``, with other arguments in place of the config's."""
+    loader = _choice(reader, "data.kind", LOADERS)
+    if loader is None:
+        return None
+    keys = reader.section("data", loader, "kind")
+    return reader.build(loader, reader.given(loader, keys), "data", **given)
+
+
+def start_of(reader: Reader, seed: int | None, **given: Any) -> Start | None:
+    """The start of section ``model``, with other arguments in place of the config's."""
+    maker = _choice(reader, "model.init", STARTS)
+    if maker is None:
+        return None
+    found = reader.given(maker, reader.section("model", maker, "init", "speed"))
+    if maker is gaussian:
+        if seed is None:
+            return None
+        given = {"seed": seed} | given
+    return reader.build(maker, found, "model", **given)
+
+
+def network(reader: Reader, start: Start, d: int) -> DiagonalLinearNet | None:
+    """One network as it starts."""
+    if start.runs:
+        reader.errors.append(f"model: one start is needed, its keys give {list(start.runs)}")
+        return None
+    return reader.build(lambda: DiagonalLinearNet(*start.layers(d)), Given({}, {}), "model")
+
+
+def speed_of(reader: Reader) -> float | None:
+    """The initial speed, w'(0) = -speed grad F(w_0)."""
+    speed = reader.value("model.speed", float)
+    if speed is not None and not math.isfinite(speed):
+        reader.errors.append(f"model.speed = {speed:g} must be finite; 0 is rest")
+    return speed
+
+
+def streams(
+    reader: Reader, n: int | None, seeds: int | Sequence[int] | None
+) -> tuple[BatchStream, LabelNoise | None] | None:
+    """The mini-batches and the label noise, if any, for one seed or for one a run.
+
+    A config without a section ``sampling`` is about the full loss.
+    """
+    if "sampling" not in reader.config:
+        return None if n is None else (BatchStream(n, None, "with_replacement", 0), None)
+    drawing = {"batch_size": "sampling.batch_size", "sampling": "sampling.kind"}
+    noising = {"amplitude": "sampling.label_noise", "until": "sampling.noise_until"}
+    drawn, noisy = reader.given(BatchStream, drawing), reader.given(LabelNoise, noising)
+    if n is None or seeds is None:
+        return None
+    batches = reader.build(BatchStream, drawn, "sampling", n=n, seeds=seeds)
+    noise = reader.build(LabelNoise, noisy, "sampling", n=n, seeds=seeds)
+    if noise is None or batches is None:
+        return None
+    if noise.amplitude and not noise.until:
+        reader.errors.append(
+            f"sampling.noise_until = 0 must be >= 1 for sampling.label_noise = {noise.amplitude:g}"
+        )
+    return batches, noise if noise.amplitude else None
+
+
+def momentum_of(reader: Reader) -> Momentum | None:
+    """The momentum of section ``optimizer``."""
+    keys = reader.section("optimizer", Momentum.from_pair)
+    found = reader.given(Momentum.from_pair, keys)
+    return reader.build(lambda **given: momentum(given), found, "optimizer")
+
+
+def engine_options(reader: Reader) -> EngineOptions | None:
+    """The engine's options, from sections ``engine`` and ``trainer``."""
+    keys = {key: f"trainer.{key}" for key in ("tol", "divergence_bound")}
+    keys |= {key: f"engine.{key}" for key in ("backend", "path_sums", "tile_runs")}
+    found, workers = (
+        reader.given(EngineOptions, keys),
+        reader.value("engine.num_workers", int | None),
+    )
+    number = physical_cores() if workers is None else workers
+    return reader.build(EngineOptions, found, "engine", num_workers=number)
+
+
+def plan_of(reader: Reader) -> RecordPlan | None:
+    """When a run is recorded and saved; the other keys of ``trainer`` are read with it."""
+    keys = ("max_steps", "records", "block_size", "checkpoint_every")
+    resume = reader.value("resume", str | None)
+    if resume is not None and not Path(resume).is_file():
+        reader.errors.append(f"resume = {resume!r} must be an existing checkpoint")
+    reader.given(HeavyBallModule, {"gradient": "trainer.gradient"})
+    reader.value("trainer.progress", bool | None)
+    reader.free("callbacks", "logger")
+    return reader.build(
+        RecordPlan, reader.given(RecordPlan, {key: f"trainer.{key}" for key in keys})
+    )
+
+
+def flow_options(reader: Reader) -> FlowOptions | None:
+    """How a flow is integrated, from section ``flow``."""
+
+    def checked(**given: Any) -> FlowOptions:
+        options = FlowOptions(**given)
+        raise_if_any(option_errors(options))
+        return options
+
+    keys = {key: f"flow.{key}" for key in ("method", "rtol", "atol", "max_steps")}
+    return reader.build(checked, reader.given(FlowOptions, keys))
+
+
+def device_of(reader: Reader) -> str:
+    """The torch device that a config asks for."""
+    devices = {"cpu": "cpu", "gpu": "cuda"}
+    device = _choice(reader, "trainer.accelerator", devices)
+    if device == "cuda" and not torch.cuda.is_available():
+        reader.errors.append(
+            "trainer.accelerator = 'gpu' needs a CUDA device; this machine has none"
+        )
+    return device or "cpu"
+
+
+def tell_if_seed_is_unread(
+    config: DictConfig, batches: BatchStream, label_noise: LabelNoise | None
+) -> None:
+    """Log a line where nothing in a run is random, so that other seeds give the same numbers."""
+    if config.model.init == "gaussian" or label_noise is not None or not batches.full_batch:
+        return
+    swept = config.get("sweep", {}).get("seed") is not None
+    logger.info(
+        "%s is not read: full batch, no label noise, model=%s draws nothing",
+        "sweep.seed" if swept else "seed",
+        config.model.init,
+    )
+
+
+def _choice(reader: Reader, key: str, options: Mapping[str, T]) -> T | None:
+    name = reader.value(key, str)
+    if name is not None and name not in options:
+        reader.errors.append(f"{key} = {name!r} must be one of {', '.join(options)}")
+    return options.get(name) if name is not None else None

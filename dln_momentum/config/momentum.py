@@ -1,0 +1,97 @@
+"""The section ``optimizer``: one pair of gamma, beta, lam, eps; or all four, as they are saved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra import compose
+from omegaconf import DictConfig, OmegaConf
+
+from dln_momentum.config.location import options_of
+from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.rates import PAIRS, Momentum
+
+KEYS = ("gamma", "beta", "lam", "eps")
+AGREEMENT = 1e-9
+"""Relative difference up to which four given numbers are those of one run; they are rounded."""
+
+
+def momentum(optimizer: Mapping[str, Any]) -> Momentum:
+    """The momentum parameters of a section ``optimizer``.
+
+    Raises:
+        InputError: for keys that are no pair, values out of range, or four that do not agree.
+
+    >>> momentum({"lam": 1, "beta": 0.5})
+    Momentum(gamma=0.25, beta=0.5)
+    >>> momentum({"gamma": 0.25, "beta": 0.5, "lam": 2.0, "eps": 0.5})
+    Traceback (most recent call last):
+    dln_momentum.errors.InputError: lam = 2 must be 1, which gamma = 0.25 and beta = 0.5 make it
+    """
+    given = {key: float(value) for key, value in optimizer.items()}
+    if set(given) != set(KEYS):
+        return Momentum.from_pair(**given)
+    found = Momentum(given["gamma"], given["beta"])
+    raise_if_any(
+        f"{key} = {given[key]:g} must be {value:.10g}, which gamma = {found.gamma:g} and "
+        f"beta = {found.beta:g} make it"
+        for key, value in (("lam", found.lam), ("eps", found.eps))
+        if not math.isclose(given[key], value, rel_tol=AGREEMENT)
+    )
+    return found
+
+
+def with_pair(app: str, overrides: Sequence[str]) -> list[str]:
+    """The overrides, with ``optimizer=`` added where ``optimizer.`` and axes name another pair.
+
+    ``optimizer.lam=1 optimizer.eps=0.1`` needs ``optimizer=lam_eps``, which nobody has to type. In
+    ``dln-verify``, ``flow.lam`` alone chooses the step too. Hydra must be initialised.
+
+    Raises:
+        InputError: for optimizer keys that are no pair, or that are swept too.
+    """
+    parts = [word.lstrip("+").partition("=") for word in overrides]
+    given = {key: value for key, _, value in parts}
+    rates = [key for key in KEYS if f"optimizer.{key}" in given]
+    axes = [key for key in KEYS if given.get(f"sweep.{key}", "null") != "null"]
+    if twice := [f"optimizer.{key}" for key in rates if key in axes]:
+        raise InputError([f"{', '.join(twice)} given, though it is swept: give each rate once"])
+    names = {*rates, *axes}
+    if "optimizer" in given or app == "flow":
+        return list(overrides)
+    if app == "verify" and "flow.lam" in given and not names and "experiment" not in given:
+        return [*overrides, "optimizer=of_flow"]
+    if names <= {"gamma", "beta"}:
+        return list(overrides)
+    groups = [word for word in overrides if word.startswith("experiment=")]
+    if names <= set(compose(app, groups).optimizer):
+        return list(overrides)
+    for pair in PAIRS:
+        if names == set(pair):
+            (option,) = set(options_of("optimizer")) & {"_".join(pair), "_".join(pair[::-1])}
+            return [*overrides, f"optimizer={option}"]
+    named = [f"optimizer.{key} = {given[f'optimizer.{key}']}" for key in rates]
+    named += [f"sweep.{key}" for key in axes]
+    allowed = ", ".join(f"({', '.join(pair)})" for pair in PAIRS)
+    swept = ", swept or fixed" if app == "sweep" else ""
+    raise InputError([f"{', '.join(named)} given: give exactly one of the pairs {allowed}{swept}"])
+
+
+def rates_saved(config: DictConfig) -> DictConfig:
+    """The config with every name of the momentum that ran, so that it says so and runs again.
+
+    In a sweep the parameters that are swept leave ``optimizer``.
+    """
+    config = config.copy()
+    if "optimizer" not in config:
+        return config
+    swept = {key for key in KEYS if config.get("sweep", {}).get(key) is not None}
+    given = {key: value for key, value in config.optimizer.items() if key not in swept}
+    if given and not swept:
+        found = momentum(given)
+        given = {key: getattr(found, key) for key in KEYS}
+    OmegaConf.set_struct(config, False)
+    config.optimizer = given
+    return config
