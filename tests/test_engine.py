@@ -330,8 +330,8 @@ def test_a_run_goes_on_with_another_backend() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"backend": "fortran"}, "engine.backend = 'fortran'"),
-        ({"path_sums": "both"}, "engine.path_sums"),
+        ({"backend": "fortran"}, "backend = 'fortran'"),
+        ({"path_sums": "both"}, "path_sums = "),
         ({"tol": -1.0, "num_workers": 0}, "2 problems"),
     ],
 )

@@ -75,7 +75,7 @@ def test_gradient_flow_ends_at_its_limit() -> None:
     path = dln.flow(PROBLEM, start, lam=0.0, tol=1e-26)
     # the integrator keeps nine digits
     np.testing.assert_allclose(
-        path.theta[-1].numpy(), dln.gradient_flow_limit(PROBLEM, start), rtol=1e-7, atol=1e-8
+        path.theta[-1], dln.gradient_flow_limit(PROBLEM, start), rtol=1e-7, atol=1e-8
     )
 
 
