@@ -16,13 +16,10 @@ import xarray as xr
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from dln_momentum import DiagonalLinearNet, Engine, EngineOptions, Problem, sparse
 from dln_momentum.cli.job import Job, Work
 from dln_momentum.cli.train import train
 from dln_momentum.config import composed
-from dln_momentum.data.sparse import sparse
-from dln_momentum.engine import Engine, EngineOptions
-from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.problem import Problem
 
 
 def column(*values: float) -> Tensor:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from dln_momentum import InputError
 from dln_momentum.cli.setup import Setup, build
 from dln_momentum.cli.verify import build_setting
 from dln_momentum.config import composed
-from dln_momentum.errors import InputError
 from dln_momentum.sweeps.assembly import build as build_sweep
 
 

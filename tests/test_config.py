@@ -15,6 +15,7 @@ import xarray as xr
 from omegaconf import DictConfig, OmegaConf
 
 import dln_momentum as dln
+from dln_momentum import EngineOptions, InputError, summarise
 from dln_momentum.cli.job import Job
 from dln_momentum.cli.setup import Setup, build
 from dln_momentum.cli.train import train
@@ -23,9 +24,6 @@ from dln_momentum.config.help import keys as help_keys
 from dln_momentum.config.location import options_of
 from dln_momentum.config.reading import leaves
 from dln_momentum.data import LOADERS
-from dln_momentum.engine import EngineOptions
-from dln_momentum.errors import InputError
-from dln_momentum.outputs.summary import summarise
 from tests.helpers import run_app, run_job
 
 APPS = ("train", "sweep", "flow", "verify")

@@ -13,20 +13,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from dln_momentum.data import (
-    LOADERS,
-    Rows,
-    diabetes,
-    digits,
-    from_csv,
-    from_file,
-    from_npz,
-    load,
-    sparse,
-    standardised,
-)
-from dln_momentum.errors import InputError
-from dln_momentum.problem import Problem, stack
+from dln_momentum import InputError, Problem, diabetes, digits, sparse
+from dln_momentum.data import LOADERS, Rows, from_csv, from_file, from_npz, load, standardised
+from dln_momentum.problem import stack
 
 CONF = Path(__file__).parents[1] / "conf" / "data"
 ROUNDING = 1e-12

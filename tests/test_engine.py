@@ -7,16 +7,22 @@ from itertools import islice
 import pytest
 import torch
 
+from dln_momentum import (
+    DiagonalLinearNet,
+    Engine,
+    EngineOptions,
+    InputError,
+    Problem,
+    Status,
+    sparse,
+)
 from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.sampling import BatchStream
-from dln_momentum.data.sparse import sparse
-from dln_momentum.engine import Engine, EngineOptions, Status, reference_iterates
+from dln_momentum.engine import reference_iterates
 from dln_momentum.engine.cpu.products import LANES
 from dln_momentum.engine.options import BACKENDS
 from dln_momentum.engine.status import divergence_ceiling, judge
-from dln_momentum.errors import InputError
-from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.problem import Problem, stack
+from dln_momentum.problem import stack
 from tests.helpers import column, default_problem, make_engine, run_to_end
 
 backends = pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "auto"])

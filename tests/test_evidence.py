@@ -15,12 +15,19 @@ from lightning.pytorch.loggers import CSVLogger
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dln_momentum.data import BatchStream, sparse
-from dln_momentum.engine import Engine, EngineOptions, Snapshot, reference_iterates
-from dln_momentum.errors import InputError
-from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.outputs.summary import BY_CONSTRUCTION, summarise
-from dln_momentum.problem import Problem
+from dln_momentum import (
+    DiagonalLinearNet,
+    Engine,
+    EngineOptions,
+    InputError,
+    Problem,
+    Snapshot,
+    sparse,
+    summarise,
+)
+from dln_momentum.data import BatchStream
+from dln_momentum.engine import reference_iterates
+from dln_momentum.outputs.summary import BY_CONSTRUCTION
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.theory.initial_speed import gradient_velocity
 from dln_momentum.training.callbacks import BalancednessMonitor

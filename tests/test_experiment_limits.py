@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dln_momentum.data import sparse
-from dln_momentum.flows import momentum_flow
+from dln_momentum import momentum_flow, sparse
 from dln_momentum.problem import stack
 from dln_momentum.theory.continuous_bias import limit_bias
 from dln_momentum.theory.interpolators import basis_pursuit

@@ -14,8 +14,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import experiments.__main__ as reproduction
+from dln_momentum import InputError
 from dln_momentum.config import CONF_DIR
-from dln_momentum.errors import InputError
 from experiments import CLAIMS
 from experiments.claim import VERDICTS, Outcome, configured, run
 from experiments.claim_page import claim_page, tables

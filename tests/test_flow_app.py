@@ -16,12 +16,9 @@ import xarray as xr
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
+from dln_momentum import FlowPath, InputError, Problem, gradient_flow, momentum_flow, sparse
 from dln_momentum.cli.flow import flow
-from dln_momentum.data import sparse
-from dln_momentum.errors import InputError
-from dln_momentum.flows import FlowPath, gradient_flow, momentum_flow
 from dln_momentum.outputs.flow_summary import measure
-from dln_momentum.problem import Problem
 from tests.helpers import blank_figures, run_job
 from tests.test_default_run import KEYS
 

@@ -11,10 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dln_momentum.data import load, sparse
-from dln_momentum.errors import InputError
-from dln_momentum.flows import FlowOptions, FlowStatus, gradient_flow, momentum_flow, stepping
-from dln_momentum.problem import Problem
+from dln_momentum import InputError, Problem, gradient_flow, momentum_flow, sparse
+from dln_momentum.data import load
+from dln_momentum.flows import FlowOptions, FlowStatus, stepping
 from tests.flow_oracles import dual_minimizer, layers, solve_in_layers, uniform_start
 
 DEFAULT = sparse(20, 30, 3)

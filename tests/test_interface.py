@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import dln_momentum as dln
-from dln_momentum.engine import Snapshot
+from dln_momentum import Snapshot
 from tests.helpers import make_engine
 
 PROBLEM = dln.sparse(n=5, d=8, s=1, seed=0)

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dln_momentum.errors import InputError
-from dln_momentum.problem import RANGE_TOLERANCE, Problem, stack
+from dln_momentum import InputError, Problem
+from dln_momentum.problem import RANGE_TOLERANCE, stack
 
 
 def random_problem(seed: int, n: int = 5, d: int = 8, m: int = 3) -> Problem:

@@ -17,16 +17,15 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
+from dln_momentum import InputError, Momentum, Problem, sparse
 from dln_momentum.cli.sweep import sweep
 from dln_momentum.config import composed
-from dln_momentum.data import LOADERS, sparse
+from dln_momentum.data import LOADERS
 from dln_momentum.engine import problems as problems_module
 from dln_momentum.engine.problems import Problems
-from dln_momentum.errors import InputError
 from dln_momentum.outputs.sweep_figure import overview
 from dln_momentum.outputs.sweep_maps import lambda_levels
-from dln_momentum.problem import Problem
-from dln_momentum.rates import PAIRS, Momentum
+from dln_momentum.rates import PAIRS
 from dln_momentum.sweeps.assembly import build
 from dln_momentum.sweeps.axes import axis_values
 from dln_momentum.sweeps.grid import Grid, read_grid

@@ -11,10 +11,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from dln_momentum.data import BatchStream, sparse
-from dln_momentum.engine import EngineOptions
-from dln_momentum.errors import InputError
-from dln_momentum.network import DiagonalLinearNet
+from dln_momentum import DiagonalLinearNet, EngineOptions, InputError, sparse
+from dln_momentum.data import BatchStream
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.module import Gradient, HeavyBallModule

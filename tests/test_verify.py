@@ -18,16 +18,12 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from dln_momentum import DiagonalLinearNet, Engine, InputError, Momentum, Problem, Snapshot, sparse
 from dln_momentum.cli.job import Job
 from dln_momentum.cli.verify import main, verify
 from dln_momentum.config import composed
-from dln_momentum.data import BatchStream, LabelNoise, sparse
-from dln_momentum.engine import Engine, Snapshot
-from dln_momentum.errors import InputError
+from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.flows import FlowOptions
-from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.problem import Problem
-from dln_momentum.rates import Momentum
 from dln_momentum.theory import trajectory as trajectory_module
 from dln_momentum.verification import (
     Hypothesis,
