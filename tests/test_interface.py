@@ -155,9 +155,12 @@ def test_problems_of_their_own() -> None:
         ({"start": dln.Start([1.0, 2.0], [0.0, 0.0])}, "start has 2 coordinates, must have d = 8"),
         ({"start": 0.1}, "start is a float; it must be a Start"),
         ({"batch_size": 9}, "^batch_size = 9"),
-        ({"max_steps": 0}, "max_steps = 0 must be an integer >= 1"),
+        ({"max_steps": 0}, r"max_steps = 0 must be an integer in \[1, "),
         ({"seed": 0.5}, "seed = 0.5 must be an integer"),
         ({"tol": -1.0}, "tol"),
+        ({"speed": np.nan}, "speed = nan must be a finite number"),
+        ({"label_noise": 0.1}, "noise_until = 0 must be >= 1 for label_noise = 0.1"),
+        ({"callbacks": [3]}, "callbacks: 3 cannot be called"),
         ({"path_sums": "none"}, "path_sums"),
     ],
 )

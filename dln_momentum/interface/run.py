@@ -16,6 +16,7 @@ from torch import Tensor
 from dln_momentum.engine import Engine, Snapshot, Status
 from dln_momentum.engine.problems import Measure, Problems, first_of, groups_of, measure, select
 from dln_momentum.errors import InputError
+from dln_momentum.interface.arguments import flat_problem
 from dln_momentum.outputs.history import History, run_history, with_targets
 from dln_momentum.outputs.summary import (
     balancedness_errors,
@@ -31,6 +32,9 @@ from dln_momentum.outputs.summary import (
     summarise,
 )
 from dln_momentum.problem import Problem
+
+AT_ONCE = 2**21
+"""Entries of the matrices of a stack, repeated for some steps, that are solved with at once."""
 
 
 @dataclass
@@ -234,16 +238,20 @@ class Run:
         limit = self.measure(_limit)["limit"]
         for problem, runs in ((g.problem, torch.arange(R) if g.runs is None else g.runs)
                               for g in self._groups):  # fmt: skip
-            # a stack has one problem for each run, so that its records are solved one by one
-            for steps in torch.arange(T).split(1 if problem.runs else T):
-                here = steps[:, None], runs
+            # a stack has a matrix for each run, which is repeated for every step
+            stacked = problem.X.ndim > 2
+            for steps in torch.arange(T).split(
+                max(1, AT_ONCE // problem.X.numel()) if stacked else T
+            ):
+                shape, here = (len(steps), len(runs)), (steps[:, None], runs)
+                data = flat_problem(problem, shape) if stacked else problem
                 at, near, own_c = (value[here].reshape(-1, d) for value in (theta, delta, c))
-                target = problem.row_space.target(problem.y).expand(len(at), -1)
-                own = problem.row_space.coordinates(at.nan_to_num())
+                target = problem.row_space.target(problem.y).expand(*shape, -1).flatten(0, 1)
+                own = data.row_space.coordinates(at.nan_to_num())
                 to_limit = distance(at, limit[runs].expand(len(steps), -1, -1).reshape(-1, d))
                 values = (
-                    distance(at, minimiser(problem, own, near, own_c, at)),
-                    distance(at, minimiser(problem, target, near, own_c)),
+                    distance(at, minimiser(data, own, near, own_c, at)),
+                    distance(at, minimiser(data, target, near, own_c)),
                     to_limit,
                 )
                 for name, value in zip(names, values, strict=True):
