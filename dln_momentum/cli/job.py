@@ -149,7 +149,6 @@ def command(app: str, work: Work, result: str = "summary.json") -> Callable[[], 
             wait for it, and raises `InputError` before it begins the job.
         result: as for `Job`.
     """
-
     entered: list[str] = []
 
     @hydra.main(config_path=str(CONF_DIR), config_name=app, version_base="1.3")
@@ -228,11 +227,12 @@ def _unusable(job: Job) -> Iterator[str]:
         OmegaConf.resolve(job.config)
     except OmegaConfBaseException as error:
         yield str(error).splitlines()[0]
-    defaults = OmegaConf.load(CONF_DIR / f"{job.app}.yaml")["defaults"]
-    for section in (str(key) for entry in defaults if OmegaConf.is_dict(entry) for key in entry):
-        if section not in OVERLAYS and (CONF_DIR / section).is_dir():
-            if not OmegaConf.is_dict(job.config.get(section)):
-                yield f"there is no {section}; its options: {', '.join(options_of(section))}"
+    primary: Any = OmegaConf.load(CONF_DIR / f"{job.app}.yaml")
+    groups = [str(key) for entry in primary.defaults if OmegaConf.is_dict(entry) for key in entry]
+    for section in groups:
+        expected = section not in OVERLAYS and (CONF_DIR / section).is_dir()
+        if expected and not OmegaConf.is_dict(job.config.get(section)):
+            yield f"there is no {section}; its options: {', '.join(options_of(section))}"
 
 
 def _refuse(problems: Sequence[str]) -> NoReturn:

@@ -107,7 +107,8 @@ def _group_mistakes(app: str, override: Override, groups: Sequence[str]) -> Iter
             yield line
         elif value not in (options := options_of(group)):
             yield (
-                f"{group}={'null' if value is None else value}: no such option{did_you_mean(str(value), options)}; "
+                f"{group}={'null' if value is None else value}: "
+                f"no such option{did_you_mean(str(value), options)}; "
                 f"options of {group}: {', '.join(options)}"
             )
 
