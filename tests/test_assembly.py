@@ -108,7 +108,7 @@ def test_the_users_own_files(tmp_path: Path) -> None:
         (["sampling.label_noise=0.1"], ["sampling.noise_until = 0 must be >= 1"]),
         (
             ["trainer.tol=-1", "trainer.records=1"],
-            ["trainer.tol = -1.0", "trainer.records = 1 must be >= 2"],
+            ["trainer.tol = -1.0", "trainer.records = 1 must be an integer in [2, 1000000]"],
         ),
         (["engine.backend=x"], ["engine.backend = 'x' must be one of auto, torch, numba"]),
         (["resume=nothing.ckpt"], ["resume = 'nothing.ckpt'"]),

@@ -155,9 +155,12 @@ def test_problems_of_their_own() -> None:
         ({"start": dln.Start([1.0, 2.0], [0.0, 0.0])}, "start has 2 coordinates, must have d = 8"),
         ({"start": 0.1}, "start is a float; it must be a Start"),
         ({"batch_size": 9}, "^batch_size = 9"),
-        ({"max_steps": 0}, "max_steps = 0 must be an integer >= 1"),
+        ({"max_steps": 0}, r"max_steps = 0 must be an integer in \[1, "),
         ({"seed": 0.5}, "seed = 0.5 must be an integer"),
         ({"tol": -1.0}, "tol"),
+        ({"speed": np.nan}, "speed = nan must be a finite number"),
+        ({"label_noise": 0.1}, "noise_until = 0 must be >= 1 for label_noise = 0.1"),
+        ({"callbacks": [3]}, "callbacks: 3 cannot be called"),
         ({"path_sums": "none"}, "path_sums"),
     ],
 )
@@ -286,10 +289,11 @@ def test_a_sweep_is_labelled_by_its_axes() -> None:
     )
     assert dict(grid["status"].sizes) == {"gamma": 2, "beta": 1, "data_seed": 2}
     assert grid["theta"].dims == ("gamma", "beta", "data_seed", "coordinate")
-    one = dln.train(dln.sparse(n=5, d=8, s=1, seed=3), gamma=0.02, beta=0.5, **SHORT)
-    np.testing.assert_array_equal(
-        grid["theta"].sel(gamma=0.02, beta=0.5, data_seed=3).values, one.theta
-    )
+    for gamma, seed in ((0.02, 0), (0.01, 3), (0.02, 3)):
+        one = dln.train(dln.sparse(n=5, d=8, s=1, seed=seed), gamma=gamma, beta=0.5, **SHORT)
+        np.testing.assert_array_equal(
+            grid["theta"].sel(gamma=gamma, beta=0.5, data_seed=seed).values, one.theta
+        )
     assert grid["theta"].attrs["long_name"]
     with pytest.raises(dln.InputError, match="function of the seed"):
         dln.sweep(PROBLEM, data_seed=[0, 1])
@@ -329,3 +333,65 @@ def test_seeds_and_problems_are_arrays_like_any_other() -> None:
 def test_problems_of_several_shapes_are_one_error() -> None:
     with pytest.raises(dln.InputError, match="all must have one shape"):
         dln.train([dln.sparse(n=5, d=8, s=1), dln.sparse(n=5, d=9, s=1)])
+
+
+@pytest.mark.parametrize("runs_each", [2, 9], ids=["stacked", "a group for each"])
+def test_runs_on_several_problems_are_the_runs_alone(
+    runs_each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where runs end at different steps, and what is drawn for them comes in pieces."""
+    monkeypatch.setattr("dln_momentum.engine.random_inputs.CHUNK_BYTES", 2**11)
+    problems = [dln.sparse(n=5, d=8, s=1, seed=seed) for seed in range(2)]
+    gamma = 0.01 * np.arange(runs_each, 0, -1)[:, None]  # the first end first
+    alpha = 0.3 + 0.1 * gamma
+    seeds = np.arange(2 * runs_each).reshape(runs_each, 2)[::-1].copy()
+    keys: dict[str, Any] = {
+        "speed": 0.3, "batch_size": 2, "label_noise": 0.1, "noise_until": 50, "max_steps": 300,
+        "records": 4, "beta": 0.5, "num_workers": 2, "tol": 1e-3,
+    }  # fmt: skip
+    runs = dln.train(problems, dln.uniform(alpha), gamma=gamma, seed=seeds, **keys)
+    assert len(np.unique(runs.steps)) > 1
+    found, sums = runs.to_dataset(), runs.snapshot.gradient_sum.reshape(runs_each, 2, 8)
+    for place in ((0, 0), (0, 1), (runs_each - 1, 0), (runs_each - 1, 1)):
+        alone = dln.train(
+            problems[place[1]],
+            dln.uniform(alpha[place[0], 0]),
+            gamma=gamma[place[0], 0],
+            seed=int(seeds[place]),
+            **keys,
+        )
+        np.testing.assert_array_equal(runs.theta[place], alone.theta)
+        np.testing.assert_array_equal(runs.s_plus[place], alone.s_plus)
+        np.testing.assert_allclose(sums[place], alone.snapshot.gradient_sum[0], 1e-12)
+        for name, value in alone.summary.items():
+            np.testing.assert_allclose(runs.summary[name][place], value, 1e-9, 1e-12, err_msg=name)
+        own = found.isel(run_0=place[0], run_1=place[1])
+        for name, values in alone.to_dataset().data_vars.items():
+            both = np.intersect1d(own.step, values.step)
+            np.testing.assert_allclose(
+                own[name].sel(step=both), values.sel(step=both), 1e-9, 1e-12, err_msg=str(name)
+            )
+
+
+def test_label_noise_is_that_of_the_seed() -> None:
+    keys: dict[str, Any] = {"label_noise": 0.1, "noise_until": 50, **SHORT}
+    first, second = (dln.train(PROBLEM, seed=seed, **keys).theta for seed in (0, 1))
+    assert np.abs(first - second).max() > 1e-6
+
+
+def test_a_sweep_takes_one_problem_or_a_function() -> None:
+    from dln_momentum.problem import stack
+
+    problems = [dln.sparse(n=5, d=8, s=1, seed=seed) for seed in range(3)]
+    with pytest.raises(dln.InputError, match=r"problem has run dimensions \[3\]"):
+        dln.sweep(stack(problems), gamma=[0.01, 0.02, 0.03])
+    with pytest.raises(
+        dln.InputError, match="problem must make a Problem of a seed; it made a int"
+    ):
+        dln.sweep(lambda seed: seed, data_seed=[0])  # type: ignore[arg-type, return-value]
+
+
+def test_callbacks_may_be_an_iterator() -> None:
+    seen: list[int] = []
+    dln.train(PROBLEM, callbacks=iter([lambda s: seen.append(s.step)]), max_steps=100, records=4)
+    assert seen == [0, 1, 10, 100]

@@ -201,6 +201,7 @@ def load_problem(reader: Reader, **given: Any) -> Problem | None:
     """The problem of section ``data``, with other arguments in place of the config's."""
     loader = _choice(reader, "data.kind", LOADERS)
     if loader is None:
+        reader.free("data")
         return None
     keys = reader.section("data", loader, "kind")
     return reader.build(loader, reader.given(loader, keys), "data", **given)
@@ -210,6 +211,7 @@ def start_of(reader: Reader, seed: int | None, **given: Any) -> Start | None:
     """The start of section ``model``, with other arguments in place of the config's."""
     maker = _choice(reader, "model.init", STARTS)
     if maker is None:
+        reader.free("model")
         return None
     found = reader.given(maker, reader.section("model", maker, "init", "speed"))
     if maker is gaussian:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dln_momentum.arrays import array_of, common_shape
-from dln_momentum.engine.problems import Problems, first_of
+from dln_momentum.engine.problems import Problems, first_of, flat_problem
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.problem import Problem
 from dln_momentum.rates import PAIRS, gamma_beta
@@ -100,25 +100,6 @@ def checked(problem: Any, start: Any, kinds: tuple[type, ...] = (Problem,)) -> S
         if not isinstance(value, allowed)
     )
     return start
-
-
-@overload
-def flat_problem(problem: Problem, shape: tuple[int, ...]) -> Problem: ...
-@overload
-def flat_problem(problem: Problems, shape: tuple[int, ...]) -> Problems: ...
-def flat_problem(problem: Problem | Problems, shape: tuple[int, ...]) -> Problem | Problems:
-    """The same data for R runs: shared as it is, or one for each of them."""
-    if isinstance(problem, Problems):
-        return Problems(problem.each, problem.index.expand(shape).reshape(-1))
-    if not problem.runs:
-        return problem
-    fields: dict[str, Any] = {"name": problem.name, "notes": problem.notes}
-    for name, core in (("X", 2), ("y", 1), ("theta_star", 1), ("X_test", 2), ("y_test", 1)):
-        tensor = getattr(problem, name)
-        if tensor is not None:
-            inner = tensor.shape[-core:]
-            fields[name] = tensor.expand(*shape, *inner).reshape(-1, *inner)
-    return Problem(**fields)
 
 
 def _seeds(seed: Any) -> np.ndarray:

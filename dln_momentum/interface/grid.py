@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 
 from dln_momentum.engine.problems import Problems
-from dln_momentum.errors import InputError
+from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.interface.arguments import array_of
 from dln_momentum.interface.train import train
 from dln_momentum.outputs.quantities import RATES, SEEDS
@@ -37,11 +37,12 @@ def sweep(
         data_seed: seeds of the data, a dimension of their own.
         progress: whether to show a bar.
         **keys: gamma, beta, lam, eps and seed, numbers or one-dimensional arrays, are the axes;
-            the rest as for `train`.
+            the rest as for `train`, but ``records`` is 2: the result holds the end alone.
 
     Returns:
         Every scalar of the summary and theta, balancedness, s_plus and s_minus over the swept
-        dimensions, which are in the order they were given, under the names of results.nc.
+        dimensions: those of keys in the order they were given, then data_seed and start; under the
+        names of results.nc.
 
     Raises:
         InputError: for what is not allowed.
@@ -54,7 +55,7 @@ def sweep(
     >>> dict(ds.status.sizes), float(ds.kkt_residual.max()) < 1e-10
     ({'gamma': 2, 'beta': 2, 'data_seed': 3}, True)
     """
-    axes, others = {}, {}
+    axes, others = {}, dict[str, Any](records=2, trajectories=False)
     for key, value in keys.items():
         is_axis = key in (*RATES, "seed") and value is not None and np.ndim(value) > 0
         (axes if is_axis else others)[key] = value
@@ -86,13 +87,20 @@ def _data(problem: Any, data_seed: Any) -> Problem | list[Problem]:
     if data_seed is None:
         if not isinstance(problem, Problem):
             raise InputError(["problem is a function of a seed: give data_seed, as range(20)"])
+        if problem.runs:
+            raise InputError(
+                [f"problem has run dimensions {list(problem.runs)}; a sweep takes one"]
+            )
         return problem
     if isinstance(problem, Problem):
         raise InputError(
             ["data_seed needs problem as a function of the seed, as "
              "lambda seed: dln.sparse(n=20, d=30, s=3, seed=seed)"]
         )  # fmt: skip
-    return [problem(int(seed)) for seed in _axis("data_seed", data_seed)]
+    found = [problem(int(seed)) for seed in _axis("data_seed", data_seed)]
+    wrong = [type(p).__name__ for p in found if not isinstance(p, Problem)]
+    raise_if_any(f"problem must make a Problem of a seed; it made a {kind}" for kind in wrong[:1])
+    return found
 
 
 def _axis(key: str, value: Any) -> np.ndarray:

@@ -32,6 +32,9 @@ from dln_momentum.outputs.summary import (
 )
 from dln_momentum.problem import Problem
 
+AT_ONCE = 2**21
+"""Entries of the matrices of a stack, repeated for some steps, that are solved with at once."""
+
 
 @dataclass
 class Records:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from rich.progress import Progress
 from torch import Tensor
 
+from dln_momentum.arrays import is_real
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.engine import Engine, EngineOptions, Snapshot
 from dln_momentum.engine.parallel import physical_cores
 from dln_momentum.engine.problems import first_of, groups_of
-from dln_momentum.errors import InputError
+from dln_momentum.errors import raise_if_any
 from dln_momentum.interface.arguments import Arguments, Data, arguments
 from dln_momentum.interface.run import Records, Run
 from dln_momentum.rates import eps_of
@@ -106,8 +107,8 @@ def train(
         divergence_bound=divergence_bound,
         num_workers=physical_cores() if num_workers is None else num_workers,
     )
-    _at_least("max_steps", max_steps, 1)
-    _at_least("records", records, 2)
+    callbacks = tuple(callbacks)
+    raise_if_any(_errors(speed, label_noise, noise_until, callbacks))
     plan = RecordPlan(max_steps, records, BLOCK)
     n, (R, d) = first_of(given.problem).n, given.w_plus.shape
     engine = Engine(
@@ -159,6 +160,12 @@ def _previous(given: Arguments, speed: float) -> tuple[Tensor, Tensor] | None:
     return previous[0], previous[1]
 
 
-def _at_least(key: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError([f"{key} = {value!r} must be an integer >= {least}"])
+def _errors(
+    speed: float, label_noise: float, noise_until: int, callbacks: Sequence[Callback]
+) -> Iterator[str]:
+    """What nothing else checks."""
+    if not is_real(speed):
+        yield f"speed = {speed!r} must be a finite number; 0 is rest"
+    if label_noise and not noise_until:
+        yield f"noise_until = 0 must be >= 1 for label_noise = {label_noise!r}"
+    yield from (f"callbacks: {f!r} cannot be called" for f in callbacks if not callable(f))

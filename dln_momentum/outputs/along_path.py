@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
-from dln_momentum.engine.problems import ProblemGroup
+from dln_momentum.engine.problems import ProblemGroup, flat_problem
 from dln_momentum.outputs.summary import distance, minimiser, potential
 from dln_momentum.problem import Problem
+
+AT_ONCE = 2**20
+"""Entries of X over all runs and steps of a stack that are solved at once."""
 
 DISTANCES = ("own_level_set_distance", "distance_to_minimizer", "distance_to_limit")
 
@@ -43,19 +46,22 @@ def distances_along_path(
     for group in groups if certified else ():
         problem = group.problem
         runs = torch.arange(R) if group.runs is None else group.runs.cpu()
-        # a stack has one problem for each run, so that its records are solved one by one
-        for steps in torch.arange(T).split(1 if problem.runs else T):
-            here = steps[:, None], runs
+        # a stack has a matrix for each run, which is repeated for every step
+        stacked = problem.X.ndim > 2
+        at_once = max(1, AT_ONCE // problem.X.numel()) if stacked else T
+        for steps in torch.arange(T).split(at_once):
+            shape, here = (len(steps), len(runs)), (steps[:, None], runs)
+            data = flat_problem(problem, shape) if stacked else problem
             theta, delta, c = (
                 recorded[name][here].reshape(-1, d).to(problem.X)
                 for name in ("theta", "balancedness", "log_init")
             )
-            own = problem.row_space.coordinates(theta.nan_to_num())
-            target = problem.row_space.target(problem.y).expand(len(theta), -1)
+            own = data.row_space.coordinates(theta.nan_to_num())
+            target = problem.row_space.target(problem.y).expand(*shape, -1).flatten(0, 1)
             end = minimizer[runs].to(theta).expand(len(steps), -1, -1).reshape(-1, d)
             values = (
-                distance(theta, minimiser(problem, own, delta, c, theta)),
-                distance(theta, minimiser(problem, target, delta, c)),
+                distance(theta, minimiser(data, own, delta, c, theta)),
+                distance(theta, minimiser(data, target, delta, c)),
                 distance(theta, end),
             )
             for name, value in zip(DISTANCES, values, strict=True):
