@@ -118,9 +118,9 @@ def _rows(job: Path) -> list[Row]:
     try:
         with xr.open_dataset(job / "results.nc", engine="h5netcdf") as results:
             runs = [name for name, value in results.variables.items() if _is_of_runs(value)]
-            points = (
-                results[runs].to_dataframe().reset_index().drop(columns="index", errors="ignore")
-            )
+            # a grid without axes is one point
+            of_points = results[runs] if results[runs].sizes else results[runs].expand_dims("index")
+            points = of_points.to_dataframe().reset_index().drop(columns="index", errors="ignore")
     except (OSError, ValueError) as error:
         raise _Unreadable(f"results.nc cannot be read: {error}") from error
     # what a sweep says of itself as a whole says nothing about a run
