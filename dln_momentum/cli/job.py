@@ -118,9 +118,14 @@ class Job:
         state, advice = "another run", "choose an empty directory"
         if same:
             state = "an unfinished run"
-            saved = sorted(self.directory.glob("checkpoints/*.ckpt"), key=os.path.getmtime)
-            advice += f", and resume={saved[-1]} to go on from there" if saved else ""
+            advice += _resuming(self.directory)
         raise InputError([f"{name} already holds {state}; {advice}"])
+
+
+def _resuming(directory: Path) -> str:
+    """How to go on from the last checkpoint of a run, if there is one."""
+    saved = sorted(directory.glob("checkpoints/*.ckpt"), key=os.path.getmtime)
+    return f"; resume={saved[-1]} continues it" if saved else ""
 
 
 Work = Callable[[Job], dict[str, Any]]
@@ -157,12 +162,19 @@ def command(app: str, work: Work, result: str = "summary.json") -> Callable[[], 
         except ViolatedError as error:
             print(f"VIOLATED: {error}", file=sys.stderr)
             raise SystemExit(1) from None
+        except OSError as error:
+            wanted = Directories.wanted
+            if wanted is None or wanted.is_dir():
+                raise
+            _refuse([f"hydra.run.dir = '{wanted}' cannot be made: {error.strerror}"])
         except (KeyboardInterrupt, SystemExit) as ending:
             # Lightning turns Ctrl-C into an exit with code 1
             interrupt = ending.__context__ if isinstance(ending, SystemExit) else ending
             if not isinstance(interrupt, KeyboardInterrupt):
                 raise
-            print("interrupted", file=sys.stderr)
+            Directories.take_back()
+            wanted = Directories.wanted
+            print(f"interrupted{_resuming(wanted) if wanted else ''}", file=sys.stderr)
             raise SystemExit(130) from None
 
     return main
