@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dln_momentum.data import load, sparse
+from dln_momentum.data import LOADERS, sparse
 from dln_momentum.errors import InputError
 from dln_momentum.flows import FlowOptions, FlowStatus, gradient_flow, momentum_flow, stepping
 from dln_momentum.problem import Problem
@@ -172,7 +172,7 @@ def test_large_weights_are_as_accurate_as_small_ones():
 @pytest.mark.parametrize("kind", ["diabetes", "digits"])
 @pytest.mark.parametrize("lam", [0.0, 0.01, 10.0])
 def test_converges_on_real_data_too(kind: str, lam: float):
-    problem = load(kind)
+    problem = LOADERS[kind]()
     w = uniform_start(problem)
     path = momentum_flow(problem, w, w, lam, math.inf, tol=1e-20)
     assert path.converged

@@ -71,15 +71,20 @@ def train(
         gamma, beta, lam, eps: a pair that determines the run: (gamma, beta), (lam, eps),
             (lam, beta) or (lam, gamma). Without lam and eps, gamma is 0.01 and beta 0.9 by default.
         speed: initial speed w'(0) = -speed grad F(w_0); 0 is rest.
-        batch_size, sampling, label_noise, noise_until, seed: see `BatchStream` and `LabelNoise`;
-            an array of seeds gives each run its own.
+        batch_size: rows in a mini-batch; None for all rows at every step.
+        sampling: ``with_replacement``, ``without_replacement`` or ``reshuffle``.
+        label_noise: each target moves by + or - this much, at random, at the first
+            ``noise_until`` steps.
+        noise_until: number of steps with label noise.
+        seed: of mini-batches and label noise, an integer or an array of them.
         max_steps: the largest number of steps.
         tol: a run has converged once its training loss is at or below this; checked every 10 steps.
         divergence_bound: it has diverged once its loss exceeds this many times its first loss.
         records: the largest number of recorded steps, log-spaced.
         trajectories: whether to keep theta, Delta and S_+- of every coordinate at these steps; by
             default up to four million numbers each.
-        path_sums, backend, num_workers: see `EngineOptions`; all physical cores by default.
+        path_sums, backend: see `EngineOptions`.
+        num_workers: cores to use; None for all physical cores.
         callbacks: functions, called with a `Snapshot` of all runs at every recorded step.
         progress: whether to show a bar.
 

@@ -85,7 +85,7 @@ def verify(
         start: one start; `uniform(0.1)` if left out.
         lam, eps, gamma, beta: a pair, as for `train`; lam alone chooses a step that resolves the
             flow of that lambda.
-        batch_size, sampling, label_noise, noise_until, seed: of the discrete run.
+        batch_size, sampling, label_noise, noise_until, seed: of the discrete run, as for `train`.
         max_steps: of the discrete run; None for as many as take a few seconds.
         tol: the energy at which a run or a flow counts as converged.
 
