@@ -43,7 +43,8 @@ def sweep(
 
     Returns:
         Every scalar of the summary and theta, balancedness, s_plus and s_minus over the swept
-        dimensions, which are in the order they were given, under the names of results.nc.
+        dimensions, under the names of results.nc. The dimensions are in the order of the keys, then
+        data_seed, then that of the start.
 
     Raises:
         InputError: for what is not allowed.
