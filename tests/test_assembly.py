@@ -142,12 +142,13 @@ def test_what_was_dropped_from_a_table_is_said(
 @pytest.mark.parametrize(
     ("app", "overrides", "told"),
     [
-        ("train", [], "seed"),
+        ("train", ["seed=1"], "seed"),
+        ("train", [], None),
         ("train", ["model=biased", "seed=1"], "seed"),
         # every batch has all rows
-        ("train", ["sampling.batch_size=20", "sampling.kind=reshuffle"], "seed"),
+        ("train", ["sampling.batch_size=20", "sampling.kind=reshuffle", "seed=1"], "seed"),
         ("verify", ["seed=2"], "seed"),
-        ("sweep", [], "seed"),
+        ("sweep", ["seed=1"], "seed"),
         ("sweep", ["sweep.seed=[1,2]"], "sweep.seed"),
         ("train", ["model=gaussian"], None),
         ("train", ["sampling.batch_size=20"], None),

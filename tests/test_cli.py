@@ -144,7 +144,7 @@ def test_no_run_writes_into_anothers_directory(command: Command, tmp_path: Path)
     (tmp_path / "here" / "summary.json").unlink()
     third = command(*QUICK, "hydra.run.dir=here")
     assert third.code == 2
-    assert "already holds an unfinished run; choose an empty directory, and resume=" in third.err
+    assert "already holds an unfinished run; choose an empty directory; resume=" in third.err
     assert "last.ckpt" in third.err
 
 

@@ -57,6 +57,15 @@ def test_every_run_has_a_row(table: pd.DataFrame) -> None:
     assert set(table["status"]) == {"converged", "max_steps"}
 
 
+def test_a_grid_without_axes_is_one_row(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text('{"kind": "sweep", "status": "converged"}')
+    dataset = xr.Dataset({"train_loss": 1.0, "theta": ("coordinate", [1.0, 2.0])}, {"gamma": 0.01})
+    dataset.to_netcdf(tmp_path / "results.nc", engine="h5netcdf")
+    table = dln.collect(tmp_path)
+    assert table.attrs["skipped"] == []
+    assert table[["gamma", "train_loss"]].to_numpy().tolist() == [[0.01, 1.0]]
+
+
 def test_numbers_are_those_of_the_files(folder: Path, table: Any) -> None:
     summary = json.loads((folder / "runs" / "0.9" / "summary.json").read_text())
     (row,) = table[table["path"] == "runs/0.9"].to_dict("records")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dln_momentum import InputError, Problem, gradient_flow, momentum_flow, sparse
-from dln_momentum.data import load
+from dln_momentum.data import LOADERS
 from dln_momentum.flows import FlowOptions, FlowStatus, stepping
 from tests.flow_oracles import dual_minimizer, layers, solve_in_layers, uniform_start
 
@@ -171,7 +171,7 @@ def test_large_weights_are_as_accurate_as_small_ones():
 @pytest.mark.parametrize("kind", ["diabetes", "digits"])
 @pytest.mark.parametrize("lam", [0.0, 0.01, 10.0])
 def test_converges_on_real_data_too(kind: str, lam: float):
-    problem = load(kind)
+    problem = LOADERS[kind]()
     w = uniform_start(problem)
     path = momentum_flow(problem, w, w, lam, math.inf, tol=1e-20)
     assert path.converged

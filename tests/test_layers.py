@@ -77,9 +77,8 @@ def test_every_module_has_a_layer() -> None:
 
 
 def test_public_names_exist() -> None:
-    other_names = {"load": "from_file"}
     for name in set(dln_momentum.__all__) - {"__version__"}:
-        assert getattr(dln_momentum, name).__name__ == other_names.get(name, name)
+        assert getattr(dln_momentum, name).__name__ == name
     assert dir(dln_momentum) == sorted(dln_momentum.__all__)
     assert dln_momentum.__version__.count(".") == 2
 

@@ -135,7 +135,7 @@ BAD = {
     "no row": ({"X": torch.ones(0, 3), "y": torch.ones(0)}, "X has shape (0, 3)"),
     "too many rows": (
         {"X": torch.eye(3), "y": torch.ones(3)},
-        "n = 3, d = 3: interpolators form a set only if n < d",
+        "n = 3, d = 3: X must have fewer rows than columns, to be interpolated",
     ),
     "short y": ({"y": torch.ones(1)}, "y has shape (1,), must end in [2]"),
     "runs of y": (

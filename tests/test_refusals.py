@@ -208,6 +208,15 @@ def test_the_traceback_is_there_for_whoever_asks(
     assert os.environ["HYDRA_FULL_ERROR"] == "1"
 
 
+def test_a_directory_that_cannot_be_made_is_refused(answer: Callable[..., Answer]) -> None:
+    taken = Path("taken").absolute()
+    taken.touch()
+    for directory in (taken, taken / "below"):
+        code, said = answer("train", "debug=quick", f"hydra.run.dir={directory}")
+        assert code == 2
+        assert said.startswith(f"error: hydra.run.dir = '{directory}' cannot be made: ")
+
+
 @pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_is_one_line_and_code_130(
     ending: type[BaseException], answer: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
@@ -224,3 +233,8 @@ def test_an_interrupt_is_one_line_and_code_130(
 
     monkeypatch.setattr("dln_momentum.cli.fitting.fit", interrupted)
     assert answer("train", "debug=quick", "hydra.run.dir=out") == (130, "interrupted\n")
+    checkpoint = Path("again/checkpoints/step_10.ckpt").absolute()
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    code, said = answer("train", "debug=quick", "hydra.run.dir=again")
+    assert (code, said) == (130, f"interrupted; resume={checkpoint} continues it\n")

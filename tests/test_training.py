@@ -35,7 +35,7 @@ def small_module(gradient: Gradient = "closed_form", batch_size: int | None = 2)
 def test_says_which_backend_it_chose(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="dln_momentum"):
         small_module()
-    assert caplog.messages == ["engine: numba (fastest on a CPU) for 1 runs of n = 5, d = 8"]
+    assert caplog.messages == ["engine: numba (fastest on a CPU) for R = 1, n = 5, d = 8"]
 
 
 @pytest.mark.parametrize("batch_size", [None, 2])

@@ -541,6 +541,14 @@ def test_no_violation_in_any_of_the_settings(tmp_path: Path, overrides: list[str
     assert result["verdicts"]["holds"] + result["verdicts"]["holds in part"] >= 20
 
 
+@pytest.mark.parametrize(("gamma", "beta"), [(1e-3, 0.995), (1e-4, 0.999), (1e-4, 0.9999)])
+def test_a_beta_near_one_violates_nothing_in_the_first_steps(gamma: float, beta: float) -> None:
+    """The boundary term is beta/(1-beta) times a difference that is rounded."""
+    setting = case(sparse(20, 30, 3, seed=0), momentum=Momentum(gamma, beta))
+    found = of_the_engine(Measurements(setting))
+    assert [s.name for s in found if s.verdict is Verdict.VIOLATED] == []
+
+
 def test_a_start_with_a_zero_is_refused() -> None:
     problem, w = sparse(5, 8, 1, seed=0), torch.full((8,), 0.1, dtype=torch.float64)
     with pytest.raises(InputError, match=r"w_plus has a zero: condition \(C1\)"):

@@ -131,9 +131,14 @@ class Job:
         state, advice = "files of another run", "choose an empty directory"
         if same:
             state = "an unfinished run"
-            saved = sorted(self.directory.glob("checkpoints/*.ckpt"), key=os.path.getmtime)
-            advice += f", and resume={saved[-1]} to go on from there" if saved else ""
+            advice += _resuming(self.directory)
         raise InputError([f"{name} already holds {state}; {advice}"])
+
+
+def _resuming(directory: Path) -> str:
+    """How to go on from the last checkpoint of a run, if there is one."""
+    saved = sorted(directory.glob("checkpoints/*.ckpt"), key=os.path.getmtime)
+    return f"; resume={saved[-1]} continues it" if saved else ""
 
 
 Work = Callable[[Job], dict[str, Any]]
@@ -174,7 +179,8 @@ def command(app: str, work: Work, result: str = "summary.json") -> Callable[[], 
             # Hydra makes the directory before it calls the task
             if entered:
                 raise
-            _refuse([f"hydra.run.dir: {error.filename!r} cannot be made: {error.strerror}"])
+            name = str(Directories.wanted or error.filename)
+            _refuse([f"hydra.run.dir = {name!r} cannot be made: {error.strerror}"])
         except ViolatedError as error:
             print(f"VIOLATED: {error}", file=sys.stderr)
             raise SystemExit(1) from None
@@ -184,7 +190,8 @@ def command(app: str, work: Work, result: str = "summary.json") -> Callable[[], 
             if not isinstance(interrupt, KeyboardInterrupt):
                 raise
             Directories.take_back()
-            print("interrupted", file=sys.stderr)
+            wanted = Directories.wanted
+            print(f"interrupted{_resuming(wanted) if wanted else ''}", file=sys.stderr)
             raise SystemExit(130) from None
 
     return main

@@ -321,10 +321,12 @@ def device_of(reader: Reader) -> str:
 def tell_if_seed_is_unread(
     config: DictConfig, batches: BatchStream, label_noise: LabelNoise | None
 ) -> None:
-    """Log a line where nothing in a run is random, so that other seeds give the same numbers."""
+    """Log a line where a seed is given and nothing is random: other seeds give the same numbers."""
     if config.model.init == "gaussian" or label_noise is not None or not batches.full_batch:
         return
     swept = config.get("sweep", {}).get("seed") is not None
+    if not (swept or config.seed):
+        return
     logger.info(
         "%s is not read: full batch, no label noise, model=%s draws nothing",
         "sweep.seed" if swept else "seed",

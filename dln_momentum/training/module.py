@@ -197,7 +197,7 @@ class HeavyBallModule(pl.LightningModule):
             options=options,
         )
         logger.info(
-            "engine: %s (%s) for %d runs of n = %d, d = %d",
+            "engine: %s (%s) for R = %d, n = %d, d = %d",
             *(engine.backend.name, engine.backend.why, len(w_plus), data.problem.n, data.problem.d),
         )
         return EngineStepper(engine, net, self.optimizer)
