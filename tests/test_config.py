@@ -147,6 +147,7 @@ def test_every_pair_names_the_default_run(words: list[str], keys: list[str]) -> 
     assert (momentum.gamma, momentum.beta) == (saved.gamma, saved.beta)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["optimizer.lam=3", "optimizer.eps=0.17"], ["model=gaussian"]])
 def test_a_saved_config_runs_again_to_the_same_numbers(tmp_path: Path, words: list[str]) -> None:
     first = run_app(tmp_path / "first", *QUICK, *words)

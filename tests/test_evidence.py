@@ -375,6 +375,7 @@ def test_records_and_checkpoints_move_no_end(
     assert ends[0]["steps"] == ends[0]["steps_to_tol"]
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_to_a_lower_tolerance(tmp_path: Path, no_figures: None) -> None:
     """Runs that had converged at different steps go on, each from its own, to the same bits."""
     keys = ["sweep.gamma=[0.01,0.02,0.05]", "sweep.beta=[0.5,0.9]", "trainer.max_steps=40000"]

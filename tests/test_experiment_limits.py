@@ -49,6 +49,7 @@ def test_a_run_that_has_not_converged_has_no_limit(problems) -> None:
     assert limits(end, stack(problems)).isnan().all()
 
 
+@pytest.mark.slow
 def test_mgd_with_lambda_ks_follows_the_flow_to_second_order(problems) -> None:
     # a lambda at which no w_+- vanishes: beyond, the order is not clean
     lam, w = 0.1, torch.full((12,), math.sqrt(2) * 0.1, dtype=torch.float64)

@@ -36,7 +36,10 @@ def load(directory: Path) -> xr.Dataset:
     return xr.open_dataset(directory / "results.nc", engine="h5netcdf").load()
 
 
-HEAVY = ("regimes", "small_lambda", "plane", "mgf_implicit_bias")
+HEAVY = (
+    "regimes", "small_lambda", "plane", "mgf_implicit_bias", "mirror_flow",
+    "perturbed_initialisation", "smgd_implicit_bias", "published_settings",
+)  # fmt: skip
 """Some ten seconds of a core each; the slow tests run them."""
 
 

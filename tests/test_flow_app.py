@@ -161,6 +161,7 @@ def test_a_flow_that_is_given_up_is_a_result(tmp_path: Path) -> None:
     assert (tmp_path / "overview.png").exists()
 
 
+@pytest.mark.slow
 def test_a_flow_that_is_asked_for_more_than_rounding_is_a_result(tmp_path: Path) -> None:
     """Its time runs to 1e17, where the quadrature of I_+- is worth nothing and says so."""
     summary = run_flow(tmp_path, *SMALL, "flow.tol=1e-300", "flow.max_steps=3000")

@@ -90,7 +90,7 @@ BAD: list[tuple[str, list[str]]] = [
     ("flow flow=null", ["flow=null: no such option"]),
     ("train =5", ["'=5' must be key=value"]),
     ("train seed=${nothing}", ["Interpolation key 'nothing' not found"]),
-    ("train hydra.run.dir=/dev/null/x", ["hydra.run.dir: '/dev/null/x' cannot be made"]),
+    ("train hydra.run.dir=/dev/null/x", ["hydra.run.dir = '/dev/null/x' cannot be made"]),
     ("train optimizer.gamma=null", ["optimizer.beta = 0.9 given: give exactly one of the pairs"]),
     ("train data=file data.path=[1]", ["data.path = [1] must be of type str"]),
     ("train data.kind=nothing", ["error: data.kind = 'nothing' must be one of sparse, file"]),
@@ -223,7 +223,10 @@ def test_an_interrupt_is_one_line_and_code_130(
 ) -> None:
     """Lightning turns Ctrl-C during training into an exit with code 1."""
 
-    def interrupted(*_: object, **__: object) -> None:
+    def interrupted(_: object, directory: Path, *__: object, **___: object) -> None:
+        if directory.name == "again":
+            (directory / "checkpoints").mkdir()
+            (directory / "checkpoints" / "step_10.ckpt").touch()
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt:
@@ -234,7 +237,5 @@ def test_an_interrupt_is_one_line_and_code_130(
     monkeypatch.setattr("dln_momentum.cli.fitting.fit", interrupted)
     assert answer("train", "debug=quick", "hydra.run.dir=out") == (130, "interrupted\n")
     checkpoint = Path("again/checkpoints/step_10.ckpt").absolute()
-    checkpoint.parent.mkdir(parents=True)
-    checkpoint.touch()
     code, said = answer("train", "debug=quick", "hydra.run.dir=again")
     assert (code, said) == (130, f"interrupted; resume={checkpoint} continues it\n")
