@@ -23,9 +23,7 @@ from rich.table import Table
 from scipy.integrate import solve_ivp
 
 from benchmarks.machine import header, machine
-from dln_momentum.data import sparse
-from dln_momentum.flows import momentum_flow
-from dln_momentum.flows.batched import Flows, momentum_flows
+from dln_momentum import Flows, momentum_flow, momentum_flows, sparse
 
 TIME, ALPHA = 500.0, 0.1
 PROBLEM = sparse(20, 30, 3)

@@ -21,9 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import header, machine
-from dln_momentum.data import BatchStream, sparse
-from dln_momentum.engine import EngineOptions
-from dln_momentum.network import DiagonalLinearNet
+from dln_momentum import DiagonalLinearNet, EngineOptions, sparse
+from dln_momentum.data import BatchStream
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.module import HeavyBallModule

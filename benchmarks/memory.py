@@ -11,7 +11,7 @@ import resource
 
 from benchmarks.machine import header, machine
 from benchmarks.setup import Task
-from dln_momentum.engine import Engine
+from dln_momentum import Engine
 
 
 def peak() -> float:

@@ -10,10 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dln_momentum.data.sparse import sparse
-from dln_momentum.engine import Engine, EngineOptions
-from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.problem import Problem
+from dln_momentum import DiagonalLinearNet, Engine, EngineOptions, Problem, sparse
 
 Advance = Callable[[int], Any]
 """Advances all runs of a contender by so many steps."""

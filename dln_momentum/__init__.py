@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __version__: str
-    from dln_momentum.data import diabetes, digits, sparse
-    from dln_momentum.data.tabular import from_file as load
+    from dln_momentum.data import diabetes, digits, load, sparse
     from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
     from dln_momentum.errors import InputError
     from dln_momentum.flows import FlowPath, gradient_flow, momentum_flow
@@ -80,7 +79,7 @@ _HOMES = {
     "inverse_mirror_map": "interface.theory",
     "kkt_residual": "interface.theory",
     "least_norm": "interface.theory",
-    "load": "data.tabular:from_file",
+    "load": "data",
     "mirror_map": "interface.theory",
     "momentum_flow": "flows",
     "momentum_flows": "flows.batched",
@@ -91,7 +90,7 @@ _HOMES = {
     "uniform": "start",
     "verify": "interface.verify",
 }
-"""The module, below this package, that each public name is in; after a colon, its name there."""
+"""The module, below this package, that each public name is in."""
 
 __all__ = [
     "Certificate",
@@ -147,8 +146,7 @@ def __getattr__(name: str) -> Any:
         return version("dln-momentum")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, there = _HOMES[name].partition(":")
-    return getattr(import_module(f"{__name__}.{module}"), there or name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import fields
 from numbers import Real
 from typing import Any
 
@@ -75,6 +77,38 @@ def array_of(key: str, value: Any, *, bools: bool = False) -> NDArray[np.float64
     return array.astype(np.float64)
 
 
+def number_of(key: str, value: Any) -> float:
+    """Cast one number, of Python, NumPy or torch, to a float.
+
+    Raises:
+        InputError: if it is not one number.
+
+    >>> number_of("lam", np.float32(0.5))
+    0.5
+    >>> number_of("lam", [1, 2])
+    Traceback (most recent call last):
+    dln_momentum.errors.InputError: lam = [1, 2] must be one number
+    """
+    with suppress(InputError):
+        if (array := array_of(key, value)).ndim == 0:
+            return float(array)
+    raise InputError([f"{key} = {reprlib.repr(value)} must be one number"])
+
+
+def integer_of(key: str, value: Any, least: int) -> int:
+    """Cast a whole number, of any numeric type, to an int.
+
+    Raises:
+        InputError: if it is not a whole number, or below ``least``.
+
+    >>> integer_of("max_steps", 1e5, 1)
+    100000
+    """
+    if not is_real(value) or value != int(value) or value < least:
+        raise InputError([f"{key} = {value!r} must be an integer >= {least}"])
+    return int(value)
+
+
 def tensor_of(key: str, value: Any, *, bools: bool = False) -> Tensor:
     """Cast a value to a new float64 tensor, as `array_of` does; a tensor stays on its device.
 
@@ -84,6 +118,17 @@ def tensor_of(key: str, value: Any, *, bools: bool = False) -> Tensor:
     if isinstance(value, Tensor) and not value.is_complex():
         return value.detach().to(torch.float64, copy=True)
     return torch.from_numpy(array_of(key, value, bools=bools))
+
+
+def short_repr(self: Any) -> str:
+    """The repr of a data class: numbers in short, arrays and tensors by their shapes."""
+    shown = []
+    for field in fields(self):
+        value = getattr(self, field.name)
+        shape = getattr(value, "shape", ())
+        text = f"{value:.3g}" if isinstance(value, float) else reprlib.repr(value)
+        shown.append(f"{field.name}={[*shape] if shape else text}")
+    return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def common_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:

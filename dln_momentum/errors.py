@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
@@ -38,24 +37,3 @@ def raise_if_any(problems: Iterable[str]) -> None:
     found = list(problems)
     if found:
         raise InputError(found)
-
-
-@contextmanager
-def in_section(section: str, keys: Collection[str]) -> Iterator[None]:
-    """Put the config's section before each of its keys in an error: ``n = 0`` to ``data.n = 0``.
-
-    >>> with in_section("data", ["n", "d"]):
-    ...     raise_if_any(["n = 0 must be >= 1", "X is zero"])
-    Traceback (most recent call last):
-    dln_momentum.errors.InputError: 2 problems:
-      - data.n = 0 must be >= 1
-      - X is zero
-    """
-    try:
-        yield
-    except InputError as error:
-        named = [
-            f"{section}.{problem}" if problem.split()[0].rstrip(":") in keys else problem
-            for problem in error.problems
-        ]
-        raise InputError(named) from None

@@ -209,7 +209,7 @@ def _shape_problems(problem: Problem) -> Iterator[str]:
         return
     n, d = X.shape[-2:]
     if n >= d:
-        yield f"n = {n}, d = {d}: interpolators form a set only if n < d"
+        yield f"n = {n}, d = {d}: X must have fewer rows than columns, to be interpolated"
     expected = {"y": (n,), "theta_star": (d,)}
     if (problem.X_test is None) != (problem.y_test is None):
         yield "X_test and y_test must be given together"

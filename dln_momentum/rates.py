@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from numbers import Real
 from typing import Any
 
 from dln_momentum.errors import InputError, raise_if_any
@@ -65,6 +66,9 @@ class Momentum:
 
     def __post_init__(self) -> None:
         raise_if_any(momentum_problems(gamma=self.gamma, beta=self.beta))
+        # a number in single precision would keep every result that is computed from it there
+        object.__setattr__(self, "gamma", float(self.gamma))
+        object.__setattr__(self, "beta", float(self.beta))
 
     @classmethod
     def from_pair(
@@ -201,6 +205,9 @@ def momentum_problems(prefix: str = "", **given: float) -> list[str]:
     >>> momentum_problems(lam=1.0, eps=2.0)
     ['eps = 2 must be <= lam = 1 (beta = 1 - eps/lam would be negative)']
     """
+    wrong = [key for key, x in given.items() if not isinstance(x, Real) or isinstance(x, bool)]
+    if wrong:
+        return [f"{prefix}{key} = {given[key]!r} must be a number" for key in wrong]
     named = {key: f"{prefix}{key} = {value:g}" for key, value in given.items()}
     if frozenset(given) not in {frozenset(pair) for pair in PAIRS}:
         allowed = ", ".join(f"({', '.join(prefix + key for key in pair)})" for pair in PAIRS)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from dln_momentum.arrays import is_integer
 from dln_momentum.errors import raise_if_any
+
+MOST = 2**53
+"""Steps up to which a float holds every integer."""
+MOST_RECORDS = 10**6
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,8 @@ class RecordPlan:
         checkpoint_every: steps between checkpoints; 0 for none on the way.
 
     Raises:
-        InputError: for max_steps < 1, records < 2, block_size < 1 or checkpoint_every < 0.
+        InputError: for what is no integer, or out of range: max_steps in [1, 2^53], records in
+            [2, 10^6], block_size >= 1 and checkpoint_every >= 0.
 
     >>> plan = RecordPlan(max_steps=1000, records=8, block_size=300)
     >>> sorted(plan.recorded)
@@ -41,14 +48,14 @@ class RecordPlan:
 
     def __post_init__(self) -> None:
         raise_if_any(
-            f"{key} = {value!r} must be >= {least}"
-            for key, value, least in (
-                ("max_steps", self.max_steps, 1),
-                ("records", self.records, 2),
-                ("block_size", self.block_size, 1),
-                ("checkpoint_every", self.checkpoint_every, 0),
+            f"{key} = {value!r} must be an integer in [{least}, {most}]"
+            for key, value, least, most in (
+                ("max_steps", self.max_steps, 1, MOST),
+                ("records", self.records, 2, MOST_RECORDS),
+                ("block_size", self.block_size, 1, MOST),
+                ("checkpoint_every", self.checkpoint_every, 0, MOST),
             )
-            if value < least
+            if not is_integer(value, least, most)
         )
 
     @cached_property
@@ -60,8 +67,9 @@ class RecordPlan:
     def blocks(self, start: int) -> Iterator[tuple[int, int]]:
         """(first, last) step of each block from ``start`` on."""
         every = self.checkpoint_every or self.max_steps
-        ends = {*self.recorded, *range(0, self.max_steps, self.block_size)}
-        ends |= {*range(0, self.max_steps, every)}
-        for stop in sorted(end for end in ends if end > start):
+        recorded = sorted(self.recorded)
+        while start < self.max_steps:
+            multiples = (start - start % size + size for size in (self.block_size, every))
+            stop = min(recorded[bisect_right(recorded, start)], *multiples)
             yield start, stop
             start = stop

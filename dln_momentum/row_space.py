@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dln_momentum.arrays import short_repr
 from dln_momentum.errors import raise_if_any
 
 
@@ -42,6 +43,8 @@ class RowSpace:
     """U^T, [*runs, r, n]: orthonormal rows that span the range of X."""
     ranks: Tensor
     """The rank of each matrix, [*runs]."""
+
+    __repr__ = short_repr
 
     @classmethod
     def of(cls, X: Tensor) -> RowSpace:

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from dln_momentum.arrays import array_of, common_shape
@@ -31,6 +31,9 @@ class Start:
             numbers, lists, arrays or tensors, cast to float64.
         name: the label in tables and figures.
 
+    Attributes:
+        alpha: the scales of `uniform` and `gaussian`, of the shape of the runs; None otherwise.
+
     Raises:
         InputError: for entries that are not finite numbers, shapes that do not broadcast, or an
             entry with u^2 = v^2, which violates condition (C1) of the theory (Delta_0 nowhere 0).
@@ -39,6 +42,8 @@ class Start:
     >>> [round(w, 12) for w in w_plus.tolist()]
     [0.1, 0.3]
     """
+
+    alpha: NDArray[np.float64] | None = None
 
     def __init__(self, u: ArrayLike, v: ArrayLike, name: str = "arrays") -> None:
         # one number is the same in every coordinate
@@ -79,11 +84,12 @@ class _Gaussian(Start):
     def __init__(self, alpha: Tensor, seed: int, name: str) -> None:
         # a placeholder until the draw: only the shape of the runs is used
         super().__init__(alpha, 0 * alpha, name)
-        self._alpha, self._seed = alpha, seed
+        self._scale, self._seed = alpha, seed
+        self.alpha = alpha[..., 0].numpy()
 
     def layers(self, d: int) -> tuple[Tensor, Tensor]:
         u, v = drawn(self._seed, (d,))
-        return self._alpha * u, self._alpha * v
+        return self._scale * u, self._scale * v
 
 
 def check_layers(u: Tensor, v: Tensor) -> None:
@@ -129,7 +135,9 @@ def uniform(alpha: ArrayLike = 0.1) -> Start:
     [0.02, 0.0002]
     """
     scale = _positive("alpha", alpha)
-    return Start(math.sqrt(2) * scale, 0 * scale, f"uniform, alpha = {_shown(alpha)}")
+    start = Start(math.sqrt(2) * scale, 0 * scale, f"uniform, alpha = {_shown(alpha)}")
+    start.alpha = scale[..., 0].numpy()
+    return start
 
 
 def biased(

@@ -19,9 +19,7 @@ import torch
 import xarray as xr
 from omegaconf import DictConfig
 
-from dln_momentum.engine import Snapshot, Status
-from dln_momentum.problem import Problem
-from dln_momentum.rates import Momentum
+from dln_momentum import Momentum, Problem, Snapshot, Status
 from experiments.acceleration_rule_figure import draw
 from experiments.claim import Outcome, main
 from experiments.common import (

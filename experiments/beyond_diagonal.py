@@ -21,8 +21,7 @@ import torch
 import xarray as xr
 from omegaconf import DictConfig
 
-from dln_momentum.optimizer import HeavyBall
-from dln_momentum.rates import Momentum
+from dln_momentum import HeavyBall, Momentum
 from experiments.beyond_diagonal_figure import draw
 from experiments.claim import Outcome, main
 from experiments.common import curve_distance, described, listed, spread

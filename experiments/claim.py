@@ -23,8 +23,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
+from dln_momentum import InputError
 from dln_momentum.config import CONF_DIR, register_resolvers
-from dln_momentum.errors import InputError
 from dln_momentum.outputs.files import write_dataset, write_json
 from dln_momentum.outputs.plotting import save
 from dln_momentum.outputs.provenance import versions

@@ -13,13 +13,18 @@ from numpy.typing import ArrayLike
 from omegaconf import DictConfig
 from torch import Tensor
 
-from dln_momentum.data import BatchStream, LabelNoise, sparse
-from dln_momentum.engine import Engine, EngineOptions
+from dln_momentum import (
+    DiagonalLinearNet,
+    Engine,
+    EngineOptions,
+    Momentum,
+    Problem,
+    Snapshot,
+    sparse,
+)
+from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.engine.parallel import physical_cores
-from dln_momentum.engine.snapshot import Snapshot
-from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.problem import Problem, stack
-from dln_momentum.rates import Momentum
+from dln_momentum.problem import stack
 
 Rates = float | Sequence[float] | np.ndarray
 """One number for all runs, or one a run."""

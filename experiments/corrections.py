@@ -18,10 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from dln_momentum.data import sparse
-from dln_momentum.flows import gradient_flow, momentum_flow, quadrature_path_integrals
-from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.problem import Problem
+from dln_momentum import DiagonalLinearNet, Problem, gradient_flow, momentum_flow, sparse
+from dln_momentum.flows import quadrature_path_integrals
 from dln_momentum.theory.continuous_bias import limit_bias, path_integrals
 from dln_momentum.theory.entropy import hyperbolic_entropy, mirror_map
 from dln_momentum.theory.minimizers import bregman_minimizer

@@ -19,10 +19,8 @@ import xarray as xr
 from omegaconf import DictConfig
 from torch import Tensor
 
-from dln_momentum.flows import FlowOptions, FlowPath, momentum_flow
-from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.problem import Problem
-from dln_momentum.rates import Momentum
+from dln_momentum import DiagonalLinearNet, FlowPath, Momentum, Problem, momentum_flow
+from dln_momentum.flows import FlowOptions
 from experiments.claim import Outcome, main
 from experiments.common import (
     described,

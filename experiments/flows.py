@@ -13,8 +13,7 @@ from omegaconf import DictConfig
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.problem import Problem
+from dln_momentum import DiagonalLinearNet, Problem
 from experiments.common import workers
 from experiments.figures import data_sets, problem_size
 

@@ -23,7 +23,8 @@ from omegaconf import DictConfig
 from scipy.optimize import linprog
 from torch import Tensor
 
-from dln_momentum.problem import Problem, stack
+from dln_momentum import Problem
+from dln_momentum.problem import stack
 from dln_momentum.theory.interpolators import basis_pursuit, least_norm
 from dln_momentum.theory.minimizers import bregman_minimizer
 from experiments.claim import Outcome, main

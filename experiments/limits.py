@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dln_momentum.engine import Snapshot, Status
-from dln_momentum.problem import Problem
+from dln_momentum import Problem, Snapshot, Status
 from dln_momentum.rates import gamma_beta
 from dln_momentum.theory.discrete_bias import log_init
 from dln_momentum.theory.minimizers import bregman_minimizer

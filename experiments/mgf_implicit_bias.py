@@ -24,9 +24,9 @@ import xarray as xr
 from omegaconf import DictConfig
 from torch import Tensor
 
-from dln_momentum.engine import Snapshot
-from dln_momentum.flows import FlowOptions, effective_flow, momentum_flow, summed_path_integrals
-from dln_momentum.problem import Problem, stack
+from dln_momentum import Problem, Snapshot, momentum_flow
+from dln_momentum.flows import FlowOptions, effective_flow, summed_path_integrals
+from dln_momentum.problem import stack
 from dln_momentum.theory.continuous_bias import limit_bias
 from dln_momentum.theory.discrete_bias import (
     asymptotic_balancedness,

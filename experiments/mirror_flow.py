@@ -21,8 +21,9 @@ import xarray as xr
 from omegaconf import DictConfig
 from torch import Tensor
 
-from dln_momentum.flows import FlowOptions, FlowPath, momentum_flow, quadrature_path_integrals
-from dln_momentum.problem import Problem, stack
+from dln_momentum import FlowPath, Problem, momentum_flow
+from dln_momentum.flows import FlowOptions, quadrature_path_integrals
+from dln_momentum.problem import stack
 from dln_momentum.theory.discrete_bias import asymptotic_balancedness, kkt_residual, log_init
 from dln_momentum.theory.entropy import bregman_divergence, inverse_mirror_map
 from dln_momentum.theory.interpolators import basis_pursuit, least_norm

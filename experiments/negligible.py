@@ -12,8 +12,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import SubFigure
 from torch import Tensor
 
-from dln_momentum.engine import Snapshot, Status
-from dln_momentum.problem import Problem, stack
+from dln_momentum import Problem, Snapshot, Status
+from dln_momentum.problem import stack
 from dln_momentum.theory.discrete_bias import log_init
 from dln_momentum.theory.minimizers import bregman_minimizer
 

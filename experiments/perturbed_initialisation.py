@@ -27,10 +27,9 @@ import xarray as xr
 from omegaconf import DictConfig
 from torch import Tensor
 
-from dln_momentum.engine import EngineOptions
-from dln_momentum.flows import FlowOptions, gradient_flow
-from dln_momentum.flows.batched import momentum_flows
-from dln_momentum.problem import Problem, stack
+from dln_momentum import EngineOptions, Problem, gradient_flow, momentum_flows
+from dln_momentum.flows import FlowOptions
+from dln_momentum.problem import stack
 from dln_momentum.theory.continuous_bias import limit_bias
 from dln_momentum.theory.discrete_bias import log_perturbed_init_norm
 from experiments.claim import Outcome, main

@@ -16,8 +16,7 @@ import torch
 import xarray as xr
 from omegaconf import DictConfig
 
-from dln_momentum.engine import Status
-from dln_momentum.problem import Problem
+from dln_momentum import Problem, Status
 from experiments.claim import Outcome, main
 from experiments.common import described, engine_over, sparse_problems, spread, spreads, workers
 from experiments.figures import data_sets, problem_size

@@ -11,10 +11,9 @@ import xarray as xr
 from omegaconf import DictConfig
 from torch import Tensor
 
+from dln_momentum import DiagonalLinearNet, Engine, EngineOptions, Problem, Snapshot, Status
 from dln_momentum.data import BatchStream, LabelNoise
-from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
-from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.problem import Problem, stack
+from dln_momentum.problem import stack
 from dln_momentum.theory.discrete_bias import log_init
 from dln_momentum.theory.minimizers import bregman_minimizer
 from experiments.common import engine_over, snapshots, sparse_problems, workers

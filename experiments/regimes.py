@@ -23,11 +23,17 @@ import xarray as xr
 from omegaconf import DictConfig
 from torch import Tensor
 
-from dln_momentum.engine import Engine, EngineOptions, Snapshot
-from dln_momentum.flows import FlowOptions, gradient_flow, momentum_flow
-from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.problem import Problem
-from dln_momentum.rates import Momentum
+from dln_momentum import (
+    DiagonalLinearNet,
+    Engine,
+    EngineOptions,
+    Momentum,
+    Problem,
+    Snapshot,
+    gradient_flow,
+    momentum_flow,
+)
+from dln_momentum.flows import FlowOptions
 from experiments.claim import Outcome, main
 from experiments.common import (
     curve_distance,

@@ -23,10 +23,17 @@ import xarray as xr
 from omegaconf import DictConfig
 from torch import Tensor
 
-from dln_momentum.engine import EngineOptions
-from dln_momentum.flows import FlowOptions, FlowPath, gradient_flow, momentum_flow
-from dln_momentum.flows.batched import Flows, momentum_flows
-from dln_momentum.problem import Problem, stack
+from dln_momentum import (
+    EngineOptions,
+    FlowPath,
+    Flows,
+    Problem,
+    gradient_flow,
+    momentum_flow,
+    momentum_flows,
+)
+from dln_momentum.flows import FlowOptions
+from dln_momentum.problem import stack
 from dln_momentum.theory.continuous_bias import limit_bias
 from dln_momentum.theory.small_lambda import (
     balance_drift,

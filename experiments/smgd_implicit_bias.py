@@ -23,11 +23,9 @@ import xarray as xr
 from omegaconf import DictConfig
 from torch import Tensor
 
+from dln_momentum import Momentum, Problem, Snapshot, Status, summarise
 from dln_momentum.data import BatchStream, LabelNoise
-from dln_momentum.engine import Snapshot, Status
-from dln_momentum.outputs.summary import summarise
-from dln_momentum.problem import Problem
-from dln_momentum.rates import Momentum, gamma_beta
+from dln_momentum.rates import gamma_beta
 from experiments.claim import Outcome, main
 from experiments.common import (
     described,

@@ -28,8 +28,8 @@ import xarray as xr
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from dln_momentum.engine import Snapshot
-from dln_momentum.problem import Problem, stack
+from dln_momentum import Problem, Snapshot
+from dln_momentum.problem import stack
 from dln_momentum.theory.interpolators import basis_pursuit
 from dln_momentum.theory.minimizers import bregman_minimizer
 from experiments.claim import Outcome, main

@@ -10,8 +10,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from dln_momentum.flows import FlowPath
-from dln_momentum.problem import Problem
+from dln_momentum import FlowPath, Problem
 
 ALPHA = 0.1
 

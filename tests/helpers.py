@@ -16,13 +16,11 @@ import xarray as xr
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from dln_momentum import DiagonalLinearNet, Engine, EngineOptions, Problem, sparse
 from dln_momentum.cli.job import Job, Work
 from dln_momentum.cli.train import train
 from dln_momentum.config import composed
-from dln_momentum.data.sparse import sparse
-from dln_momentum.engine import Engine, EngineOptions
-from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.problem import Problem
+from dln_momentum.engine.problems import Problems, first_of
 
 
 def column(*values: float) -> Tensor:
@@ -35,7 +33,7 @@ def default_problem(seed: int = 0) -> Problem:
 
 
 def make_engine(
-    problem: Problem,
+    problem: Problem | Problems,
     gamma: float | Tensor = 0.01,
     beta: float | Tensor = 0.9,
     alpha: float = 0.1,
@@ -45,7 +43,7 @@ def make_engine(
     **options,
 ) -> Engine:
     """An engine on uniformly initialised networks."""
-    net = net or DiagonalLinearNet.uniform(problem.d, alpha, runs=(runs,))
+    net = net or DiagonalLinearNet.uniform(first_of(problem).d, alpha, runs=(runs,))
     rates = [torch.as_tensor(x, dtype=torch.float64).expand(runs).clone() for x in (gamma, beta)]
     return Engine(
         problem,

@@ -10,10 +10,9 @@ import sys
 import numpy as np
 import torch
 
-from dln_momentum.data import BatchStream, LabelNoise, sparse
+from dln_momentum import DiagonalLinearNet, Momentum, sparse
+from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.data.sampling import SAMPLINGS
-from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.rates import Momentum
 from dln_momentum.verification import Measurements, Setting, Statement, Verdict
 from dln_momentum.verification.statements import (
     of_gradient_flow,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from dln_momentum import InputError
 from dln_momentum.cli.setup import Setup, build
 from dln_momentum.cli.verify import build_setting
 from dln_momentum.config import composed
-from dln_momentum.errors import InputError
 from dln_momentum.sweeps.assembly import build as build_sweep
 
 
@@ -108,7 +108,7 @@ def test_the_users_own_files(tmp_path: Path) -> None:
         (["sampling.label_noise=0.1"], ["sampling.noise_until = 0 must be >= 1"]),
         (
             ["trainer.tol=-1", "trainer.records=1"],
-            ["trainer.tol = -1.0", "trainer.records = 1 must be >= 2"],
+            ["trainer.tol = -1.0", "trainer.records = 1 must be an integer in [2, 1000000]"],
         ),
         (["engine.backend=x"], ["engine.backend = 'x' must be one of auto, torch, numba"]),
         (["resume=nothing.ckpt"], ["resume = 'nothing.ckpt'"]),
@@ -142,12 +142,13 @@ def test_what_was_dropped_from_a_table_is_said(
 @pytest.mark.parametrize(
     ("app", "overrides", "told"),
     [
-        ("train", [], "seed"),
+        ("train", ["seed=1"], "seed"),
+        ("train", [], None),
         ("train", ["model=biased", "seed=1"], "seed"),
         # every batch has all rows
-        ("train", ["sampling.batch_size=20", "sampling.kind=reshuffle"], "seed"),
+        ("train", ["sampling.batch_size=20", "sampling.kind=reshuffle", "seed=1"], "seed"),
         ("verify", ["seed=2"], "seed"),
-        ("sweep", [], "seed"),
+        ("sweep", ["seed=1"], "seed"),
         ("sweep", ["sweep.seed=[1,2]"], "sweep.seed"),
         ("train", ["model=gaussian"], None),
         ("train", ["sampling.batch_size=20"], None),

@@ -138,13 +138,13 @@ def test_no_run_writes_into_anothers_directory(command: Command, tmp_path: Path)
     before = (tmp_path / "here" / "summary.json").read_bytes()
     second = command(*QUICK, "seed=1", "hydra.run.dir=here")
     assert second.code == 2
-    assert "already holds another run" in second.err
+    assert "already holds files of another run" in second.err
     assert (tmp_path / "here" / "summary.json").read_bytes() == before
     # one that was cut short says from where it can go on
     (tmp_path / "here" / "summary.json").unlink()
     third = command(*QUICK, "hydra.run.dir=here")
     assert third.code == 2
-    assert "already holds an unfinished run; choose an empty directory, and resume=" in third.err
+    assert "already holds an unfinished run; choose an empty directory; resume=" in third.err
     assert "last.ckpt" in third.err
 
 

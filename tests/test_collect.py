@@ -32,12 +32,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_flow(folder / "flow", *KEYS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dln_momentum.outputs.sweep_figure.overview", lambda *_: None)
+        run_sweep(folder / "point", "sweep.gamma=[0.01]")
         run_sweep(folder / "sweep", "sweep.gamma=[0.01,0.02]", "sweep.data_seed=[0,1,2]")
-    for name in ("unfinished", "crashed", "torn", ".hidden", "claim"):
+    for name in ("unfinished", "crashed", "torn", "odd", ".hidden", "claim"):
         (folder / name).mkdir()
         (folder / name / "config.yaml").write_text("data: {n: 5}\n")
     (folder / "crashed" / "error.txt").write_text("Traceback\n\nMemoryError: no room\n")
     (folder / "torn" / "summary.json").write_text('{"kind": "tra')
+    (folder / "odd" / "summary.json").write_text('{"kind": [1], "status": "converged"}')
+    (folder / "unfinished" / "error.txt").write_bytes(b"\xff")
     (folder / "claim" / "claim.json").write_text("{}")
     (folder / "empty").mkdir()
     return folder
@@ -49,9 +52,18 @@ def table(folder: Path) -> pd.DataFrame:
 
 
 def test_every_run_has_a_row(table: pd.DataFrame) -> None:
-    assert list(table["kind"]) == ["flow", "train", "train", *["sweep"] * 6]
-    assert list(table["path"].unique()) == ["flow", "runs/0.5", "runs/0.9", "sweep"]
+    assert list(table["kind"]) == ["flow", "sweep", "train", "train", *["sweep"] * 6]
+    assert list(table["path"].unique()) == ["flow", "point", "runs/0.5", "runs/0.9", "sweep"]
     assert set(table["status"]) == {"converged", "max_steps"}
+
+
+def test_a_grid_without_axes_is_one_row(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text('{"kind": "sweep", "status": "converged"}')
+    dataset = xr.Dataset({"train_loss": 1.0, "theta": ("coordinate", [1.0, 2.0])}, {"gamma": 0.01})
+    dataset.to_netcdf(tmp_path / "results.nc", engine="h5netcdf")
+    table = dln.collect(tmp_path)
+    assert table.attrs["skipped"] == []
+    assert table[["gamma", "train_loss"]].to_numpy().tolist() == [[0.01, 1.0]]
 
 
 def test_numbers_are_those_of_the_files(folder: Path, table: Any) -> None:
@@ -62,7 +74,7 @@ def test_numbers_are_those_of_the_files(folder: Path, table: Any) -> None:
             assert row[name] == value
     assert np.isnan(row["steps_to_tol"])
     results = xr.load_dataset(folder / "sweep" / "results.nc", engine="h5netcdf")
-    points = table[table["kind"] == "sweep"].to_dict("records")
+    points = table[table["path"] == "sweep"].to_dict("records")
     for one in points:
         seed = int(one["data_seed"])
         point = results.sel(gamma=one["gamma"], data_seed=seed)
@@ -84,7 +96,7 @@ def test_what_is_skipped_is_said(
     folder: Path, table: pd.DataFrame, caplog: pytest.LogCaptureFixture
 ) -> None:
     skipped = dict(table.attrs["skipped"])
-    assert set(skipped) == {"unfinished", "crashed", "torn", "claim"}
+    assert set(skipped) == {"unfinished", "crashed", "torn", "odd", "claim"}
     assert "MemoryError: no room" in skipped["crashed"]
     assert "summary.json cannot be read" in skipped["torn"]
     with caplog.at_level(logging.WARNING):

@@ -15,6 +15,7 @@ import xarray as xr
 from omegaconf import DictConfig, OmegaConf
 
 import dln_momentum as dln
+from dln_momentum import EngineOptions, InputError, summarise
 from dln_momentum.cli.job import Job
 from dln_momentum.cli.setup import Setup, build
 from dln_momentum.cli.train import train
@@ -23,9 +24,6 @@ from dln_momentum.config.help import keys as help_keys
 from dln_momentum.config.location import options_of
 from dln_momentum.config.reading import leaves
 from dln_momentum.data import LOADERS
-from dln_momentum.engine import EngineOptions
-from dln_momentum.errors import InputError
-from dln_momentum.outputs.summary import summarise
 from tests.helpers import run_app, run_job
 
 APPS = ("train", "sweep", "flow", "verify")
@@ -149,6 +147,7 @@ def test_every_pair_names_the_default_run(words: list[str], keys: list[str]) -> 
     assert (momentum.gamma, momentum.beta) == (saved.gamma, saved.beta)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["optimizer.lam=3", "optimizer.eps=0.17"], ["model=gaussian"]])
 def test_a_saved_config_runs_again_to_the_same_numbers(tmp_path: Path, words: list[str]) -> None:
     first = run_app(tmp_path / "first", *QUICK, *words)

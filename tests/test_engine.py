@@ -7,16 +7,23 @@ from itertools import islice
 import pytest
 import torch
 
+from dln_momentum import (
+    DiagonalLinearNet,
+    Engine,
+    EngineOptions,
+    InputError,
+    Problem,
+    Status,
+    sparse,
+)
 from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.sampling import BatchStream
-from dln_momentum.data.sparse import sparse
-from dln_momentum.engine import Engine, EngineOptions, Status, reference_iterates
+from dln_momentum.engine import reference_iterates
 from dln_momentum.engine.cpu.products import LANES
 from dln_momentum.engine.options import BACKENDS
+from dln_momentum.engine.problems import Problems
 from dln_momentum.engine.status import divergence_ceiling, judge
-from dln_momentum.errors import InputError
-from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.problem import Problem, stack
+from dln_momentum.problem import stack
 from tests.helpers import column, default_problem, make_engine, run_to_end
 
 backends = pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "auto"])
@@ -245,8 +252,13 @@ def test_finished_runs_keep_their_state(backend: str) -> None:
     assert engine.status_labels == ["converged", "max_steps"]
 
 
-def test_a_part_of_a_snapshot_is_the_snapshot_of_a_part() -> None:
-    engine = make_engine(default_problem(), runs=5, path_sums="direct")
+@pytest.mark.parametrize("problems", [1, 2])
+def test_a_part_of_a_snapshot_is_the_snapshot_of_a_part(problems: int) -> None:
+    data = Problems(
+        [default_problem(seed) for seed in range(problems)], torch.arange(20) % problems
+    )
+    engine = make_engine(data, runs=20, path_sums="direct")
+    assert len(engine.groups) == problems
     engine.advance(100)
     whole = engine.snapshot()
     for runs in (slice(1, 3), torch.tensor([4, 0])):

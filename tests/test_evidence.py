@@ -15,12 +15,19 @@ from lightning.pytorch.loggers import CSVLogger
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dln_momentum.data import BatchStream, sparse
-from dln_momentum.engine import Engine, EngineOptions, Snapshot, reference_iterates
-from dln_momentum.errors import InputError
-from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.outputs.summary import BY_CONSTRUCTION, summarise
-from dln_momentum.problem import Problem
+from dln_momentum import (
+    DiagonalLinearNet,
+    Engine,
+    EngineOptions,
+    InputError,
+    Problem,
+    Snapshot,
+    sparse,
+    summarise,
+)
+from dln_momentum.data import BatchStream
+from dln_momentum.engine import reference_iterates
+from dln_momentum.outputs.summary import BY_CONSTRUCTION
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.theory.initial_speed import gradient_velocity
 from dln_momentum.training.callbacks import BalancednessMonitor
@@ -368,6 +375,7 @@ def test_records_and_checkpoints_move_no_end(
     assert ends[0]["steps"] == ends[0]["steps_to_tol"]
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_to_a_lower_tolerance(tmp_path: Path, no_figures: None) -> None:
     """Runs that had converged at different steps go on, each from its own, to the same bits."""
     keys = ["sweep.gamma=[0.01,0.02,0.05]", "sweep.beta=[0.5,0.9]", "trainer.max_steps=40000"]

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dln_momentum.data import sparse
-from dln_momentum.flows import momentum_flow
+from dln_momentum import momentum_flow, sparse
 from dln_momentum.problem import stack
 from dln_momentum.theory.continuous_bias import limit_bias
 from dln_momentum.theory.interpolators import basis_pursuit
@@ -50,6 +49,7 @@ def test_a_run_that_has_not_converged_has_no_limit(problems) -> None:
     assert limits(end, stack(problems)).isnan().all()
 
 
+@pytest.mark.slow
 def test_mgd_with_lambda_ks_follows_the_flow_to_second_order(problems) -> None:
     # a lambda at which no w_+- vanishes: beyond, the order is not clean
     lam, w = 0.1, torch.full((12,), math.sqrt(2) * 0.1, dtype=torch.float64)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dln_momentum.rates import Momentum
+from dln_momentum import Momentum
 from experiments.acceleration_rule import largest_stable_eps
 from experiments.common import curve_distance
 

@@ -6,8 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dln_momentum.data import sparse
-from dln_momentum.flows import momentum_flow
+from dln_momentum import momentum_flow, sparse
 from experiments.flows import uniform_start
 from experiments.small_lambda import certified
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from dln_momentum.rates import Momentum
+from dln_momentum import Momentum
 from experiments import (
     acceleration_rule,
     perturbed_initialisation,

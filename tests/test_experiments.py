@@ -14,8 +14,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import experiments.__main__ as reproduction
+from dln_momentum import InputError
 from dln_momentum.config import CONF_DIR
-from dln_momentum.errors import InputError
 from experiments import CLAIMS
 from experiments.claim import VERDICTS, Outcome, configured, run
 from experiments.claim_page import claim_page, tables
@@ -36,7 +36,10 @@ def load(directory: Path) -> xr.Dataset:
     return xr.open_dataset(directory / "results.nc", engine="h5netcdf").load()
 
 
-HEAVY = ("regimes", "small_lambda", "plane", "mgf_implicit_bias")
+HEAVY = (
+    "regimes", "small_lambda", "plane", "mgf_implicit_bias", "mirror_flow",
+    "perturbed_initialisation", "smgd_implicit_bias", "published_settings",
+)  # fmt: skip
 """Some ten seconds of a core each; the slow tests run them."""
 
 

@@ -16,12 +16,9 @@ import xarray as xr
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
+from dln_momentum import FlowPath, InputError, Problem, gradient_flow, momentum_flow, sparse
 from dln_momentum.cli.flow import flow
-from dln_momentum.data import sparse
-from dln_momentum.errors import InputError
-from dln_momentum.flows import FlowPath, gradient_flow, momentum_flow
 from dln_momentum.outputs.flow_summary import measure
-from dln_momentum.problem import Problem
 from tests.helpers import blank_figures, run_job
 from tests.test_default_run import KEYS
 
@@ -164,6 +161,7 @@ def test_a_flow_that_is_given_up_is_a_result(tmp_path: Path) -> None:
     assert (tmp_path / "overview.png").exists()
 
 
+@pytest.mark.slow
 def test_a_flow_that_is_asked_for_more_than_rounding_is_a_result(tmp_path: Path) -> None:
     """Its time runs to 1e17, where the quadrature of I_+- is worth nothing and says so."""
     summary = run_flow(tmp_path, *SMALL, "flow.tol=1e-300", "flow.max_steps=3000")

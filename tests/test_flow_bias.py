@@ -15,15 +15,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dln_momentum.data import sparse
-from dln_momentum.errors import InputError
-from dln_momentum.flows import (
-    effective_flow,
-    gradient_flow,
-    momentum_flow,
-    quadrature_path_integrals,
-    summed_path_integrals,
-)
+from dln_momentum import InputError, gradient_flow, momentum_flow, sparse
+from dln_momentum.flows import effective_flow, quadrature_path_integrals, summed_path_integrals
 from dln_momentum.theory.continuous_bias import (
     boundary_terms,
     limit_bias,

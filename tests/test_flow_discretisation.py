@@ -7,12 +7,9 @@ import math
 import pytest
 import torch
 
-from dln_momentum.data import sparse
-from dln_momentum.errors import InputError
+from dln_momentum import InputError, Momentum, momentum_flow, sparse
 from dln_momentum.flows import discretisation_orders
 from dln_momentum.flows.discretisation import _iterates
-from dln_momentum.flows.momentum_flow import momentum_flow
-from dln_momentum.rates import Momentum
 from tests.flow_oracles import uniform_start
 
 DEFAULT = sparse(20, 30, 3)

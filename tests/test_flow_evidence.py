@@ -13,14 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from dln_momentum import Engine, FlowPath, Momentum, Problem, gradient_flow, momentum_flow, sparse
 from dln_momentum.cli.flow import flow
-from dln_momentum.data import sparse
-from dln_momentum.engine import Engine
-from dln_momentum.flows import FlowPath, gradient_flow, momentum_flow, summed_path_integrals
+from dln_momentum.flows import summed_path_integrals
 from dln_momentum.flows.stepping import IntegratorState
 from dln_momentum.outputs.flow_summary import CERTIFICATES, measure
-from dln_momentum.problem import Problem
-from dln_momentum.rates import Momentum
 from dln_momentum.theory.continuous_bias import limit_bias, path_integrals, running_bias
 from dln_momentum.theory.small_lambda import lambda_threshold
 from dln_momentum.verification import Measurements, Setting, Verdict

@@ -11,10 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dln_momentum.data import load, sparse
-from dln_momentum.errors import InputError
-from dln_momentum.flows import FlowOptions, FlowStatus, gradient_flow, momentum_flow, stepping
-from dln_momentum.problem import Problem
+from dln_momentum import InputError, Problem, gradient_flow, momentum_flow, sparse
+from dln_momentum.data import LOADERS
+from dln_momentum.flows import FlowOptions, FlowStatus, stepping
 from tests.flow_oracles import dual_minimizer, layers, solve_in_layers, uniform_start
 
 DEFAULT = sparse(20, 30, 3)
@@ -172,7 +171,7 @@ def test_large_weights_are_as_accurate_as_small_ones():
 @pytest.mark.parametrize("kind", ["diabetes", "digits"])
 @pytest.mark.parametrize("lam", [0.0, 0.01, 10.0])
 def test_converges_on_real_data_too(kind: str, lam: float):
-    problem = load(kind)
+    problem = LOADERS[kind]()
     w = uniform_start(problem)
     path = momentum_flow(problem, w, w, lam, math.inf, tol=1e-20)
     assert path.converged

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
-from dln_momentum.data import sparse
-from dln_momentum.errors import InputError
-from dln_momentum.flows import gradient_flow, momentum_flow, quadrature_path_integrals
+from dln_momentum import InputError, gradient_flow, momentum_flow, sparse
+from dln_momentum.flows import quadrature_path_integrals
 from dln_momentum.theory.entropy import mirror_map
 from dln_momentum.theory.mirror_flow import (
     linear_term,

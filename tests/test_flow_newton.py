@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from dln_momentum.data import sparse
+from dln_momentum import sparse
 from dln_momentum.flows.gradient_system import DirectGradientSystem, MirrorGradientSystem
 from dln_momentum.flows.momentum_system import MomentumSystem
 from dln_momentum.flows.newton import StructuredRadau

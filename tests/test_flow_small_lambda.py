@@ -8,9 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from dln_momentum.data import sparse
-from dln_momentum.errors import InputError
-from dln_momentum.flows import gradient_flow, momentum_flow
+from dln_momentum import InputError, gradient_flow, momentum_flow, sparse
 from dln_momentum.theory.continuous_bias import limit_bias
 from dln_momentum.theory.small_lambda import (
     balance_drift,

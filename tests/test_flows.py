@@ -15,15 +15,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dln_momentum.data import sparse
-from dln_momentum.engine import EngineOptions
-from dln_momentum.errors import InputError
-from dln_momentum.flows import FlowPath, FlowStatus, momentum_flow
-from dln_momentum.flows.batched import Flows, momentum_flows
+from dln_momentum import (
+    EngineOptions,
+    FlowPath,
+    Flows,
+    InputError,
+    Problem,
+    momentum_flow,
+    momentum_flows,
+    sparse,
+)
+from dln_momentum.flows import FlowStatus
 from dln_momentum.flows.batched.leapfrog import PhasePoint, leapfrog
 from dln_momentum.flows.batched.richardson import LEVELS, ORDER, take_macro_steps, weights
 from dln_momentum.flows.batched.stability import SAFETY, stable_step
-from dln_momentum.problem import Problem, stack
+from dln_momentum.problem import stack
 from dln_momentum.theory.continuous_bias import limit_bias, path_integrals, running_bias
 from tests.flow_oracles import solve_in_layers, uniform_start
 from tests.helpers import column

@@ -12,10 +12,9 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from dln_momentum import DiagonalLinearNet, sparse
 from dln_momentum.data.sampling import BatchStream
-from dln_momentum.data.sparse import sparse
 from dln_momentum.engine import reference_iterates
-from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.theory.discrete_bias import (
     asymptotic_balancedness,
     boundary_term,

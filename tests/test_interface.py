@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import dln_momentum as dln
-from dln_momentum.engine import Snapshot
+from dln_momentum import Snapshot
 from tests.helpers import make_engine
 
 PROBLEM = dln.sparse(n=5, d=8, s=1, seed=0)
@@ -117,6 +117,32 @@ def test_what_is_recorded_is_labelled_and_certified() -> None:
     assert many["gamma"].values.tolist() == [0.01, 0.02]
 
 
+def test_distances_are_left_out_where_they_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = dln.train(PROBLEM, gamma=[0.01, 0.02], beta=0.9, **SHORT)
+    assert "distance_to_limit" in runs.to_dataset()
+    assert "distance_to_limit" not in runs.to_dataset(distances=False)
+    monkeypatch.setattr("dln_momentum.interface.run.MOST_DISTANCES", 5)
+    assert "distance_to_limit" not in runs.to_dataset()
+    assert "distance_to_limit" in runs.to_dataset(distances=True)
+    assert runs.to_dataset()["status"].values.tolist() == ["max_steps", "max_steps"]
+    scalars = dln.train(PROBLEM, trajectories=False, **SHORT)
+    with pytest.raises(dln.InputError, match="distances need trajectories"):
+        scalars.to_dataset(distances=True)
+
+
+def test_whole_numbers_of_any_type_count_steps() -> None:
+    counts: dict[str, Any] = {"max_steps": np.int64(30), "records": 5.0}
+    assert dln.train(PROBLEM, **counts).steps == 30
+
+
+def test_results_are_shown_in_a_line() -> None:
+    seen: list[Snapshot] = []
+    run = dln.train(PROBLEM, gamma=[0.01, 0.02], callbacks=seen.append, **SHORT)
+    for shown in (run, run.certify(), dln.flow(PROBLEM, time=1.0).certify(), seen[0], PROBLEM):
+        assert len(repr(shown)) < 300
+    assert "kkt_residual=[2]" in repr(run.certify())
+
+
 def test_the_gradient_sum_certifies_nothing() -> None:
     run = dln.train(PROBLEM, path_sums="gradient_sum", **SHORT)
     with pytest.raises(dln.InputError, match="certifies nothing"):
@@ -149,7 +175,7 @@ def test_problems_of_their_own() -> None:
         ({"gamma": -1.0}, r"gamma = -1 .* must be finite and > 0"),
         ({"beta": [0.5, 1.0]}, r"beta = 1 \(1 of 2\) must be in \[0, 1\)"),
         ({"lam": 1.0}, "give exactly one of the pairs"),
-        ({"lam": 1.0, "eps": 2.0}, "no momentum in"),
+        ({"lam": 1.0, "eps": 2.0}, r"give beta = -1 .* must be in \[0, 1\)"),
         ({"gamma": "fast"}, "gamma = 'fast' must be a number"),
         ({"gamma": [0.1, 0.2], "beta": [0.1, 0.2, 0.3]}, "shapes must broadcast to one"),
         ({"start": dln.Start([1.0, 2.0], [0.0, 0.0])}, "start has 2 coordinates, must have d = 8"),
@@ -157,7 +183,14 @@ def test_problems_of_their_own() -> None:
         ({"batch_size": 9}, "^batch_size = 9"),
         ({"max_steps": 0}, "max_steps = 0 must be an integer >= 1"),
         ({"seed": 0.5}, "seed = 0.5 must be an integer"),
+        ({"max_steps": 1.5}, "max_steps = 1.5 must be an integer >= 1"),
+        ({"seed": [-1]}, r"seed = \[-1\] must be an integer"),
         ({"tol": -1.0}, "tol"),
+        ({"speed": np.nan}, "speed = nan must be a finite number"),
+        ({"label_noise": 0.1}, "noise_until = 0 must be >= 1 for label_noise = 0.1"),
+        ({"tol": "small"}, "tol = 'small' must be one number"),
+        ({"speed": [1.0, 2.0]}, r"speed = \[1.0, 2.0\] must be one number"),
+        ({"callbacks": 3}, "callbacks: 3 must be a function"),
         ({"path_sums": "none"}, "path_sums"),
     ],
 )
@@ -253,6 +286,9 @@ def test_a_flow_at_the_times_that_are_asked_for() -> None:
     assert path.t.tolist() == [0.0, 0.5, 1.1, 2.0]
     many = dln.flow(PROBLEM, lam=[0.0, 0.5], times=[0.5, 1.1, 2.0], rtol=1e-11)
     np.testing.assert_array_equal(many.t, np.array([path.t, path.t]).T)
+    recorded = many.to_dataset()
+    np.testing.assert_array_equal(recorded["time"], path.t)
+    assert recorded["status"].values.tolist() == ["time_reached"] * 2
     np.testing.assert_allclose(many.theta[:, 1], path.theta, rtol=1e-7, atol=1e-9)
     still = dln.flow(PROBLEM, lam=0.5, times=[1.0])
     moving = dln.flow(PROBLEM, lam=0.5, times=[1.0], speed=1.0)
@@ -266,6 +302,10 @@ def test_a_flow_at_the_times_that_are_asked_for() -> None:
         ({"lam": -1.0}, "lam = -1 .* must be finite and >= 0"),
         ({"lam": [0.0, 1.0], "speed": 1.0}, "gradient flow has no initial speed"),
         ({"lam": 1.0, "times": [2.0, 1.0]}, "times must be increasing"),
+        ({"lam": [1.0, 2.0], "times": [2.0, 1.0]}, "times must be increasing"),
+        ({"lam": 1.0, "times": [0.0]}, "the last of them > 0"),
+        ({"lam": 1.0, "times": [1.0], "time": 2.0}, "time and times given"),
+        ({"lam": 1.0, "time": "long"}, "time = 'long' must be one number"),
         ({"lam": 1.0, "tol": None}, "time = inf needs a tol"),
         ({"lam": 1.0, "rtol": 2.0}, "rtol = 2"),
     ],
@@ -286,11 +326,18 @@ def test_a_sweep_is_labelled_by_its_axes() -> None:
     )
     assert dict(grid["status"].sizes) == {"gamma": 2, "beta": 1, "data_seed": 2}
     assert grid["theta"].dims == ("gamma", "beta", "data_seed", "coordinate")
-    one = dln.train(dln.sparse(n=5, d=8, s=1, seed=3), gamma=0.02, beta=0.5, **SHORT)
-    np.testing.assert_array_equal(
-        grid["theta"].sel(gamma=0.02, beta=0.5, data_seed=3).values, one.theta
-    )
+    for gamma, seed in ((0.02, 0), (0.01, 3), (0.02, 3)):
+        one = dln.train(dln.sparse(n=5, d=8, s=1, seed=seed), gamma=gamma, beta=0.5, **SHORT)
+        np.testing.assert_array_equal(
+            grid["theta"].sel(gamma=gamma, beta=0.5, data_seed=seed).values, one.theta
+        )
     assert grid["theta"].attrs["long_name"]
+    scales = dln.sweep(PROBLEM, dln.uniform([0.1, 0.2]), gamma=[0.01, 0.02], **SHORT)
+    assert scales["alpha"].values.tolist() == [0.1, 0.2]
+    one = dln.train(PROBLEM, dln.uniform(0.2), gamma=0.01, beta=0.9, **SHORT)
+    np.testing.assert_array_equal(scales["theta"].sel(gamma=0.01, alpha=0.2), one.theta)
+    indexed = dln.sweep(PROBLEM, dln.biased([0.1, 0.2]), gamma=[0.01], **SHORT)
+    assert dict(indexed["status"].sizes) == {"gamma": 1, "start": 2}
     with pytest.raises(dln.InputError, match="function of the seed"):
         dln.sweep(PROBLEM, data_seed=[0, 1])
 
@@ -306,6 +353,17 @@ def test_verdicts_print_as_a_table() -> None:
     assert "verdict" in printed
     assert printed.count("\n") > len(report)
     assert max(len(line) for line in printed.splitlines()) <= 120
+    assert repr(report).endswith("VIOLATED: 0)")
+
+
+def test_a_lambda_in_single_precision_violates_nothing() -> None:
+    rates: Any = {"single": np.float32(0.2), "list": [1, 2]}
+    data: Any = [[1.0, 2.0]], [2.0]
+    assert type(dln.Momentum(rates["single"]).gamma) is float
+    problem, start = dln.Problem(*data), dln.Start([0.5], [0.0])
+    assert dln.verify(problem, start, lam=rates["single"]).violated == []
+    with pytest.raises(dln.InputError, match=r"lam = \[1, 2\] must be one number"):
+        dln.verify(problem, start, lam=rates["list"])
 
 
 def test_seeds_and_problems_are_arrays_like_any_other() -> None:
@@ -329,3 +387,68 @@ def test_seeds_and_problems_are_arrays_like_any_other() -> None:
 def test_problems_of_several_shapes_are_one_error() -> None:
     with pytest.raises(dln.InputError, match="all must have one shape"):
         dln.train([dln.sparse(n=5, d=8, s=1), dln.sparse(n=5, d=9, s=1)])
+
+
+@pytest.mark.parametrize("runs_each", [2, 9], ids=["stacked", "a group for each"])
+def test_runs_on_several_problems_are_the_runs_alone(
+    runs_each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where runs end at different steps, and what is drawn for them comes in pieces."""
+    monkeypatch.setattr("dln_momentum.engine.random_inputs.CHUNK_BYTES", 2**11)
+    problems = [dln.sparse(n=5, d=8, s=1, seed=seed) for seed in range(2)]
+    gamma = 0.01 * np.arange(runs_each, 0, -1)[:, None]  # the first end first
+    alpha = 0.3 + 0.1 * gamma
+    seeds = np.arange(2 * runs_each).reshape(runs_each, 2)[::-1].copy()
+    keys: dict[str, Any] = {
+        "speed": 0.3, "batch_size": 2, "label_noise": 0.1, "noise_until": 50, "max_steps": 300,
+        "records": 4, "beta": 0.5, "num_workers": 2, "tol": 1e-3,
+    }  # fmt: skip
+    runs = dln.train(problems, dln.uniform(alpha), gamma=gamma, seed=seeds, **keys)
+    assert len(np.unique(runs.steps)) > 1
+    found, sums = runs.to_dataset(), runs.snapshot.gradient_sum.reshape(runs_each, 2, 8)
+    for place in ((0, 0), (0, 1), (runs_each - 1, 0), (runs_each - 1, 1)):
+        alone = dln.train(
+            problems[place[1]],
+            dln.uniform(alpha[place[0], 0]),
+            gamma=gamma[place[0], 0],
+            seed=int(seeds[place]),
+            **keys,
+        )
+        np.testing.assert_array_equal(runs.theta[place], alone.theta)
+        np.testing.assert_array_equal(runs.s_plus[place], alone.s_plus)
+        np.testing.assert_allclose(sums[place], alone.snapshot.gradient_sum[0], 1e-12)
+        for name, value in alone.summary.items():
+            np.testing.assert_allclose(runs.summary[name][place], value, 1e-9, 1e-12, err_msg=name)
+        own = found.isel(run_0=place[0], run_1=place[1])
+        for name, values in alone.to_dataset().data_vars.items():
+            if "step" not in values.dims:
+                assert own[name].item() == values.item()
+                continue
+            both = np.intersect1d(own.step, values.step)
+            np.testing.assert_allclose(
+                own[name].sel(step=both), values.sel(step=both), 1e-9, 1e-12, err_msg=str(name)
+            )
+
+
+def test_label_noise_is_that_of_the_seed() -> None:
+    keys: dict[str, Any] = {"label_noise": 0.1, "noise_until": 50, **SHORT}
+    first, second = (dln.train(PROBLEM, seed=seed, **keys).theta for seed in (0, 1))
+    assert np.abs(first - second).max() > 1e-6
+
+
+def test_a_sweep_takes_one_problem_or_a_function() -> None:
+    from dln_momentum.problem import stack
+
+    problems = [dln.sparse(n=5, d=8, s=1, seed=seed) for seed in range(3)]
+    with pytest.raises(dln.InputError, match=r"problem has run dimensions \[3\]"):
+        dln.sweep(stack(problems), gamma=[0.01, 0.02, 0.03])
+    with pytest.raises(
+        dln.InputError, match="problem must make a Problem of a seed; it made a int"
+    ):
+        dln.sweep(lambda seed: seed, data_seed=[0])  # type: ignore[arg-type, return-value]
+
+
+def test_callbacks_may_be_an_iterator() -> None:
+    seen: list[int] = []
+    dln.train(PROBLEM, callbacks=iter([lambda s: seen.append(s.step)]), max_steps=100, records=4)
+    assert seen == [0, 1, 10, 100]

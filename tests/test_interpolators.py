@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dln_momentum.errors import InputError
-from dln_momentum.row_space import RowSpace
+from dln_momentum import InputError, RowSpace
 from dln_momentum.theory.interpolators import basis_pursuit, least_norm
 
 

@@ -15,10 +15,9 @@ import pytest
 import torch
 
 import dln_momentum
+from dln_momentum import DiagonalLinearNet, Engine, EngineOptions, Problem, sparse
 from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.sampling import BatchStream
-from dln_momentum.data.sparse import sparse
-from dln_momentum.engine import Engine, EngineOptions
 from dln_momentum.engine.cpu.carried import Buffers, Carried
 from dln_momentum.engine.cpu.compiled import compiled
 from dln_momentum.engine.cpu.passes import add_path_sums, telescoped_update
@@ -31,8 +30,7 @@ from dln_momentum.engine.cpu.products import (
     set_block_product,
     set_span_product,
 )
-from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.problem import Problem, stack
+from dln_momentum.problem import stack
 from tests.helpers import default_problem
 
 

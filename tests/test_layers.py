@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 from pathlib import Path
 
 import pytest
@@ -76,8 +77,22 @@ def test_every_module_has_a_layer() -> None:
 
 
 def test_public_names_exist() -> None:
-    other_names = {"load": "from_file"}
     for name in set(dln_momentum.__all__) - {"__version__"}:
-        assert getattr(dln_momentum, name).__name__ == other_names.get(name, name)
+        assert getattr(dln_momentum, name).__name__ == name
     assert dir(dln_momentum) == sorted(dln_momentum.__all__)
     assert dln_momentum.__version__.count(".") == 2
+
+
+def test_what_is_public_is_imported_from_the_package() -> None:
+    """Tests, experiments and benchmarks use the public interface where it has what they need."""
+    root = PACKAGE.parent
+    public = {name: getattr(dln_momentum, name) for name in dln_momentum.__all__}
+    for folder in ("tests", "experiments", "benchmarks"):
+        for path in (root / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+                    "dln_momentum."
+                ):
+                    module = importlib.import_module(str(node.module))
+                    for name in {alias.name for alias in node.names} & set(public):
+                        assert getattr(module, name, None) is not public[name], (path, name)

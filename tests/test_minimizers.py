@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dln_momentum.row_space import RowSpace, vector_norm
+from dln_momentum import RowSpace
+from dln_momentum.row_space import vector_norm
 from dln_momentum.theory.entropy import bregman_divergence, mirror_map
 from dln_momentum.theory.interpolators import basis_pursuit, least_norm
 from dln_momentum.theory.minimizers import Minimizer, bregman_minimizer

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dln_momentum.errors import InputError
-from dln_momentum.rates import Momentum, Regime
+from dln_momentum import InputError, Momentum
+from dln_momentum.rates import Regime
 
 # a few roundings, each amplified by 1/(1-beta) <= 1e3 in lambda: 1e-12 leaves room
 CLOSE = {"rel_tol": 1e-11}

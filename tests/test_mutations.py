@@ -21,18 +21,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from dln_momentum import DiagonalLinearNet, Engine, FlowPath, Momentum, Snapshot, sparse
 from dln_momentum import flows as flow_package
-from dln_momentum.data import BatchStream, LabelNoise, sparse
-from dln_momentum.engine import Engine, Snapshot, torch_kernel
+from dln_momentum.data import BatchStream, LabelNoise
+from dln_momentum.engine import torch_kernel
 from dln_momentum.engine.cpu import passes
 from dln_momentum.engine.random_inputs import RandomInputs
 from dln_momentum.engine.scaled import ScaledProblem
-from dln_momentum.flows import FlowPath, quadrature
+from dln_momentum.flows import quadrature
 from dln_momentum.flows.path import Path
 from dln_momentum.flows.quadrature import SummedIntegrals
-from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.outputs import flow_summary, summary
-from dln_momentum.rates import Momentum
 from dln_momentum.theory import (
     continuous_bias,
     discrete_bias,

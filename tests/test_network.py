@@ -10,10 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from dln_momentum.engine import Engine
-from dln_momentum.errors import InputError
-from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.problem import Problem
+from dln_momentum import DiagonalLinearNet, Engine, InputError, Problem
 
 
 @settings(deadline=None, max_examples=30)

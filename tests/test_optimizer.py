@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim import lr_scheduler as schedulers
 
-from dln_momentum.errors import InputError
-from dln_momentum.network import DiagonalLinearNet
-from dln_momentum.optimizer import HeavyBall
+from dln_momentum import DiagonalLinearNet, HeavyBall, InputError
 
 
 def quadratic(seed: int, d: int = 6) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dln_momentum.errors import InputError
-from dln_momentum.problem import RANGE_TOLERANCE, Problem, stack
+from dln_momentum import InputError, Problem
+from dln_momentum.problem import RANGE_TOLERANCE, stack
 
 
 def random_problem(seed: int, n: int = 5, d: int = 8, m: int = 3) -> Problem:
@@ -135,7 +135,7 @@ BAD = {
     "no row": ({"X": torch.ones(0, 3), "y": torch.ones(0)}, "X has shape (0, 3)"),
     "too many rows": (
         {"X": torch.eye(3), "y": torch.ones(3)},
-        "n = 3, d = 3: interpolators form a set only if n < d",
+        "n = 3, d = 3: X must have fewer rows than columns, to be interpolated",
     ),
     "short y": ({"y": torch.ones(1)}, "y has shape (1,), must end in [2]"),
     "runs of y": (

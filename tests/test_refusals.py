@@ -80,6 +80,23 @@ BAD: list[tuple[str, list[str]]] = [
     ("sweep data.noise_until=1", ["data.noise_until is now sampling.noise_until"]),
     ("train optimizer=heavy_ball", ["optimizer=heavy_ball is now optimizer=gamma_beta"]),
     ("train output=own_directory", ["output is now paths"]),
+    # a group that is left out, a value that cannot be
+    ("train ~optimizer", ["~optimizer: a group cannot be left out; options of optimizer: gamma_b"]),
+    ("train ~paths", ["~paths: a group cannot be left out"]),
+    (
+        "train data=null trainer.tool=1",
+        ["data=null: no such option", "(did you mean trainer.tol?)"],
+    ),
+    ("flow flow=null", ["flow=null: no such option"]),
+    ("train =5", ["'=5' must be key=value"]),
+    ("train seed=${nothing}", ["Interpolation key 'nothing' not found"]),
+    ("train hydra.run.dir=/dev/null/x", ["hydra.run.dir = '/dev/null/x' cannot be made"]),
+    ("train optimizer.gamma=null", ["optimizer.beta = 0.9 given: give exactly one of the pairs"]),
+    ("train data=file data.path=[1]", ["data.path = [1] must be of type str"]),
+    ("train data.kind=nothing", ["error: data.kind = 'nothing' must be one of sparse, file"]),
+    ("train trainer.max_steps=1e300", ["must be an integer in [1, 9007199254740992]"]),
+    ("train trainer.records=1e9", ["trainer.records = 1000000000 must be an integer in [2, 10000"]),
+    ("flow flow.records=1e9", ["flow.records = 1000000000 must be in [2, 1000000]"]),
     # pairs
     ("train optimizer.lam=1", ["optimizer.lam = 1 given: give exactly one of the pairs"]),
     ("train optimizer.eps=1 optimizer.gamma=1", ["give exactly one of the pairs"]),
@@ -129,6 +146,26 @@ def test_a_bad_command_line_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+def test_files_of_the_user_stay(answer: Callable[..., Answer], tmp_path: Path) -> None:
+    mine = tmp_path / "history.nc"
+    mine.write_text("mine")
+    code, told = answer("train", "hydra.run.dir=.", "trainer.max_steps=10")
+    assert (code, mine.read_text()) == (2, "mine")
+    assert "already holds files of another run; choose an empty directory" in told
+    assert list(tmp_path.iterdir()) == [mine]
+
+
+def test_a_config_of_the_user_without_a_section_is_refused(
+    answer: Callable[..., Answer], tmp_path: Path
+) -> None:
+    groups = "[data: sparse, paths: default, _self_, override hydra/job_logging: stdout]"
+    (tmp_path / "mine.yaml").write_text(f"defaults: {groups}\nseed: 0\n")
+    code, told = answer("train", "--config-dir", str(tmp_path), "--config-name", "mine", "+name=a")
+    assert code == 2
+    assert "there is no sampling; its options: full, reshuffle" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
+
+
 def test_empty_directories_of_the_user_stay(answer: Callable[..., Answer], tmp_path: Path) -> None:
     (tmp_path / "mine" / "run").mkdir(parents=True)
     bad = "optimizer.gamma=-1"
@@ -171,13 +208,25 @@ def test_the_traceback_is_there_for_whoever_asks(
     assert os.environ["HYDRA_FULL_ERROR"] == "1"
 
 
+def test_a_directory_that_cannot_be_made_is_refused(answer: Callable[..., Answer]) -> None:
+    taken = Path("taken").absolute()
+    taken.touch()
+    for directory in (taken, taken / "below"):
+        code, said = answer("train", "debug=quick", f"hydra.run.dir={directory}")
+        assert code == 2
+        assert said.startswith(f"error: hydra.run.dir = '{directory}' cannot be made: ")
+
+
 @pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_is_one_line_and_code_130(
     ending: type[BaseException], answer: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lightning turns Ctrl-C during training into an exit with code 1."""
 
-    def interrupted(*_: object, **__: object) -> None:
+    def interrupted(_: object, directory: Path, *__: object, **___: object) -> None:
+        if directory.name == "again":
+            (directory / "checkpoints").mkdir()
+            (directory / "checkpoints" / "step_10.ckpt").touch()
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt:
@@ -187,3 +236,6 @@ def test_an_interrupt_is_one_line_and_code_130(
 
     monkeypatch.setattr("dln_momentum.cli.fitting.fit", interrupted)
     assert answer("train", "debug=quick", "hydra.run.dir=out") == (130, "interrupted\n")
+    checkpoint = Path("again/checkpoints/step_10.ckpt").absolute()
+    code, said = answer("train", "debug=quick", "hydra.run.dir=again")
+    assert (code, said) == (130, f"interrupted; resume={checkpoint} continues it\n")

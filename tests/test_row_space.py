@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dln_momentum.row_space import RowSpace
+from dln_momentum import RowSpace
 
 # A thin SVD and one product of 30 terms: a few dozen roundings.
 ROUNDING = 1e-13

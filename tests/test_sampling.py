@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from dln_momentum import InputError, sparse
 from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.sampling import SAMPLINGS, BatchStream
-from dln_momentum.data.sparse import sparse
 from dln_momentum.data.streams import CHUNK
-from dln_momentum.errors import InputError
 
 STEPS = 2 * CHUNK + 100
 WITH, WITHOUT, RESHUFFLE = SAMPLINGS

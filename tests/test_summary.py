@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dln_momentum.data import sparse
-from dln_momentum.network import DiagonalLinearNet
+from dln_momentum import DiagonalLinearNet, sparse
 from dln_momentum.theory.minimizers import bregman_minimizer
 from tests.helpers import FinishedRun, run_app
 

@@ -17,16 +17,15 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
+from dln_momentum import InputError, Momentum, Problem, sparse
 from dln_momentum.cli.sweep import sweep
 from dln_momentum.config import composed
-from dln_momentum.data import LOADERS, sparse
+from dln_momentum.data import LOADERS
 from dln_momentum.engine import problems as problems_module
 from dln_momentum.engine.problems import Problems
-from dln_momentum.errors import InputError
 from dln_momentum.outputs.sweep_figure import overview
 from dln_momentum.outputs.sweep_maps import lambda_levels
-from dln_momentum.problem import Problem
-from dln_momentum.rates import PAIRS, Momentum
+from dln_momentum.rates import PAIRS
 from dln_momentum.sweeps.assembly import build
 from dln_momentum.sweeps.axes import axis_values
 from dln_momentum.sweeps.grid import Grid, read_grid
@@ -223,6 +222,7 @@ def assert_same_runs(results: xr.Dataset, tmp_path: Path, *common: str, **axes: 
         np.testing.assert_allclose(point["s_minus"], history["s_minus"][-1], rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_grid_equals_its_single_runs(tmp_path: Path, no_figures: None) -> None:
     results = run_sweep(
         tmp_path / "sweep", "sweep.gamma=[0.005,0.01,0.02]", "sweep.beta=linspace:0.5:0.9:2"
@@ -231,6 +231,7 @@ def test_a_grid_equals_its_single_runs(tmp_path: Path, no_figures: None) -> None
     assert_same_runs(results, tmp_path, gamma="optimizer.gamma", beta="optimizer.beta")
 
 
+@pytest.mark.slow
 def test_seeds_and_data_sets_equal_single_runs_on_mini_batches(
     tmp_path: Path, no_figures: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,6 +250,7 @@ def test_seeds_and_data_sets_equal_single_runs_on_mini_batches(
     xr.testing.assert_allclose(shared, results, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_initialisation_scales_are_an_axis(tmp_path: Path, no_figures: None) -> None:
     keys = ["model=gaussian", "optimizer.gamma=0.02"]
     results = run_sweep(tmp_path / "sweep", *keys, "sweep.alpha=[0.1,0.2]", "sweep.seed=3")
@@ -299,6 +301,7 @@ def test_runs_that_converge_leave_and_keep_their_end(tmp_path: Path, no_figures:
     assert (results["distance_to_minimizer"][1:] < 1e-5).all()
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_from_its_checkpoint(tmp_path: Path, no_figures: None) -> None:
     keys = ["sweep.gamma=[0.01,0.02]", "sweep.data_seed=[0,1]", "trainer.tol=0"]
     whole = run_sweep(tmp_path / "whole", *keys)
@@ -407,6 +410,7 @@ def test_tables_fit_80_columns_with_whole_numbers(
     assert "diverged" in printed
 
 
+@pytest.mark.slow
 def test_the_memory_of_stacked_data_counts_a_copy_for_every_run() -> None:
     keys = [*SMALL, "data.n=20", "data.d=40", "sweep.data_seed=range:0:2000", "sweep.beta=[0,0.5]"]
     with pytest.raises(InputError, match="GiB that 4000 runs") as few:

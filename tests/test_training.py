@@ -11,10 +11,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from dln_momentum.data import BatchStream, sparse
-from dln_momentum.engine import EngineOptions
-from dln_momentum.errors import InputError
-from dln_momentum.network import DiagonalLinearNet
+from dln_momentum import DiagonalLinearNet, EngineOptions, InputError, sparse
+from dln_momentum.data import BatchStream
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.module import Gradient, HeavyBallModule
@@ -37,7 +35,7 @@ def small_module(gradient: Gradient = "closed_form", batch_size: int | None = 2)
 def test_says_which_backend_it_chose(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="dln_momentum"):
         small_module()
-    assert caplog.messages == ["engine: numba (fastest on a CPU) for 1 runs of n = 5, d = 8"]
+    assert caplog.messages == ["engine: numba (fastest on a CPU) for R = 1, n = 5, d = 8"]
 
 
 @pytest.mark.parametrize("batch_size", [None, 2])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from benchmarks.setup import Advance, Task
-from dln_momentum.network import DiagonalLinearNet
+from dln_momentum import DiagonalLinearNet
 
 
 def sgd(task: Task) -> Advance:

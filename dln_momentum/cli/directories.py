@@ -16,8 +16,10 @@ class Directories(Callback):
     not, is the user's.
     """
 
+    wanted: ClassVar[Path | None] = None
+    """the directory of the run, or of all jobs of a multirun"""
     missing: ClassVar[list[Path]] = []
-    """those that Hydra makes, the innermost first"""
+    """those that Hydra makes for it, the innermost first"""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Note what the directory of one run lacks."""
@@ -28,7 +30,7 @@ class Directories(Callback):
         self._note(config.hydra.sweep.dir)
 
     def _note(self, directory: str) -> None:
-        wanted = Path(directory).absolute()
+        type(self).wanted = wanted = Path(directory).absolute()
         type(self).missing[:] = [p for p in (wanted, *wanted.parents) if not p.exists()]
 
     @classmethod

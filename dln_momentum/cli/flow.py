@@ -65,13 +65,14 @@ def flow(job: Job) -> dict[str, Any]:
 def _out_of_range(reader: Reader) -> Iterator[str]:
     """What is wrong with lambda, the end and the records, which the solver does not check."""
     from dln_momentum.flows.options import time_errors
+    from dln_momentum.record_plan import MOST_RECORDS
 
     lam, records = reader.value("flow.lam", float), reader.value("flow.records", int)
     time, tol = reader.value("flow.time", float | None), reader.value("flow.tol", float)
     if lam is not None and not 0 <= lam < math.inf:
         yield f"flow.lam = {lam:g} must be finite and >= 0"
-    if records is not None and records < 2:
-        yield f"flow.records = {records} must be >= 2"
+    if records is not None and not 2 <= records <= MOST_RECORDS:
+        yield f"flow.records = {records} must be in [2, {MOST_RECORDS}]"
     if tol is not None:
         for line in time_errors(math.inf if time is None else time, None, tol):
             yield f"flow.{line}"

@@ -36,10 +36,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dln_momentum.cli.directories import Directories
 from dln_momentum.config import CONF_DIR, rates_saved, register_resolvers, with_pair
+from dln_momentum.config.location import options_of
 from dln_momentum.config.mistakes import in_words
 from dln_momentum.config.nearest import did_you_mean
 from dln_momentum.config.renamed import renamed
-from dln_momentum.errors import InputError
+from dln_momentum.errors import InputError, raise_if_any
 
 log = logging.getLogger("dln_momentum")
 
@@ -51,6 +52,16 @@ defaults:
 - override hydra/help: {app}
 """
 """The start of a saved config: with it ``--config-dir DIR --config-name config`` runs it again."""
+
+
+WRITTEN = (
+    "config.yaml", "summary.json", "verify.json", "history.nc", "results.nc", "overview.png",
+    "overview.pdf", "checkpoints", "tensorboard",
+)  # fmt: skip
+"""What a run writes: a directory that holds any of it is not written to."""
+
+OVERLAYS = ("experiment", "debug")
+"""Groups that have no section of their own in a config."""
 
 
 class ViolatedError(Exception):
@@ -70,7 +81,7 @@ class Job:
     def __init__(
         self, config: DictConfig, directory: Path, app: str, result: str = "summary.json"
     ) -> None:
-        self.config, self.directory, self._app, self._result = config, directory, app, result
+        self.config, self.directory, self.app, self._result = config, directory, app, result
         self._started = time.perf_counter()
 
     @property
@@ -80,7 +91,7 @@ class Job:
         assert isinstance(values, dict)
         # in an order that does not depend on how the config was composed
         ordered = {key: values[key] for key in sorted(map(str, values))}
-        return HYDRA_LINES.format(app=self._app) + OmegaConf.to_yaml(OmegaConf.create(ordered))
+        return HYDRA_LINES.format(app=self.app) + OmegaConf.to_yaml(OmegaConf.create(ordered))
 
     def begin(self) -> None:
         """Write the checked config and start the clock."""
@@ -110,17 +121,24 @@ class Job:
         name = f"hydra.run.dir = {str(self.directory)!r}"
         if self.directory.exists() and not os.access(self.directory, os.W_OK):
             raise InputError([f"{name} must be a writable directory"])
-        if not config.exists() and not result.exists():
+        if not any((self.directory / name).exists() for name in WRITTEN):
             return None
-        same = config.exists() and config.read_text() == self.text
-        if same and result.exists() and "status" in (found := json.loads(result.read_text())):
-            return found
-        state, advice = "another run", "choose an empty directory"
+        same = config.exists() and config.read_bytes() == self.text.encode()
+        if same and result.exists():
+            with contextlib.suppress(ValueError):  # a file that something else has damaged
+                if "status" in (found := json.loads(result.read_text())):
+                    return found
+        state, advice = "files of another run", "choose an empty directory"
         if same:
             state = "an unfinished run"
-            saved = sorted(self.directory.glob("checkpoints/*.ckpt"), key=os.path.getmtime)
-            advice += f", and resume={saved[-1]} to go on from there" if saved else ""
+            advice += _resuming(self.directory)
         raise InputError([f"{name} already holds {state}; {advice}"])
+
+
+def _resuming(directory: Path) -> str:
+    """How to go on from the last checkpoint of a run, if there is one."""
+    saved = sorted(directory.glob("checkpoints/*.ckpt"), key=os.path.getmtime)
+    return f"; resume={saved[-1]} continues it" if saved else ""
 
 
 Work = Callable[[Job], dict[str, Any]]
@@ -136,13 +154,16 @@ def command(app: str, work: Work, result: str = "summary.json") -> Callable[[], 
             wait for it, and raises `InputError` before it begins the job.
         result: as for `Job`.
     """
+    entered: list[str] = []
 
     @hydra.main(config_path=str(CONF_DIR), config_name=app, version_base="1.3")
     def task(config: DictConfig) -> None:
+        entered.append(app)
         _run(Job(config, Path(HydraConfig.get().runtime.output_dir), app, result), work)
 
     def main() -> None:
         register_resolvers()
+        entered.clear()
         words: list[str] = []
         try:
             words, flags = _arguments(sys.argv[1:])
@@ -154,6 +175,12 @@ def command(app: str, work: Work, result: str = "summary.json") -> Callable[[], 
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise
             _refuse(in_words(app, error, words))
+        except OSError as error:
+            # Hydra makes the directory before it calls the task
+            if entered:
+                raise
+            name = str(Directories.wanted or error.filename)
+            _refuse([f"hydra.run.dir = {name!r} cannot be made: {error.strerror}"])
         except ViolatedError as error:
             print(f"VIOLATED: {error}", file=sys.stderr)
             raise SystemExit(1) from None
@@ -162,7 +189,9 @@ def command(app: str, work: Work, result: str = "summary.json") -> Callable[[], 
             interrupt = ending.__context__ if isinstance(ending, SystemExit) else ending
             if not isinstance(interrupt, KeyboardInterrupt):
                 raise
-            print("interrupted", file=sys.stderr)
+            Directories.take_back()
+            wanted = Directories.wanted
+            print(f"interrupted{_resuming(wanted) if wanted else ''}", file=sys.stderr)
             raise SystemExit(130) from None
 
     return main
@@ -172,6 +201,7 @@ def _run(job: Job, work: Work) -> None:
     """Do the work of one job, unless it is done; a refused one leaves nothing behind."""
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
+        raise_if_any(_unusable(job))
         found = job.found_before()
         if found is not None:
             log.info("%s already holds this run, finished; nothing to do", job.directory)
@@ -188,11 +218,28 @@ def _run(job: Job, work: Work) -> None:
         # a full disk must not hide what went wrong first
         with contextlib.suppress(OSError):
             (job.directory / "error.txt").write_text(traceback.format_exc())
+        if multirun:
+            # Hydra shows the first failure alone
+            traceback.print_exc()
         raise
     if found["status"] == "violated":
         if multirun:
             raise ViolatedError("; ".join(found["violated"]))
         raise SystemExit(1)
+
+
+def _unusable(job: Job) -> Iterator[str]:
+    """What keeps the config from being read at all."""
+    try:
+        OmegaConf.resolve(job.config)
+    except OmegaConfBaseException as error:
+        yield str(error).splitlines()[0]
+    primary: Any = OmegaConf.load(CONF_DIR / f"{job.app}.yaml")
+    groups = [str(key) for entry in primary.defaults if OmegaConf.is_dict(entry) for key in entry]
+    for section in groups:
+        expected = section not in OVERLAYS and (CONF_DIR / section).is_dir()
+        if expected and not OmegaConf.is_dict(job.config.get(section)):
+            yield f"there is no {section}; its options: {', '.join(options_of(section))}"
 
 
 def _refuse(problems: Sequence[str]) -> NoReturn:
@@ -229,6 +276,9 @@ def _paired(app: str, words: list[str], flags: Sequence[str]) -> list[str]:
     old = [line for word in words if (line := renamed(word.partition("=")[0].lstrip("+~")))]
     if old:
         raise HydraException(old[0])
+    nameless = [word for word in words if _chooses_nothing(word)]
+    if nameless:
+        raise HydraException(nameless[0])
     if any(flag.startswith(("--config-name", "-cn")) for flag in flags):
         return words
     try:
@@ -236,6 +286,14 @@ def _paired(app: str, words: list[str], flags: Sequence[str]) -> list[str]:
             return with_pair(app, words)
     except InputError as error:
         raise HydraException(str(error)) from error
+
+
+def _chooses_nothing(word: str) -> bool:
+    """Whether a word leaves a group out, which Hydra answers with a traceback or not at all."""
+    key, _, value = word.partition("=")
+    return not key or (
+        (word[0] == "~" or value == "null") and (CONF_DIR / key.lstrip("~")).is_dir()
+    )
 
 
 @contextlib.contextmanager

@@ -201,6 +201,7 @@ def load_problem(reader: Reader, **given: Any) -> Problem | None:
     """The problem of section ``data``, with other arguments in place of the config's."""
     loader = _choice(reader, "data.kind", LOADERS)
     if loader is None:
+        reader.free("data")
         return None
     keys = reader.section("data", loader, "kind")
     return reader.build(loader, reader.given(loader, keys), "data", **given)
@@ -210,6 +211,7 @@ def start_of(reader: Reader, seed: int | None, **given: Any) -> Start | None:
     """The start of section ``model``, with other arguments in place of the config's."""
     maker = _choice(reader, "model.init", STARTS)
     if maker is None:
+        reader.free("model")
         return None
     found = reader.given(maker, reader.section("model", maker, "init", "speed"))
     if maker is gaussian:
@@ -319,10 +321,12 @@ def device_of(reader: Reader) -> str:
 def tell_if_seed_is_unread(
     config: DictConfig, batches: BatchStream, label_noise: LabelNoise | None
 ) -> None:
-    """Log a line where nothing in a run is random, so that other seeds give the same numbers."""
+    """Log a line where a seed is given and nothing is random: other seeds give the same numbers."""
     if config.model.init == "gaussian" or label_noise is not None or not batches.full_batch:
         return
     swept = config.get("sweep", {}).get("seed") is not None
+    if not (swept or config.seed):
+        return
     logger.info(
         "%s is not read: full batch, no label noise, model=%s draws nothing",
         "sweep.seed" if swept else "seed",

@@ -39,17 +39,10 @@ def mistakes(app: str, words: Sequence[str]) -> list[str]:
     parser, overrides, found = OverridesParser.create(), list[Override](), list[str]()
     for word in words:
         try:
-            overrides += parser.parse_overrides([word])
+            overrides += parser.parse_overrides([word] if word[:1] != "=" else [""])
         except OverrideParseException as error:
-            reason = str(error).splitlines()[0]
-            found.append(
-                f"{word!r} "
-                + (
-                    f"has no value that can be read: {reason}"
-                    if "=" in word
-                    else "must be key=value"
-                )
-            )
+            reason = f"has no value that can be read: {str(error).splitlines()[0]}"
+            found.append(f"{word!r} {reason if '=' in word[1:] else 'must be key=value'}")
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         groups = list(app_groups(compose(app, return_hydra_config=True)))
         chosen = [o for o in overrides if _is_group(o.key_or_group)]
@@ -103,14 +96,19 @@ def _group_mistakes(app: str, override: Override, groups: Sequence[str]) -> Iter
     if override.is_add():
         yield f"{group} is there: leave out the +, {group}={override.get_value_element_as_str()}"
         return
+    if override.is_delete():
+        options = ", ".join(options_of(group))
+        yield f"~{group}: a group cannot be left out; options of {group}: {options}"
+        return
     for value in _values(override):
-        if isinstance(value, dict) or value is None:
+        if isinstance(value, dict):
             continue
         if line := renamed(f"{group}={value}"):
             yield line
         elif value not in (options := options_of(group)):
             yield (
-                f"{group}={value}: no such option{did_you_mean(str(value), options)}; "
+                f"{group}={'null' if value is None else value}: "
+                f"no such option{did_you_mean(str(value), options)}; "
                 f"options of {group}: {', '.join(options)}"
             )
 

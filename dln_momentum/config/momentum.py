@@ -30,7 +30,7 @@ def momentum(optimizer: Mapping[str, Any]) -> Momentum:
     Traceback (most recent call last):
     dln_momentum.errors.InputError: lam = 2 must be 1, which gamma = 0.25 and beta = 0.5 make it
     """
-    given = {key: float(value) for key, value in optimizer.items()}
+    given = {key: float(value) for key, value in optimizer.items() if value is not None}
     if set(given) != set(KEYS):
         return Momentum.from_pair(**given)
     found = Momentum(given["gamma"], given["beta"])

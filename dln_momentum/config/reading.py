@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -120,10 +121,6 @@ class Reader:
         parts = key.split(".")
         return any(".".join(parts[:count]) in self._read for count in range(1, len(parts) + 1))
 
-    def _place(self, key: str) -> tuple[DictConfig, str]:
-        section, _, leaf = key.rpartition(".")
-        return (OmegaConf.select(self.config, section) if section else self.config), leaf
-
 
 def _named(line: str, keys: Mapping[str, str], section: str) -> str:
     """A line that begins with an argument or a last part of a key, with the whole key there."""
@@ -145,8 +142,9 @@ def cast(value: Any, kind: Any) -> Any:
     """
     if kind in (int, float):
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and (kind is float or float(value).is_integer()):
-            return kind(value)
+        with contextlib.suppress(OverflowError):  # an integer beyond all floats
+            if number and (kind is float or float(value).is_integer()):
+                return kind(value)
         raise TypeError
     if kind in (bool, str, types.NoneType):
         if isinstance(value, kind):
@@ -165,6 +163,8 @@ def cast(value: Any, kind: Any) -> Any:
                 continue
         raise TypeError
     if origin is Literal and value not in inner:
+        raise TypeError
+    if kind is not Any and isinstance(kind, type) and not isinstance(value, kind):
         raise TypeError
     return value
 

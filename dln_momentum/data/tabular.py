@@ -16,7 +16,7 @@ DIMENSIONS = {"X": 2, "y": 1, "theta_star": 1, "X_test": 2, "y_test": 1}
 """The arrays of an archive, without run dimensions; X and y are required."""
 
 
-def from_file(
+def load(
     path: str | Path | None = None, target: str | None = None, *, standardise: bool = False
 ) -> Problem:
     """Read an ``.npz`` archive or a ``.csv`` table, by the suffix.
@@ -32,9 +32,9 @@ def from_file(
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "problem.npz"
     >>> np.savez(path, X=[[1.0, 2.0, 2.0]], y=[9.0])
-    >>> from_file(path)
+    >>> load(path)
     Problem('problem.npz', runs=[], n=1, d=3)
-    >>> from_file("rows.xlsx")
+    >>> load("rows.xlsx")
     Traceback (most recent call last):
     dln_momentum.errors.InputError: path = 'rows.xlsx' must end in .npz or .csv
     """

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -138,6 +139,25 @@ def groups_of(problem: Problem | Problems) -> list[ProblemGroup]:
 def first_of(problem: Problem | Problems) -> Problem:
     """The problem; of several the first."""
     return problem if isinstance(problem, Problem) else problem.first
+
+
+@overload
+def flat_problem(problem: Problem, shape: tuple[int, ...]) -> Problem: ...
+@overload
+def flat_problem(problem: Problems, shape: tuple[int, ...]) -> Problems: ...
+def flat_problem(problem: Problem | Problems, shape: tuple[int, ...]) -> Problem | Problems:
+    """The same data for R runs: shared as it is, or one for each of them."""
+    if isinstance(problem, Problems):
+        return Problems(problem.each, problem.index.expand(shape).reshape(-1))
+    if not problem.runs:
+        return problem
+    fields: dict[str, Any] = {"name": problem.name, "notes": problem.notes}
+    for name, core in (("X", 2), ("y", 1), ("theta_star", 1), ("X_test", 2), ("y_test", 1)):
+        tensor = getattr(problem, name)
+        if tensor is not None:
+            inner = tensor.shape[-core:]
+            fields[name] = tensor.expand(*shape, *inner).reshape(-1, *inner)
+    return Problem(**fields)
 
 
 def measure(

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from dln_momentum.arrays import short_repr
 from dln_momentum.engine.status import Status
 from dln_momentum.rates import eps_of
 from dln_momentum.theory.discrete_bias import path_sums_from_gradients
@@ -48,6 +49,8 @@ class Snapshot(Trajectory):
     """steps taken by each run, [R]"""
     status: Tensor
     """`Status` as int64, [R]"""
+
+    __repr__ = short_repr
 
     @property
     def eps(self) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dln_momentum.arrays import array_of, common_shape
-from dln_momentum.engine.problems import Problems, first_of
+from dln_momentum.engine.problems import Problems, first_of, flat_problem
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.problem import Problem
 from dln_momentum.rates import PAIRS, gamma_beta
@@ -62,9 +62,7 @@ def arguments(problem: Data, start: Start | None, seed: Any, **rates: Any) -> Ar
     start = checked(problem, start, (Problem, Problems))
     assert isinstance(problem, Problem | Problems)
     given = {key: array_of(key, value) for key, value in rates.items() if value is not None}
-    if set(given) <= {"gamma", "beta"}:
-        defaults = {"gamma": np.array(DEFAULT_GAMMA), "beta": np.array(DEFAULT_BETA)}
-        given = defaults | given
+    given = {key: np.asarray(value) for key, value in with_defaults(given).items()}
     raise_if_any(_rate_problems(given))
     shapes = {key: value.shape for key, value in given.items()}
     seeds = _seeds(seed)
@@ -82,6 +80,12 @@ def arguments(problem: Data, start: Start | None, seed: Any, **rates: Any) -> Ar
         w_minus,
         np.broadcast_to(seeds, shape).reshape(-1).tolist() if seeds.ndim else int(seeds),
     )
+
+
+def with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The rates that are given, with the default gamma and beta unless lam or eps is there."""
+    defaults = {} if {"lam", "eps"} & set(given) else {"gamma": DEFAULT_GAMMA, "beta": DEFAULT_BETA}
+    return defaults | dict(given)
 
 
 def checked(problem: Any, start: Any, kinds: tuple[type, ...] = (Problem,)) -> Start:
@@ -102,28 +106,9 @@ def checked(problem: Any, start: Any, kinds: tuple[type, ...] = (Problem,)) -> S
     return start
 
 
-@overload
-def flat_problem(problem: Problem, shape: tuple[int, ...]) -> Problem: ...
-@overload
-def flat_problem(problem: Problems, shape: tuple[int, ...]) -> Problems: ...
-def flat_problem(problem: Problem | Problems, shape: tuple[int, ...]) -> Problem | Problems:
-    """The same data for R runs: shared as it is, or one for each of them."""
-    if isinstance(problem, Problems):
-        return Problems(problem.each, problem.index.expand(shape).reshape(-1))
-    if not problem.runs:
-        return problem
-    fields: dict[str, Any] = {"name": problem.name, "notes": problem.notes}
-    for name, core in (("X", 2), ("y", 1), ("theta_star", 1), ("X_test", 2), ("y_test", 1)):
-        tensor = getattr(problem, name)
-        if tensor is not None:
-            inner = tensor.shape[-core:]
-            fields[name] = tensor.expand(*shape, *inner).reshape(-1, *inner)
-    return Problem(**fields)
-
-
 def _seeds(seed: Any) -> np.ndarray:
     array = np.asarray(list(seed) if isinstance(seed, range) else seed)
-    if array.dtype.kind not in "iu":
+    if array.dtype.kind not in "iu" or (array < 0).any():
         raise InputError([f"seed = {seed!r} must be an integer in [0, 2^64), or an array of them"])
     return array
 
@@ -146,6 +131,6 @@ def _pair_problems(gamma: Array, beta: Array) -> Iterator[str]:
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
         yield (
-            f"{int(wrong.sum())} of {wrong.size} runs have no momentum in [0, 1): "
-            f"gamma = {gamma[first]:g}, beta = {beta[first]:g} at run {first}"
+            f"these rates give beta = {beta[first]:g} and gamma = {gamma[first]:g} (run {first}; "
+            f"{int(wrong.sum())} of {wrong.size} are wrong); beta must be in [0, 1), gamma > 0"
         )

@@ -107,20 +107,21 @@ def _rows(job: Path) -> list[Row]:
         raise _Unreadable("an experiment; its result is claim.json")
     if result is None:
         error = job / "error.txt"
-        text = error.read_text().strip() if error.exists() else ""
+        text = error.read_text(errors="replace").strip() if error.is_file() else ""
         why = f": {text.splitlines()[-1]}" if text else ""
         raise _Unreadable(f"unfinished, without {' or '.join(RESULTS)}{why}")
     summary = _read(result, json.loads)
-    if not {"kind", "status"} <= set(summary):
+    if not all(isinstance(summary.get(key), str) for key in ("kind", "status")):
         raise _Unreadable(f"{result.name} has no kind and status")
     if summary["kind"] != "sweep":
         return [_scalars(summary)]
     try:
         with xr.open_dataset(job / "results.nc", engine="h5netcdf") as results:
             runs = [name for name, value in results.variables.items() if _is_of_runs(value)]
-            points = (
-                results[runs].to_dataframe().reset_index().drop(columns="index", errors="ignore")
-            )
+            grid = results[runs]
+            # a grid of one point has no dimension
+            table = (grid if grid.dims else grid.expand_dims("index")).to_dataframe()
+            points = table.reset_index().drop(columns="index", errors="ignore")
     except (OSError, ValueError) as error:
         raise _Unreadable(f"results.nc cannot be read: {error}") from error
     # what a sweep says of itself as a whole says nothing about a run

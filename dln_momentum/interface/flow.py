@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dln_momentum.arrays import number_of
 from dln_momentum.errors import raise_if_any
 from dln_momentum.flows import FlowOptions, FlowPath, gradient_flow, momentum_flow
 from dln_momentum.flows.batched import DEFAULT_RTOL, Flows, data_of_runs, momentum_flows
@@ -56,13 +57,14 @@ def flow(
         problem: the data; a list of problems is an array of them.
         start: as for `train`; with parameters that are arrays there is a flow for each.
         lam: lambda >= 0, a number or an array.
-        time: how far to go; infinite by default, until the energy is at most ``tol``.
-        times: increasing output times, shared by all flows; without them every step of the solver
-            of one flow, or the two ends of many. With times, ``tol`` is not used.
+        time: the time at which to stop; infinite by default, until the energy is at most ``tol``.
+        times: increasing output times, shared by all flows, in place of ``time`` and ``tol``; the
+            start is recorded too. Without times, every step of the solver of one flow is recorded,
+            or the start and the end of each of many.
         speed: 0 is rest; gradient flow has no initial speed to choose.
         tol: stop once F + lambda/2 ||w'||^2 is at most this; None for never.
-        rtol: relative error of the solver's steps; see `FlowOptions` and `momentum_flows` for the
-            defaults.
+        rtol: relative error of a step of the solver; None for the default of `FlowOptions` for one
+            flow and of `momentum_flows` for many.
 
     Returns:
         The flows, with NumPy arrays of shape [T] + S + [d].
@@ -85,36 +87,48 @@ def flow(
         problem = stack(problem)
     start = checked(problem, start)
     assert isinstance(problem, Problem)
-    lams = array_of("lam", lam)
+    lams, speed, time = array_of("lam", lam), number_of("speed", speed), number_of("time", time)
+    tol, rtol = (
+        None if value is None else number_of(key, value)
+        for key, value in (("tol", tol), ("rtol", rtol))
+    )
+    outputs = None if times is None else array_of("times", times)
     shape = common_shape({"lam": lams.shape, "start": start.runs, "problem": tuple(problem.runs)})
-    raise_if_any(_errors(lams, speed))
+    raise_if_any(_errors(lams, speed, time, outputs))
     w = start.weights(problem.d)
-    if times is not None:
-        times, tol = torch.from_numpy(array_of("times", times)), None
-        time = min(time, float(times.max()))
-        if times.ndim == 1 and times[0] == 0:
-            # the start is recorded in any case
-            times = times[1:]
+    if outputs is not None:
+        time, tol = float(outputs[-1]), None
+        # the start is recorded in any case
+        outputs = torch.from_numpy(outputs[outputs > 0])
     if shape != ():
         w_plus, w_minus = (x.expand(*shape, problem.d).reshape(-1, problem.d) for x in w)
         w = w_plus, w_minus
     data = flat_problem(problem, shape)
     dw = gradient_velocity(data, *w, speed) if speed else None
-    until = _Until(time, times, tol, rtol)
+    until = _Until(time, outputs, tol, rtol)
     if shape == ():
         path = _one(data, w, dw, float(lams), until)
     else:
         flat = torch.from_numpy(np.broadcast_to(lams, shape).reshape(-1).copy())
         path = _many(data, w, dw, flat, until)
-    return FlowRun(data, path, shape, None if times is not None else tol or DEFAULT_TOL)
+    return FlowRun(data, path, shape, None if outputs is not None else tol or DEFAULT_TOL)
 
 
-def _errors(lams: NDArray[np.float64], speed: float) -> Iterator[str]:
+def _errors(
+    lams: NDArray[np.float64], speed: float, time: float, times: NDArray[np.float64] | None
+) -> Iterator[str]:
     wrong = lams[~((lams >= 0) & np.isfinite(lams))]
     if wrong.size:
         yield f"lam = {wrong.flat[0]:g} ({wrong.size} of {lams.size}) must be finite and >= 0"
     if speed and (lams == 0).any():
         yield f"speed = {speed:g} must be 0 where lam = 0: gradient flow has no initial speed"
+    if times is None:
+        return
+    if time != math.inf:
+        yield "time and times given: give one; times end at the last of them"
+    finite = times.ndim == 1 and times[0] >= 0 and 0 < times[-1] < math.inf
+    if not finite or (np.diff(times) <= 0).any():
+        yield "times must be increasing finite numbers >= 0, [T], and the last of them > 0"
 
 
 def _one(problem: Problem, w: Pair, dw: Pair | None, lam: float, until: _Until) -> FlowPath:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dln_momentum.arrays import short_repr
 from dln_momentum.errors import InputError
 from dln_momentum.flows import FlowPath
 from dln_momentum.flows.batched import Flows
@@ -51,6 +52,8 @@ class FlowCertificate:
     path_integral_uncertainty: float
     distance_to_minimizer: float
     minimizer: NDArray[np.float64]
+
+    __repr__ = short_repr
 
 
 def _array(name: str, doc: str) -> Any:
@@ -145,19 +148,22 @@ class FlowRun:
         )
 
     def to_dataset(self) -> xr.Dataset:
-        """theta, balancedness, i_plus, i_minus, w_plus, w_minus, train_loss and energy.
+        """theta, balancedness, i_plus, i_minus, w_plus, w_minus, train_loss, energy and status.
 
-        The dimensions are time, those of the flows, and coordinate; lam is a coordinate, and t
-        holds the times of each flow.
+        The dimensions are time, those of the flows, and coordinate. The coordinates are lam and,
+        of many flows, t, the times of each flow; time itself has values where all flows share them.
         """
         values = {name: torch.from_numpy(getattr(self, name)) for name in RECORDED}
         dims = tuple(f"run_{axis}" for axis in range(len(self.shape)))
         dims = ("run",) if len(dims) == 1 else dims
-        found = labelled(values, ("time", *dims, "coordinate"), {} if dims else {"time": self.t})
-        found["lam"] = (dims, self.lam)
+        of_flows = self.t.reshape(len(self.t), -1)
+        shared = of_flows[:, 0]
+        coords = {"time": shared} if (of_flows == shared[:, None]).all() else {}
+        found = labelled(values, ("time", *dims, "coordinate"), coords)
+        found = found.assign(status=(dims, self.status)).assign_coords(lam=(dims, self.lam))
         if dims:
-            found["t"] = (("time", *dims), self.t)
-        return describe(found.set_coords("lam"))
+            found = found.assign_coords(t=(("time", *dims), self.t))
+        return describe(found)
 
     def plot(self) -> Figure:
         """Loss, Delta, I_+-, distances to minimisers, identities and theta of one flow on a page.

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from rich.progress import Progress
 from torch import Tensor
 
+from dln_momentum.arrays import integer_of, is_real, number_of
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.engine import Engine, EngineOptions, Snapshot
 from dln_momentum.engine.parallel import physical_cores
 from dln_momentum.engine.problems import first_of, groups_of
-from dln_momentum.errors import InputError
+from dln_momentum.errors import raise_if_any
 from dln_momentum.interface.arguments import Arguments, Data, arguments
 from dln_momentum.interface.run import Records, Run
 from dln_momentum.rates import eps_of
@@ -52,7 +53,7 @@ def train(
     path_sums: str = "telescoped",
     backend: str = "auto",
     num_workers: int | None = None,
-    callbacks: Iterable[Callback] = (),
+    callbacks: Iterable[Callback] | Callback = (),
     progress: bool = False,
 ) -> Run:
     r"""Train diagonal networks by MGD(gamma, beta), and record every quantity of the theory.
@@ -68,18 +69,23 @@ def train(
             problems of one shape is an array of them.
         start: `uniform`, `gaussian`, `biased` or `Start(u, v)`; ``uniform(0.1)`` if left out.
         gamma, beta, lam, eps: a pair that determines the run: (gamma, beta), (lam, eps),
-            (lam, beta) or (lam, gamma); gamma = 0.01 and beta = 0.9 where neither is given.
+            (lam, beta) or (lam, gamma). Without lam and eps, gamma is 0.01 and beta 0.9 by default.
         speed: initial speed w'(0) = -speed grad F(w_0); 0 is rest.
-        batch_size, sampling, label_noise, noise_until, seed: see `BatchStream` and `LabelNoise`;
-            an array of seeds gives each run its own.
-        max_steps: steps at most.
-        tol: a run has converged at the first of every ten steps with a training loss at or below.
-        divergence_bound: it has diverged with a loss above so many times the first.
-        records: how many log-spaced steps to record, at most.
+        batch_size: rows in a mini-batch; None for all rows at every step.
+        sampling: ``with_replacement``, ``without_replacement`` or ``reshuffle``.
+        label_noise: each target moves by + or - this much, at random, at the first
+            ``noise_until`` steps.
+        noise_until: number of steps with label noise.
+        seed: of mini-batches and label noise, an integer or an array of them.
+        max_steps: the largest number of steps.
+        tol: a run has converged once its training loss is at or below this; checked every 10 steps.
+        divergence_bound: it has diverged once its loss exceeds this many times its first loss.
+        records: the largest number of recorded steps, log-spaced.
         trajectories: whether to keep theta, Delta and S_+- of every coordinate at these steps; by
             default up to four million numbers each.
-        path_sums, backend, num_workers: see `EngineOptions`; all physical cores by default.
-        callbacks: called with a `Snapshot` of all runs at every recorded step.
+        path_sums, backend: see `EngineOptions`.
+        num_workers: cores to use; None for all physical cores.
+        callbacks: functions, called with a `Snapshot` of all runs at every recorded step.
         progress: whether to show a bar.
 
     Returns:
@@ -98,16 +104,24 @@ def train(
     >>> runs.steps.shape, runs.theta.shape
     ((2, 2), (2, 2, 8))
     """
+    callbacks = tuple(callbacks) if isinstance(callbacks, Iterable) else (callbacks,)
+    raise_if_any(
+        f"callbacks: {callback!r} must be a function of a Snapshot"
+        for callback in callbacks
+        if not callable(callback)
+    )
+    speed = number_of("speed", speed)
+    max_steps = integer_of("max_steps", max_steps, 1)
+    records = integer_of("records", records, 2)
     given = arguments(problem, start, seed, gamma=gamma, beta=beta, lam=lam, eps=eps)
     options = EngineOptions(
         backend=backend,
         path_sums=path_sums,
-        tol=tol,
-        divergence_bound=divergence_bound,
+        tol=number_of("tol", tol),
+        divergence_bound=number_of("divergence_bound", divergence_bound),
         num_workers=physical_cores() if num_workers is None else num_workers,
     )
-    _at_least("max_steps", max_steps, 1)
-    _at_least("records", records, 2)
+    raise_if_any(_errors(speed, label_noise, noise_until))
     plan = RecordPlan(max_steps, records, BLOCK)
     n, (R, d) = first_of(given.problem).n, given.w_plus.shape
     engine = Engine(
@@ -159,6 +173,9 @@ def _previous(given: Arguments, speed: float) -> tuple[Tensor, Tensor] | None:
     return previous[0], previous[1]
 
 
-def _at_least(key: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError([f"{key} = {value!r} must be an integer >= {least}"])
+def _errors(speed: float, label_noise: float, noise_until: int) -> Iterator[str]:
+    """What nothing else checks."""
+    if not is_real(speed):
+        yield f"speed = {speed!r} must be a finite number; 0 is rest"
+    if label_noise and not noise_until:
+        yield f"noise_until = 0 must be >= 1 for label_noise = {label_noise!r}"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import pandas as pd
 from rich.console import Console
 
+from dln_momentum.arrays import integer_of, number_of
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.errors import InputError
-from dln_momentum.interface.arguments import checked
+from dln_momentum.interface.arguments import checked, with_defaults
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
 from dln_momentum.start import Start
@@ -50,10 +51,9 @@ class Report:
         return pd.DataFrame(rows)
 
     def __repr__(self) -> str:
-        return (
-            f"Report({len(self.holds)} of {len(self)} statements hold, "
-            f"{len(self.violated)} violated)"
-        )
+        counts = Counter(s.verdict for s in self)
+        found = ", ".join(f"{verdict.value}: {counts[verdict]}" for verdict in Verdict)
+        return f"Report({len(self)} statements; {found})"
 
     def __str__(self) -> str:
         console = Console(width=120)
@@ -85,7 +85,7 @@ def verify(
         start: one start; `uniform(0.1)` if left out.
         lam, eps, gamma, beta: a pair, as for `train`; lam alone chooses a step that resolves the
             flow of that lambda.
-        batch_size, sampling, label_noise, noise_until, seed: of the discrete run.
+        batch_size, sampling, label_noise, noise_until, seed: of the discrete run, as for `train`.
         max_steps: of the discrete run; None for as many as take a few seconds.
         tol: the energy at which a run or a flow counts as converged.
 
@@ -102,20 +102,20 @@ def verify(
     start = checked(problem, start)
     if start.runs:
         raise InputError([f"start has run dimensions {list(start.runs)}; verify takes one start"])
-    pair: dict[str, Any] = {"gamma": gamma, "beta": beta, "lam": lam, "eps": eps}
-    given = {key: value for key, value in pair.items() if value is not None}
+    pair = {"gamma": gamma, "beta": beta, "lam": lam, "eps": eps}
+    given = {key: number_of(key, value) for key, value in pair.items() if value is not None}
     only_flow = set(given) == {"lam"}
-    momentum = None if only_flow else Momentum.from_pair(**given)
+    momentum = None if only_flow else Momentum.from_pair(**with_defaults(given))
     w_plus, w_minus = start.weights(problem.d)
     setting = Setting(
         problem,
         w_plus,
         w_minus,
         momentum=momentum,
-        lam=lam if only_flow else None,
+        lam=given["lam"] if only_flow else None,
         batches=BatchStream(problem.n, batch_size, sampling, seed),
         label_noise=LabelNoise(problem.n, label_noise, noise_until, seed) if label_noise else None,
-        max_steps=max_steps,
-        tol=tol,
+        max_steps=None if max_steps is None else integer_of("max_steps", max_steps, 1),
+        tol=number_of("tol", tol),
     )
     return Report(list(statements(Measurements(setting))))

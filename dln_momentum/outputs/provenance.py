@@ -6,9 +6,10 @@ import json
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from hashlib import blake2b
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,15 @@ def file_attributes(summary: Mapping[str, Any], config: str) -> dict[str, str]:
     }
 
 
-def versions() -> dict[str, str]:
-    """The versions that a result was computed with."""
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+def versions() -> dict[str, str | None]:
+    """The versions that a result was computed with; None for what is not installed."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+def _version(name: str) -> str | None:
+    # a source tree on PYTHONPATH has no metadata
+    with suppress(PackageNotFoundError):
+        return version(name)
 
 
 @cache

@@ -12,6 +12,7 @@ from dln_momentum.flows.trajectory import RecordedTrajectory
 from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of, lam_ks_of, lam_of
 from dln_momentum.theory.discrete_bias import (
+    is_potential,
     kkt_residual,
     log_free_balance,
     log_init,
@@ -201,8 +202,7 @@ def _minimiser_of_equals(
 
 def _usable(balancedness: Tensor, log_init: Tensor) -> Tensor:
     """Where the potential is one, [R, 1]."""
-    positive = (balancedness > 0) & balancedness.isfinite()
-    return (positive & log_init.isfinite()).all(-1, keepdim=True)
+    return is_potential(balancedness, log_init).unsqueeze(-1)
 
 
 def distance(theta: Tensor, other: Tensor) -> Tensor:

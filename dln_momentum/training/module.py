@@ -144,13 +144,20 @@ class HeavyBallModule(pl.LightningModule):
         """Whether the present step is to be recorded: on the plan, or the last."""
         return self.stepper.step in self.data.plan.recorded or self.finished
 
-    def record(self, group: str, values: Mapping[str, Tensor]) -> None:
-        """Put values [R] or [R, d] into the history, and the scalars onto the dashboard."""
+    def record(self, group: str, values: Mapping[str, Tensor], step: int | None = None) -> None:
+        """Put values [R] or [R, d] into the history, and the scalars onto the dashboard.
+
+        Args:
+            group: what the dashboard's tags begin with.
+            values: by name.
+            step: the step they belong to; the present one by default.
+        """
+        step = self.stepper.step if step is None else step
         scalars = {name: value for name, value in values.items() if value.ndim == 1}
-        self.history.record(self.stepper.step, values if self.trajectories else scalars)
+        self.history.record(step, values if self.trajectories else scalars)
         for board in self.loggers:
             shown = dashboard({f"{group}/{name}": value for name, value in scalars.items()})
-            board.log_metrics(shown, step=self.stepper.step)
+            board.log_metrics(shown, step=step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what a bitwise resume needs beside the parameters, and the history so far."""
@@ -190,7 +197,7 @@ class HeavyBallModule(pl.LightningModule):
             options=options,
         )
         logger.info(
-            "engine: %s (%s) for %d runs of n = %d, d = %d",
+            "engine: %s (%s) for R = %d, n = %d, d = %d",
             *(engine.backend.name, engine.backend.why, len(w_plus), data.problem.n, data.problem.d),
         )
         return EngineStepper(engine, net, self.optimizer)

@@ -170,7 +170,9 @@ def _pairs(program: SecondProgram, s: Snapshot, k: int) -> list[tuple[Tensor, np
     # a logarithm's argument w_{k+1}/w_k has the error of w over the smaller of the two
     nearest = _nearest(written, k)
     sums = nearest * (1 + max(float(np.abs(x).max()) for x in written.sums[: k + 1]))
-    boundary = nearest * (1 + float(np.abs(written.boundary[k]).max()))
+    # the rounding of 1 - w_{k-1}/w_k, times beta/(1-beta); the tolerance has PER_STEP ulps for it
+    rounding = max(1.0, momentum.beta / (1 - momentum.beta) / PER_STEP)
+    boundary = nearest * (rounding + float(np.abs(written.boundary[k]).max()))
     return [
         (s.path_sums_from_iterates[:, 0] + start, written.sums[k], sums),
         (s.path_sums_from_gradients[:, 0] + start, written.sums[k], sums + gradient_sum),

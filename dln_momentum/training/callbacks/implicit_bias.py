@@ -7,25 +7,24 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
-from dln_momentum.outputs.summary import certificate, distance, minimiser, potential
+from dln_momentum.engine.problems import groups_of
+from dln_momentum.outputs.along_path import distances_along_path, limit
+from dln_momentum.outputs.summary import certificate, potential
 from dln_momentum.problem import Problem
 from dln_momentum.training.callbacks.monitor import Monitor
-from dln_momentum.training.module import HeavyBallModule, dashboard
-
-_DISTANCES = ("own_level_set_distance", "distance_to_minimizer")
+from dln_momentum.training.module import HeavyBallModule
 
 
 class ImplicitBiasMonitor(Monitor):
-    """Distances of theta_k to the minimisers of D_{psi_{Delta_k}}(., theta~_0).
+    """The KKT certificate at every record, and at the end the distances to the minimisers.
 
-    ``own_level_set_distance``: over {X theta = X theta_k}; the theorem says zero at every step,
-    converged or not. ``distance_to_minimizer``: over S = {X theta = y}; zero at the end. After the
-    run, ``distance_to_limit``: of every recorded theta_k to the one minimiser at Delta_inf. Runs
-    that diverged have nan, and so have all where they would be 0 by construction.
+    The certificate needs no solver. `distances_along_path` is evaluated for all records together
+    once the run has ended. Runs that diverged have nan, and so have all runs where the distances
+    would be 0 by construction.
 
     Args:
-        minimisers: whether to solve for the minimisers at every record; without them there is the
-            certificate alone, which needs no solver.
+        minimisers: whether to solve for the minimisers; without them there is the certificate
+            alone.
     """
 
     group = "implicit_bias"
@@ -34,38 +33,21 @@ class ImplicitBiasMonitor(Monitor):
         self._minimisers = minimisers
 
     def measure(self, snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
-        """The certificate, c_k and ln ||theta~_0||, and the distances if they were asked for."""
-        found = certificate(snapshot, problem) | {"log_init": potential(snapshot)[1]}
-        if not self._minimisers:
-            return found
-        if snapshot.certifies:
-            return self._distances(snapshot, problem) | found
-        missing = dict.fromkeys(_DISTANCES, torch.full_like(snapshot.loss, torch.nan))
-        return missing | found
-
-    def _distances(self, snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
-        theta, (delta, c), rows = snapshot.theta, potential(snapshot), problem.row_space
-        own, interpolators = rows.coordinates(theta.nan_to_num()), rows.target(problem.y)
-        targets = (own, interpolators)
-        found = (distance(theta, minimiser(problem, b, delta, c)) for b in targets)
-        return dict(zip(_DISTANCES, found, strict=True))
+        """The certificate, ln ||theta~_0|| and c_k."""
+        return certificate(snapshot, problem) | {"log_init": potential(snapshot)[1]}
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure the whole path against where it was bound to end."""
+        """Measure the whole path, from the history."""
         assert isinstance(pl_module, HeavyBallModule)
-        history = pl_module.history
-        if not (pl_module.diagonal and self._minimisers):
+        history, snapshot = pl_module.history, pl_module.snapshot()
+        if snapshot is None or not self._minimisers or "theta" not in history.values:
             return
-        limit = pl_module.measure(_limit)["limit"].cpu()
-        snapshot = pl_module.snapshot()
-        certifies = snapshot is not None and snapshot.certifies
-        for step, theta in history.values["theta"].items():
-            gap = distance(theta, limit) if certifies else torch.full_like(theta[:, 0], torch.nan)
-            history.record(step, {"distance_to_limit": gap})
-            for logger in trainer.loggers:
-                logger.log_metrics(dashboard({f"{self.group}/distance_to_limit": gap}), step=step)
-
-
-def _limit(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
-    target = problem.row_space.target(problem.y)
-    return {"limit": minimiser(problem, target, *potential(snapshot))}
+        end = pl_module.measure(limit)["minimizer"].cpu()
+        if not snapshot.certifies:
+            end = torch.full_like(end, torch.nan)
+        needed = ("theta", "balancedness", "log_init")
+        recorded = {name: history.column(name) for name in needed}
+        found = distances_along_path(recorded, end, groups_of(pl_module.data.problems))
+        for place, step in enumerate(sorted(history.values["theta"])):
+            values = {name: column[place] for name, column in found.items()}
+            pl_module.record(self.group, values, step)
