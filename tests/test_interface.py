@@ -452,3 +452,11 @@ def test_callbacks_may_be_an_iterator() -> None:
     seen: list[int] = []
     dln.train(PROBLEM, callbacks=iter([lambda s: seen.append(s.step)]), max_steps=100, records=4)
     assert seen == [0, 1, 10, 100]
+
+
+def test_distances_of_a_run_are_known_up_to_where_it_diverged() -> None:
+    run = dln.train(PROBLEM, gamma=3.0, beta=0.9)
+    assert run.status == "diverged"
+    distances = run.to_dataset()["own_level_set_distance"].values
+    assert np.isfinite(distances[0])
+    assert np.isnan(distances[-1])

@@ -7,7 +7,6 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -216,9 +215,8 @@ class Run:
             if not records.trajectories:
                 raise InputError(["distances need trajectories: train(..., trajectories=True)"])
             end = self.measure(limit)["minimizer"]
-            if not self.snapshot.certifies:
-                end = torch.full_like(end, torch.nan)
-            columns |= distances_along_path(columns, end, self._groups)
+            certifies = self.snapshot.certifies
+            columns |= distances_along_path(columns, end, self._groups, certifies=certifies)
         found = run_history(columns, history.steps, self.snapshot, self.shape, self.dims)
         return describe(
             found.assign(status=(self.dims, self.status), steps=(self.dims, self.steps))

@@ -25,7 +25,11 @@ def limit(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
 
 
 def distances_along_path(
-    recorded: Mapping[str, Tensor], minimizer: Tensor, groups: Sequence[ProblemGroup]
+    recorded: Mapping[str, Tensor],
+    minimizer: Tensor,
+    groups: Sequence[ProblemGroup],
+    *,
+    certifies: bool,
 ) -> dict[str, Tensor]:
     """Distances of theta_k to the minimisers of D_{psi_{Delta_k}}(., theta~_0), [T, R] each.
 
@@ -37,13 +41,13 @@ def distances_along_path(
 
     Args:
         recorded: theta, balancedness and log_init, [T, R, d] each.
-        minimizer: the minimiser of the end, [R, d]; nan for runs that certify nothing.
+        minimizer: the minimiser of the end, [R, d].
         groups: the runs by their problem.
+        certifies: whether S_+- was summed from the iterates; without it all distances are nan.
     """
     T, R, d = recorded["theta"].shape
     found = {name: recorded["theta"].new_full((T, R), torch.nan) for name in DISTANCES}
-    certified = ~minimizer.isnan().all()
-    for group in groups if certified else ():
+    for group in groups if certifies else ():
         problem = group.problem
         runs = torch.arange(R) if group.runs is None else group.runs.cpu()
         # a stack has a matrix for each run, which is repeated for every step

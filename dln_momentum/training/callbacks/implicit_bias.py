@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import lightning.pytorch as pl
-import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
@@ -43,11 +42,10 @@ class ImplicitBiasMonitor(Monitor):
         if snapshot is None or not self._minimisers or "theta" not in history.values:
             return
         end = pl_module.measure(limit)["minimizer"].cpu()
-        if not snapshot.certifies:
-            end = torch.full_like(end, torch.nan)
         needed = ("theta", "balancedness", "log_init")
         recorded = {name: history.column(name) for name in needed}
-        found = distances_along_path(recorded, end, groups_of(pl_module.data.problems))
+        groups = groups_of(pl_module.data.problems)
+        found = distances_along_path(recorded, end, groups, certifies=snapshot.certifies)
         for place, step in enumerate(sorted(history.values["theta"])):
             values = {name: column[place] for name, column in found.items()}
             pl_module.record(self.group, values, step)
