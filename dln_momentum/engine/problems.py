@@ -46,6 +46,11 @@ class ProblemGroup:
     runs: Tensor | None = None
     """indices among all runs, int64; None for all of them, in their order"""
 
+    @property
+    def places(self) -> Tensor | slice:
+        """What picks the runs of the group out of a tensor [R, ...]."""
+        return slice(None) if self.runs is None else self.runs
+
 
 @dataclass(frozen=True, eq=False)
 class Problems:

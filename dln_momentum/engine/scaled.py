@@ -53,9 +53,7 @@ class ScaledProblem:
         root, target = math.sqrt(n), gamma.new_empty(len(gamma), n)
         matrix = torch.zeros(len(gamma), dtype=torch.int64, device=gamma.device)
         found = []
-        for problem, runs in (
-            (g.problem, slice(None) if g.runs is None else g.runs) for g in groups
-        ):
+        for problem, runs in ((group.problem, group.places) for group in groups):
             target[runs] = gamma[runs, None] * (problem.y / root)
             A = (problem.X / root).contiguous()
             if A.ndim == 3 and len(A) == 1:

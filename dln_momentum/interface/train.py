@@ -141,8 +141,10 @@ def train(
 
     def record() -> None:
         recorded.add(engine)
-        for callback in callbacks:
-            callback(engine.snapshot())
+        if callbacks:
+            snapshot = engine.snapshot()
+            for callback in callbacks:
+                callback(snapshot)
 
     record()
     with Progress(disable=not progress) as bar:
@@ -166,9 +168,9 @@ def _previous(given: Arguments, speed: float) -> tuple[Tensor, Tensor] | None:
         return None
     previous = torch.stack([given.w_plus, given.w_minus])
     eps = eps_of(given.gamma, given.beta)[:, None]
-    for problem, runs in ((g.problem, slice(None) if g.runs is None else g.runs)
-                          for g in groups_of(given.problem)):  # fmt: skip
-        dw = gradient_velocity(problem, given.w_plus[runs], given.w_minus[runs], speed)
+    for group in groups_of(given.problem):
+        runs = group.places
+        dw = gradient_velocity(group.problem, given.w_plus[runs], given.w_minus[runs], speed)
         previous[:, runs] -= eps[runs] * torch.stack(dw)
     return previous[0], previous[1]
 

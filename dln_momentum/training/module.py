@@ -207,7 +207,7 @@ class HeavyBallModule(pl.LightningModule):
         group = self.optimizer.param_groups[0]
         eps = torch.as_tensor(eps_of(group["lr"], group["momentum"]), dtype=torch.float64)
         for group in groups_of(self.data.problems):
-            runs = slice(None) if group.runs is None else group.runs
+            runs = group.places
             gradients = _full_gradients(self.net, group.problem, runs)
             for parameter, gradient in zip(self.net.parameters(), gradients, strict=True):
                 increment = self.optimizer.increment(parameter)
