@@ -31,24 +31,44 @@ def fitted(job: Job, module: HeavyBallModule) -> Iterator[list[Logger]]:
         InputError: for a logger or callback that cannot be made, before the job begins.
     """
     config = job.config
-    loggers: list[Logger] = _made(config, "logger", Logger, save_dir=str(job.directory))
-    monitors: list[pl.Callback] = _made(config, "callbacks", pl.Callback)
-    job.begin()
-    try:
+    monitors = monitors_of(config)
+    with logging_to(job) as loggers:
         fit(
             module,
-            job.directory,
+            job.directory / "checkpoints",
             loggers,
             monitors=monitors,
             accelerator=config.trainer.accelerator,
-            checkpoint_every=module.data.plan.checkpoint_every,
+            checkpoint_seconds=config.trainer.checkpoint_seconds,
             progress=config.trainer.progress,
             resume=config.resume,
         )
         yield loggers
+
+
+@contextmanager
+def logging_to(job: Job) -> Iterator[list[Logger]]:
+    """Make the loggers of a job, begin it, and close them whatever happens.
+
+    Raises:
+        InputError: for a logger that cannot be made, before the job begins.
+    """
+    loggers: list[Logger] = _made(job.config, "logger", Logger, save_dir=str(job.directory))
+    job.begin()
+    try:
+        yield loggers
     finally:
         for logger in loggers:
             logger.finalize("success")
+
+
+def monitors_of(config: DictConfig) -> list[pl.Callback]:
+    """The callbacks that a config names.
+
+    Raises:
+        InputError: for one that cannot be made.
+    """
+    return _made(config, "callbacks", pl.Callback)
 
 
 def log_results(

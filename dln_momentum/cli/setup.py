@@ -103,8 +103,14 @@ class Setup:
         """The problem; of several the first."""
         return first_of(self.problems)
 
-    def module(self, *, trajectories: bool = True) -> HeavyBallModule:
+    def module(
+        self, *, trajectories: bool = True, resume: str | Path | None = None
+    ) -> HeavyBallModule:
         """The Lightning module of this setup, its data and plan included.
+
+        Args:
+            trajectories: whether the history keeps values per coordinate.
+            resume: the checkpoint that it will be continued from, which is checked here.
 
         Raises:
             InputError: for what the module refuses, or a checkpoint of another run.
@@ -126,9 +132,9 @@ class Setup:
         )
         raise_if_any(reader.errors)
         assert module is not None
-        if self.config.resume is not None:
+        if resume is not None:
             # Lightning reads it too, but only once directories have been made
-            saved = read_checkpoint(self.config.resume)
+            saved = read_checkpoint(resume)
             check_same_run(saved, module.identity, self.plan.max_steps)
         return module
 
@@ -285,8 +291,13 @@ def plan_of(reader: Reader) -> RecordPlan | None:
     """When a run is recorded and saved; the other keys of ``trainer`` are read with it."""
     keys = ("max_steps", "records", "block_size", "checkpoint_every")
     resume = reader.value("resume", str | None)
-    if resume is not None and not Path(resume).is_file():
+    if resume is not None and not Path(resume).exists():
         reader.errors.append(f"resume = {resume!r} must be an existing checkpoint")
+    seconds = reader.value("trainer.checkpoint_seconds", float)
+    if seconds is not None and not 0 <= seconds < math.inf:
+        reader.errors.append(
+            f"trainer.checkpoint_seconds = {seconds:g} must be finite and >= 0; 0 for none"
+        )
     reader.given(HeavyBallModule, {"gradient": "trainer.gradient"})
     reader.value("trainer.progress", bool | None)
     reader.free("callbacks", "logger")

@@ -1,8 +1,8 @@
-"""``dln-sweep``: train every network of a grid at once and keep their numbers in one file."""
+"""``dln-sweep``: train every network of a grid and keep their numbers in one file."""
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dln_momentum.cli.job import Job, command
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-    from dln_momentum.cli.setup import Setup
-    from dln_momentum.sweeps.grid import Grid
-
-log = logging.getLogger("dln_momentum")
+    from dln_momentum.sweeps.assembly import Study
 
 
 def sweep(job: Job) -> dict[str, Any]:
     """Train every run of a grid and write everything about them into the directory of the job.
+
+    The runs are trained in pieces, and what is done is kept in ``pieces/``, so that an interrupted
+    sweep goes on where it was. A shard trains its share of the pieces.
 
     Returns:
         The contents of ``summary.json``.
@@ -27,26 +27,22 @@ def sweep(job: Job) -> dict[str, Any]:
     Raises:
         InputError: before anything is written, listing all that is wrong.
     """
-    from rich.progress import Progress
-
-    from dln_momentum.cli.fitting import fitted, log_results
+    from dln_momentum.cli.fitting import log_results, logging_to, monitors_of
     from dln_momentum.outputs.provenance import file_attributes
     from dln_momentum.outputs.sweep_report import print_report
-    from dln_momentum.sweeps.assembly import build
+    from dln_momentum.sweeps.assembly import build, pieces_of_shard
     from dln_momentum.sweeps.dataset import dataset
-    from dln_momentum.training.trainer import shows_progress
+    from dln_momentum.sweeps.training import check_resume, trained
 
-    setup, grid = build(job.config)
-    module = setup.module(trajectories=bool(job.config.sweep.trajectories))
-    with fitted(job, module) as loggers:
-        training = job.seconds
-        log.info("trained in %.1f s; now the minimisers of every run", training)
-        with Progress(disable=not shows_progress(job.config.trainer.progress)) as bar:
-            task = bar.add_task("minimisers", total=int(grid.valid.sum()))
-            results = dataset(module, grid, lambda runs: bar.advance(task, runs))
-        seconds = {"seconds_training": training, "seconds_minimisers": job.seconds - training}
-        summary = _summary(setup, grid, results, seconds)
-        results = results.assign_attrs(_settings(setup) | file_attributes(summary, job.text))
+    study = build(job.config)
+    mine = pieces_of_shard(job.config, study)
+    check_resume(job, study, mine)
+    monitors_of(job.config)
+    with logging_to(job) as loggers:
+        pieces = list(trained(job, study, mine))
+        results = dataset(study, pieces)
+        summary = _summary(job, study, results, pieces)
+        results = results.assign_attrs(_settings(study) | file_attributes(summary, job.text))
         figure = _write_results(job, results)
         log_results(loggers, {}, {}, 0, figure)
         job.finish(summary)
@@ -55,53 +51,61 @@ def sweep(job: Job) -> dict[str, Any]:
 
 
 def _summary(
-    setup: Setup, grid: Grid, results: xr.Dataset, seconds: dict[str, float]
+    job: Job, study: Study, results: xr.Dataset, pieces: Sequence[xr.Dataset]
 ) -> dict[str, Any]:
     from dln_momentum.engine import Status
     from dln_momentum.outputs.provenance import provenance
+    from dln_momentum.outputs.results import NOT_RUN
     from dln_momentum.outputs.sweep_report import QUANTITIES, judged
 
     labels = results["status"].to_numpy()
-    counts = {status.label: int((labels == status.label).sum()) for status in Status}
-    run_steps = int(results["steps"].sum())
-    taken_now = run_steps - _steps_before(setup.config.resume)
+    counts = {name: int((labels == name).sum()) for name in (*_labels(Status), NOT_RUN)}
     among, described = judged(results)
     medians = results[list(QUANTITIES)].where(among).median()
+    seconds = {
+        name: sum(float(piece.attrs[name]) for piece in pieces)
+        for name in ("seconds_training", "seconds_minimisers")
+    }
+    run_steps = int(results["steps"].sum())
+    taken = run_steps - sum(int(piece.attrs["run_steps_before"]) for piece in pieces)
     return {
         "kind": "sweep",
         "status": "finished",
         "endings": {label: count for label, count in counts.items() if count},
-        "runs": grid.size,
-        "axes": dict(zip(grid.dims, grid.shape, strict=True)),
-        "seconds": sum(seconds.values()),
+        "runs": study.grid.size,
+        "pieces": len(pieces),
+        "axes": dict(zip(study.grid.dims, study.grid.shape, strict=True)),
+        "seconds": job.seconds,
         **seconds,
         "run_steps": run_steps,
-        "run_steps_per_second": taken_now / seconds["seconds_training"],
-        **_settings(setup),
+        "run_steps_per_second": taken / seconds["seconds_training"] if pieces else 0.0,
+        **_settings(study),
         "medians_over": described,
         "medians": {name: float(value) for name, value in medians.items()},
         **provenance(*results["data_hash"].to_numpy().flat),
     }
 
 
-def _steps_before(resume: str | None) -> int:
-    """Over all runs, the steps of the checkpoint that a sweep was resumed from."""
-    from dln_momentum.training.resuming import read_checkpoint
-
-    if resume is None:
-        return 0
-    return int(read_checkpoint(resume)["stepper"]["engine"]["steps"].sum())
+def _labels(statuses: Any) -> list[str]:
+    return [status.label for status in statuses]
 
 
-def _settings(setup: Setup) -> dict[str, Any]:
-    problem = setup.problem
-    return {
-        "data": setup.data_name,
-        "n": problem.n,
-        "d": problem.d,
-        "batch_size": setup.config.sampling.batch_size or problem.n,
-        "path_sums": setup.config.engine.path_sums,
+def _settings(study: Study) -> dict[str, Any]:
+    """What all runs share; None where it differs between them."""
+    points, names = study.points, study.grid.names
+    problems = [problem for problem in points.data.made if problem is not None]
+    sizes = {(problem.n, problem.d) for problem in problems}
+    n, d = sizes.pop() if len(sizes) == 1 else (None, None)
+    first, others = problems[0].name, len(problems) - 1
+    batch = points.config.sampling.batch_size or n
+    found = {
+        "data": f"{first} and {others} more" if others else first,
+        "n": n,
+        "d": d,
+        "batch_size": None if "batch_size" in names else batch,
+        "path_sums": None if "engine_path_sums" in names else points.config.engine.path_sums,
     }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _write_results(job: Job, results: xr.Dataset) -> Path | None:

@@ -30,7 +30,7 @@ def train(job: Job) -> dict[str, Any]:
     from dln_momentum.outputs.report import print_report
 
     setup = build(job.config)
-    module = setup.module()
+    module = setup.module(resume=job.config.resume)
     with fitted(job, module) as loggers:
         summary = _summary(job, setup, module)
         figure = _write_history(job, module, summary)

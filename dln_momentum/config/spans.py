@@ -37,6 +37,15 @@ def numbers_of(label: str, given: Any) -> Sequence[Number] | str:
     return values
 
 
+def is_span(value: Any) -> bool:
+    """Whether a value is written as a span (see `SPANS`).
+
+    >>> is_span("range:0:5"), is_span("gaussian"), is_span(5)
+    (True, False, False)
+    """
+    return isinstance(value, str) and ":" in value and value.partition(":")[0] in _SPAN_KINDS
+
+
 def _span(label: str, text: str) -> Sequence[Number] | str:
     kind, *parts = text.split(":")
     try:

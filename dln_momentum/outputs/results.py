@@ -10,77 +10,118 @@ import xarray as xr
 from torch import Tensor
 
 from dln_momentum.engine import Status
+from dln_momentum.outputs.grid import Grid
 from dln_momentum.outputs.history import History
 from dln_momentum.outputs.provenance import data_hash
 from dln_momentum.outputs.quantities import PATH, RATES, describe
 from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of, lam_ks_of, lam_of
 
+NOT_RUN = "not run"
+"""The status of a valid point whose run is not among the pieces, as in one shard of a sweep."""
+
+
+def piece_dataset(
+    values: Mapping[str, Tensor],
+    points: np.ndarray,
+    history: History | None = None,
+    recorded: Sequence[int] = (),
+) -> xr.Dataset:
+    """The results of R runs that were trained together, over the dimension ``run``.
+
+    Args:
+        values: `end_of_runs`, [R] or [R, d] each.
+        points: the point of the grid that each run is, [R].
+        history: the recorded values, if any; each becomes ``NAME_path``, over ``step`` first.
+        recorded: the steps of the plan. A run that has ended keeps its last values, so that the
+            steps do not depend on which runs are trained together.
+    """
+    found = {name: _over(("run",), value) for name, value in values.items()}
+    found["point"] = xr.Variable(("run",), points)
+    coords = {}
+    if history is not None:
+        steps = history.steps
+        last = np.searchsorted(steps, sorted(recorded), side="right") - 1
+        coords["step"] = np.array(sorted(recorded))
+        for name, column in history.values.items():
+            if sorted(column) == steps:
+                found[name + PATH] = _over(("step", "run"), history.column(name)[last])
+    return xr.Dataset(found, coords)
+
+
+def _over(dims: tuple[str, ...], value: Tensor) -> xr.Variable:
+    array = value.double().cpu().numpy()
+    return xr.Variable((*dims, *("coordinate",) * (array.ndim - len(dims))), array)
+
 
 def grid_dataset(
-    values: Mapping[str, Tensor],
-    axes: Mapping[str, np.ndarray],
+    pieces: Sequence[xr.Dataset],
+    grid: Grid,
     gamma: np.ndarray,
     beta: np.ndarray,
-    problems: Sequence[Problem],
+    data: tuple[Sequence[Problem | None], np.ndarray, Sequence[str]],
     *,
     fixed: Mapping[str, Any] | None = None,
     valid: np.ndarray | None = None,
-    history: History | None = None,
 ) -> xr.Dataset:
-    """All results of R runs at the valid points of a grid of P points.
+    """All results of a grid of P points from the pieces that its runs were trained in.
 
     Args:
-        values: `end_of_runs`, [R] or [R, d] each, in the order of the points.
-        axes: values of the swept axes, which are the dimensions; the last one varies fastest.
+        pieces: `piece_dataset` of each.
+        grid: the axes, which are the dimensions; the last one varies fastest.
         gamma, beta: at all points, [P].
-        problems: the data, one for each data seed, or one.
+        data: the problems, which of them each point has, [P], and the axes that choose it; a
+            problem is None where its setting is not allowed.
         fixed: parameters that are not swept, as scalar coordinates.
-        valid: the points that have a run, boolean [P]; all of them by default.
-        history: the recorded values, if any.
+        valid: the points that are to have a run, boolean [P]; all of them by default.
 
     Returns:
-        The values over the grid, vectors with the further dimension ``coordinate``; theta_star and
-        data_hash of each data set; recorded values as ``NAME_path``, over ``step`` first; status
-        as text. Floats are nan at points without a run, where status is ``invalid``.
+        The values over the grid, vectors with the further dimension ``coordinate``, padded with nan
+        where d is smaller; n, d, theta_star and data_hash of each data set; recorded values as
+        ``NAME_path``, over ``step`` first; status as text. Floats are nan at points without a run,
+        where status is ``invalid``, or ``not run`` if the run belongs to another shard.
     """
-    dims, shape = tuple(axes), tuple(len(axis) for axis in axes.values())
-    valid = np.ones(len(gamma), dtype=bool) if valid is None else valid
-
-    def on_grid(runs: Tensor, lead: tuple[str, ...] = ()) -> xr.Variable:
-        """Values [*lead, R, ...] as [*lead, *shape, ...], nan at points without a run."""
-        array = runs.double().cpu().numpy()
-        before, after = array.shape[: len(lead)], array.shape[len(lead) + 1 :]
-        full = np.full((*before, len(valid), *after), np.nan)
-        full[(slice(None),) * len(lead) + (valid,)] = array
-        over = (*lead, *dims, *("coordinate",) * len(after))
-        return xr.Variable(over, full.reshape((*before, *shape, *after)))
-
-    labels = np.full(len(valid), Status.INVALID.label, dtype=object)
-    labels[valid] = [Status(code).label for code in values["status"].tolist()]
-    found = {name: on_grid(value) for name, value in values.items()}
-    found |= {"status": xr.Variable(dims, labels.reshape(shape)), **_of_data(problems, dims)}
-    coords: dict[str, Any] = {**_rates(gamma, beta, axes), **(fixed or {}), **axes}
-    if history is not None:
-        coords["step"] = history.steps
-        found |= {
-            name + PATH: on_grid(history.column(name), ("step",))
-            for name, column in history.values.items()
-            if sorted(column) == history.steps
-        }
-    coords["coordinate"] = np.arange(problems[0].d)
+    valid = np.ones(grid.size, dtype=bool) if valid is None else valid
+    d = max(problem.d for problem in data[0] if problem is not None)
+    steps = np.unique(np.concatenate([[], *(p["step"] for p in pieces if "step" in p)])).astype(int)
+    sizes = {"step": len(steps), "coordinate": d}
+    found: dict[str, xr.Variable] = {}
+    for name in dict.fromkeys(str(name) for piece in pieces for name in piece.data_vars):
+        if name in ("point", "status"):
+            continue
+        (dims,) = {piece[name].dims for piece in pieces if name in piece}
+        lead, after = dims[: dims.index("run")], dims[dims.index("run") + 1 :]
+        full = np.full([*(sizes[str(k)] for k in lead), grid.size, *(sizes[str(k)] for k in after)],
+                       np.nan)  # fmt: skip
+        for piece in pieces:
+            if name not in piece:
+                continue
+            place: list[Any] = [np.searchsorted(steps, piece["step"]) for _ in lead]
+            place += [piece["point"].to_numpy(), *(np.arange(piece.sizes[str(k)]) for k in after)]
+            full[np.ix_(*place)] = piece[name].to_numpy()
+        shape = full.shape[: len(lead)] + grid.shape + full.shape[len(lead) + 1 :]
+        found[name] = xr.Variable((*lead, *grid.dims, *after), full.reshape(shape))
+    found |= {"status": _status(pieces, grid, valid), **_of_data(grid, d, *data)}
+    coords: dict[str, Any] = {**_rates(grid, gamma, beta), **(fixed or {}), **grid.coordinates}
+    if len(steps):
+        coords["step"] = steps
+    coords["coordinate"] = np.arange(d)
     # rates are coordinates, over the axes they depend on alone
     return describe(xr.Dataset({k: v for k, v in found.items() if k not in coords}, coords))
 
 
-def _rates(
-    gamma: np.ndarray, beta: np.ndarray, axes: Mapping[str, np.ndarray]
-) -> dict[str, xr.Variable]:
+def _status(pieces: Sequence[xr.Dataset], grid: Grid, valid: np.ndarray) -> xr.Variable:
+    labels = np.where(valid, NOT_RUN, Status.INVALID.label).astype(object)
+    for piece in pieces:
+        codes = piece["status"].to_numpy().astype(int).tolist()
+        labels[piece["point"].to_numpy()] = [Status(code).label for code in codes]
+    return xr.Variable(grid.dims, labels.reshape(grid.shape))
+
+
+def _rates(grid: Grid, gamma: np.ndarray, beta: np.ndarray) -> dict[str, xr.Variable]:
     """gamma, beta, lam, eps and lam_ks over the axes that they depend on."""
-    dims = tuple(name for name in axes if name in RATES)
-    others = tuple(slice(None) if name in dims else 0 for name in axes)
-    shape = tuple(len(axis) for axis in axes.values())
-    gamma, beta = (rate.reshape(shape)[others] for rate in (gamma, beta))
+    dims, points = grid.reduced(RATES)
+    gamma, beta = gamma[points], beta[points]
     with np.errstate(divide="ignore", invalid="ignore"):  # at an invalid point beta may be 1
         values = {
             "gamma": gamma,
@@ -89,19 +130,23 @@ def _rates(
             "eps": eps_of(gamma, beta),
             "lam_ks": lam_ks_of(gamma, beta),
         }
-    return {name: xr.Variable(dims, value) for name, value in values.items() if name not in axes}
+    return {name: xr.Variable(dims, value) for name, value in values.items()}
 
 
-def _of_data(problems: Sequence[Problem], axes: Sequence[str]) -> dict[str, xr.Variable]:
-    """theta_star, where it is known, and data_hash, over the data seeds if they are an axis."""
-    dims = ("data_seed",) if "data_seed" in axes else ()
-
-    def over_data(each: list[Any], dtype: Any, *inner: str) -> xr.Variable:
-        return xr.Variable((*dims, *inner), np.array(each if dims else each[0], dtype=dtype))
-
-    found = {"data_hash": over_data([data_hash(p) for p in problems], object)}
-    stars = [p.theta_star for p in problems if p.theta_star is not None]
-    if len(stars) == len(problems):
-        arrays = [star.double().cpu().numpy() for star in stars]
-        found["theta_star"] = over_data(arrays, float, "coordinate")
+def _of_data(
+    grid: Grid, d: int, problems: Sequence[Problem | None], index: np.ndarray, names: Sequence[str]
+) -> dict[str, xr.Variable]:
+    """n, d, data_hash and, where it is known, theta_star, over the axes that choose the data."""
+    dims, points = grid.reduced(names)
+    index = index[points]
+    hashes = np.array([(p and data_hash(p)) or "" for p in problems], dtype=object)
+    sizes = np.array([(p.n, p.d) if p else (0, 0) for p in problems])
+    found = {"data_hash": xr.Variable(dims, hashes[index])}
+    found |= {key: xr.Variable(dims, sizes[index][..., i]) for i, key in enumerate(("n", "d"))}
+    stars = np.full((len(problems), d), np.nan)
+    for row, problem in zip(stars, problems, strict=True):
+        if problem is not None and problem.theta_star is not None:
+            row[: problem.d] = problem.theta_star.double().cpu().numpy()
+    if np.isfinite(stars).any():
+        found["theta_star"] = xr.Variable((*dims, "coordinate"), stars[index])
     return found

@@ -1,12 +1,16 @@
-"""From the config of a sweep to its grid and to everything its runs are made of."""
+"""From the config of a sweep to pieces of runs that are trained together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from dln_momentum.cli.setup import (
     Rates,
@@ -28,165 +32,252 @@ from dln_momentum.cli.setup import (
 from dln_momentum.engine.problems import Problems
 from dln_momentum.errors import raise_if_any
 from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.outputs.grid import Grid
 from dln_momentum.outputs.quantities import RATES
 from dln_momentum.problem import Problem
-from dln_momentum.rates import Momentum
-from dln_momentum.record_plan import RecordPlan
-from dln_momentum.sweeps.axes import AXES
-from dln_momentum.sweeps.grid import Grid, read_grid
+from dln_momentum.rates import PAIRS, Momentum
+from dln_momentum.sweeps.axes import AXES, key_of, read_axes
 from dln_momentum.sweeps.memory import Footprint
+from dln_momentum.sweeps.points import Points
+
+log = logging.getLogger("dln_momentum")
+
+MAX_POINTS = 10**8
 
 
-def build(config: DictConfig) -> tuple[Setup, Grid]:
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Runs that one engine carries: what they do not share is a number or a vector of each run.
+
+    Gamma, beta, the start, the seed and the data may differ between runs; the shape of the data,
+    the mini-batches and label noise, the engine's options and the record plan may not.
+    """
+
+    number: int
+    points: np.ndarray
+    """the points of the grid, int64 [R]"""
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """The points of a grid and the pieces that they are trained in.
+
+    The pieces depend on the config alone: neither on a shard nor on what is already done.
+    """
+
+    points: Points
+    pieces: Sequence[Piece]
+
+    @property
+    def grid(self) -> Grid:
+        """The axes."""
+        return self.points.grid
+
+    def setup(self, piece: Piece) -> Setup:
+        """Everything that the runs of a piece are made of."""
+        points, first = self.points, int(piece.points[0])
+        config, how = points.config_at(first), points.advance.at(first)
+        numbers, place = np.unique(points.data.index[piece.points], return_inverse=True)
+        problems = [built(points.data.made[number]) for number in numbers]
+        d, reader = problems[0].d, Reader(config)
+        starts, which = np.unique(points.start.index[piece.points], return_inverse=True)
+        layers = [built(points.start.made[number]).layers(d) for number in starts]
+        u, v = (torch.stack(layer)[which] for layer in zip(*layers, strict=True))
+        gamma, beta = (torch.from_numpy(rate[piece.points]) for rate in points.rates)
+        seeds = [int(seed) for seed in points.seeds[piece.points]]
+        drawn = streams(reader, problems[0].n, seeds if len(set(seeds)) > 1 else seeds[0])
+        raise_if_any(reader.errors)
+        return Setup(
+            config,
+            Problems(problems, torch.from_numpy(place)).to(how.device),
+            DiagonalLinearNet(u, v).to(how.device),
+            Rates(gamma.to(how.device), beta.to(how.device)),
+            *built(drawn),
+            how.options,
+            how.plan,
+            problems[0].name,
+        )
+
+
+def build(config: DictConfig) -> Study:
     """Check the config of a sweep and build what it describes; nothing is written.
-
-    The runs of the setup are the valid points of the grid, in their order.
 
     Raises:
         InputError: listing every key that is not allowed, those of the data included; or a sweep
             that would not fit into ``sweep.memory_gb``.
     """
+    errors: list[str] = []
+    section = OmegaConf.to_container(config.sweep, resolve=True)
+    assert isinstance(section, dict)
+    grid = Grid(read_axes({str(key): value for key, value in section.items()}, errors))
+    if not errors:
+        errors += _absent(config, grid)
+    if grid.size > MAX_POINTS:
+        errors.append(f"sweep: {grid.size} grid points, must be at most {MAX_POINTS}")
+    if errors:
+        _read(config, errors, grid)
+    points = Points(config, grid)
+    allowed = points.allowed
+    first = int(np.flatnonzero(allowed)[0]) if allowed.any() else 0
+    _read(points.config_at(first), list(points.never_allowed()), grid)
+    if not points.valid.any():
+        raise_if_any([f"sweep: none of the {grid.size} grid points has beta in [0, 1)"])
+    study = Study(points, list(_pieces(points, config.sweep.piece_runs)))
+    raise_if_any(_size_errors(config, study))
+    _tell(study)
+    return study
+
+
+def pieces_of_shard(config: DictConfig, study: Study) -> list[Piece]:
+    """The pieces that this process trains: every ``num_shards``-th, or all of them."""
+    return list(study.pieces[config.sweep.shard :: config.sweep.num_shards])
+
+
+def _read(config: DictConfig, errors: Sequence[str], grid: Grid) -> None:
+    """Read every key of a config, so that everything wrong is listed at once.
+
+    Args:
+        config: of a point that is allowed, if there is one.
+        errors: what is wrong with the axes.
+        grid: the axes.
+    """
     reader = Reader(config)
     seed = seed_of(reader)
-    device, options, plan = device_of(reader), engine_options(reader), plan_of(reader)
-    trajectories = reader.value("sweep.trajectories", bool)
-    memory = reader.value("sweep.memory_gb", float)
-    if memory is not None and not memory > 0:
-        reader.errors.append(f"sweep.memory_gb = {memory:g} must be > 0")
+    problem, start = load_problem(reader), start_of(reader, seed)
+    streams(reader, problem and problem.n, seed)
+    if problem is not None and start is not None:
+        network(reader, start, problem.d)
+    device_of(reader), engine_options(reader), plan_of(reader), speed_of(reader)
+    reader.section("optimizer", Momentum.from_pair)
+    _momentum(reader, [name for name in RATES if name in grid.names])
+    _own_keys(reader)
     if config.trainer.gradient == "autograd":
         reader.errors.append(
             "trainer.gradient = 'autograd' trains one network; a sweep needs closed_form"
         )
-    grid = _grid(reader, seed)
-    first = load_problem(reader, **_data_seed(grid, 0))
-    drawn = streams(reader, first and first.n, _seeds(grid))
-    start = start_of(reader, seed)
-    speed_of(reader)
-    if first is not None and start is not None:
-        network(reader, start, first.d)
+    reader.errors += [line for line in errors if line not in reader.errors]
     reader.finish()
-    grid, first, plan, drawn = built(grid), built(first), built(plan), built(drawn)
-    tell_if_seed_is_unread(config, *drawn)
-    each = [first, *_other_problems(reader, grid, first)]
-    problems = Problems(each, torch.from_numpy(grid.places("data_seed")[grid.valid]))
-    gamma, beta = (torch.from_numpy(rate[grid.valid]) for rate in (grid.gamma, grid.beta))
-    raise_if_any(_size_problems(config, grid, problems, plan, built(memory), built(trajectories)))
-    return Setup(
-        config,
-        problems.to(device),
-        _networks(reader, grid, first.d).to(device),
-        Rates(gamma.to(device), beta.to(device)),
-        *drawn,
-        built(options),
-        plan,
-        _data_name(each),
-    ), grid
 
 
-def _grid(reader: Reader, seed: int | None) -> Grid | None:
-    config, errors = reader.config, reader.errors
-    swept = {name: reader.value(f"sweep.{name}", Any) for name in AXES}
-    reader.section("optimizer", Momentum.from_pair)
-    momentum = {
-        key: reader.value(f"optimizer.{key}", float)
-        for key in config.optimizer
-        if swept.get(key) is None
-    }
-    fixed = {"alpha": config.model.get("alpha"), "seed": seed, "data_seed": config.data.get("seed")}
-    before = len(errors)
-    for name, key in (("alpha", "model.alpha"), ("data_seed", "data.seed")):
-        if fixed[name] is None and swept[name] is not None:
-            errors.append(f"sweep.{name} is given, but this config has no {key} to sweep")
-    present = {name: value for name, value in fixed.items() if value is not None}
-    if None in momentum.values():
-        return None
-    if len(momentum) == len(RATES):
-        # a saved config gives all four; gamma and beta are what ran
-        momentum_of(reader)
-        momentum = {key: momentum[key] for key in ("gamma", "beta")}
-    grid = read_grid(swept, momentum, present, errors)
-    if len(errors) > before or grid is None:
-        return None
-    if not grid.valid.any():
-        errors.append(f"sweep: none of the {grid.size} grid points has beta in [0, 1)")
-    return grid
-
-
-def _data_seed(grid: Grid | None, index: int) -> dict[str, int]:
-    """The seed of one data set on the axis, in place of ``data.seed``."""
-    if grid is None or "data_seed" not in grid.axes:
-        return {}
-    return {"seed": int(grid.axes["data_seed"][index])}
-
-
-def _other_problems(reader: Reader, grid: Grid, first: Problem) -> list[Problem]:
-    seeds = range(1, len(grid.axes.get("data_seed", [0])))
-    loaded = (load_problem(reader, **_data_seed(grid, index)) for index in seeds)
-    found = [problem for problem in loaded if problem is not None]
+def _own_keys(reader: Reader) -> None:
+    """The keys of section ``sweep`` that are no axes."""
+    for name in (*AXES, "axes", "zip"):
+        reader.value(f"sweep.{name}", Any)
+    reader.free("sweep.axes")
+    reader.value("sweep.trajectories", bool)
+    memory = reader.value("sweep.memory_gb", float)
+    if memory is not None and not memory > 0:
+        reader.errors.append(f"sweep.memory_gb = {memory:g} must be > 0")
+    number, shard, runs = (
+        reader.value(f"sweep.{name}", int) for name in ("num_shards", "shard", "piece_runs")
+    )
     reader.errors += [
-        f"sweep.data_seed: {problem.name} has (n, d) = {(problem.n, problem.d)}, "
-        f"{first.name} has {(first.n, first.d)}; one sweep needs one shape"
-        for problem in found
-        if (problem.n, problem.d) != (first.n, first.d)
+        f"sweep.{name} = {value} must be >= 1"
+        for name, value in (("num_shards", number), ("piece_runs", runs))
+        if value is not None and value < 1
     ]
-    raise_if_any(reader.errors)
-    return found
+    if number is not None and shard is not None and number >= 1 and not 0 <= shard < number:
+        reader.errors.append(f"sweep.shard = {shard} must be in [0, {number - 1}], num_shards - 1")
 
 
-def _data_name(problems: Sequence[Problem]) -> str:
-    first, others = problems[0].name, len(problems) - 1
-    return f"{first} and {others} more data seeds" if others else first
+def _absent(config: DictConfig, grid: Grid) -> Iterator[str]:
+    """Axes over keys that the config does not have."""
+    for name in grid.names:
+        section, _, leaf = key_of(name).rpartition(".")
+        if section != "optimizer" and section and leaf not in config.get(section, {}):
+            given = f"sweep.{name}" if name in AXES else f"sweep.axes: {key_of(name)}"
+            yield f"{given} is given, but this config has no {key_of(name)} to sweep"
 
 
-def _seeds(grid: Grid | None) -> int | list[int]:
-    """One seed that all runs share, or one for each."""
-    if grid is None:
-        return 0
-    if "seed" not in grid.dims:
-        return int(grid.axes["seed"][0])
-    return grid.at_points("seed")[grid.valid].tolist()
+def _momentum(reader: Reader, swept: Sequence[str]) -> None:
+    """Check that the rates that are swept and those of the optimizer make a pair."""
+    given = reader.config.optimizer
+    if frozenset(swept) in map(frozenset, PAIRS):
+        return
+    fixed = {key: reader.value(f"optimizer.{key}", float) for key in given if key not in swept}
+    if None in fixed.values():
+        return
+    if not swept:
+        momentum_of(reader)
+    elif len(swept) > 1 or {*swept, *fixed} not in map(set, PAIRS):
+        named = [f"sweep.{name}" for name in swept]
+        named += [f"optimizer.{name} = {value:g}" for name, value in fixed.items()]
+        allowed = ", ".join(f"({', '.join(pair)})" for pair in PAIRS)
+        reader.errors.append(
+            f"{', '.join(named)} given: give exactly one of the pairs {allowed}, swept or fixed"
+        )
+    else:
+        reader.errors += _out_of_range(fixed)
 
 
-def _networks(reader: Reader, grid: Grid, d: int) -> DiagonalLinearNet:
-    """Every run's start; each (alpha, seed) is drawn once."""
-    random = reader.config.model.init == "gaussian"
-    seeds = grid.axes["seed"] if random else grid.axes["seed"][:1]
-    scales: list[dict[str, float]] = [{}]
-    if "alpha" in grid.axes:
-        scales = [{"alpha": alpha} for alpha in grid.axes["alpha"].tolist()]
-    starts = [built(start_of(reader, int(seed), **scale)) for scale in scales for seed in seeds]
-    places = grid.places("alpha") * len(seeds) + (grid.places("seed") if random else 0)
-    chosen = torch.from_numpy(places[grid.valid])
-    u, v = (torch.stack(layers) for layers in zip(*(s.layers(d) for s in starts), strict=True))
-    return DiagonalLinearNet(u[chosen], v[chosen])
+def _out_of_range(fixed: Mapping[str, float]) -> Iterator[str]:
+    for name, value in fixed.items():
+        allowed = "in [0, 1)" if name == "beta" else "finite and > 0"
+        inside = 0 <= value < 1 if name == "beta" else 0 < value < math.inf
+        if not inside:
+            yield f"optimizer.{name} = {value:g} must be {allowed}"
 
 
-def _size_problems(
-    config: DictConfig,
-    grid: Grid,
-    problems: Problems,
-    plan: RecordPlan,
-    memory: float,
-    trajectories: bool,
-) -> Iterator[str]:
-    runs, problem = int(grid.valid.sum()), problems.first
+def _pieces(points: Points, runs: int) -> Iterator[Piece]:
+    """The valid points by what runs of one engine share, those of one problem side by side."""
+    valid = np.flatnonzero(points.valid)
+    shapes = np.array([_shape(problem) for problem in points.data.made])
+    data = points.data.index[valid]
+    speeds = np.unique(points.speeds[valid], return_inverse=True)[1]
+    settings = [points.advance.index[valid], points.sampling.index[valid], speeds]
+    shared = np.column_stack([*settings, shapes[data]])
+    number = 0
+    for group in np.unique(shared, axis=0):
+        members = np.flatnonzero((shared == group).all(axis=1))
+        members = members[np.argsort(data[members], kind="stable")]
+        for start in range(0, len(members), runs):
+            yield Piece(number, valid[members[start : start + runs]])
+            number += 1
+
+
+def _shape(problem: Problem | None) -> tuple[int, ...]:
+    """What problems of one stack have in common."""
+    if problem is None:
+        return (-1,) * 4
+    tests = -1 if problem.X_test is None else problem.X_test.shape[-2]
+    return problem.n, problem.d, tests, int(problem.theta_star is not None)
+
+
+def _tell(study: Study) -> None:
+    """Log the notes on the data, which points have no run, and a seed that nothing reads."""
+    points = study.points
+    for note in points.data.at(int(study.pieces[0].points[0])).notes:
+        log.info("data: %s", note)
+    refused = np.flatnonzero(~points.allowed)
+    if len(refused):
+        log.info(
+            "%d of %d points are invalid: %s",
+            *(len(refused), study.grid.size, points.errors_at(int(refused[0]))[0]),
+        )
+    setup = study.setup(study.pieces[0])
+    tell_if_seed_is_unread(setup.config, setup.batches, setup.label_noise)
+
+
+def _size_errors(config: DictConfig, study: Study) -> Iterator[str]:
+    largest = max(study.pieces, key=lambda piece: len(piece.points))
+    setup = study.setup(largest)
+    problem, problems = setup.problem, setup.problems
+    assert isinstance(problems, Problems)
     footprint = Footprint(
-        runs=runs,
+        runs=len(largest.points),
         n=problem.n,
         d=problem.d,
-        test_rows=_test_rows(problem),
+        test_rows=0 if problem.X_test is None else problem.X_test.shape[-2],
         data_sets=len(problems.each) + problems.copies,
-        records=min(plan.records, plan.max_steps),
+        records=min(setup.plan.records, setup.plan.max_steps),
+        points=study.grid.size,
         path_sums=config.engine.path_sums,
-        trajectories=trajectories,
+        trajectories=config.sweep.trajectories,
     )
-    if footprint.gigabytes > memory:
+    if footprint.gigabytes > config.sweep.memory_gb:
         yield (
-            f"sweep.memory_gb = {memory:g} is less than the "
-            f"{footprint.gigabytes:.3g} GiB that {grid.size} runs of (n, d) = "
-            f"{(problem.n, problem.d)} would take; raise it, or make the grid smaller"
+            f"sweep.memory_gb = {config.sweep.memory_gb:g} is less than the "
+            f"{footprint.gigabytes:.3g} GiB that {study.grid.size} runs of (n, d) = "
+            f"{(problem.n, problem.d)} would take; raise it, make the grid smaller, or "
+            f"sweep.piece_runs = {config.sweep.piece_runs}"
         )
-
-
-def _test_rows(problem: Problem) -> int:
-    return 0 if problem.X_test is None else problem.X_test.shape[-2]

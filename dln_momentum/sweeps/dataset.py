@@ -1,33 +1,34 @@
-"""The results of a sweep that has been trained."""
+"""The results of a study, put together from its pieces."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import xarray as xr
 
-from dln_momentum.engine.problems import Report
+from dln_momentum.outputs.quantities import SEEDS
 from dln_momentum.outputs.results import grid_dataset
-from dln_momentum.outputs.summary import end_of_runs
-from dln_momentum.problem import Problem
-from dln_momentum.sweeps.grid import Grid
-from dln_momentum.training.module import HeavyBallModule
+from dln_momentum.sweeps.assembly import Study
+from dln_momentum.sweeps.axes import AXES, key_of
 
 
-def dataset(module: HeavyBallModule, grid: Grid, report: Report | None = None) -> xr.Dataset:
-    """`grid_dataset` of a sweep, with what was not swept as scalar coordinates.
-
-    Args:
-        module: the trained runs, the valid points of the grid in their order.
-        grid: the grid.
-        report: called with the number of runs that have been summarised since the last call.
-    """
-    problems = module.data.problems
+def dataset(study: Study, pieces: Sequence[xr.Dataset]) -> xr.Dataset:
+    """`grid_dataset` of a study, with alpha and the seeds as coordinates if they are not swept."""
+    points, grid = study.points, study.grid
+    gamma, beta = points.rates
+    data = [name for name in grid.names if key_of(name).startswith("data.")]
+    fixed = {}
+    for name in ("alpha", *SEEDS):
+        section, _, leaf = AXES[name].rpartition(".")
+        value = (points.config[section] if section else points.config).get(leaf)
+        if value is not None and name not in grid.names:
+            fixed[name] = value
     return grid_dataset(
-        module.measure(end_of_runs, report),
-        {name: grid.axes[name] for name in grid.dims},
-        grid.gamma,
-        grid.beta,
-        [problems] if isinstance(problems, Problem) else problems.each,
-        fixed={name: axis[0] for name, axis in grid.axes.items() if name not in grid.dims},
-        valid=grid.valid,
-        history=module.history,
+        pieces,
+        grid,
+        gamma,
+        beta,
+        (points.data.made, points.data.index, data),
+        fixed=fixed,
+        valid=points.valid,
     )

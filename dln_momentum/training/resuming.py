@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,19 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except Exception as error:
         # torch raises whatever the bytes of another file happen to cause
         raise InputError([f"resume = {str(path)!r} is no checkpoint: it cannot be read"]) from error
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint of a folder that can be read; None where there is none.
+
+    The machine may have gone down while the last one was written.
+    """
+    saved = [path for path in folder.glob("*.ckpt") if path.is_file()]
+    for path in sorted(saved, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        with contextlib.suppress(InputError):
+            read_checkpoint(path)
+            return path
+    return None
 
 
 def check_same_run(checkpoint: Mapping[str, Any], own: Mapping[str, str], max_steps: int) -> None:

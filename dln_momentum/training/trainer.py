@@ -25,28 +25,28 @@ from dln_momentum.training.module import HeavyBallModule
 
 def fit(
     module: HeavyBallModule,
-    directory: Path,
-    loggers: Sequence[Logger],
+    checkpoints: Path,
+    loggers: Sequence[Logger] = (),
     *,
     monitors: Sequence[pl.Callback] | None = None,
     accelerator: str = "cpu",
-    checkpoint_every: int = 0,
+    checkpoint_seconds: float = 0.0,
     progress: bool | None = None,
-    resume: str | None = None,
+    resume: str | Path | None = None,
 ) -> None:
-    """Train to the end of every run, leaving ``checkpoints/`` in the directory.
+    """Train to the end of every run.
 
     Args:
         module: the runs, their data and plan.
-        directory: where checkpoints go.
+        checkpoints: the folder where checkpoints go.
         loggers: where the monitors log.
         monitors: what to measure at the recorded steps; None for everything.
         accelerator: ``cpu`` or ``gpu``.
-        checkpoint_every: steps between checkpoints, beside the last.
+        checkpoint_seconds: time between checkpoints, beside those of the plan and the last one.
         progress: whether to show a bar, as `shows_progress` takes it.
         resume: a checkpoint to continue from.
     """
-    checkpoints = StepCheckpoints(directory / "checkpoints", checkpoint_every)
+    saving = StepCheckpoints(checkpoints, checkpoint_seconds, module.data.plan.checkpoint_every)
     if monitors is None:
         monitors = [
             BalancednessMonitor(),
@@ -60,12 +60,17 @@ def fit(
             accelerator=accelerator,
             devices=1,
             max_epochs=-1,  # the module itself says when every run has ended
-            callbacks=[*monitors, checkpoints, *bar],
+            callbacks=[*monitors, saving, *bar],
             logger=list(loggers) or False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(module, module.data, ckpt_path=resume, weights_only=True)
+        trainer.fit(
+            module,
+            module.data,
+            ckpt_path=None if resume is None else str(resume),
+            weights_only=True,
+        )
 
 
 def shows_progress(progress: bool | None) -> bool:

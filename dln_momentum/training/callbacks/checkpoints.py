@@ -1,29 +1,39 @@
-"""Checkpoints at regular steps and at the end, none ever replaced."""
+"""Checkpoints every so often and at the end, of which the last ones are kept."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
+KEPT = 2
+"""Checkpoints on the way that are kept: should the newest be damaged, there is one before it."""
+
 
 class StepCheckpoints(Checkpoint):
-    """``step_N.ckpt`` every so many optimiser steps, and ``last.ckpt`` where the run ends.
+    """``step_N.ckpt`` on the way, the last two of them, and ``last.ckpt`` where the run ends.
 
     Lightning's own ModelCheckpoint ranks by a metric and warns about blocks of steps; nothing is
     ranked here. As a `Checkpoint` it runs after the monitors, so that a checkpoint's history
-    includes the step it was taken at.
+    includes the step it was taken at. A file is written whole or not at all.
 
     Args:
         folder: where they go.
-        every: steps between them, as in the plan; 0 for the last alone.
+        seconds: time between them, at the end of the block of steps in which it is over; 0 for
+            none on the way.
+        every: steps between them, as in the plan; 0 for none.
     """
 
-    def __init__(self, folder: Path, every: int) -> None:
-        self._folder = folder
-        self._every = every
+    def __init__(self, folder: Path, seconds: float, every: int = 0) -> None:
+        self._folder, self._seconds, self._every = folder, seconds, every
+        self._last = time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._last = time.monotonic()
 
     def on_train_batch_end(
         self,
@@ -33,10 +43,22 @@ class StepCheckpoints(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Save a checkpoint every `every` steps."""
-        if self._every and trainer.global_step % self._every == 0:
-            trainer.save_checkpoint(self._folder / f"step_{trainer.global_step}.ckpt")
+        """Save a checkpoint if one is due, and remove the oldest on the way."""
+        step, now = trainer.global_step, time.monotonic()
+        late = self._seconds > 0 and now - self._last >= self._seconds
+        if not late and not (self._every and step % self._every == 0):
+            return
+        self._save(trainer, f"step_{step}.ckpt")
+        self._last = now
+        saved = sorted(self._folder.glob("step_*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+        for path in saved[:-KEPT]:
+            path.unlink()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the last checkpoint."""
-        trainer.save_checkpoint(self._folder / "last.ckpt")
+        self._save(trainer, "last.ckpt")
+
+    def _save(self, trainer: pl.Trainer, name: str) -> None:
+        part = self._folder / f".{name}.part"
+        trainer.save_checkpoint(part)
+        part.replace(self._folder / name)
