@@ -342,6 +342,62 @@ def test_a_sweep_is_labelled_by_its_axes() -> None:
         dln.sweep(PROBLEM, data_seed=[0, 1])
 
 
+def test_a_sweep_varies_what_one_engine_cannot_carry() -> None:
+    def problem(n: int, data_seed: int) -> dln.Problem:
+        return dln.sparse(n=n, d=8, s=1, seed=data_seed)
+
+    grid = dln.sweep(
+        problem,
+        dln.biased,
+        n=[4, 6],
+        phi=[0.1, 0.5],
+        batch_size=[None, 2],
+        data_seed=[0, 3],
+        tol=[1e-6, 1e-12],
+        gamma=[0.02, 0.03],
+        beta=[0.5, 0.8],
+        zip=["gamma", "beta"],
+        max_steps=3000,
+    )
+    assert dict(grid["status"].sizes) == {
+        "n": 2, "phi": 2, "batch_size": 2, "data_seed": 2, "tol": 2, "gamma_beta": 2,
+    }  # fmt: skip
+    assert grid["data_hash"].dims == grid["theta_star"].dims[:-1] == ("n", "data_seed")
+    assert set(grid["status"].values.flat) == {"converged", "max_steps"}
+    for n, phi, place, seed, tol, pair in ((4, 0.5, 1, 3, 1e-6, 0), (6, 0.1, 0, 0, 1e-12, 1)):
+        one = dln.train(
+            problem(n, seed), dln.biased(phi=phi), gamma=(0.02, 0.03)[pair], beta=(0.5, 0.8)[pair],
+            batch_size=(None, 2)[place], tol=tol, max_steps=3000,
+        )  # fmt: skip
+        found = grid.sel(n=n, phi=phi, data_seed=seed, tol=tol).isel(
+            gamma_beta=pair, batch_size=place
+        )
+        assert (found["status"], found["steps"]) == (one.status, one.steps)
+        # compiled kernels may add in another order for another number of runs
+        np.testing.assert_allclose(found["theta"], one.theta, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"n": [5, 6]}, "unknown key n; keys are the arguments of dln.train"),
+        ({"gamma": [0.1, 0.2], "zip": ["gamma", "beta"]}, "zip: beta must be a key with a list"),
+        ({"seed": [0.5]}, "must be a list of integers"),
+        ({"beta": [0.5, 1.5]}, "beta = 1.5"),
+    ],
+)
+def test_errors_of_use_of_a_sweep(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(dln.InputError, match=message):
+        dln.sweep(PROBLEM, **keys)
+
+
+def test_a_pair_of_rates_without_a_run_is_invalid() -> None:
+    grid = dln.sweep(PROBLEM, lam=[1.0, 4.0], eps=[0.1, 2.0], **SHORT)
+    assert grid["status"].sel(lam=1.0).values.tolist()[1] == "invalid"
+    assert (grid["status"] == "invalid").sum() == 1
+    assert np.isnan(grid["theta"].sel(lam=1.0, eps=2.0)).all()
+
+
 def test_verdicts_print_as_a_table() -> None:
     data: Any = [[1.0, 2.0]], [2.0]
     problem, start = dln.Problem(*data), dln.Start([0.5], [0.0])
@@ -442,9 +498,7 @@ def test_a_sweep_takes_one_problem_or_a_function() -> None:
     problems = [dln.sparse(n=5, d=8, s=1, seed=seed) for seed in range(3)]
     with pytest.raises(dln.InputError, match=r"problem has run dimensions \[3\]"):
         dln.sweep(stack(problems), gamma=[0.01, 0.02, 0.03])
-    with pytest.raises(
-        dln.InputError, match="problem must make a Problem of a seed; it made a int"
-    ):
+    with pytest.raises(dln.InputError, match="problem must make a Problem; it made a int"):
         dln.sweep(lambda seed: seed, data_seed=[0])  # type: ignore[arg-type, return-value]
 
 

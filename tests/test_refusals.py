@@ -223,10 +223,10 @@ def test_an_interrupt_is_one_line_and_code_130(
 ) -> None:
     """Lightning turns Ctrl-C during training into an exit with code 1."""
 
-    def interrupted(_: object, directory: Path, *__: object, **___: object) -> None:
-        if directory.name == "again":
-            (directory / "checkpoints").mkdir()
-            (directory / "checkpoints" / "step_10.ckpt").touch()
+    def interrupted(_: object, checkpoints: Path, *__: object, **___: object) -> None:
+        if checkpoints.parent.name == "again":
+            checkpoints.mkdir()
+            (checkpoints / "step_10.ckpt").touch()
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt:

@@ -63,7 +63,7 @@ def arguments(problem: Data, start: Start | None, seed: Any, **rates: Any) -> Ar
     assert isinstance(problem, Problem | Problems)
     given = {key: array_of(key, value) for key, value in rates.items() if value is not None}
     given = {key: np.asarray(value) for key, value in with_defaults(given).items()}
-    raise_if_any(_rate_problems(given))
+    raise_if_any(rate_errors(given))
     shapes = {key: value.shape for key, value in given.items()}
     seeds = _seeds(seed)
     shapes |= {"start": start.runs, "problem": tuple(problem.runs), "seed": seeds.shape}
@@ -113,7 +113,8 @@ def _seeds(seed: Any) -> np.ndarray:
     return array
 
 
-def _rate_problems(given: Mapping[str, Array]) -> Iterator[str]:
+def rate_errors(given: Mapping[str, Array]) -> Iterator[str]:
+    """What is wrong with rates that must be one of `PAIRS`, each in its range."""
     if frozenset(given) not in {frozenset(pair) for pair in PAIRS}:
         allowed = ", ".join(f"({', '.join(pair)})" for pair in PAIRS)
         yield f"{', '.join(given)} given: give exactly one of the pairs {allowed}"

@@ -2,120 +2,281 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
+from torch import Tensor
 
 from dln_momentum.engine.problems import Problems
 from dln_momentum.errors import InputError, raise_if_any
-from dln_momentum.interface.arguments import array_of, checked
+from dln_momentum.interface.arguments import checked, rate_errors, with_defaults
 from dln_momentum.interface.train import train
+from dln_momentum.outputs.grid import Axis, Grid
 from dln_momentum.outputs.quantities import RATES, SEEDS
-from dln_momentum.outputs.results import grid_dataset
+from dln_momentum.outputs.results import grid_dataset, piece_dataset
 from dln_momentum.outputs.summary import end_of_runs
 from dln_momentum.problem import Problem
+from dln_momentum.rates import gamma_beta
 from dln_momentum.start import Start, uniform
+
+NOT_SWEPT = ("problem", "start", "callbacks", "progress", "records", "trajectories", "num_workers")
+"""The arguments of `train` that all runs share."""
 
 
 def sweep(
-    problem: Problem | Callable[[int], Problem],
-    start: Start | None = None,
+    problem: Problem | Callable[..., Problem],
+    start: Start | Callable[..., Start] | None = None,
     *,
-    data_seed: Any = None,
+    zip: Sequence[Any] | None = None,
     progress: bool = False,
     **keys: Any,
 ) -> xr.Dataset:
-    """Train every network of a grid: each array among the axes is a dimension of the result.
+    """Train every network of a grid: each list or array among the keys is a dimension.
+
+    What the engine can carry together, any gamma, beta, start, seed and data of one shape, is
+    trained together; the rest one group after the other.
 
     Args:
-        problem: the data, shared by the whole grid; or, with ``data_seed``, a function from a seed
-            to a problem, ``lambda seed: dln.sparse(n=20, d=30, s=3, seed=seed)``.
-        start: as for `train`; its parameters may be one-dimensional arrays. They are the dimension
-            ``alpha`` of a `uniform` or `gaussian` start, and of another one the dimension ``start``
-            of indices.
-        data_seed: seeds of the data, a dimension of their own.
+        problem: the data, shared by the whole grid; or a function that makes them, as `sparse` or
+            ``lambda n, data_seed: dln.sparse(n=n, d=30, s=3, seed=data_seed)``. Its arguments may
+            be keys; ``data_seed`` is its argument of that name, or its ``seed``, or its only one.
+        start: as for `train`, or a function that makes it, as `biased`, whose arguments may be
+            keys. The array of a `Start` is a dimension too, the last one: ``alpha`` of a `uniform`
+            or `gaussian` start, and of another one ``start``, indices.
+        zip: names of keys that move together along one dimension, or several lists of names.
         progress: whether to show a bar.
-        **keys: gamma, beta, lam, eps and seed, numbers or one-dimensional arrays, are the axes;
-            the rest as for `train`, but ``records`` is 2: the result holds the end alone.
+        **keys: arguments of `train` and of these functions; a list, a range or a one-dimensional
+            array is an axis. ``records`` is 2: the result holds the end alone.
 
     Returns:
         Every scalar of the summary and theta, balancedness, s_plus and s_minus over the swept
-        dimensions, under the names of results.nc. The dimensions are in the order of the keys, then
-        data_seed, then that of the start.
+        dimensions, in the order of the keys, under the names of results.nc; nan where d is smaller
+        than elsewhere, and where a pair of rates is not one of a run, as lam = 1 and eps = 2: the
+        status is then ``invalid``.
 
     Raises:
         InputError: for what is not allowed.
 
     >>> import dln_momentum as dln
     >>> ds = dln.sweep(
-    ...     lambda seed: dln.sparse(n=5, d=8, s=1, seed=seed), dln.uniform(0.1),
-    ...     gamma=[0.01, 0.02], beta=[0.5, 0.9], data_seed=range(3),
+    ...     dln.sparse, dln.uniform(0.1), n=[4, 5], d=8, s=1, data_seed=range(3),
+    ...     gamma=[0.01, 0.02], beta=0.5, batch_size=[None, 2], max_steps=2000,
     ... )
-    >>> dict(ds.status.sizes), float(ds.kkt_residual.max()) < 1e-10
-    ({'gamma': 2, 'beta': 2, 'data_seed': 3}, True)
+    >>> dict(ds.status.sizes)
+    {'n': 2, 'data_seed': 3, 'gamma': 2, 'batch_size': 2}
+    >>> float(ds.path_identity_error.max()) < 1e-10
+    True
     """
-    axes, others = {}, dict[str, Any](records=2, trajectories=False)
-    for key, value in keys.items():
-        is_axis = key in (*RATES, "seed") and value is not None and np.ndim(value) > 0
-        (axes if is_axis else others)[key] = value
-    values = {key: _axis(key, value) for key, value in axes.items()}
-    start = uniform() if start is None else start
-    runs = getattr(start, "runs", ())  # `train` refuses what is not a Start
-    if len(runs) > 1:
-        raise InputError([f"start has run dimensions {[*runs]}; a sweep takes one at most"])
-    data = _data(problem, data_seed)
-    places = {name: np.arange(len(axis)) for name, axis in values.items()}
-    if not isinstance(data, Problem):
-        values["data_seed"] = _axis("data_seed", data_seed).astype(np.int64)
-        places["data_seed"] = np.arange(len(data))
-    if runs:
+    axes = {key: _values(value) for key, value in keys.items() if _is_axis(key, value)}
+    others = {key: value for key, value in keys.items() if key not in axes}
+    rows = start.runs if isinstance(start, Start) else ()
+    if len(rows) > 1:
+        raise InputError([f"start has run dimensions {[*rows]}; a sweep takes one at most"])
+    if rows:
+        assert isinstance(start, Start)
         # last, as the start's own run dimension is when shapes are broadcast
-        index = np.arange(runs[0])
-        name, axis = ("start", index) if start.alpha is None else ("alpha", start.alpha)
-        values[name], places[name] = axis, index
-    mesh = dict(zip(places, np.meshgrid(*places.values(), indexing="ij"), strict=True))
-    of_runs = data
-    if not isinstance(data, Problem):
-        of_runs = Problems(data, torch.from_numpy(mesh["data_seed"]))
-    grid = {name: axis[mesh[name]] for name, axis in values.items() if name in axes}
-    run = train(of_runs, start, progress=progress, **grid, **others)
-    gamma, beta = (getattr(run.snapshot, name).reshape(-1).numpy() for name in ("gamma", "beta"))
-    problems = [data] if isinstance(data, Problem) else data
-    return grid_dataset(run.measure(end_of_runs), values, gamma, beta, problems)
+        axes |= {"start": [*range(*rows)]} if start.alpha is None else {"alpha": [*start.alpha]}
+    points = _Points(_problem_maker(problem), _start_maker(start), axes, others, zip)
+    raise_if_any(points.errors())
+    trained = [points.train(group, progress=progress) for group in points.groups]
+    gamma, beta = points.rates
+    return grid_dataset(trained, points.grid, gamma, beta, points.data, valid=points.valid)
 
 
-def _data(problem: Problem | Callable[[int], Problem], data_seed: Any) -> Problem | list[Problem]:
-    """The data that all runs share, or one problem for each data seed."""
-    if data_seed is None:
-        if callable(problem):
-            raise InputError(["problem is a function of a seed: give data_seed, as range(20)"])
-        checked(problem, None)
-        if problem.runs:
-            raise InputError(
-                [f"problem has run dimensions {list(problem.runs)}; a sweep takes one"]
-            )
-        return problem
+@dataclass(frozen=True, eq=False)
+class _Maker:
+    """A function of some of the keys, which makes the data or the start."""
+
+    make: Callable[..., Any]
+    arguments: Mapping[str, str]
+    """the argument that each key is"""
+
+    def __call__(self, values: Mapping[str, Any]) -> Any:
+        return self.make(**{self.arguments[k]: v for k, v in values.items() if k in self.arguments})
+
+
+@dataclass(frozen=True, eq=False)
+class _Points:
+    """The points of the grid, and the groups of them that are trained together."""
+
+    problem: _Maker
+    start: _Maker
+    axes: Mapping[str, list[Any]]
+    others: Mapping[str, Any]
+    zipped: Sequence[Any] | None
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The axes, in the order of the keys; the array of a start last."""
+        groups: Any = self.zipped or []
+        groups = [groups] if groups and isinstance(groups[0], str) else groups
+        found, done = [], set[str]()
+        for name in self.axes:
+            together = next((group for group in groups if name in group), (name,))
+            if name not in done:
+                found.append(Axis({other: self.axes[other] for other in together}))
+            done |= set(together)
+        return Grid(found)
+
+    def errors(self) -> Iterator[str]:
+        """What is wrong with the keys themselves; `train` and the makers check values."""
+        own = set(inspect.signature(train).parameters) - set(NOT_SWEPT)
+        for key in (*self.axes, *self.others):
+            if key == "data_seed" and key not in self.problem.arguments:
+                yield (
+                    "data_seed needs problem as a function of the seed, as "
+                    "lambda seed: dln.sparse(n=20, d=30, s=3, seed=seed)"
+                )
+                continue
+            known = key in own or key in self.problem.arguments or key in self.start.arguments
+            if not known and (key in self.axes or key not in NOT_SWEPT):
+                made = sorted({*self.problem.arguments, *self.start.arguments})
+                yield (
+                    f"unknown key {key}; keys are the arguments of dln.train"
+                    + (f" and of the functions given: {', '.join(made)}" if made else "")
+                )
+        for key in SEEDS:
+            if not all(isinstance(value, int) for value in self.axes.get(key, ())):
+                yield f"{key} = {self.axes[key]!r} must be a list of integers"
+        for name in (name for group in self.zipped or () for name in np.atleast_1d(group)):
+            if name not in self.axes:
+                yield f"zip: {name} must be a key with a list of values"
+        yield from rate_errors({k: np.asarray(v, float) for k, v in self._rates_given.items()})
+
+    @cached_property
+    def _rates_given(self) -> dict[str, Any]:
+        every = {**self.axes, **self.others}
+        return with_defaults({k: every[k] for k in RATES if every.get(k) is not None})
+
+    @cached_property
+    def rates(self) -> tuple[np.ndarray, np.ndarray]:
+        """gamma and beta at every point, [P] each; beta may lie outside [0, 1)."""
+        size = self.grid.size
+        return gamma_beta(
+            **{
+                key: self.grid.at_points(key).astype(float)
+                if key in self.axes
+                else np.full(size, float(value))
+                for key, value in self._rates_given.items()
+            }
+        )
+
+    @cached_property
+    def valid(self) -> np.ndarray:
+        """Where there is a run, boolean [P]."""
+        gamma, beta = self.rates
+        return (gamma > 0) & (beta >= 0) & (beta < 1)
+
+    @cached_property
+    def data(self) -> tuple[list[Problem], np.ndarray, list[str]]:
+        """The problems, which of them each point has, and the axes that choose it."""
+        names = [name for name in self.axes if name in self.problem.arguments]
+        settings, index = self.grid.combinations(names)
+        made = [self.problem({**self.others, **setting}) for setting in settings]
+        wrong = [type(p).__name__ for p in made if not isinstance(p, Problem)]
+        raise_if_any(f"problem must make a Problem; it made a {kind}" for kind in wrong[:1])
+        return made, index, names
+
+    @cached_property
+    def _starts(self) -> tuple[list[Start], np.ndarray]:
+        names = [name for name in self.axes if name in self.start.arguments]
+        settings, index = self.grid.combinations(names)
+        made = [self.start({**self.others, **setting}) for setting in settings]
+        return [checked(self.data[0][0], start) for start in made], index
+
+    @cached_property
+    def _shared(self) -> tuple[list[dict[str, Any]], np.ndarray]:
+        own = set(inspect.signature(train).parameters) - {*RATES, "seed", *NOT_SWEPT}
+        return self.grid.combinations([name for name in self.axes if name in own])
+
+    @property
+    def groups(self) -> list[np.ndarray]:
+        """The valid points by what runs of one call of `train` share."""
+        problems, of_data, _ = self.data
+        shapes = np.array([[p.n, p.d] for p in problems])
+        shared = np.column_stack([self._shared[1], shapes[of_data]])
+        shared[~self.valid] = -1
+        return [
+            np.flatnonzero((shared == key).all(axis=1))
+            for key in np.unique(shared, axis=0)
+            if key[0] >= 0
+        ]
+
+    def train(self, points: np.ndarray, *, progress: bool) -> xr.Dataset:
+        """Train the runs of one group."""
+        problems, of_data, _ = self.data
+        numbers, place = np.unique(of_data[points], return_inverse=True)
+        data = Problems([problems[number] for number in numbers], torch.from_numpy(place))
+        starts, of_start = self._starts
+        chosen, which = np.unique(of_start[points], return_inverse=True)
+        layers = [starts[number].layers(data.first.d) for number in chosen]
+        u, v = (torch.stack(layer)[which] for layer in zip(*layers, strict=True))
+        own = set(inspect.signature(train).parameters)
+        shared = {k: v for k, v in self.others.items() if k in own and k not in RATES}
+        shared |= self._shared[0][self._shared[1][points[0]]]
+        if "seed" in self.axes:
+            shared["seed"] = self.grid.at_points("seed")[points]
+        gamma, beta = (rate[points] for rate in self.rates)
+        options = {"records": 2, "trajectories": False, "progress": progress} | shared
+        run = train(data, Start(u, v), gamma=gamma, beta=beta, **options)
+        return piece_dataset(run.measure(end_of_runs), points)
+
+
+def _is_axis(key: str, value: Any) -> bool:
+    return key not in NOT_SWEPT and not isinstance(value, str) and np.ndim(value) > 0
+
+
+def _values(value: Any) -> list[Any]:
+    """The values of an axis as Python has them."""
+    array = value if isinstance(value, list | tuple | range) else np.asarray(value)
+    return [v.item() if isinstance(v, np.generic) else v for v in array]
+
+
+def _problem_maker(problem: Any) -> _Maker:
+    if isinstance(problem, Problem) and problem.runs:
+        raise InputError([f"problem has run dimensions {list(problem.runs)}; a sweep takes one"])
     if not callable(problem):
-        raise InputError(
-            ["data_seed needs problem as a function of the seed, as "
-             "lambda seed: dln.sparse(n=20, d=30, s=3, seed=seed)"]
-        )  # fmt: skip
-    found = [problem(int(seed)) for seed in _axis("data_seed", data_seed)]
-    wrong = [type(p).__name__ for p in found if not isinstance(p, Problem)]
-    raise_if_any(f"problem must make a Problem of a seed; it made a {kind}" for kind in wrong[:1])
-    return found
+        checked(problem, None)
+        return _Maker(lambda: problem, {})
+    arguments = {name: name for name in _arguments(problem)}
+    only = next(iter(arguments)) if len(arguments) == 1 else "seed"
+    # the seed of a run is another one: that of the data is called data_seed
+    data_seed = arguments.pop("data_seed", arguments.pop(only, None))
+    return _Maker(problem, arguments | ({"data_seed": data_seed} if data_seed else {}))
 
 
-def _axis(key: str, value: Any) -> np.ndarray:
-    array = np.asarray(list(value) if isinstance(value, range) else value)
-    if key in SEEDS:
-        if array.dtype.kind not in "iu" or array.ndim != 1:
-            raise InputError([f"{key} = {value!r} must be a list of integers"])
-        return array
-    array = array_of(key, array)
-    if array.ndim != 1:
-        raise InputError([f"{key} has {array.ndim} dimensions; an axis of a sweep has one"])
-    return array
+def _start_maker(start: Any) -> _Maker:
+    if callable(start):
+        return _Maker(start, {name: name for name in _arguments(start)})
+    given = uniform() if start is None else start
+    if not getattr(given, "runs", ()):
+        return _Maker(lambda: given, {})
+    name, values = ("start", range(*given.runs)) if given.alpha is None else ("alpha", given.alpha)
+    rows = {value: place for place, value in enumerate(values)}
+    return _Maker(lambda value: _Row(given, rows[value]), {name: "value"})
+
+
+class _Row(Start):
+    """One of the runs of a start, whose numbers may be drawn once d is known."""
+
+    def __init__(self, start: Start, row: int) -> None:
+        self._of, self._row = start, row
+
+    @property
+    def runs(self) -> tuple[int, ...]:
+        return ()
+
+    def layers(self, d: int) -> tuple[Tensor, Tensor]:
+        u, v = self._of.layers(d)
+        return u[self._row], v[self._row]
+
+
+def _arguments(function: Callable[..., Any]) -> list[str]:
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [name for name, p in inspect.signature(function).parameters.items() if p.kind in kinds]

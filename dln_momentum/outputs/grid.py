@@ -72,8 +72,12 @@ class Grid:
 
     @cached_property
     def coordinates(self) -> dict[str, xr.Variable]:
-        """The values of every setting, over its dimension; a setting that all share has none."""
-        return {
+        """The values of every setting, over its dimension; a setting that all share has none.
+
+        A dimension of several settings is numbered.
+        """
+        numbered = {axis.name: np.arange(len(axis)) for axis in self.axes if len(axis.values) > 1}
+        return {name: xr.Variable((name,), numbers) for name, numbers in numbered.items()} | {
             name: xr.Variable((axis.name,), labels(values))
             if axis.spread
             else xr.Variable((), labels(values)[0])

@@ -141,7 +141,7 @@ def _of_data(
     index = index[points]
     hashes = np.array([(p and data_hash(p)) or "" for p in problems], dtype=object)
     sizes = np.array([(p.n, p.d) if p else (0, 0) for p in problems])
-    found = {"data_hash": xr.Variable(dims, hashes[index])}
+    found = {"data_hash": xr.Variable(dims, np.asarray(hashes[index], dtype=object))}
     found |= {key: xr.Variable(dims, sizes[index][..., i]) for i, key in enumerate(("n", "d"))}
     stars = np.full((len(problems), d), np.nan)
     for row, problem in zip(stars, problems, strict=True):

@@ -151,9 +151,13 @@ class Points:
         each = np.logical_and.reduce([part.allowed for part in parts])
         # what is right by itself may not fit: a start of d numbers, a batch of more than n rows
         points = np.flatnonzero(each)
+        if not len(points):
+            return each
         settings = [part.index[points] for part in (self.data, self.start, self.sampling)]
         _, first, of_point = np.unique(settings, axis=1, return_index=True, return_inverse=True)
-        each[points] = np.array([not self._misfits(int(p)) for p in points[first]], bool)[of_point]
+        each[points] = np.array([not self._misfits(int(p)) for p in points[first]], bool)[
+            of_point.reshape(-1)
+        ]
         return each
 
     @property

@@ -53,7 +53,7 @@ def trained(job: Job, study: Study, pieces: Sequence[Piece]) -> Iterator[xr.Data
 
 
 def check_resume(job: Job, study: Study, pieces: Sequence[Piece]) -> None:
-    """Check, before anything is written, that ``resume`` is a folder with every piece of this sweep.
+    """Check that ``resume``, if given, is a folder with a checkpoint of every piece.
 
     Raises:
         InputError: where it is not, or has the checkpoint of another sweep.
