@@ -442,7 +442,7 @@ def test_an_interrupted_sweep_goes_on_to_the_same_bytes(
     monkeypatch.setattr(module.HeavyBallModule, "training_step", interrupted)
     keys = (*MIXED, "trainer.checkpoint_seconds=1e-9")
     for attempt in range(1, 60):
-        budget = [7 * attempt]
+        budget = [2 * attempt]
         # Lightning turns Ctrl-C into an exit
         with contextlib.suppress(KeyboardInterrupt, SystemExit):
             assert_same_bytes(run_sweep(tmp_path, *keys), mixed)
