@@ -17,6 +17,7 @@ from dln_momentum.cli.job import Job
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.outputs.plotting import picture
 from dln_momentum.training.module import HeavyBallModule
+from dln_momentum.training.resuming import check_same_run, read_checkpoint
 from dln_momentum.training.trainer import fit
 
 EXTRAS = ("wandb", "mlflow")
@@ -33,6 +34,10 @@ def fitted(job: Job, module: HeavyBallModule) -> Iterator[list[Logger]]:
     config = job.config
     loggers: list[Logger] = _made(config, "logger", Logger, save_dir=str(job.directory))
     monitors: list[pl.Callback] = _made(config, "callbacks", pl.Callback)
+    resume = str(job.checkpoint) if job.checkpoint else config.resume
+    if job.checkpoint:
+        saved = read_checkpoint(job.checkpoint)
+        check_same_run(saved, module.identity, module.data.plan.max_steps)
     job.begin()
     try:
         fit(
@@ -43,7 +48,7 @@ def fitted(job: Job, module: HeavyBallModule) -> Iterator[list[Logger]]:
             accelerator=config.trainer.accelerator,
             checkpoint_every=module.data.plan.checkpoint_every,
             progress=config.trainer.progress,
-            resume=config.resume,
+            resume=resume,
         )
         yield loggers
     finally:
