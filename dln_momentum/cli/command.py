@@ -35,7 +35,7 @@ from dln_momentum.cli.directories import TOKEN, Directories
 from dln_momentum.cli.job import Job, Work, one_line
 from dln_momentum.cli.metric import metric_errors, metric_of
 from dln_momentum.cli.multirun import place_of, register_job_name
-from dln_momentum.cli.multirun_table import ending_of, missing_plugin
+from dln_momentum.cli.multirun_table import ending_of
 from dln_momentum.cli.signals import Interrupted, interruptible
 from dln_momentum.cli.words import Line, continued, paired, parsed
 from dln_momentum.config import CONF_DIR, config_hash
@@ -80,8 +80,8 @@ class Command:
         if token:
             folder = Path(str(hydra.sweep.dir)).absolute()
             directory = place_of(directory, folder, config_hash(config))
-        overrides = [str(word) for word in hydra.overrides.task]
-        return Job(config, directory, self.app, self.result, overrides=overrides, multirun=token)
+        words: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+        return Job(config, directory, self.app, self.result, overrides=words, multirun=token)
 
     def job_of(self, composed: DictConfig) -> Job:
         """The job of a config that a launcher has composed, without Hydra's ``run_job``.
@@ -226,8 +226,6 @@ def _main(app: str, run: Callable[[], Any], entered: Sequence[str]) -> None:
     except (KeyboardInterrupt, SystemExit, Interrupted) as ending:
         _interrupted(app, ending)
     except Exception as error:
-        if (missing := missing_plugin(error)) is not None:
-            _refuse([missing])
         if isinstance(error, OSError) and not entered:
             # Hydra makes the directory before it calls the task
             name = str(Directories.wanted or error.filename)

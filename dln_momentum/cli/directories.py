@@ -10,6 +10,7 @@ from uuid import uuid4
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
+from dln_momentum.cli.launchers import settle_launcher
 from dln_momentum.cli.multirun import fixed_keys, forget_directories
 from dln_momentum.cli.status import STATUS, read_status
 
@@ -52,9 +53,10 @@ class Directories(Callback):
         fixed = fixed_keys([*(f"{key}={value}" for key, value in params.items()), *given.task])
         words = [
             f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]",
-            f"+hydra.job.env_set.{TOKEN}={cls.multirun}",
+            f"+hydra.job.env_set.{TOKEN}='{cls.multirun}'",
         ]
         with read_write(config), open_dict(config):
+            words += settle_launcher(config.hydra.launcher)
             given.hydra = [*given.hydra, *words]
 
     def _note(self, directory: str) -> None:

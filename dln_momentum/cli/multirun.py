@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
@@ -61,8 +62,9 @@ def job_name(overrides: Sequence[str], fixed: Sequence[str] = ()) -> str:
 def job_directory(*, _root_: DictConfig) -> str:
     """The resolver ``${job_name:}``: `job_name` of the job whose config this is."""
     hydra = _root_.hydra
-    fixed = hydra.job.config.override_dirname.exclude_keys
-    return job_name(list(hydra.overrides.task), list(fixed))
+    # an override may hold an interpolation, which is not of hydra's section
+    words: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    return job_name(words, list(hydra.job.config.override_dirname.exclude_keys))
 
 
 def register_job_name() -> None:

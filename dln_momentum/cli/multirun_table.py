@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,13 +18,6 @@ WIDE = 200
 """Columns of what is no terminal, as a file."""
 MOST_ROWS = 60
 """Finished jobs that are printed; of more, so many with the smallest metric, or the first."""
-EXTRAS = {
-    "hydra_joblib_launcher": "launchers",
-    "hydra_submitit_launcher": "submitit",
-    "hydra_ray_launcher": "ray",
-    "hydra_optuna_sweeper": "optuna",
-}
-"""The extra of this package that installs a plugin of Hydra's."""
 
 
 class Row(NamedTuple):
@@ -112,23 +104,6 @@ def print_rows(rows: Sequence[Row], folder: Path, began: datetime, metric: str |
             console.print(f"and {len(good) - len(shown)} more jobs are done")
     console.print(_counts(rows, began), highlight=False)
     console.print(f"results in {folder}", soft_wrap=True, highlight=False)
-
-
-def missing_plugin(error: Exception) -> str | None:
-    """A line for a plugin of Hydra's that a config names and that is not installed."""
-    named = re.search(r"hydra_plugins\.(\w+)\.", str(error))
-    if named is None or _is_installed(f"hydra_plugins.{named[1]}"):
-        return None
-    extra = EXTRAS.get(named[1])
-    how = f": pip install 'dln-momentum[{extra}]'" if extra else ""
-    return f"hydra needs the package {named[1].replace('_', '-')}{how}"
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def _shown(rows: Sequence[Row], metric: str | None) -> list[Row]:

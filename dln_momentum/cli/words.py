@@ -19,10 +19,9 @@ from dln_momentum.errors import InputError, raise_if_any
 WITH_RESUME = ("trainer.progress", "engine.num_workers", "optimized_metric", "hydra.verbose")
 """Keys that may change where a run is continued in its own directory; none changes a number."""
 OF_ONE_MULTIRUN = (
-    "hydra.mode", "hydra.sweep.dir", "hydra.job.env_set.DLN_MULTIRUN",
-    "hydra.job.config.override_dirname.exclude_keys",
+    "hydra.mode", "hydra.sweep.dir", "hydra.job.env_set", "hydra.job.config",
 )  # fmt: skip
-"""Overrides in ``multirun.yaml`` that a continued multirun gets anew."""
+"""Beginnings of overrides in ``multirun.yaml`` that a continued multirun gets anew."""
 
 
 class Line(NamedTuple):
@@ -107,7 +106,7 @@ def continued(app: str, line: Line) -> Line:
     _check_app(app, folder, (saved.get("job") or {}).get("config_name"))
     overrides = saved.get("overrides") or {}
     words = [word for kind in ("task", "hydra") for word in overrides.get(kind) or []]
-    words = [word for word in words if _key(word) not in OF_ONE_MULTIRUN]
+    words = [word for word in words if not _key(word).startswith(OF_ONE_MULTIRUN)]
     return Line([*words, *others, f"hydra.sweep.dir={quoted(folder)}"], ["--multirun"])
 
 
