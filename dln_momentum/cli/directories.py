@@ -1,43 +1,87 @@
-"""Which directories a run has made: a refused one removes these, and nothing else."""
+"""What Hydra is about to do: the directories that it makes, and the jobs of a multirun."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
+from uuid import uuid4
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict, read_write
+
+from dln_momentum.cli.launchers import settle_launcher
+from dln_momentum.cli.multirun import fixed_keys, forget_directories
+from dln_momentum.cli.status import STATUS, read_status
+
+TOKEN = "DLN_MULTIRUN"
+"""Environment variable of a job that names the multirun it belongs to."""
 
 
 class Directories(Callback):
     """Remembers, before Hydra makes the directories of a run, which of them are missing.
 
     Hydra makes them before a config can be checked. A directory that was there before, empty or
-    not, is the user's.
+    not, is the user's. The jobs of a multirun learn which of their keys vary, and a token by which
+    their states are found again.
     """
 
     wanted: ClassVar[Path | None] = None
     """the directory of the run, or of all jobs of a multirun"""
     missing: ClassVar[list[Path]] = []
     """those that Hydra makes for it, the innermost first"""
+    multirun: ClassVar[str] = ""
+    """the token of the multirun; empty for one run"""
+    began: ClassVar[datetime] = datetime.now().astimezone()
+    """when this command began"""
+    metric: ClassVar[str | None] = None
+    """the key ``optimized_metric``"""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Note what the directory of one run lacks."""
         self._note(config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Note what the directory of all jobs lacks."""
+        """Note what the directory of all jobs lacks, and tell the jobs what they need to know."""
+        cls = type(self)
         self._note(config.hydra.sweep.dir)
+        forget_directories()
+        cls.multirun = uuid4().hex[:12]
+        cls.metric = config.get("optimized_metric")
+        given = config.hydra.overrides
+        params = config.hydra.sweeper.get("params") or {}
+        fixed = fixed_keys([*(f"{key}={value}" for key, value in params.items()), *given.task])
+        words = [
+            f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]",
+            f"+hydra.job.env_set.{TOKEN}='{cls.multirun}'",
+        ]
+        with read_write(config), open_dict(config):
+            words += settle_launcher(config.hydra.launcher)
+            given.hydra = [*given.hydra, *words]
 
     def _note(self, directory: str) -> None:
-        type(self).wanted = wanted = Path(directory).absolute()
-        type(self).missing[:] = [p for p in (wanted, *wanted.parents) if not p.exists()]
+        cls = type(self)
+        cls.multirun, cls.metric, cls.began = "", None, datetime.now().astimezone()
+        cls.wanted = wanted = Path(directory).absolute()
+        cls.missing[:] = [p for p in (wanted, *wanted.parents) if not p.exists()]
 
     @classmethod
     def take_back(cls) -> None:
-        """Remove what Hydra has made, where it is empty; directories of single jobs too."""
-        jobs = [job for made in cls.missing[:1] for job in made.glob("*") if job.is_dir()]
-        for directory in (*jobs, *cls.missing):
-            if directory.is_dir() and {p.name for p in directory.iterdir()} <= {"multirun.yaml"}:
-                (directory / "multirun.yaml").unlink(missing_ok=True)
-                directory.rmdir()
+        """Remove what Hydra has made, where it is empty; directories of single jobs too.
+
+        Those of refused jobs hold their state; the multirun as a whole has been refused.
+        """
+        jobs = [path for path in cls.wanted.glob("*") if path.is_dir()] if cls.wanted else []
+        for directory in jobs if cls.multirun else []:
+            status = read_status(directory)
+            if status.get("state") == "refused" and status.get("multirun") == cls.multirun:
+                (directory / STATUS).unlink()
+                cls._remove(directory)
+        for directory in cls.missing:
+            cls._remove(directory)
+
+    @staticmethod
+    def _remove(directory: Path) -> None:
+        if directory.is_dir() and {p.name for p in directory.iterdir()} <= {"multirun.yaml"}:
+            (directory / "multirun.yaml").unlink(missing_ok=True)
+            directory.rmdir()

@@ -41,7 +41,7 @@ def fitted(job: Job, module: HeavyBallModule) -> Iterator[list[Logger]]:
             accelerator=config.trainer.accelerator,
             checkpoint_seconds=config.trainer.checkpoint_seconds,
             progress=config.trainer.progress,
-            resume=config.resume,
+            resume=job.checkpoint or config.resume,
         )
         yield loggers
 

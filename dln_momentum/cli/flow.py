@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dln_momentum.cli.job import Job, command
+from dln_momentum.cli.command import command
+from dln_momentum.cli.job import Job
 from dln_momentum.errors import raise_if_any
 
 if TYPE_CHECKING:

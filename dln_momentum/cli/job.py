@@ -1,16 +1,4 @@
-"""The life of every command: compose, check, own a directory, keep time, write, end with a code.
-
-========  =========================================================
-code      meaning
-========  =========================================================
-0         done
-1         ``dln-verify``: a statement of the theory is violated
-2         refused: the command line, a value or a file; nothing is written
-130       interrupted by Ctrl-C
-========  =========================================================
-
-A crash is a bug: it leaves its traceback in ``error.txt`` and on the terminal.
-"""
+"""One run of a command: its directory, its state there, and where it goes on."""
 
 from __future__ import annotations
 
@@ -18,31 +6,26 @@ import contextlib
 import json
 import logging
 import os
-import sys
+import shlex
+import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import hydra
-from hydra import initialize_config_dir
-from hydra._internal.utils import get_args_parser
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from dln_momentum.cli.directories import Directories
-from dln_momentum.config import CONF_DIR, rates_saved, register_resolvers, with_pair
-from dln_momentum.config.location import options_of
-from dln_momentum.config.mistakes import in_words
-from dln_momentum.config.nearest import did_you_mean
-from dln_momentum.config.renamed import renamed
-from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.cli.status import Lock, read_status, write_status, write_text
+from dln_momentum.config import config_hash, rates_saved, register_resolvers
+from dln_momentum.errors import InputError
 
 log = logging.getLogger("dln_momentum")
+
+# a launcher's worker unpickles jobs and their commands, and then composes configs
+register_resolvers()
 
 HYDRA_LINES = """\
 defaults:
@@ -53,36 +36,48 @@ defaults:
 """
 """The start of a saved config: with it ``--config-dir DIR --config-name config`` runs it again."""
 
-
 WRITTEN = (
     "config.yaml", "summary.json", "verify.json", "history.nc", "results.nc", "overview.png",
-    "overview.pdf", "checkpoints", "tensorboard",
+    "overview.pdf", "checkpoints", "pieces", "tensorboard",
 )  # fmt: skip
-"""What a run writes: a directory that holds any of it is not written to."""
-
-OVERLAYS = ("experiment", "debug")
-"""Groups that have no section of their own in a config."""
-
-
-class ViolatedError(Exception):
-    """A statement of the theory is violated: exit code 1."""
+"""What a run writes: a directory that holds any of it is not written to by another."""
 
 
 class Job:
     """One run of a command in a directory that nothing else writes to.
+
+    The life of a job, as `Command` leads it and a launcher may: ``found_before``, which takes the
+    lock of the directory; if that is None, ``begin``, the work, then ``finish``; or ``fail``,
+    ``interrupt``, ``refuse``. Each of these four records the state in ``status.json`` and gives the
+    lock back.
 
     Args:
         config: the composed config.
         directory: where the run writes; made when it begins.
         app: the command, as ``train``.
         result: the JSON file that is written last of all and whose ``status`` says how it ended.
+        overrides: the words of the command line, for ``status.json``.
+        multirun: names the multirun that the job belongs to; empty outside one.
     """
 
     def __init__(
-        self, config: DictConfig, directory: Path, app: str, result: str = "summary.json"
+        self,
+        config: DictConfig,
+        directory: Path,
+        app: str,
+        result: str = "summary.json",
+        *,
+        overrides: Sequence[str] = (),
+        multirun: str = "",
     ) -> None:
         self.config, self.directory, self.app, self._result = config, directory, app, result
+        self._overrides, self.multirun = list(overrides), multirun
+        self._lock = Lock(directory)
+        self._continues = False
+        self.done_before = False
+        """whether `found_before` has found the result"""
         self._started = time.perf_counter()
+        self._status: dict[str, Any] = {}
 
     @property
     def text(self) -> str:
@@ -93,11 +88,49 @@ class Job:
         ordered = {key: values[key] for key in sorted(map(str, values))}
         return HYDRA_LINES.format(app=self.app) + OmegaConf.to_yaml(OmegaConf.create(ordered))
 
+    @cached_property
+    def config_hash(self) -> str:
+        """`config.config_hash` of the config: what makes two jobs the same run."""
+        return config_hash(self.config)
+
+    @cached_property
+    def checkpoint(self) -> Path | None:
+        """The newest readable checkpoint of an unfinished run that this job continues, if any."""
+        from dln_momentum.training.resuming import newest_checkpoint
+
+        return newest_checkpoint(self.directory / "checkpoints") if self._continues else None
+
+    @property
+    def state(self) -> str:
+        """One of `STATES`; empty before the job has begun, or been refused."""
+        return self._status.get("state", "")
+
+    @property
+    def resume_command(self) -> str:
+        """The command line that continues this job."""
+        return f"dln-{self.app} resume={shlex.quote(str(self.directory))}"
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the directory holds the config, from which the job can be continued."""
+        return (self.directory / "config.yaml").exists()
+
     def begin(self) -> None:
-        """Write the checked config and start the clock."""
+        """Write the checked config, say that the job runs, and start the clock.
+
+        Raises:
+            InputError: if another process writes to the directory.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
-        (self.directory / "config.yaml").write_text(self.text)
+        self._acquire(wait=False)
+        if not self._continues:
+            write_text(self.directory / "config.yaml", self.text)
+        else:
+            # what a killed process was about to move into place
+            for unfinished in self.directory.rglob(".*.nc.*"):
+                unfinished.unlink()
         self._started = time.perf_counter()
+        self._record("running", started=_now(), ended=None, seconds=None)
 
     @property
     def seconds(self) -> float:
@@ -109,223 +142,134 @@ class Job:
         from dln_momentum.outputs.files import write_json
 
         write_json(self.directory / self._result, found)
+        # of an earlier attempt
+        (self.directory / "error.txt").unlink(missing_ok=True)
+        self._record("done", status=found["status"], ended=_now(), seconds=self.seconds)
+        self.release()
         return found
 
-    def found_before(self) -> dict[str, Any] | None:
-        """The result of this very run if it is there, finished.
+    def fail(self, error: BaseException) -> None:
+        """Record a crash: its traceback goes into ``error.txt``."""
+        # a full disk must not hide what went wrong first
+        with contextlib.suppress(OSError):
+            text = "".join(traceback.format_exception(error))
+            write_text(self.directory / "error.txt", text)
+            self._end("failed", one_line(error))
+        self.release()
+
+    def interrupt(self) -> None:
+        """Record that the job was asked to stop, if it had begun."""
+        with contextlib.suppress(OSError):
+            if self.has_begun and self._lock.held:
+                self._end("interrupted", f"{self.resume_command} continues it")
+        self.release()
+
+    def refuse(self, error: InputError) -> None:
+        """Record that a job of a multirun was refused; any other leaves nothing behind."""
+        with contextlib.suppress(OSError):
+            # never over the state of another run
+            if self.multirun and saved_hash(self.directory) in (None, self.config_hash):
+                self._end("refused", one_line(error))
+        self.release()
+
+    def release(self) -> None:
+        """Let others write to the directory."""
+        self._lock.release()
+
+    def found_before(self, *, wait: bool = False) -> dict[str, Any] | None:
+        """The result of this very run if it is there, finished; else None, and the lock is taken.
+
+        An unfinished run of the same config is continued by this job, see `checkpoint`.
+
+        Args:
+            wait: for another process that writes to the directory.
 
         Raises:
-            InputError: where the directory holds anything else of a run, or cannot be written.
+            InputError: where the directory holds anything of another run, cannot be written, or is
+                being written to.
         """
-        config, result = self.directory / "config.yaml", self.directory / self._result
         name = f"hydra.run.dir = {str(self.directory)!r}"
         if self.directory.exists() and not os.access(self.directory, os.W_OK):
             raise InputError([f"{name} must be a writable directory"])
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._acquire(wait=wait)
         if not any((self.directory / name).exists() for name in WRITTEN):
             return None
-        same = config.exists() and config.read_bytes() == self.text.encode()
-        if same and result.exists():
-            with contextlib.suppress(ValueError):  # a file that something else has damaged
-                if "status" in (found := json.loads(result.read_text())):
-                    return found
-        state, advice = "files of another run", "choose an empty directory"
-        if same:
-            state = "an unfinished run"
-            advice += _resuming(self.directory)
-        raise InputError([f"{name} already holds {state}; {advice}"])
+        if saved_hash(self.directory) != self.config_hash:
+            self.release()
+            raise InputError(
+                [f"{name} already holds files of another run; choose an empty directory"]
+            )
+        self._continues = True
+        with contextlib.suppress(OSError, ValueError):  # a file that something else has damaged
+            found = json.loads((self.directory / self._result).read_text())
+            if "status" in found:
+                self.done_before = True
+                if self.multirun or read_status(self.directory).get("state") != "done":
+                    # the table of the multirun shows it
+                    self._record("done", status=found["status"], message="")
+                self.release()
+                return found
+        return None
 
+    def _acquire(self, *, wait: bool) -> None:
+        if self._lock.acquire(wait=False):
+            return
+        writer = read_status(self.directory)
+        who = f"process {writer.get('pid', '?')} on {writer.get('host', '?')}"
+        if not wait:
+            raise InputError(
+                [f"hydra.run.dir = {str(self.directory)!r} is being written to by {who}; "
+                 "wait for it, or choose another directory"]
+            )  # fmt: skip
+        log.info("%s is being written to by %s; waiting for it", self.directory, who)
+        self._lock.acquire(wait=True)
 
-def _resuming(directory: Path) -> str:
-    """How to go on from the last checkpoint of a run, if there is one."""
-    saved = sorted(directory.glob("checkpoints/*.ckpt"), key=os.path.getmtime)
-    return f"; resume={saved[-1]} continues it" if saved else ""
+    def _end(self, state: str, message: str) -> None:
+        began = self._status.get("state") == "running"
+        seconds = self.seconds if began else None
+        self._record(state, ended=_now(), seconds=seconds, message=message)
+
+    def _record(self, state: str, **values: Any) -> None:
+        """Write ``status.json``; what is not given stays as it was."""
+        blank = dict.fromkeys(("started", "ended", "seconds", "message", "status"))
+        known = self._status or (read_status(self.directory) if state == "done" else {})
+        self._status = {
+            **blank,
+            **known,
+            "state": state,
+            "command": f"dln-{self.app}",
+            "overrides": known.get("overrides") or self._overrides,
+            "config_hash": self.config_hash,
+            "host": known.get("host") or socket.gethostname(),
+            "pid": known.get("pid") or os.getpid(),
+            **values,
+            "multirun": self.multirun,
+        }
+        write_status(self.directory, self._status)
 
 
 Work = Callable[[Job], dict[str, Any]]
 """Checks the config of a job, then begins it and returns what it finishes with."""
 
 
-def command(app: str, work: Work, result: str = "summary.json") -> Callable[[], None]:
-    """The entry point of a command.
-
-    Args:
-        app: the name of its config under `conf/`.
-        work: what it does. It imports torch itself, so that ``--help`` and mistyped keys do not
-            wait for it, and raises `InputError` before it begins the job.
-        result: as for `Job`.
-    """
-    entered: list[str] = []
-
-    @hydra.main(config_path=str(CONF_DIR), config_name=app, version_base="1.3")
-    def task(config: DictConfig) -> None:
-        entered.append(app)
-        _run(Job(config, Path(HydraConfig.get().runtime.output_dir), app, result), work)
-
-    def main() -> None:
-        register_resolvers()
-        entered.clear()
-        words: list[str] = []
-        try:
-            words, flags = _arguments(sys.argv[1:])
-            with _raising_hydra(), _argv([*_paired(app, words, flags), *flags]):
-                task()
-        except InputError as error:
-            _refuse(error.problems)
-        except (HydraException, OmegaConfBaseException) as error:
-            if os.environ.get("HYDRA_FULL_ERROR") == "1":
-                raise
-            _refuse(in_words(app, error, words))
-        except OSError as error:
-            # Hydra makes the directory before it calls the task
-            if entered:
-                raise
-            name = str(Directories.wanted or error.filename)
-            _refuse([f"hydra.run.dir = {name!r} cannot be made: {error.strerror}"])
-        except ViolatedError as error:
-            print(f"VIOLATED: {error}", file=sys.stderr)
-            raise SystemExit(1) from None
-        except (KeyboardInterrupt, SystemExit) as ending:
-            # Lightning turns Ctrl-C into an exit with code 1
-            interrupt = ending.__context__ if isinstance(ending, SystemExit) else ending
-            if not isinstance(interrupt, KeyboardInterrupt):
-                raise
-            Directories.take_back()
-            wanted = Directories.wanted
-            print(f"interrupted{_resuming(wanted) if wanted else ''}", file=sys.stderr)
-            raise SystemExit(130) from None
-
-    return main
+def saved_hash(directory: Path) -> str | None:
+    """The hash of the config that a directory holds, by ``config.yaml`` or else ``status.json``."""
+    with contextlib.suppress(Exception):  # whatever the bytes of another file cause
+        saved = OmegaConf.load(directory / "config.yaml")
+        assert isinstance(saved, DictConfig)
+        return config_hash(saved)
+    return read_status(directory).get("config_hash")
 
 
-def _run(job: Job, work: Work) -> None:
-    """Do the work of one job, unless it is done; a refused one leaves nothing behind."""
-    multirun = HydraConfig.get().mode == RunMode.MULTIRUN
-    try:
-        raise_if_any(_unusable(job))
-        found = job.found_before()
-        if found is not None:
-            log.info("%s already holds this run, finished; nothing to do", job.directory)
-        else:
-            _one_thread()
-            found = work(job)
-    except InputError as error:
-        if not multirun:
-            _refuse(error.problems)
-        # an exit would end the other jobs with this one
-        print(f"error: {' '.join(HydraConfig.get().overrides.task)}: {error}", file=sys.stderr)
-        raise
-    except Exception:
-        # a full disk must not hide what went wrong first
-        with contextlib.suppress(OSError):
-            (job.directory / "error.txt").write_text(traceback.format_exc())
-        if multirun:
-            # Hydra shows the first failure alone
-            traceback.print_exc()
-        raise
-    if found["status"] == "violated":
-        if multirun:
-            raise ViolatedError("; ".join(found["violated"]))
-        raise SystemExit(1)
+def one_line(error: BaseException) -> str:
+    """An error as one line, its kind included unless it is about the input."""
+    problems = error.problems if isinstance(error, InputError) else [str(error)]
+    text = "; ".join(line for problem in problems if (line := problem.strip().split("\n")[0]))
+    if isinstance(error, InputError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _unusable(job: Job) -> Iterator[str]:
-    """What keeps the config from being read at all."""
-    try:
-        OmegaConf.resolve(job.config)
-    except OmegaConfBaseException as error:
-        yield str(error).splitlines()[0]
-    primary: Any = OmegaConf.load(CONF_DIR / f"{job.app}.yaml")
-    groups = [str(key) for entry in primary.defaults if OmegaConf.is_dict(entry) for key in entry]
-    for section in groups:
-        expected = section not in OVERLAYS and (CONF_DIR / section).is_dir()
-        if expected and not OmegaConf.is_dict(job.config.get(section)):
-            yield f"there is no {section}; its options: {', '.join(options_of(section))}"
-
-
-def _refuse(problems: Sequence[str]) -> NoReturn:
-    Directories.take_back()
-    print(f"error: {InputError(problems)}", file=sys.stderr)
-    raise SystemExit(2) from None
-
-
-def _arguments(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The overrides of a command line, and the flags of Hydra.
-
-    Raises:
-        InputError: for a flag that Hydra does not have, or that is not used as it must be.
-    """
-
-    def refuse(message: str) -> NoReturn:
-        raise InputError([message])
-
-    parser = get_args_parser()
-    parser.error = refuse
-    found, unknown = parser.parse_known_intermixed_args(list(words))
-    known = [flag for action in parser._actions for flag in action.option_strings]
-    if unknown:
-        raise InputError([f"unknown flag {flag}{did_you_mean(flag, known)}" for flag in unknown])
-    overrides = list(found.overrides or [])
-    rest = list(words)
-    for word in overrides:
-        rest.remove(word)
-    return overrides, rest
-
-
-def _paired(app: str, words: list[str], flags: Sequence[str]) -> list[str]:
-    """The overrides, with the pair that they name; a config of the user's own is left alone."""
-    old = [line for word in words if (line := renamed(word.partition("=")[0].lstrip("+~")))]
-    if old:
-        raise HydraException(old[0])
-    nameless = [word for word in words if _chooses_nothing(word)]
-    if nameless:
-        raise HydraException(nameless[0])
-    if any(flag.startswith(("--config-name", "-cn")) for flag in flags):
-        return words
-    try:
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            return with_pair(app, words)
-    except InputError as error:
-        raise HydraException(str(error)) from error
-
-
-def _chooses_nothing(word: str) -> bool:
-    """Whether a word leaves a group out, which Hydra answers with a traceback or not at all."""
-    key, _, value = word.partition("=")
-    return not key or (
-        (word[0] == "~" or value == "null") and (CONF_DIR / key.lstrip("~")).is_dir()
-    )
-
-
-@contextlib.contextmanager
-def _raising_hydra() -> Iterator[None]:
-    """Let Hydra raise what it otherwise prints with a traceback or a hint at one."""
-    before = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = before
-
-
-@contextlib.contextmanager
-def _argv(words: Sequence[str]) -> Iterator[None]:
-    before = sys.argv
-    sys.argv = [before[0], *words]
-    try:
-        yield
-    finally:
-        sys.argv = before
-
-
-def _one_thread() -> None:
-    """One thread for torch's own operations: the engine's workers are what uses the cores.
-
-    On tensors of this size a second thread gains nothing, and on a busy machine waiting for it
-    made a run of the default problem ten times slower.
-    """
-    import torch
-
-    torch.set_num_threads(1)
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dln_momentum.cli.job import Job, command
+from dln_momentum.cli.command import command
+from dln_momentum.cli.job import Job
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dln_momentum.cli.job import Job, command
+from dln_momentum.cli.command import command
+from dln_momentum.cli.job import Job
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +31,7 @@ def train(job: Job) -> dict[str, Any]:
     from dln_momentum.outputs.report import print_report
 
     setup = build(job.config)
-    module = setup.module(resume=job.config.resume)
+    module = setup.module(resume=job.checkpoint or job.config.resume)
     with fitted(job, module) as loggers:
         summary = _summary(job, setup, module)
         figure = _write_history(job, module, summary)

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dln_momentum.cli.job import Job, command
+from dln_momentum.cli.command import command
+from dln_momentum.cli.job import Job
 from dln_momentum.errors import raise_if_any
 
 if TYPE_CHECKING:

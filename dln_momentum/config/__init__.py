@@ -7,6 +7,7 @@ once. Nothing here imports torch, so a mistyped key is answered at once, and so 
 
 from dln_momentum.config.composing import composed
 from dln_momentum.config.help import register_resolvers
+from dln_momentum.config.identity import config_hash
 from dln_momentum.config.location import CONF_DIR
 from dln_momentum.config.momentum import momentum, rates_saved, with_pair
 from dln_momentum.config.reading import Given, Reader
@@ -16,6 +17,7 @@ __all__ = [
     "Given",
     "Reader",
     "composed",
+    "config_hash",
     "momentum",
     "rates_saved",
     "register_resolvers",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
@@ -19,6 +20,15 @@ from dln_momentum.config.nearest import did_you_mean
 from dln_momentum.config.reading import leaves
 from dln_momentum.config.renamed import renamed
 from dln_momentum.errors import InputError
+
+PLUGINS = {
+    "joblib": "launchers",
+    "submitit_local": "submitit",
+    "submitit_slurm": "submitit",
+    "ray": "ray",
+    "optuna": "optuna",
+}
+"""Launchers and sweepers of Hydra's plugins, and the extra of this package that installs them."""
 
 
 def mistakes(app: str, words: Sequence[str]) -> list[str]:
@@ -82,11 +92,15 @@ def _first_line(app: str, error: Exception) -> str:
 
 
 def _is_group(key: str) -> bool:
-    return (CONF_DIR / key).is_dir() or renamed(key) is not None
+    is_plugin = key in ("hydra/launcher", "hydra/sweeper")
+    return is_plugin or (CONF_DIR / key).is_dir() or renamed(key) is not None
 
 
 def _group_mistakes(app: str, override: Override, groups: Sequence[str]) -> Iterator[str]:
     group = override.key_or_group
+    if group.startswith("hydra/"):
+        yield from _plugin_mistakes(override)
+        return
     if line := renamed(group):
         yield line
         return
@@ -111,6 +125,19 @@ def _group_mistakes(app: str, override: Override, groups: Sequence[str]) -> Iter
                 f"no such option{did_you_mean(str(value), options)}; "
                 f"options of {group}: {', '.join(options)}"
             )
+
+
+def _plugin_mistakes(override: Override) -> Iterator[str]:
+    """Of ``hydra/launcher=`` and ``hydra/sweeper=``, what no installed plugin has."""
+    group, value = override.key_or_group, override.value()
+    options = GlobalHydra.instance().config_loader().get_group_options(group)
+    if value in options:
+        return
+    if extra := PLUGINS.get(str(value)):
+        yield f"{group}={value} needs a package: pip install 'dln-momentum[{extra}]'"
+    else:
+        near = did_you_mean(str(value), [*options, *PLUGINS])
+        yield f"{group}={value}: no such option{near}; options of {group}: {', '.join(options)}"
 
 
 def _key_mistakes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from dln_momentum.engine.problems import Problems, groups_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.outputs.provenance import digest
 from dln_momentum.problem import Problem
+
+log = logging.getLogger(__name__)
 
 
 def identity(
@@ -67,8 +69,11 @@ def newest_checkpoint(folder: Path) -> Path | None:
     """
     saved = [path for path in folder.glob("*.ckpt") if path.is_file()]
     for path in sorted(saved, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        with contextlib.suppress(InputError):
+        try:
             read_checkpoint(path)
+        except InputError:
+            log.warning("%s cannot be read; an older checkpoint is tried", path)
+        else:
             return path
     return None
 

@@ -1,0 +1,57 @@
+"""``optimized_metric``: the result of a run that a sweeper, as Optuna's, makes small or large."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+
+from dln_momentum.config.nearest import did_you_mean
+from dln_momentum.outputs.quantities import QUANTITIES
+
+FOUND_IN = {"train": "t", "flow": "f", "sweep": "w", "verify": "v"}
+"""The letter of `Quantity.found` for the result of each command."""
+MEDIANS = "medians."
+"""Before the name of a result of a sweep's runs: their median."""
+
+
+def metric_errors(app: str, given: DictConfig | Sequence[str]) -> Iterator[str]:
+    """What is wrong with ``optimized_metric`` in a config or in the words of a command line.
+
+    >>> list(metric_errors("train", ["optimized_metric=recovry_error"]))
+    ["optimized_metric = 'recovry_error' (did you mean recovery_error?) must be null or a number of
+    the summary of dln-train, see docs/quantities.md"]
+    >>> list(metric_errors("sweep", ["optimized_metric=medians.recovery_error", "seed=1"]))
+    []
+    """
+    if isinstance(given, DictConfig):
+        names = [given.get("optimized_metric")]
+    else:
+        pairs = [word.partition("=") for word in given]
+        names = [value for key, _, value in pairs if key == "optimized_metric"]
+    known = _numbers(FOUND_IN[app])
+    if app == "sweep":
+        known += [f"{MEDIANS}{name}" for name in _numbers("r")]
+    for name in names:
+        if name not in (*known, None, "null"):
+            yield (
+                f"optimized_metric = {name!r}{did_you_mean(str(name), known)} must be null or a "
+                f"number of the summary of dln-{app}, see docs/quantities.md"
+            )
+
+
+def metric_of(config: DictConfig, found: Mapping[str, Any] | None) -> float | None:
+    """The value that ``optimized_metric`` names, NaN for a run without it; None if it is null."""
+    name = config.get("optimized_metric")
+    if name is None:
+        return None
+    value: Any = found
+    for part in str(name).split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return math.nan if value is None else float(value)
+
+
+def _numbers(place: str) -> list[str]:
+    return [name for name, entry in QUANTITIES.items() if place in entry.found and entry.units]

@@ -1,0 +1,168 @@
+"""How a multirun ended: a table of its jobs, failures first, from what each has left on disk."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dln_momentum.cli.status import STATUS, read_status
+
+METRICS = ("steps", "runs", "train_loss", "recovery_error", "kkt_residual")
+"""Results that have a column where any job has them."""
+WIDE = 200
+"""Columns of what is no terminal, as a file."""
+MOST_ROWS = 60
+"""Finished jobs that are printed; of more, so many with the smallest metric, or the first."""
+
+
+class Row(NamedTuple):
+    """A job of a multirun."""
+
+    name: str
+    status: dict[str, Any]
+    result: dict[str, Any]
+
+    @property
+    def good(self) -> bool:
+        """Whether the job has a result, and it violates no statement of the theory."""
+        return self.status["state"] == "done" and self.result.get("status") != "violated"
+
+
+def ending_of(folder: Path, token: str, began: datetime, metric: str | None = None) -> int:
+    """Print the table of a multirun and return its exit code.
+
+    Args:
+        folder: of all jobs.
+        token: of the multirun.
+        began: when it began; jobs that ended earlier are marked.
+        metric: the result that is shown first, and that rows are ordered by if there are many.
+
+    Returns:
+        0 if every job is done, 2 if every job was refused, else 1.
+    """
+    rows = rows_of(folder, token)
+    if rows and all(row.status["state"] == "refused" for row in rows):
+        return 2
+    print_rows(rows, folder, began, metric)
+    return 0 if rows and all(row.good for row in rows) else 1
+
+
+def rows_of(folder: Path, token: str) -> list[Row]:
+    """The jobs below a folder that a multirun has done or found done, by name."""
+    found = []
+    for path in sorted(folder.rglob(STATUS), key=lambda path: _natural(str(path))):
+        status = read_status(path.parent)
+        if status.get("multirun") == token:
+            name = path.parent.relative_to(folder).as_posix()
+            found.append(Row(name, status, _result(path.parent)))
+    return found
+
+
+def print_rows(rows: Sequence[Row], folder: Path, began: datetime, metric: str | None) -> None:
+    """Print failures with their errors, then the results, then the counts."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDE)
+    longest = max((len(row.name) for row in rows), default=0)
+    bad = [row for row in rows if not row.good]
+    if bad:
+        table = Table(title="failed", title_justify="left")
+        table.add_column("job", overflow="fold", min_width=min(longest, 32))
+        table.add_column("state", no_wrap=True)
+        table.add_column("error", overflow="fold")
+        for row in bad:
+            violated = "violates " + "; ".join(row.result.get("violated") or [])
+            state = row.status["state"]
+            said = violated if state == "done" else row.status.get("message") or ""
+            table.add_row(row.name, "violated" if state == "done" else state, _plain(said))
+        console.print(table)
+    good = [row for row in rows if row.good]
+    names = [name for name in dict.fromkeys([metric, *METRICS]) if name]
+    names = [name for name in names if any(_at(row.result, name) is not None for row in good)]
+    if good:
+        shown = _shown(good, metric)
+        table = Table(title="done", title_justify="left")
+        table.add_column("job", overflow="fold", min_width=min(longest, 32))
+        table.add_column("status", no_wrap=True)
+        for name in (*names, "seconds"):
+            table.add_column(name, justify="right")
+        for row in shown:
+            seconds = row.status.get("seconds")
+            time = "before" if _is_before(row, began) else _number(seconds)
+            values = [_number(_at(row.result, name)) for name in names]
+            table.add_row(row.name, str(row.result.get("status", "")), *values, time)
+        console.print(table)
+        if len(shown) < len(good):
+            console.print(f"and {len(good) - len(shown)} more jobs are done")
+    console.print(_counts(rows, began), highlight=False)
+    console.print(f"results in {folder}", soft_wrap=True, highlight=False)
+
+
+def _shown(rows: Sequence[Row], metric: str | None) -> list[Row]:
+    if len(rows) <= MOST_ROWS or metric is None:
+        return list(rows[:MOST_ROWS])
+
+    def order(row: Row) -> float:
+        value = _at(row.result, metric)
+        return value if isinstance(value, int | float) else float("inf")
+
+    return sorted(rows, key=order)[:MOST_ROWS]
+
+
+def _counts(rows: Sequence[Row], began: datetime) -> str:
+    """As: 10 done (3 before), 2 failed; converged 9, diverged 1."""
+    states = Counter(row.status["state"] for row in rows)
+    before = sum(_is_before(row, began) for row in rows)
+    parts = [f"{states[state]} {state}" for state in states if state != "done"]
+    done = f"{states['done']} done" + (f" ({before} before)" if before else "")
+    endings = Counter(str(row.result.get("status")) for row in rows if row.result)
+    said = ", ".join(f"{ending} {count}" for ending, count in endings.most_common())
+    return f"{', '.join([done, *parts])} of {len(rows)} jobs{'; ' if said else ''}{said}"
+
+
+def _is_before(row: Row, began: datetime) -> bool:
+    ended = row.status.get("ended")
+    if row.status["state"] != "done":
+        return False
+    return ended is None or datetime.fromisoformat(ended) < began
+
+
+def _result(directory: Path) -> dict[str, Any]:
+    for name in ("summary.json", "verify.json"):
+        try:
+            found = json.loads((directory / name).read_text())
+        except (OSError, ValueError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _at(result: Mapping[str, Any], name: str) -> Any:
+    """A value of a summary by its name, with a dot for one within another."""
+    value: Any = result
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _number(value: Any) -> str:
+    return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _plain(text: str) -> str:
+    # rich reads [..] as markup
+    return text.replace("[", "\\[")
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """Sort key under which job_9 comes before job_10."""
+    return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", text)]

@@ -1,0 +1,60 @@
+"""Which run a config describes: a hash that does not depend on how or where it is run."""
+
+from __future__ import annotations
+
+import json
+from hashlib import blake2b
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dln_momentum.config.momentum import rates_saved
+from dln_momentum.errors import InputError
+
+IGNORED = (
+    "defaults", "hydra", "paths", "name", "resume", "optimized_metric", "trainer.progress",
+    "engine.num_workers",
+)  # fmt: skip
+"""Keys that change where a run writes, what it prints and how fast it is, but none of its files."""
+
+
+def config_hash(config: DictConfig) -> str:
+    """16 hexadecimal digits that two configs share if they describe the same run.
+
+    The momentum parameters are compared as they run, so that a saved config, which names all four,
+    equals the one it comes from. Whole numbers are equal however they are written.
+
+    >>> a, b = OmegaConf.create({"seed": 0, "tol": 1}), OmegaConf.create({"tol": 1.0, "seed": 0})
+    >>> config_hash(a) == config_hash(b), len(config_hash(a))
+    (True, 16)
+    >>> config_hash(OmegaConf.create({"seed": 1, "tol": 1})) == config_hash(a)
+    False
+    """
+    try:
+        config = rates_saved(config)
+    except InputError:  # rates out of range, which whoever builds the run refuses
+        config = config.copy()
+    OmegaConf.set_struct(config, False)
+    for key in IGNORED:
+        section, _, leaf = key.rpartition(".")
+        node = OmegaConf.select(config, section) if section else config
+        if OmegaConf.is_dict(node):
+            node.pop(leaf, None)
+    try:
+        values = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException:  # refused by whoever reads it
+        values = OmegaConf.to_container(config)
+    text = json.dumps(_canonical(values), sort_keys=True, default=str)
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    """The value with whole floats as integers and keys as text."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {str(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    return value

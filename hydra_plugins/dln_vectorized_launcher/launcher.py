@@ -1,0 +1,31 @@
+"""``hydra/launcher=vectorized``: the jobs of a multirun, trained together where they can be.
+
+Hydra imports this file in every program of the environment, so it imports nothing of the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class VectorizedLauncher(Launcher):
+    """Hands the jobs of a multirun to `dln_momentum.sweeps.vectorized.launch`."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep what Hydra hands over."""
+        self._context, self._task, self._config = hydra_context, task_function, config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Do the jobs of these overrides, numbered from ``initial_job_idx``."""
+        from dln_momentum.sweeps.vectorized import launch
+
+        return launch(self._context, self._task, self._config, job_overrides, initial_job_idx)
