@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -56,10 +57,10 @@ def summarise(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
     }
 
 
-def end_of_one_run(snapshot: Snapshot, problem: Problem) -> dict[str, Any]:
-    """`summarise` of one run as numbers; steps_to_tol is None where it was not reached."""
-    found = {name: value[0].item() for name, value in summarise(snapshot, problem).items()}
-    reached = snapshot.status[0] == Status.CONVERGED
+def numbers_of_run(ends: Mapping[str, Tensor], run: int) -> dict[str, Any]:
+    """The scalars of `end_of_runs` of one run as numbers; steps_to_tol is None if not reached."""
+    found = {name: value[run].item() for name, value in ends.items() if value.ndim == 1}
+    reached = found.pop("status") == Status.CONVERGED
     return found | {"steps_to_tol": found["steps"] if reached else None}
 
 

@@ -122,7 +122,7 @@ def build(config: DictConfig) -> Study:
     _read(points.config_at(first), list(points.never_allowed()), grid)
     if not points.valid.any():
         raise_if_any([f"sweep: none of the {grid.size} grid points has beta in [0, 1)"])
-    study = Study(points, list(_pieces(points, config.sweep.piece_runs)))
+    study = Study(points, list(pieces_of(points, config.sweep.piece_runs)))
     raise_if_any(_size_errors(config, study))
     _tell(study)
     return study
@@ -218,7 +218,7 @@ def _out_of_range(fixed: Mapping[str, float]) -> Iterator[str]:
             yield f"optimizer.{name} = {value:g} must be {allowed}"
 
 
-def _pieces(points: Points, runs: int) -> Iterator[Piece]:
+def pieces_of(points: Points, runs: int) -> Iterator[Piece]:
     """The valid points by what runs of one engine share, those of one problem side by side."""
     valid = np.flatnonzero(points.valid)
     shapes = np.array([_shape(problem) for problem in points.data.made])

@@ -80,14 +80,23 @@ def key_of(name: str) -> str:
     return AXES.get(name, f"{section}.{leaf}")
 
 
+def name_of(key: str) -> str:
+    """The name of the axis over a key.
+
+    >>> name_of("data.seed"), name_of("engine.tile_runs")
+    ('data_seed', 'engine_tile_runs')
+    """
+    names = {key: name for name, key in AXES.items()}
+    return names.get(key, key.replace(".", "_"))
+
+
 def _of_keys(
     others: Mapping[str, Any], given: Mapping[str, Any], errors: list[str]
 ) -> dict[str, Any]:
     """The axes under whole keys, by their own names where they have one."""
-    names = {key: name for name, key in AXES.items()}
     found = {}
     for key, value in others.items():
-        name = names.get(str(key), str(key).replace(".", "_"))
+        name = name_of(str(key))
         if str(key).partition(".")[0] not in SECTIONS:
             errors.append(
                 f"sweep.axes: {key} cannot vary within a sweep; keys of {', '.join(SECTIONS)} can"

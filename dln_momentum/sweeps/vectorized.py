@@ -1,18 +1,35 @@
-"""The jobs of a multirun in one process: each in its own directory, with its own status."""
+"""``hydra/launcher=vectorized``: the jobs of a multirun, trained together where one engine can.
+
+Each job has its directory, its status and its files, as if it had been run alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.errors import HydraException
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from dln_momentum.cli.command import Command
 from dln_momentum.cli.job import Job
 from dln_momentum.cli.metric import metric_of
+from dln_momentum.config.reading import leaves
+from dln_momentum.errors import InputError
+from dln_momentum.outputs.grid import Axis, Grid
+from dln_momentum.sweeps.assembly import Piece, Study, pieces_of
+from dln_momentum.sweeps.axes import SECTIONS, name_of
+from dln_momentum.sweeps.job_configs import composed
+from dln_momentum.sweeps.points import Points
+
+AT_ONCE = 512
+"""Jobs that are begun before the first of them is finished; each holds a lock, an open file."""
+
+Result = dict[str, Any]
 
 
 def launch(
@@ -22,7 +39,7 @@ def launch(
     job_overrides: Sequence[Sequence[str]],
     first: int,
 ) -> list[JobReturn]:
-    """Do the jobs of a multirun, one after the other.
+    """Do the jobs of a multirun.
 
     Args:
         context: Hydra's, which composes the jobs' configs.
@@ -39,26 +56,144 @@ def launch(
         raise HydraException("hydra/launcher=vectorized is for dln-train, dln-flow and their like")
     setup_globals()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
-    jobs = [
-        _job(command, context, config, overrides, first + place)
-        for place, overrides in enumerate(job_overrides)
-    ]
-    return [_returned(job, command.among_others(job)) for job in jobs]
+    folder = Path(str(config.hydra.sweep.dir)).absolute() / ".vectorized"
+    returned = []
+    for start in range(0, len(job_overrides), AT_ONCE):
+        part = job_overrides[start : start + AT_ONCE]
+        jobs = [
+            command.job_of(job_config)
+            for job_config in composed(context, config, part, first + start)
+        ]
+        for job, found in zip(jobs, _results(command, jobs, folder), strict=True):
+            value = metric_of(job.config, found)
+            returned.append(JobReturn(cfg=job.config, status=JobStatus.COMPLETED,
+                                      _return_value=value))  # fmt: skip
+    return returned
 
 
-def _job(
-    command: Command,
-    context: HydraContext,
-    config: DictConfig,
-    overrides: Sequence[str],
-    number: int,
-) -> Job:
-    composed = context.config_loader.load_sweep_config(config, list(overrides))
-    with open_dict(composed):
-        composed.hydra.job.id = composed.hydra.job.num = number
-    return command.job_of(composed)
+def _results(command: Command, jobs: Sequence[Job], folder: Path) -> list[Result | None]:
+    """What each job finishes with; None where it fails."""
+    found: dict[int, Result | None] = {}
+    for places in _alike(command, jobs):
+        waiting = []
+        for place in places:
+            found[place] = command.attempt(jobs[place], command.prepare)
+            # one with a checkpoint of its own goes on from there
+            if not jobs[place].state and found[place] is None and not jobs[place].checkpoint:
+                waiting.append(place)
+        study = _study([jobs[place] for place in waiting])
+        for piece in study.pieces if study else ():
+            own = [waiting[point] for point in piece.points]
+            results = _train(command, study, piece, [jobs[place] for place in own], folder)
+            found |= dict(zip(own, results, strict=True))
+    for place, job in enumerate(jobs):
+        if found.get(place) is None and not job.state:
+            job.release()
+            found[place] = command.among_others(job)
+    return [found[place] for place in range(len(jobs))]
 
 
-def _returned(job: Job, found: dict[str, Any] | None) -> JobReturn:
-    value = metric_of(job.config, found)
-    return JobReturn(cfg=job.config, status=JobStatus.COMPLETED, _return_value=value)
+def _alike(command: Command, jobs: Sequence[Job]) -> list[list[int]]:
+    """The places of jobs of dln-train that differ in values of `SECTIONS` alone."""
+    groups: dict[str, list[int]] = {}
+    for place, job in enumerate(jobs) if command.app == "train" else ():
+        values = OmegaConf.to_container(job.config, resolve=False)
+        assert isinstance(values, dict)
+        others = {key: value for key, value in values.items() if key not in SECTIONS}
+        keys = [key for key in leaves(job.config) if key.partition(".")[0] in SECTIONS]
+        groups.setdefault(repr((others, keys)), []).append(place)
+    return list(groups.values())
+
+
+def _study(jobs: Sequence[Job]) -> Study | None:
+    """The jobs as the points of a grid whose only axis is all that varies; None if they are not.
+
+    A config that is refused is no part of it: its job, done alone, says why.
+    """
+    if len(jobs) < 2 or jobs[0].config.resume is not None:
+        return None
+    values: dict[str, list[Any]] = {"seed": [job.config.seed for job in jobs]}
+    for key in leaves(jobs[0].config):
+        if key.partition(".")[0] in SECTIONS:
+            each = [_plain(OmegaConf.select(job.config, key)) for job in jobs]
+            if any(repr(value) != repr(each[0]) for value in each):
+                values[name_of(key)] = each
+    points = Points(jobs[0].config, Grid([Axis(values)]))
+    try:
+        if not points.valid.any() or jobs[0].config.trainer.gradient != "closed_form":
+            return None
+        _check_whole(jobs[int(points.valid.argmax())])
+    except InputError:
+        return None
+    return Study(points, list(pieces_of(points, AT_ONCE)))
+
+
+def _check_whole(job: Job) -> None:
+    """Check the sections that all jobs share, and that no key is unknown.
+
+    Raises:
+        InputError: for what is not allowed.
+    """
+    from dln_momentum.cli.fitting import monitors_of
+    from dln_momentum.cli.setup import build
+
+    build(job.config)
+    monitors_of(job.config)
+
+
+def _train(
+    command: Command, study: Study, piece: Piece, jobs: Sequence[Job], folder: Path
+) -> list[Result | None]:
+    """Train the jobs of a piece together, and finish each."""
+    from dln_momentum.cli.fitting import monitors_of
+    from dln_momentum.cli.run_files import TrainedRuns
+    from dln_momentum.outputs.provenance import digest
+    from dln_momentum.training.resuming import newest_checkpoint
+    from dln_momentum.training.trainer import fit
+
+    config = study.points.config_at(int(piece.points[0]))
+    # named by what is trained, so that the same multirun finds it after an interruption
+    own = folder / digest([], " ".join(job.config_hash for job in jobs))
+    resume = newest_checkpoint(own)
+    module = study.setup(piece).module(resume=resume)
+    for job in jobs:
+        command.attempt(job, Job.begin)
+    try:
+        fit(
+            module,
+            own,
+            monitors=monitors_of(config),
+            accelerator=config.trainer.accelerator,
+            checkpoint_seconds=config.trainer.checkpoint_seconds,
+            progress=False,
+            resume=resume,
+        )
+        runs = TrainedRuns(module)
+    except Exception as error:
+        for job in jobs:
+            command.attempt(job, _raising(error))
+        return [None] * len(jobs)
+    except BaseException:
+        for job in jobs:
+            job.interrupt()
+        raise
+
+    def finish(run: int) -> Result | None:
+        return command.attempt(jobs[run], lambda job: job.finish(runs.write(run, job)[0]))
+
+    found = [finish(run) if job.state == "running" else None for run, job in enumerate(jobs)]
+    shutil.rmtree(own, ignore_errors=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+    return found
+
+
+def _raising(error: Exception) -> Callable[[Job], None]:
+    def step(job: Job) -> None:
+        raise error
+
+    return step
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
