@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -26,10 +27,15 @@ def composed(
         first: the number of the first job.
     """
     parser, loader = OverridesParser.create(), context.config_loader
+
+    @cache
+    def is_group(key: str) -> bool:
+        return bool(loader.list_groups(key) or loader.get_group_options(key))
+
     made: dict[tuple[object, ...], DictConfig] = {}
     for number, words in enumerate(job_overrides, first):
         given = parser.parse_overrides(list(words))
-        values = [o for o in given if _sets_a_value(o, context)]
+        values = [o for o in given if _sets_a_value(o) and not is_group(o.key_or_group)]
         others = [o.input_line for o in given if o not in values]
         alike = (*others, *(o.key_or_group for o in values))
         if alike not in made:
@@ -52,9 +58,7 @@ def composed(
         yield found
 
 
-def _sets_a_value(override: Override, context: HydraContext) -> bool:
-    """Whether an override gives a key that is there a value, and chooses no group."""
-    plain = not (override.is_add() or override.is_force_add() or override.is_delete())
-    group = context.config_loader.list_groups(override.key_or_group) or override.package
-    options = context.config_loader.get_group_options(override.key_or_group)
-    return plain and not override.is_hydra_override() and not group and not options
+def _sets_a_value(override: Override) -> bool:
+    """Whether an override gives a key of ours, that is there, a value."""
+    adds = override.is_add() or override.is_force_add() or override.is_delete()
+    return not (adds or override.package or override.is_hydra_override())
