@@ -127,7 +127,7 @@ class Job:
             write_text(self.directory / "config.yaml", self.text)
         else:
             # what a killed process was about to move into place
-            for unfinished in self.directory.rglob(".*.nc.*"):
+            for unfinished in self.directory.rglob(".*.n[cp]*.*"):
                 unfinished.unlink()
         self._started = time.perf_counter()
         self._record("running", started=_now(), ended=None, seconds=None)

@@ -31,17 +31,17 @@ def plain(value: Any) -> Any:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a dictionary as JSON, whole or not at all."""
     text = json.dumps(plain(dict(value)), indent=2, allow_nan=False) + "\n"
-    _replace(path, lambda target: target.write_text(text))
+    write_whole(path, lambda target: target.write_text(text))
 
 
 def write_dataset(path: Path, dataset: xr.Dataset) -> None:
     """Write a labelled dataset as NetCDF, whole or not at all."""
     packed = {name: {"zlib": True, "complevel": 4} for name in dataset.data_vars}
     numeric = {k: v for k, v in packed.items() if dataset[k].dtype.kind in "fiub"}
-    _replace(path, lambda target: dataset.to_netcdf(target, engine="h5netcdf", encoding=numeric))
+    write_whole(path, lambda target: dataset.to_netcdf(target, engine="h5netcdf", encoding=numeric))
 
 
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Write beside the file and move it into place: no reader ever sees half a result."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)

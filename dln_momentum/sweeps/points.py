@@ -213,8 +213,8 @@ class Points:
     def _with(self, setting: Mapping[str, Any]) -> DictConfig:
         config = self.config.copy()
         for name, value in setting.items():
-            # with merge, a list would be kept where a number stands
-            OmegaConf.update(config, key_of(name), value, merge=False)
+            # a saved config lacks the rates that are swept
+            OmegaConf.update(config, key_of(name), value, merge=False, force_add=True)
         return config
 
     def _value(self, name: str, point: int) -> Any:

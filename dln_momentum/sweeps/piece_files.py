@@ -1,0 +1,40 @@
+"""The results of a piece on disk: arrays in an ``.npz``, a tenth of the time of a NetCDF file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from dln_momentum.outputs.files import write_whole
+
+LAYOUT = "layout"
+"""The entry with the dimensions of every array and the attributes, as JSON."""
+
+
+def write_piece(path: Path, piece: xr.Dataset) -> None:
+    """Write a dataset of numbers, whole or not at all."""
+    layout = {
+        "dims": {str(name): list(variable.dims) for name, variable in piece.variables.items()},
+        "coords": [str(name) for name in piece.coords],
+        "attrs": piece.attrs,
+    }
+    arrays = {str(name): variable.to_numpy() for name, variable in piece.variables.items()}
+
+    def write(target: Path) -> None:
+        with target.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays, **{LAYOUT: np.array(json.dumps(layout))})
+
+    write_whole(path, write)
+
+
+def read_piece(path: Path) -> xr.Dataset:
+    """The dataset that `write_piece` has written, the same bits."""
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = dict(archive)
+    layout = json.loads(str(arrays.pop(LAYOUT)))
+    found = {name: xr.Variable(layout["dims"][name], array) for name, array in arrays.items()}
+    coords = {name: found.pop(name) for name in layout["coords"]}
+    return xr.Dataset(found, coords, layout["attrs"])
