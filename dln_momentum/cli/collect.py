@@ -217,7 +217,7 @@ def _print(
         if len(lines) > LISTED:
             say(f"  and {len(lines) - LISTED} more, in {out / 'collect.json'}")
     table = found.table
-    counts = table.groupby(["kind", "status"], sort=False).size() if len(table) else {}
+    counts: Any = table.groupby(["kind", "status"], sort=False).size() if len(table) else {}
     told = ", ".join(f"{n} {kind} {status}" for (kind, status), n in counts.items())
     say(f"{len(table)} runs: {told}" if told else "no runs")
     varied = [name for name in found.settings if is_setting(name)]

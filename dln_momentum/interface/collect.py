@@ -7,9 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -19,16 +17,13 @@ from dln_momentum.outputs.found import (
     Job,
     UnreadableError,
     directories,
-    hashable,
     read_job,
 )
+from dln_momentum.outputs.run_table import Rows, run_table
 from dln_momentum.outputs.sweep_files import Sweep, endings, runs_of, sweeps_of
 from dln_momentum.outputs.tables import runs_dataset
 
 log = logging.getLogger(__name__)
-
-FIRST = ["kind", "path", "status", "data_hash"]
-"""The first columns of the table."""
 
 
 @dataclass
@@ -152,26 +147,18 @@ def find(*directory: str | Path) -> Collection:
         if not (place.is_dir() or (place.is_file() and place.suffix == ".nc"))
     )
     raise_if_any([] if places else ["directory: give one folder or more"])
-    collection = Collection(pd.DataFrame(columns=FIRST), [])
-    pieces: list[tuple[pd.DataFrame, dict[str, Any]]] = []
-    kept: list[Job] = []
-    for job in _jobs(places, collection.skipped):
-        rows = _rows(job, collection)
-        if rows is not None:
-            kept.append(job)
-            pieces.append(rows)
-    collection.sweeps = sweeps_of([job for job in kept if _is_sweep(job)])
-    collection.others = [job for job in kept if not _is_sweep(job)]
-    again = {
-        path
-        for sweep in collection.sweeps
-        for path, _ in sweep.notes
-        if path not in {job.path for job in sweep.jobs}
+    collection = Collection(*run_table([]))
+    pieces = {
+        job: rows
+        for job in _jobs(places, collection.skipped)
+        if (rows := _rows(job, collection)) is not None
     }
+    collection.sweeps = sweeps_of([job for job in pieces if _is_sweep(job)])
+    collection.others = [job for job in pieces if not _is_sweep(job)]
     collection.skipped += [note for sweep in collection.sweeps for note in sweep.notes]
-    pieces = [piece for job, piece in zip(kept, pieces, strict=True) if job.path not in again]
-    if pieces:
-        collection.table, collection.settings = _table(pieces)
+    kept = {*collection.others, *(job for sweep in collection.sweeps for job in sweep.jobs)}
+    found = [rows for job, rows in pieces.items() if job in kept]
+    collection.table, collection.settings = run_table(found)
     collection.table.attrs = {"skipped": collection.skipped, "failures": collection.failures}
     return collection
 
@@ -190,73 +177,36 @@ def _jobs(places: Sequence[Path], skipped: list[tuple[str, str]]) -> Iterator[Jo
             if (real := directory.resolve()) in seen:
                 continue
             seen.add(real)
+            if place.is_file():
+                yield Job(place, place.as_posix(), {}, {})
+                continue
             shown = directory.relative_to(place) if len(places) == 1 else directory
-            path = shown.as_posix() if directory != place else directory.as_posix()
-            if directory.is_dir():
-                yield read_job(directory, path if len(places) > 1 else shown.as_posix())
-            else:
-                yield Job(directory, path, {}, {})
+            yield read_job(directory, shown.as_posix())
     skipped += [(os.fspath(path), reason) for path, reason in unreadable]
 
 
-def _rows(job: Job, collection: Collection) -> tuple[pd.DataFrame, dict[str, Any]] | None:
+def _rows(job: Job, collection: Collection) -> Rows | None:
     """The rows of a job, or None with the reason noted."""
-    reason = job.reason
-    if not reason:
-        try:
-            if _is_sweep(job):
-                table, config = runs_of(job)
-            else:
-                table, config = pd.DataFrame([job.summary]), job.config
-            table.insert(1, "path", job.path)
-            _note_failures(job, table, collection)
-            return table, config
-        except UnreadableError as error:
-            reason = str(error)
-    collection.skipped.append((job.path, reason))
-    collection.unfinished.append(job)
-    return None
-
-
-def _note_failures(job: Job, table: pd.DataFrame, collection: Collection) -> None:
-    counts = endings(table["status"].to_numpy())
+    try:
+        if job.reason:
+            raise UnreadableError(job.reason)
+        if _is_sweep(job):
+            rows = runs_of(job)
+            counts = endings(rows.values["status"])
+        else:
+            rows = Rows({"kind": job.kind, "path": job.path, **job.summary}, job.config)
+            counts = {job.summary["status"]: 1}
+    except UnreadableError as error:
+        collection.skipped.append((job.path, str(error)))
+        collection.unfinished.append(job)
+        return None
     for label in FAILED:
-        if counts.get(label) and len(table) == 1:
-            steps = table.get("steps")
-            after = "" if steps is None or pd.isna(steps[0]) else f" after {steps[0]:.0f} steps"
-            collection.failures.append((job.path, f"{label}{after}"))
-        elif counts.get(label):
-            text = f"{counts[label]} of {len(table)} runs {label}"
+        if number := counts.get(label):
+            text = f"{number} of {len(rows)} runs {label}" if _is_sweep(job) else _how(job, label)
             collection.failures.append((job.path, text))
+    return rows
 
 
-def _table(
-    pieces: Sequence[tuple[pd.DataFrame, dict[str, Any]]],
-) -> tuple[pd.DataFrame, list[str]]:
-    """All rows, and the names of the columns that hold keys of the configs that vary."""
-    # of a column that is empty in a piece, pandas would take the type of the emptiness
-    tables = [table.dropna(axis="columns", how="all") for table, _ in pieces]
-    columns = dict.fromkeys([*FIRST, *(str(name) for table, _ in pieces for name in table)])
-    table = pd.concat(tables, ignore_index=True).reindex(columns=list(columns))
-    varying: dict[str, list[Any]] = {}
-    for key in dict.fromkeys(key for _, config in pieces for key in config):
-        column: list[Any] = []
-        for rows, config in pieces:
-            value = config.get(key)
-            array = isinstance(value, np.ndarray)
-            column += value.tolist() if array else [value] * len(rows)
-        present = zip(column, _having(pieces, key), strict=True)
-        if len({hashable(value) for value, has in present if has}) > 1:
-            varying[key] = column
-        if key in table and table[key].isna().any():
-            # a summary without this number: the config has it
-            table[key] = table[key].where(table[key].notna(), pd.Series(column, table.index))
-    found = {key: column for key, column in varying.items() if key not in table}
-    first, rest = table[FIRST], table.drop(columns=FIRST)
-    return pd.concat([first, pd.DataFrame(found, index=table.index), rest], axis=1), list(varying)
-
-
-def _having(pieces: Sequence[tuple[pd.DataFrame, dict[str, Any]]], key: str) -> Iterator[bool]:
-    """For each row, whether its config has a key."""
-    for rows, config in pieces:
-        yield from [key in config] * len(rows)
+def _how(job: Job, label: str) -> str:
+    steps, message = job.summary.get("steps"), job.summary.get("message")
+    return label + (f" after {steps} steps" if steps else "") + (f": {message}" if message else "")

@@ -67,7 +67,7 @@ def aggregate(
     # lists must be comparable too
     own = [key for key in settings if is_setting(key)]
     texts = [key for key in own if table[key].dtype == object]
-    rows = table.assign(**{key: table[key].map(hashable) for key in texts})
+    rows: Any = table.assign(**{key: table[key].map(hashable) for key in texts})
     own = ["kind", "data_hash", *dict.fromkeys([*own, *(key for key in INPUTS if key in table)])]
     repeated = rows.duplicated(own)
     rows = rows[~repeated]
@@ -82,7 +82,7 @@ def aggregate(
             "failures": grouped.size() - grouped["_fine"].sum(),
         }
     )
-    usable = rows.where(fine, np.nan)[numbers].astype(float)
+    usable: Any = rows.where(fine, np.nan)[numbers].astype(float)
     by = [rows[name] for name in groups]
     parts = [counted]
     shared = [name for name in INPUTS if name in numbers]
@@ -112,7 +112,7 @@ def _numbers(table: pd.DataFrame, apart: set[str]) -> list[str]:
     ]
 
 
-def _is_constant(rows: pd.DataFrame, name: str, groups: Sequence[str]) -> bool:
+def _is_constant(rows: Any, name: str, groups: Sequence[str]) -> bool:
     each = rows.groupby(list(groups), dropna=False)[name].nunique(dropna=True)
     return bool((each <= 1).all())
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ class UnreadableError(Exception):
     """Why a directory has no result."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """A directory of a job, read as far as it can be.
 
@@ -109,7 +111,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if not os.path.lexists(path):
         return {}
     try:
-        found = dict(flat(_read(path, lambda text: yaml.load(text, _Loader))))
+        found = dict(flat(_read(path, _parsed)))
     except RecursionError as error:
         raise UnreadableError("config.yaml cannot be read: it is nested too deeply") from error
     # what Hydra composes a config with is no setting of a run
@@ -128,6 +130,23 @@ def flat(config: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
     {'data.n': 5, 'seed': 0}
     """
     yield from _flat(config, "", set())
+
+
+def _parsed(text: str) -> Any:
+    """YAML, section by section: the jobs of a multirun differ in one or two sections."""
+    sections = re.split(r"^(?=\w)", text, flags=re.MULTILINE)
+    try:
+        found = [_section(section) for section in sections if section.strip()]
+        if all(isinstance(section, dict) for section in found):
+            return {key: value for section in found for key, value in section.items()}
+    except yaml.YAMLError:
+        pass  # what refers to another section, for example
+    return yaml.load(text, _Loader)
+
+
+@lru_cache(maxsize=4096)
+def _section(text: str) -> Any:
+    return yaml.load(text, _Loader)
 
 
 def is_setting(key: str) -> bool:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from dln_momentum.outputs.found import Job, UnreadableError, hashable, is_setting
 from dln_momentum.outputs.joining import NOT_RUN, join
 from dln_momentum.outputs.quantities import QUANTITIES, RATES
+from dln_momentum.outputs.run_table import Rows
 
 OF_THE_SWEEP = {"kind", "status", "seconds"}
 """What the summary of a sweep says of itself as a whole, and its table of each run."""
@@ -109,12 +109,8 @@ def results_file(path: Path) -> Path:
     return path / "results.nc" if path.is_dir() else path
 
 
-def runs_of(job: Job) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The runs of a sweep or shard, a row each, and the config of the rows.
-
-    Returns:
-        The scalars of each run by name, and the keys of the config: a value that all rows share,
-        or for a key that is swept an array of a value for each row.
+def runs_of(job: Job) -> Rows:
+    """The runs of a sweep or shard; a key that is swept has a value for each run.
 
     Raises:
         UnreadableError: where ``results.nc`` cannot be read.
@@ -129,7 +125,7 @@ def runs_of(job: Job) -> tuple[pd.DataFrame, dict[str, Any]]:
             settings, axes = [str(name) for name in grid.coords], _axes(grid)
             # a grid of one point has no dimension
             grid = grid if grid.dims else grid.expand_dims("index")
-            table = grid.to_dataframe().reset_index()
+            table: Any = grid.to_dataframe().reset_index()
     except (OSError, ValueError) as error:
         text = " ".join(str(error).split())
         raise UnreadableError(f"results.nc cannot be read: {text}") from error
@@ -137,6 +133,7 @@ def runs_of(job: Job) -> tuple[pd.DataFrame, dict[str, Any]]:
     table = table.drop(columns=["index", *dims], errors="ignore")
     table = table[table["status"] != NOT_RUN].reset_index(drop=True)
     table.insert(0, "kind", kind)
+    table.insert(1, "path", job.path)
     # what the sweep says of all its runs
     of_runs = {name for name, row in QUANTITIES.items() if "t" in row.found} - OF_THE_SWEEP
     for name, value in job.summary.items():
@@ -144,12 +141,10 @@ def runs_of(job: Job) -> tuple[pd.DataFrame, dict[str, Any]]:
             table[name] = value
     config: dict[str, Any] = {k: v for k, v in job.config.items() if not k.startswith("sweep.")}
     for name in settings:
-        key = _config_key(name, config) or (name if name in axes else None)
-        if not job.config and name not in axes:
-            key = None  # a dataset of its own: what moves along its dimensions is a setting
-        if key is not None:
-            config[key] = table[name].to_numpy()
-    return table, config
+        key = _config_key(name, config)
+        if key is not None or name in axes:
+            config[key or name] = table[name].to_numpy()
+    return Rows(table, config)
 
 
 def _is_of_runs(variable: xr.Variable) -> bool:
@@ -168,6 +163,8 @@ def _axes(grid: xr.Dataset) -> set[str]:
 
 def _config_key(name: str, config: dict[str, Any]) -> str | None:
     """The key of the config that an axis of a sweep varies; None for what is derived."""
+    if not config:
+        return None  # a dataset of its own: what moves along its dimensions is a setting
     if name in SPECIAL_KEYS or name in config:
         return SPECIAL_KEYS.get(name, name)
     for key in config:
@@ -176,7 +173,7 @@ def _config_key(name: str, config: dict[str, Any]) -> str | None:
     return None
 
 
-def endings(status: np.ndarray) -> dict[str, int]:
+def endings(status: Any) -> dict[str, int]:
     """How many runs ended in each status."""
-    labels, counts = np.unique(status.astype(str), return_counts=True)
+    labels, counts = np.unique(np.asarray(status, dtype=str), return_counts=True)
     return dict(zip(labels.tolist(), counts.tolist(), strict=True))

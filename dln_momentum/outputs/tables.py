@@ -36,6 +36,7 @@ def for_readers(
         settings: the columns that are keys of the configs.
         columns: the ones to show, in this order; chosen by `SHOWN` if there are none.
     """
+    rows: Any = table
     if not columns:
         own = [name for name in settings if is_setting(name)]
         base = [name.removesuffix("_median") for name in map(str, table)]
@@ -43,8 +44,8 @@ def for_readers(
             str(name) for name, plain in zip(table, base, strict=True)
             if name in ("kind", "path", "status", *own) or plain in SHOWN
         ]  # fmt: skip
-        columns = [name for name in chosen if table[name].notna().any()]
-    return table[list(columns)]
+        columns = [name for name in chosen if rows[name].notna().any()]
+    return rows[list(columns)]
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -159,11 +160,11 @@ def _escaped(text: str, special: dict[str, str]) -> str:
     return "".join(special.get(character, character) for character in text)
 
 
-def _rule(column: pd.Series) -> str:
+def _rule(column: Any) -> str:
     return "--:" if _is_numeric(column) else "---"
 
 
-def _is_numeric(column: pd.Series) -> bool:
+def _is_numeric(column: Any) -> bool:
     return column.dtype.kind in "iuf"
 
 
