@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dln_momentum.errors import InputError
     from dln_momentum.flows import FlowPath, gradient_flow, momentum_flow
     from dln_momentum.flows.batched import Flows, momentum_flows
-    from dln_momentum.interface.collect import collect
+    from dln_momentum.interface.collect import collect, results
     from dln_momentum.interface.flow import flow
     from dln_momentum.interface.flow_run import FlowRun
     from dln_momentum.interface.grid import sweep
@@ -83,6 +83,7 @@ _HOMES = {
     "mirror_map": "interface.theory",
     "momentum_flow": "flows",
     "momentum_flows": "flows.batched",
+    "results": "interface.collect",
     "sparse": "data",
     "summarise": "outputs.summary",
     "sweep": "interface.grid",
@@ -130,6 +131,7 @@ __all__ = [
     "mirror_map",
     "momentum_flow",
     "momentum_flows",
+    "results",
     "sparse",
     "summarise",
     "sweep",

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from dln_momentum.config.nearest import did_you_mean
+from dln_momentum.nearest import did_you_mean
 from dln_momentum.outputs.quantities import QUANTITIES
 
 FOUND_IN = {"train": "t", "flow": "f", "sweep": "w", "verify": "v"}

@@ -12,9 +12,9 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 
 from dln_momentum.config import CONF_DIR, with_pair
-from dln_momentum.config.nearest import did_you_mean
 from dln_momentum.config.renamed import renamed
 from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.nearest import did_you_mean
 
 WITH_RESUME = ("trainer.progress", "engine.num_workers", "optimized_metric", "hydra.verbose")
 """Keys that may change where a run is continued in its own directory; none changes a number."""

@@ -16,10 +16,10 @@ from omegaconf.errors import OmegaConfBaseException
 from dln_momentum.config.help import app_groups, register_resolvers
 from dln_momentum.config.location import CONF_DIR, options_of
 from dln_momentum.config.momentum import with_pair
-from dln_momentum.config.nearest import did_you_mean
 from dln_momentum.config.reading import leaves
 from dln_momentum.config.renamed import renamed
 from dln_momentum.errors import InputError
+from dln_momentum.nearest import did_you_mean
 
 PLUGINS = {
     "joblib": "launchers",

@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origi
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from dln_momentum.config.nearest import did_you_mean
 from dln_momentum.config.renamed import renamed
 from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.nearest import did_you_mean
 
 T = TypeVar("T")
 

@@ -1,51 +1,94 @@
-"""Everything that was run below a folder, as one table."""
+"""Everything that was run below some folders, as one table and one dataset."""
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import xarray as xr
-import yaml
 
-from dln_momentum.outputs.quantities import QUANTITIES
+from dln_momentum.errors import raise_if_any
+from dln_momentum.outputs.aggregation import FAILED, aggregate
+from dln_momentum.outputs.found import (
+    Job,
+    UnreadableError,
+    directories,
+    read_job,
+)
+from dln_momentum.outputs.run_table import Rows, run_table
+from dln_momentum.outputs.sweep_files import Sweep, endings, runs_of, sweeps_of
+from dln_momentum.outputs.tables import runs_dataset
 
 log = logging.getLogger(__name__)
 
-Row = dict[str, Any]
 
-RESULTS = ("summary.json", "verify.json")
-"""The last file that a finished job writes."""
+@dataclass
+class Collection:
+    """What `find` has read.
+
+    Attributes:
+        table: a row for each run.
+        settings: the columns that hold keys of the configs.
+        sweeps: the sweeps, shards together.
+        others: the other finished jobs.
+        unfinished: jobs without a result.
+        skipped: (path, reason) of what has no row.
+        failures: (path, reason) of runs that have a row and no numbers to compare.
+    """
+
+    table: pd.DataFrame
+    settings: list[str]
+    sweeps: list[Sweep] = field(default_factory=list)
+    others: list[Job] = field(default_factory=list)
+    unfinished: list[Job] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    def dataset(self) -> xr.Dataset:
+        """The grid, where all that was found is one sweep; else a dimension ``run``."""
+        if len(self.sweeps) == 1 and not self.others:
+            return self.sweeps[0].dataset()
+        return runs_dataset(self.table)
 
 
-class _Unreadable(Exception):  # noqa: N818
-    """Why a directory has no row in the table."""
+def collect(
+    *directory: str | Path,
+    over: str | Sequence[str] | None = None,
+    quantiles: Sequence[float] = (0.25, 0.75),
+) -> pd.DataFrame:
+    """Every finished run, flow, sweep and verification below some folders, one row for each run.
 
-
-def collect(directory: str | Path) -> pd.DataFrame:
-    """Every finished run, flow, sweep and verification below a folder, one row for each run.
-
-    A directory counts as a job if it holds ``config.yaml``, ``summary.json`` or ``verify.json``;
-    directories whose names begin with a dot are not searched.
+    A directory counts as a job if it holds ``config.yaml``, ``summary.json``, ``verify.json``,
+    ``results.nc``, ``history.nc`` or ``status.json``; directories whose names begin with a dot are
+    not searched. Shards of one sweep count as one sweep.
 
     Args:
-        directory: the folder.
+        *directory: the folders, or files ``results.nc``.
+        over: a key, or several, to aggregate over, as ``seed`` or ``data_seed``: the table then has
+            a row for each group of runs that differ in these keys alone. Runs on different data
+            (``data_hash``) are never in one group, unless ``over`` has the seed of the data.
+        quantiles: those that a column ``NAME_qXX`` is made of beside ``NAME_median``.
 
     Returns:
         A table with the columns ``kind`` (train, flow, sweep or verify), ``path``, ``status``,
-        ``data_hash``, every number and text of the summaries under its name in docs/quantities.md,
-        and every key of the configs, with dots, that differs between jobs. A sweep has a row for
-        each point of its grid. ``table.attrs["skipped"]`` lists (path, reason) for every job that
-        could not be read or has not finished, each with a warning in the log.
+        ``data_hash``, every key of the configs, with dots, that differs between runs, and every
+        number and text of the summaries under its name in docs/quantities.md. With ``over``, in
+        place of ``path`` and ``status``: ``count`` (runs with a row, diverged ones among them),
+        ``converged``, ``failures`` (runs that diverged, are invalid, or left no result) and the
+        statistics of each number over the runs that are no failures.
+
+        ``table.attrs["skipped"]`` lists (path, reason) for every job that could not be read or has
+        not finished, and every missing shard, each with a warning in the log;
+        ``table.attrs["failures"]`` the runs that diverged or are invalid, which have rows.
 
     Raises:
-        NotADirectoryError: if there is no such folder.
+        InputError: if there is no such folder, or nothing in it has the key that ``over`` names.
 
-    >>> import tempfile
+    >>> import json, tempfile
     >>> import dln_momentum as dln
     >>> problem = dln.sparse(n=5, d=8, s=1)
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -64,111 +107,106 @@ def collect(directory: str | Path) -> pd.DataFrame:
     >>> bool(table["kkt_residual"].max() < 1e-10), table.attrs["skipped"]
     (True, [])
     """
-    folder = Path(directory)
-    if not folder.is_dir():
-        raise NotADirectoryError(f"directory = {str(folder)!r} is not a folder")
-    rows: list[Row] = []
-    configs: list[Row] = []
-    skipped: list[tuple[str, str]] = []
-    for job in _jobs(folder):
-        path = job.relative_to(folder).as_posix()
-        try:
-            config, found = _config(job), _rows(job)
-        except _Unreadable as error:
-            log.warning("skipped %s: %s", path, error)
-            skipped.append((path, str(error)))
-            continue
-        rows += [{"kind": row.pop("kind"), "path": path, **row} for row in found]
-        configs += [config] * len(found)
-    table = pd.DataFrame(rows, columns=None if rows else ["kind", "path", "status", "data_hash"])
-    table = _with_settings(table, configs)
-    table.attrs["skipped"] = skipped
-    return table
+    found = _told(find(*directory))
+    if over is None:
+        return found.table
+    names = [over] if isinstance(over, str) else list(over)
+    return aggregate(found.table, found.settings, names, found.unfinished, quantiles)
 
 
-def _jobs(folder: Path) -> Iterator[Path]:
-    """The directories that hold a job, finished or not, in the order of their names."""
-    names = {"config.yaml", *RESULTS}
-    found = {path.parent for path in folder.rglob("*") if path.name in names}
-    for job in sorted(found):
-        hidden = any(part.startswith(".") for part in job.relative_to(folder).parts)
-        if not hidden:
-            yield job
+def results(*directory: str | Path) -> xr.Dataset:
+    """The labelled results below some folders.
 
+    Args:
+        *directory: as for `collect`.
 
-def _rows(job: Path) -> list[Row]:
-    """The rows of one job.
+    Returns:
+        The grid of the sweep, with shards joined, where the folders hold one sweep and no other
+        run; else the table of `collect` as a dataset over ``run``.
 
     Raises:
-        _Unreadable: saying what is missing or wrong.
+        InputError: if there is no such folder, or the grids of shards differ.
     """
-    result = next((job / name for name in RESULTS if (job / name).exists()), None)
-    if (job / "claim.json").exists():
-        raise _Unreadable("an experiment; its result is claim.json")
-    if result is None:
-        error = job / "error.txt"
-        text = error.read_text(errors="replace").strip() if error.is_file() else ""
-        why = f": {text.splitlines()[-1]}" if text else ""
-        raise _Unreadable(f"unfinished, without {' or '.join(RESULTS)}{why}")
-    summary = _read(result, json.loads)
-    if not all(isinstance(summary.get(key), str) for key in ("kind", "status")):
-        raise _Unreadable(f"{result.name} has no kind and status")
-    if summary["kind"] != "sweep":
-        return [_scalars(summary)]
-    try:
-        with xr.open_dataset(job / "results.nc", engine="h5netcdf") as results:
-            runs = [name for name, value in results.variables.items() if _is_of_runs(value)]
-            grid = results[runs]
-            # a grid of one point has no dimension
-            table = (grid if grid.dims else grid.expand_dims("index")).to_dataframe()
-            points = table.reset_index().drop(columns="index", errors="ignore")
-    except (OSError, ValueError) as error:
-        raise _Unreadable(f"results.nc cannot be read: {error}") from error
-    # what a sweep says of itself as a whole says nothing about a run
-    of_runs = {name for name, row in QUANTITIES.items() if "t" in row.found} - {"seconds"}
-    shared = {k: v for k, v in _scalars(summary).items() if k in of_runs}
-    return [shared | {str(k): v for k, v in row.items()} for row in points.to_dict("records")]
+    return _told(find(*directory)).dataset()
 
 
-def _is_of_runs(variable: xr.Variable) -> bool:
-    return not {"step", "coordinate"} & set(variable.dims)
-
-
-def _scalars(summary: Mapping[str, Any]) -> Row:
-    return {k: v for k, v in summary.items() if not isinstance(v, list | dict)}
-
-
-def _config(job: Path) -> Row:
-    """The config with dotted keys; empty where there is none."""
-    path = job / "config.yaml"
-    found = dict(_flat(_read(path, yaml.safe_load))) if path.exists() else {}
-    # what Hydra composes a config with is no setting of a run
-    return {key: value for key, value in found.items() if key != "defaults"}
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _read(path: Path, parse: Any) -> dict[str, Any]:
-    try:
-        found = parse(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise _Unreadable(f"{path.name} cannot be read: {error}") from error
-    if not isinstance(found, dict):
-        raise _Unreadable(f"{path.name} is not a mapping")
+def _told(found: Collection) -> Collection:
+    """The same, with a warning for each job that has no row."""
+    for path, reason in found.skipped:
+        log.warning("skipped %s: %s", path, reason)
     return found
 
 
-def _with_settings(table: pd.DataFrame, configs: list[Row]) -> pd.DataFrame:
-    """The table with the keys of the configs that differ between rows; its own columns stay."""
-    keys = dict.fromkeys(key for config in configs for key in config)
-    values = {key: [config.get(key) for config in configs] for key in keys if key not in table}
-    # lists are compared as text
-    differing = {key: column for key, column in values.items() if len(set(map(repr, column))) > 1}
-    settings = pd.DataFrame(differing, index=table.index)
-    return pd.concat([table, settings], axis=1)
+def find(*directory: str | Path) -> Collection:
+    """Read all jobs below some folders; for the arguments and errors see `collect`."""
+    places = [Path(name) for name in directory]
+    raise_if_any(
+        f"directory = {str(place)!r} must be a folder or a results.nc; "
+        + ("it is neither" if place.exists() else "there is none")
+        for place in places
+        if not (place.is_dir() or (place.is_file() and place.suffix == ".nc"))
+    )
+    raise_if_any([] if places else ["directory: give one folder or more"])
+    collection = Collection(*run_table([]))
+    pieces = {
+        job: rows
+        for job in _jobs(places, collection.skipped)
+        if (rows := _rows(job, collection)) is not None
+    }
+    collection.sweeps = sweeps_of([job for job in pieces if _is_sweep(job)])
+    collection.others = [job for job in pieces if not _is_sweep(job)]
+    collection.skipped += [note for sweep in collection.sweeps for note in sweep.notes]
+    kept = {*collection.others, *(job for sweep in collection.sweeps for job in sweep.jobs)}
+    found = [rows for job, rows in pieces.items() if job in kept]
+    collection.table, collection.settings = run_table(found)
+    collection.table.attrs = {"skipped": collection.skipped, "failures": collection.failures}
+    return collection
+
+
+def _is_sweep(job: Job) -> bool:
+    return job.kind in ("", "sweep")
+
+
+def _jobs(places: Sequence[Path], skipped: list[tuple[str, str]]) -> Iterator[Job]:
+    """The jobs of all places, each once, with its path below the one folder or in front of it."""
+    seen: set[Path] = set()
+    unreadable: list[tuple[Path, str]] = []
+    for place in places:
+        found = directories(place, unreadable) if place.is_dir() else [place]
+        for directory in found:
+            if (real := directory.resolve()) in seen:
+                continue
+            seen.add(real)
+            if place.is_file():
+                yield Job(place, place.as_posix(), {}, {})
+                continue
+            shown = directory.relative_to(place) if len(places) == 1 else directory
+            yield read_job(directory, shown.as_posix())
+    skipped += [(os.fspath(path), reason) for path, reason in unreadable]
+
+
+def _rows(job: Job, collection: Collection) -> Rows | None:
+    """The rows of a job, or None with the reason noted."""
+    try:
+        if job.reason:
+            raise UnreadableError(job.reason)
+        if _is_sweep(job):
+            rows = runs_of(job)
+            counts = endings(rows.values["status"])
+        else:
+            rows = Rows({"kind": job.kind, "path": job.path, **job.summary}, job.config)
+            counts = {job.summary["status"]: 1}
+    except UnreadableError as error:
+        collection.skipped.append((job.path, str(error)))
+        collection.unfinished.append(job)
+        return None
+    for label in FAILED:
+        if number := counts.get(label):
+            text = f"{number} of {len(rows)} runs {label}" if _is_sweep(job) else _how(job, label)
+            collection.failures.append((job.path, text))
+    return rows
+
+
+def _how(job: Job, label: str) -> str:
+    steps, message = job.summary.get("steps"), job.summary.get("message")
+    return label + (f" after {steps} steps" if steps else "") + (f": {message}" if message else "")

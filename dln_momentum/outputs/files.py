@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
-from torch import Tensor
 
 
 def plain(value: Any) -> Any:
     """A value as JSON can hold it: numbers that are not finite become null."""
-    if isinstance(value, Tensor | np.ndarray | np.generic):
+    # a tensor, an array or a number of numpy; torch is not imported to find out
+    if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, float) and not math.isfinite(value):
         return None

@@ -1,0 +1,179 @@
+"""Sweeps that were found below a folder: shards put together, and their runs as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from dln_momentum.outputs.found import Job, UnreadableError, hashable, is_setting
+from dln_momentum.outputs.joining import NOT_RUN, join
+from dln_momentum.outputs.quantities import QUANTITIES, RATES
+from dln_momentum.outputs.run_table import Rows
+
+OF_THE_SWEEP = {"kind", "status", "seconds"}
+"""What the summary of a sweep says of itself as a whole, and its table of each run."""
+
+SPECIAL_KEYS = {"data_seed": "data.seed", "sampling": "sampling.kind"} | {
+    name: f"optimizer.{name}" for name in RATES
+}
+"""Keys of the config whose axis has not the name of their last part."""
+
+
+@dataclass
+class Sweep:
+    """One sweep: one job, or the shards of one sweep in their order.
+
+    Attributes:
+        jobs: the shards, or the one job.
+        num_shards: how many there are in all.
+        notes: (path, what is missing or was left out).
+    """
+
+    jobs: list[Job]
+    num_shards: int = 1
+    notes: list[tuple[str, str]] = field(default_factory=list)
+
+    def dataset(self) -> xr.Dataset:
+        """All results, those of the shards joined.
+
+        Raises:
+            ValueError: if the grids of the shards differ.
+            OSError: if a file cannot be read any more.
+        """
+        joined = join([load(job.directory) for job in self.jobs])
+        if self.num_shards > 1:
+            joined.attrs["shards"] = "\n".join(job.path for job in self.jobs)
+        return joined
+
+
+def sweeps_of(jobs: Sequence[Job]) -> list[Sweep]:
+    """The sweeps that some jobs of ``dln-sweep`` make, in the order of their first jobs.
+
+    Shards of one sweep are jobs whose configs differ in ``sweep.shard`` alone, and in keys that
+    change no number.
+    """
+    groups: dict[Any, Sweep] = {}
+    for job in jobs:
+        number = job.config.get("sweep.num_shards")
+        if not isinstance(number, int) or number < 2:
+            groups[job.path] = Sweep([job])
+            continue
+        settings = {
+            key: hashable(value)
+            for key, value in job.config.items()
+            if (is_setting(key) or key.startswith("sweep.")) and key != "sweep.shard"
+        }
+        key = tuple(sorted(settings.items()))
+        groups.setdefault(key, Sweep([], number)).jobs.append(job)
+    for sweep in groups.values():
+        _take_one_of_each(sweep)
+    return list(groups.values())
+
+
+def _take_one_of_each(sweep: Sweep) -> None:
+    """Keep the first job of each shard; note what is missing or there twice."""
+    if sweep.num_shards == 1:
+        return
+    first: dict[int, Job] = {}
+    for job in sweep.jobs:
+        shard = int(job.config["sweep.shard"])
+        if shard in first:
+            sweep.notes.append((job.path, f"shard {shard} again; {first[shard].path} is taken"))
+        else:
+            first[shard] = job
+    sweep.jobs = [first[shard] for shard in sorted(first)]
+    missing = [shard for shard in range(sweep.num_shards) if shard not in first]
+    if missing:
+        named = ", ".join(map(str, missing))
+        kind = "shard" if len(missing) == 1 else "shards"
+        text = f"{kind} {named} of {sweep.num_shards} missing (counted from 0)"
+        sweep.notes.append((sweep.jobs[0].path, text))
+
+
+def load(directory: Path) -> xr.Dataset:
+    """``results.nc`` of a directory, in memory, without what it was stored with.
+
+    Raises:
+        OSError: where it cannot be read.
+    """
+    return xr.load_dataset(results_file(directory), engine="h5netcdf").drop_encoding()
+
+
+def results_file(path: Path) -> Path:
+    """The file of results: the path itself, or ``results.nc`` in a directory."""
+    return path / "results.nc" if path.is_dir() else path
+
+
+def runs_of(job: Job) -> Rows:
+    """The runs of a sweep or shard; a key that is swept has a value for each run.
+
+    Raises:
+        UnreadableError: where ``results.nc`` cannot be read.
+    """
+    try:
+        with xr.open_dataset(results_file(job.directory), engine="h5netcdf") as results:
+            if "status" not in results:
+                raise UnreadableError("results.nc has no status: not the result of a sweep")
+            kind = str(results.attrs.get("kind", "sweep"))
+            names = [name for name, value in results.variables.items() if _is_of_runs(value)]
+            grid = results[names].load()
+            settings, axes = [str(name) for name in grid.coords], _axes(grid)
+            # a grid of one point has no dimension
+            grid = grid if grid.dims else grid.expand_dims("index")
+            table: Any = grid.to_dataframe().reset_index()
+    except (OSError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise UnreadableError(f"results.nc cannot be read: {text}") from error
+    dims = [name for name in grid.dims if name not in grid.coords]
+    table = table.drop(columns=["index", *dims], errors="ignore")
+    table = table[table["status"] != NOT_RUN].reset_index(drop=True)
+    table.insert(0, "kind", kind)
+    table.insert(1, "path", job.path)
+    # what the sweep says of all its runs
+    of_runs = {name for name, row in QUANTITIES.items() if "t" in row.found} - OF_THE_SWEEP
+    for name, value in job.summary.items():
+        if name in of_runs and name not in table:
+            table[name] = value
+    config: dict[str, Any] = {k: v for k, v in job.config.items() if not k.startswith("sweep.")}
+    for name in settings:
+        key = _config_key(name, config)
+        if key is not None or name in axes:
+            config[key or name] = table[name].to_numpy()
+    return Rows(table, config)
+
+
+def _is_of_runs(variable: xr.Variable) -> bool:
+    return not {"step", "coordinate"} & set(variable.dims)
+
+
+def _axes(grid: xr.Dataset) -> set[str]:
+    """The coordinates that are axes: dimensions, and what moves along a zipped one."""
+    zipped = {
+        str(name)
+        for name, value in grid.coords.items()
+        if value.ndim == 1 and value.dims[0] not in grid.coords
+    }
+    return zipped | {str(name) for name in grid.dims}
+
+
+def _config_key(name: str, config: dict[str, Any]) -> str | None:
+    """The key of the config that an axis of a sweep varies; None for what is derived."""
+    if not config:
+        return None  # a dataset of its own: what moves along its dimensions is a setting
+    if name in SPECIAL_KEYS or name in config:
+        return SPECIAL_KEYS.get(name, name)
+    for key in config:
+        if name in (key.rpartition(".")[2], key.replace(".", "_")) and is_setting(key):
+            return key
+    return None
+
+
+def endings(status: Any) -> dict[str, int]:
+    """How many runs ended in each status."""
+    labels, counts = np.unique(np.asarray(status, dtype=str), return_counts=True)
+    return dict(zip(labels.tolist(), counts.tolist(), strict=True))
