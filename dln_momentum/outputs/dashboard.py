@@ -13,12 +13,15 @@ import numpy as np
 import yaml
 
 from dln_momentum.outputs import events
-from dln_momentum.outputs.dashboard_columns import RESULTS, row
+from dln_momentum.outputs.dashboard_columns import RESULTS, row, settings_of
+from dln_momentum.outputs.dashboard_panels import panels
 from dln_momentum.outputs.files import write_bytes
 from dln_momentum.outputs.quantities import QUANTITIES, spans_decades, tag
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from dln_momentum.outputs.history import History
 
 FILE = "dashboard.tfevents"
 """Event file of a finished run, in its own directory, whose path is the run's name."""
@@ -60,6 +63,7 @@ def write(
     config: str,
     *,
     figure: Path | None = None,
+    others: Mapping[int, Mapping[str, float]] | None = None,
 ) -> Path:
     """Write the dashboard of one finished run or flow: one event file in its directory.
 
@@ -69,6 +73,7 @@ def write(
         summary: as ``summary.json`` has it.
         config: the config as YAML text.
         figure: the overview, if it has been drawn.
+        others: scalars by tag, by optimiser step, that have no place in the history.
 
     Returns:
         The event file.
@@ -84,15 +89,47 @@ def write(
         drawn = set()
     ends = {name: summary[name] for name in RESULTS if name in summary and name not in drawn}
     found.append((last, events.scalars(dict(logged(ends)))))
-    found.append((0, events.layout(_layout())))
-    found.append((0, row(summary, yaml.safe_load(config))))
-    found.append((0, events.text("summary", summary_table(summary))))
-    found.append((0, events.text("config", f"```yaml\n{config}\n```")))
-    path = directory / FILE
-    write_bytes(path, events.head() + events.events(found))
+    eps = float(summary.get("eps", 1.0))
+    for step, values in sorted((others or {}).items()):
+        found.append((at(step * eps), events.scalars(values)))
+    found.append((0, layout()))
+    found.append((0, row(settings_of(summary, yaml.safe_load(config)), row_name(directory))))
+    found.append((0, page(summary, config)))
+    if figure is not None:
+        found.append((last, panels(figure)))
+    path = write_events(directory / FILE, found)
     for live in directory.glob(f"{LIVE}*"):
         live.unlink()
     return path
+
+
+def write_events(path: Path, found: Iterable[tuple[int, Sequence[events.Value]]]) -> Path:
+    """Write an event file, whole or not at all, in a folder that is made for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, events.head() + events.events(found))
+    return path
+
+
+def live_events(history: History, eps: float, after: int | None, before: int) -> bytes:
+    """Scalars that were recorded after one step and before another, medians of several runs.
+
+    Args:
+        history: what has been recorded.
+        eps: the time that a step takes.
+        after, before: the steps; None for the start.
+    """
+    steps = [step for step in history.steps if (after is None or step >= after) and step < before]
+    # the place of step 0 depends on the first one after it, which is 1
+    times = log_time(np.array([0, 1, *steps]) * eps)[2:].tolist() if steps else []
+    found = []
+    for step, time in zip(steps, times, strict=True):
+        values = {
+            name: float(column[step].double().nanmedian())
+            for name, column in history.values.items()
+            if step in column and column[step].ndim == 1 and name in QUANTITIES
+        }
+        found.append((time, events.scalars(dict(logged(values)))))
+    return events.events(found)
 
 
 def times_of(history: xr.Dataset) -> np.ndarray:
@@ -109,6 +146,11 @@ def log_time(times: np.ndarray) -> np.ndarray:
     positive = times[times > 0]
     shown = np.maximum(times, positive[0] / 2 if positive.size else 1.0)
     return np.round(PER_DECADE * np.log10(shown)).astype(np.int64)
+
+
+def at(time: float) -> int:
+    """TensorBoard's step of one time > 0; 0 for none."""
+    return int(log_time(np.array([time]))[0]) if time > 0 else 0
 
 
 def logged(values: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
@@ -135,9 +177,14 @@ def curves(history: xr.Dataset) -> list[list[events.Value]]:
         if name not in QUANTITIES:
             shown[f"monitors/{name}"] = column
         elif QUANTITIES[name].group:
-            shown[tag(name)] = _log10(column) if spans_decades(name) else column
+            shown.update([as_shown(name, column)])
     table = np.stack(list(shown.values()), axis=1).tolist() if shown else []
     return [events.scalars(dict(zip(shown, line, strict=True))) for line in table]
+
+
+def as_shown(name: str, values: np.ndarray) -> tuple[str, np.ndarray]:
+    """The tag of a quantity, and its values as the tag says: logarithms where it spans decades."""
+    return tag(name), _log10(values) if spans_decades(name) else values
 
 
 def _predicted(history: xr.Dataset) -> dict[str, np.ndarray]:
@@ -180,21 +227,35 @@ def histograms(history: xr.Dataset) -> list[list[events.Value]]:
     return found
 
 
-def summary_table(summary: Mapping[str, Any]) -> str:
-    """The summary as a table in Markdown; what is nested is left to the file."""
-    lines = ["| | |", "|---|---|"]
-    for name, value in summary.items():
-        if not isinstance(value, Mapping | list):
-            shown = f"{value:.6g}" if isinstance(value, float) else value
-            lines.append(f"| {name} | {shown} |")
-    return "\n".join(lines)
+def page(summary: Mapping[str, Any], config: str) -> list[events.Value]:
+    """The summary as a table, what is nested in it left to the file, and the config, as text."""
+    rows = "\n".join(
+        f"| {name} | {f'{value:.6g}' if isinstance(value, float) else value} |"
+        for name, value in summary.items()
+        if not isinstance(value, Mapping | list)
+    )
+    return events.text("summary", f"| | |\n|---|---|\n{rows}\n\n```yaml\n{config}\n```")
 
 
-def _layout() -> dict[str, dict[str, list[str]]]:
-    return {
-        heading: {title: [f"^{tag(name)}$" for name in names] for title, names in charts.items()}
-        for heading, charts in CHARTS.items()
-    }
+def row_name(directory: Path) -> str:
+    """What HPARAMS calls a run: its path from the end, of which the table shows the beginning.
+
+    >>> row_name(Path("outputs/train/2026-11-26/09-30-00-1a2b/beta_0.9"))
+    'beta_0.9 09-30-00-1a2b 2026-11-26'
+    """
+    return " ".join(directory.absolute().parts[:-4:-1])
+
+
+def layout() -> list[events.Value]:
+    """The charts of the page Custom Scalars."""
+    return events.layout(
+        {
+            heading: {
+                title: [f"^{tag(name)}$" for name in names] for title, names in charts.items()
+            }
+            for heading, charts in CHARTS.items()
+        }
+    )
 
 
 def _log10(values: np.ndarray) -> np.ndarray:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from dln_momentum.outputs import events
-from dln_momentum.outputs.quantities import QUANTITIES, tag
+from dln_momentum.outputs.quantities import tag
 
 SHOWN = ("alpha", "beta", "gamma", "lam", "status")
 """The settings that the table shows before anything is ticked; there is room for five."""
@@ -24,6 +24,7 @@ SETTINGS: dict[str, type] = {
     **dict.fromkeys(("kind", "status", "data"), str),
     **dict.fromkeys(
         ("gamma", "beta", "lam", "eps", "alpha", "batch_size", "n", "d", "rank", "seed",
+         "data_seed",
          "small_lambda_threshold"), float
     ),
 }  # fmt: skip
@@ -31,7 +32,7 @@ SETTINGS: dict[str, type] = {
 
 KEYS: dict[str, type] = {
     **dict.fromkeys(
-        ("data.seed", "data.s", "data.mu", "data.rho", "data.noise", "data.n_test", "data.rows",
+        ("data.s", "data.mu", "data.rho", "data.noise", "data.n_test", "data.rows",
          "model.phi", "model.scale", "model.speed", "sampling.label_noise",
          "sampling.noise_until", "trainer.max_steps", "trainer.tol", "flow.time", "flow.tol"),
         float,
@@ -55,32 +56,36 @@ UNREAD = (
 FAILED = ("failed", "interrupted")
 
 
-def row(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[events.Value]:
-    """The row of a run or flow, with its columns."""
-    settings = dict(settings_of(summary, config))
+def row(settings: Mapping[str, float | bool | str], name: str) -> list[events.Value]:
+    """The row of a run or flow with these settings, under a name, and the columns of the table."""
     kinds = {name: _kind(value) for name, value in settings.items()} | SETTINGS | KEYS
-    failed = summary["status"] in FAILED
     return events.hparams(
+        name,
         settings,
         kinds,
         SHOWN,
-        {tag(name): tag(name).split("/")[1] for name in RESULTS if name in QUANTITIES},
-        "FAILURE" if failed else "SUCCESS",
+        {tag(name): tag(name).split("/")[1] for name in RESULTS},
+        "FAILURE" if settings["status"] in FAILED else "SUCCESS",
     )
 
 
 def settings_of(
     summary: Mapping[str, Any], config: Mapping[str, Any]
-) -> Iterator[tuple[str, float | bool | str]]:
+) -> dict[str, float | bool | str]:
     """Every setting by its column, from the summary and the sections of a config."""
-    for name in SETTINGS:
-        if summary.get(name) is not None:
-            yield name, summary[name]
-    for section in SECTIONS:
-        for key, value in (config.get(section) or {}).items():
-            name = f"{section}.{key}"
-            if name not in UNREAD and value is not None:
-                yield name, value if isinstance(value, int | float) else str(value)
+    found = {
+        f"{section}.{key}": value
+        for section in SECTIONS
+        for key, value in (config.get(section) or {}).items()
+    }
+    found = {key: value for key, value in found.items() if key not in UNREAD}
+    found |= {"data_seed": found.pop("data.seed", None)}
+    found |= {name: summary[name] for name in SETTINGS if name in summary}
+    return {
+        key: value if isinstance(value, int | float) else str(value)
+        for key, value in found.items()
+        if value is not None
+    }
 
 
 def _kind(value: Any) -> type:

@@ -88,6 +88,7 @@ def layout(categories: Mapping[str, Mapping[str, Sequence[str]]]) -> list[Value]
 
 
 def hparams(
+    name: str,
     settings: Mapping[str, Any],
     columns: Mapping[str, type],
     first: Sequence[str],
@@ -100,6 +101,7 @@ def hparams(
     run should name those of all.
 
     Args:
+        name: of the row; rows of one name are averaged.
         settings: the row: numbers, booleans and text by column.
         columns: every column, with float, bool or str.
         first: those that are shown from the start; TensorBoard does so for five.
@@ -111,21 +113,21 @@ def hparams(
     experiment = api.Experiment(
         hparam_infos=[
             api.HParamInfo(
-                name=name,
+                name=column,
                 type=getattr(api, f"DATA_TYPE_{kinds[kind]}"),
                 # the table begins with columns that are said to differ
-                differs=name in first,
+                differs=column in first,
             )
-            for name, kind in columns.items()
+            for column, kind in columns.items()
         ],
         metric_infos=[
-            api.MetricInfo(name=api.MetricName(tag=tag), display_name=name)
-            for tag, name in metrics.items()
+            api.MetricInfo(name=api.MetricName(tag=tag), display_name=shown)
+            for tag, shown in metrics.items()
         ],
     )
-    start = data.SessionStartInfo(start_time_secs=time.time())
-    for name, value in settings.items():
-        cell = start.hparams[name]
+    start = data.SessionStartInfo(group_name=name, start_time_secs=time.time())
+    for column, value in settings.items():
+        cell = start.hparams[column]
         if isinstance(value, bool):
             cell.bool_value = value
         elif isinstance(value, int | float):
@@ -136,12 +138,12 @@ def hparams(
     parts = {"experiment": experiment, "session_start_info": start, "session_end_info": end}
     return [
         _tensor(
-            f"_hparams_/{name}",
+            f"_hparams_/{kind}",
             "hparams",
             0.0,
-            data.HParamsPluginData(**{name: part}).SerializeToString(),
+            data.HParamsPluginData(**{kind: part}).SerializeToString(),
         )
-        for name, part in parts.items()
+        for kind, part in parts.items()
     ]
 
 

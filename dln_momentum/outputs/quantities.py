@@ -82,6 +82,11 @@ def tag(name: str) -> str:
     return f"{QUANTITIES[name].group}{' ' if spans_decades(name) else '/'}{name}"
 
 
+def group_of(name: str) -> str:
+    """The group that dashboards and loggers put a quantity into; empty for none."""
+    return QUANTITIES[name].group.partition("/")[0] if name in QUANTITIES else ""
+
+
 def spans_decades(name: str) -> bool:
     """Whether dashboards show the decimal logarithm of a quantity."""
     return QUANTITIES[name].group.endswith("/log10")
