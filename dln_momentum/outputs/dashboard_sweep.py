@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,8 +23,9 @@ from dln_momentum.outputs.dashboard import (
     row_name,
     write_events,
 )
-from dln_momentum.outputs.dashboard_columns import RESULTS, SETTINGS, row, settings_of
-from dln_momentum.outputs.quantities import PATH, QUANTITIES
+from dln_momentum.outputs.dashboard_columns import KEYS, RESULTS, SETTINGS, row, settings_of
+from dln_momentum.outputs.quantities import PATH, QUANTITIES, RATES
+from dln_momentum.outputs.results import NOT_RUN
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,6 +38,11 @@ DISTRIBUTIONS = (
     "distance_to_minimizer", "steps",
 )  # fmt: skip
 """Results that have a histogram over the runs."""
+
+SWEPT = {"sampling": "sampling.kind"}
+"""Axes whose column has another name."""
+DERIVED = (*RATES, "lam_ks", *SETTINGS)
+"""Coordinates that need not be axes."""
 
 MOST_BESIDE = 32
 """Rows that stand below the sweep: TensorBoard unticks all runs of a logdir with more than 40."""
@@ -89,11 +96,10 @@ def write(
     shared = settings_of(summary, yaml.safe_load(config))
     for name, given, ends in _rows(results, axes, rows):
         end = at(ends["steps"] * _time_step(results))
-        # what is swept stands in the config with a value that it does not have
-        kept = {key: value for key, value in shared.items() if key.split(".")[-1] not in given}
         values = events.scalars(dict(logged(ends)))
         place = folder / name
-        write_events(place / FILE, [(end, values), (0, row(kept | given, row_name(place)))])
+        settings = _columns(given, shared)
+        write_events(place / FILE, [(end, values), (0, row(settings, row_name(place)))])
     return folder
 
 
@@ -152,20 +158,49 @@ def _rows(
     axes: tuple[Any, ...],
     ends: Mapping[str, np.ndarray],
 ) -> Iterator[tuple[str, dict[str, Any], dict[str, float]]]:
-    """The name of each run, its settings and its results."""
+    """The name of each run, its settings and its results; a run of another shard has none."""
     over = results["status"]
     given = {
-        str(name): value.broadcast_like(over).transpose(*axes).to_numpy().reshape(-1).tolist()
-        for name, value in results.variables.items()
-        if name in SETTINGS or name in axes
-        for value in [results[name]]
-        if set(value.dims) <= set(axes)
+        str(name): _at_points(results[name], over)
+        for name in results.variables
+        if (name in results.coords or name in SETTINGS) and set(results[name].dims) <= set(axes)
     }
+    # a dimension of several settings is only numbered
+    named = [name for name in given if name in results.coords and results[name].dims]
+    named = [name for name in named if name in axes or name not in DERIVED]
     taken: Counter[str] = Counter()
-    for run in range(over.size):
+    for run, status in enumerate(given["status"]):
+        if status == NOT_RUN:
+            continue
         settings = {name: column[run] for name, column in given.items()}
-        name = "-".join(f"{axis}_{settings[str(axis)]:g}" for axis in axes) or "run"
+        name = "-".join(f"{axis}_{_short(settings[axis])}" for axis in named) or "run"
         taken[name] += 1
         if taken[name] > 1:
             name += f"-{taken[name]}"
         yield name, settings, {key: float(column[run]) for key, column in ends.items()}
+
+
+def _at_points(value: xr.DataArray, over: xr.DataArray) -> list[Any]:
+    return value.broadcast_like(over).transpose(*over.dims).to_numpy().reshape(-1).tolist()
+
+
+def _short(value: Any) -> str:
+    """A setting as a part of the name of a folder."""
+    return f"{value:g}" if isinstance(value, int | float) else re.sub(r"[^\w.+-]+", "_", str(value))
+
+
+def _columns(given: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of one run under the columns that a run alone has them in.
+
+    What is swept stands in the config with a value that the run does not have.
+
+    >>> _columns({"gamma": 0.1, "mu": 2.0, "engine_path_sums": "direct"}, {"data.mu": 1.0, "n": 5})
+    {'data.mu': 2.0, 'n': 5, 'gamma': 0.1, 'engine.path_sums': 'direct'}
+    """
+    found = dict(shared)
+    keys = {**dict.fromkeys(KEYS), **shared}
+    for name, value in given.items():
+        own = [key for key in keys if name in (key.split(".")[-1], key.replace(".", "_"))]
+        if name in SETTINGS or own or name in SWEPT:
+            found[name if name in SETTINGS else SWEPT.get(name) or own[0]] = value
+    return found
