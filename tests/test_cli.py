@@ -94,7 +94,7 @@ def test_a_run_leaves_its_files_and_a_table(tmp_path: Path) -> None:
     (directory,) = {path.parent for path in tmp_path.rglob("summary.json")}
     left = {path.name for path in directory.iterdir()}
     files = {"config.yaml", "summary.json", "history.nc", "overview.png"}
-    assert left == files | {"tensorboard", "checkpoints"}
+    assert left == files | {"dashboard.tfevents", "checkpoints"}
 
 
 def test_bad_input_leaves_nothing_behind(command: Command, tmp_path: Path) -> None:

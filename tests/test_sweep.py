@@ -509,7 +509,7 @@ def test_the_file_is_labelled(tmp_path: Path) -> None:
     assert summary["data_hash"] == results["data_hash"].item() == one.summary["data_hash"]
     assert summary["axes"] == {"lam": 3, "eps": 2}
     assert summary["run_steps"] == 5 * 400
-    for name in ("config.yaml", "overview.png", "overview.pdf", "tensorboard"):
+    for name in ("config.yaml", "overview.png", "overview.pdf", "dashboard.tfevents"):
         assert (tmp_path / name).exists()
 
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
+import yaml
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from dln_momentum.cli.job import Job
 from dln_momentum.errors import InputError, raise_if_any
-from dln_momentum.outputs.plotting import picture
+from dln_momentum.outputs.dashboard_columns import RESULTS, settings_of
+from dln_momentum.outputs.quantities import group_of
+from dln_momentum.training.board import DashboardLogger
 from dln_momentum.training.module import HeavyBallModule
 from dln_momentum.training.trainer import fit
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+log = logging.getLogger("dln_momentum")
 
 EXTRAS = ("wandb", "mlflow")
 """Packages that a logger may need, each an extra of this one."""
@@ -53,13 +62,22 @@ def logging_to(job: Job) -> Iterator[list[Logger]]:
     Raises:
         InputError: for a logger that cannot be made, before the job begins.
     """
-    loggers: list[Logger] = _made(job.config, "logger", Logger, save_dir=str(job.directory))
+    loggers = loggers_of(job)
     job.begin()
     try:
         yield loggers
     finally:
         for logger in loggers:
             logger.finalize("success")
+
+
+def loggers_of(job: Job) -> list[Logger]:
+    """The loggers that the config of a job names.
+
+    Raises:
+        InputError: for one that cannot be made.
+    """
+    return _made(job.config, "logger", Logger, save_dir=str(job.directory))
 
 
 def monitors_of(config: DictConfig) -> list[pl.Callback]:
@@ -71,23 +89,44 @@ def monitors_of(config: DictConfig) -> list[pl.Callback]:
     return _made(config, "callbacks", pl.Callback)
 
 
-def log_results(
+def report(
     loggers: Sequence[Logger],
-    settings: Mapping[str, Any],
-    results: Mapping[str, float],
-    step: int,
+    job: Job,
+    history: xr.Dataset | None,
+    summary: Mapping[str, Any],
     figure: Path | None = None,
 ) -> None:
-    """Put settings beside results, and the figure onto a dashboard that shows figures."""
+    """Tell every logger how a run ended: its settings beside its results."""
+    settings = settings_of(summary, yaml.safe_load(job.text))
+    results = {f"{group_of(name)}/{name}": summary.get(name) for name in RESULTS}
     for logger in loggers:
-        if isinstance(logger, TensorBoardLogger):
-            if figure is not None:
-                logger.experiment.add_image("overview", picture(figure), step, dataformats="HWC")
-            if settings:
-                logger.log_hyperparams(dict(settings), dict(results))
-        elif settings:
-            logger.log_hyperparams(dict(settings))
-            logger.log_metrics(dict(results), step=step)
+        if isinstance(logger, DashboardLogger):
+            logger.finish(history, summary, job.text, figure)
+        else:
+            logger.log_hyperparams(settings)
+            found = {name: float(value) for name, value in results.items() if value is not None}
+            logger.log_metrics(found, step=summary["steps"])
+
+
+def report_alone(job: Job, history: xr.Dataset | None, summary: Mapping[str, Any]) -> None:
+    """Tell the loggers of a job that was trained together with others how it ended."""
+    loggers = loggers_of(job)
+    report(loggers, job, history, summary)
+    for logger in loggers:
+        logger.finalize("success")
+
+
+def report_sweep(
+    loggers: Sequence[Logger], job: Job, results: xr.Dataset, summary: Mapping[str, Any]
+) -> None:
+    """Write the dashboard of a sweep, where there is one to write."""
+    for logger in loggers:
+        if isinstance(logger, DashboardLogger):
+            rows = logger.finish_sweep(results, summary, job.text, Path(job.config.paths.root))
+            if rows is None:
+                log.info("dashboard: no HPARAMS rows, there are too many runs")
+            elif rows.parent != job.directory:
+                log.info("dashboard: HPARAMS of the runs by tensorboard --logdir %s", rows)
 
 
 def _made(config: DictConfig, section: str, kind: type, **defaults: Any) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from dln_momentum.cli.command import command
@@ -12,15 +12,11 @@ from dln_momentum.errors import raise_if_any
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-    from torch.utils.tensorboard.writer import SummaryWriter
 
     from dln_momentum.cli.setup import Parts, Reader
     from dln_momentum.flows import FlowOptions, FlowPath
     from dln_momentum.outputs.flow_summary import FlowMeasures
     from dln_momentum.problem import Problem
-
-SETTINGS = ("lam", "n", "d", "alpha", "seed")
-RESULTS = ("train_loss", "recovery_error", "l1_norm", "balancedness_l1", "sign_changes")
 
 
 def flow(job: Job) -> dict[str, Any]:
@@ -129,11 +125,10 @@ def _write_outputs(
     problem: Problem, found: FlowMeasures, summary: dict[str, Any], job: Job
 ) -> None:
     """Write the history, the figure, the dashboard and, last of all, the summary."""
-    from torch.utils.tensorboard.writer import SummaryWriter
-
+    from dln_momentum.outputs import dashboard
     from dln_momentum.outputs.files import write_dataset
     from dln_momentum.outputs.history import flow_history
-    from dln_momentum.outputs.plotting import overview, picture, save
+    from dln_momentum.outputs.plotting import overview, save
     from dln_momentum.outputs.provenance import file_attributes
 
     directory = job.directory
@@ -143,31 +138,8 @@ def _write_outputs(
     write_dataset(directory / "history.nc", history)
     figure = overview(history, summary)
     save(figure, directory / "overview.png")
-    with SummaryWriter(str(directory / "tensorboard")) as writer:
-        _dashboard(writer, found, summary)
-        image, last = picture(directory / "overview.png"), len(found.times) - 1
-        writer.add_image("overview", image, last, dataformats="HWC")
+    dashboard.write(directory, history, summary, job.text, figure=directory / "overview.png")
     job.finish(summary)
-
-
-def _dashboard(writer: SummaryWriter, found: FlowMeasures, summary: Mapping[str, Any]) -> None:
-    """Scalars at the recorded times, which are numbered, and the settings beside the results."""
-    from torch.utils.tensorboard.summary import hparams
-
-    from dln_momentum.outputs.quantities import QUANTITIES, tag
-
-    values = found.scalars | {"time": found.times}
-    for name in [name for name in values if QUANTITIES[name].group]:
-        for place, value in enumerate(values[name].tolist()):
-            if math.isfinite(value):
-                writer.add_scalar(tag(name), value, place)
-    results = {f"result/{name}": float(summary[name]) for name in RESULTS}
-    file_writer: Any = writer.file_writer
-    # add_hparams would make a run of its own for them
-    for piece in hparams({name: summary[name] for name in SETTINGS}, results):
-        file_writer.add_summary(piece)
-    for name, value in results.items():
-        writer.add_scalar(name, value, 0)
 
 
 main = command("flow", flow)

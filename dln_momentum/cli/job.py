@@ -38,7 +38,7 @@ defaults:
 
 WRITTEN = (
     "config.yaml", "summary.json", "verify.json", "history.nc", "results.nc", "overview.png",
-    "overview.pdf", "checkpoints", "pieces", "tensorboard",
+    "overview.pdf", "checkpoints", "pieces", "dashboard.tfevents",
 )  # fmt: skip
 """What a run writes: a directory that holds any of it is not written to by another."""
 

@@ -9,8 +9,6 @@ from dln_momentum.cli.command import command
 from dln_momentum.cli.job import Job
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import xarray as xr
 
     from dln_momentum.sweeps.assembly import Study
@@ -28,7 +26,7 @@ def sweep(job: Job) -> dict[str, Any]:
     Raises:
         InputError: before anything is written, listing all that is wrong.
     """
-    from dln_momentum.cli.fitting import log_results, logging_to, monitors_of
+    from dln_momentum.cli.fitting import logging_to, monitors_of, report_sweep
     from dln_momentum.outputs.provenance import file_attributes
     from dln_momentum.outputs.sweep_report import print_report
     from dln_momentum.sweeps.assembly import build, pieces_of_shard
@@ -44,8 +42,8 @@ def sweep(job: Job) -> dict[str, Any]:
         results = dataset(study, pieces)
         summary = _summary(job, study, results, pieces)
         results = results.assign_attrs(_settings(study) | file_attributes(summary, job.text))
-        figure = _write_results(job, results)
-        log_results(loggers, {}, {}, 0, figure)
+        _write_results(job, results)
+        report_sweep(loggers, job, results, summary)
         job.finish(summary)
     print_report(results, summary, job.directory)
     return summary
@@ -109,7 +107,7 @@ def _settings(study: Study) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _write_results(job: Job, results: xr.Dataset) -> Path | None:
+def _write_results(job: Job, results: xr.Dataset) -> None:
     """Write the results and their figure, where there is anything to draw."""
     from dln_momentum.outputs.files import write_dataset
     from dln_momentum.outputs.plotting import save
@@ -117,11 +115,9 @@ def _write_results(job: Job, results: xr.Dataset) -> Path | None:
 
     write_dataset(job.directory / "results.nc", results)
     figure = overview(results)
-    if figure is None:
-        return None
-    for suffix in (".png", ".pdf"):
-        save(figure, job.directory / f"overview{suffix}")
-    return job.directory / "overview.png"
+    if figure is not None:
+        for suffix in (".png", ".pdf"):
+            save(figure, job.directory / f"overview{suffix}")
 
 
 main = command("sweep", sweep)

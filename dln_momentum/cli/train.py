@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-SETTINGS = ("gamma", "beta", "lam", "eps", "n", "d", "alpha", "seed", "batch_size")
-RESULTS = ("train_loss", "recovery_error", "l1_norm", "balancedness_l1", "sign_changes")
-
 
 def train(job: Job) -> dict[str, Any]:
     """Train one network and write everything about it into the directory of the job.
@@ -26,7 +23,7 @@ def train(job: Job) -> dict[str, Any]:
     Raises:
         InputError: before anything is written, listing all that is wrong.
     """
-    from dln_momentum.cli.fitting import fitted, log_results
+    from dln_momentum.cli.fitting import fitted, report
     from dln_momentum.cli.run_files import TrainedRuns
     from dln_momentum.cli.setup import build
     from dln_momentum.outputs.report import print_report
@@ -36,9 +33,7 @@ def train(job: Job) -> dict[str, Any]:
     with fitted(job, module) as loggers:
         summary, history = TrainedRuns(module).write(0, job)
         figure = _write_figure(job, history, summary)
-        settings = {name: summary[name] for name in SETTINGS}
-        results = {f"result/{name}": float(summary[name]) for name in RESULTS}
-        log_results(loggers, settings, results, summary["steps"], figure)
+        report(loggers, job, history, summary, figure)
         job.finish(summary)
     print_report(summary, job.directory)
     return summary

@@ -40,6 +40,11 @@ def write_dataset(path: Path, dataset: xr.Dataset) -> None:
     write_whole(path, lambda target: dataset.to_netcdf(target, engine="h5netcdf", encoding=numeric))
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    write_whole(path, lambda target: target.write_bytes(content))
+
+
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Write beside the file and move it into place: no reader ever sees half a result."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -30,6 +30,7 @@ PLACES = {
     "c": "history.nc of dln-flow (continuous time)",
     "r": "results.nc",
     "a": "attribute of Run, Snapshot or FlowPath",
+    "b": "TensorBoard alone",
 }
 """Where a quantity is found, by the letter that stands for the place in `Quantity.found`."""
 
@@ -43,7 +44,7 @@ class Quantity:
         symbol: LaTeX, without dollar signs.
         long_name: what it is.
         found: letters of `PLACES`.
-        group: of its TensorBoard tag ``group/name``; empty for what has no tag.
+        group: of its TensorBoard tag, with ``/log10`` where it spans decades; empty without a tag.
         units: "1" for pure numbers and for quantities in the units of the data.
     """
 
@@ -75,10 +76,20 @@ def quantity(name: str) -> Quantity:
 def tag(name: str) -> str:
     """The TensorBoard tag of a quantity.
 
-    >>> tag("kkt_residual")
-    'implicit_bias/kkt_residual'
+    >>> tag("l1_norm"), tag("kkt_residual")
+    ('errors/l1_norm', 'implicit_bias/log10 kkt_residual')
     """
-    return f"{QUANTITIES[name].group}/{name}"
+    return f"{QUANTITIES[name].group}{' ' if spans_decades(name) else '/'}{name}"
+
+
+def group_of(name: str) -> str:
+    """The group that dashboards and loggers put a quantity into; empty for none."""
+    return QUANTITIES[name].group.partition("/")[0] if name in QUANTITIES else ""
+
+
+def spans_decades(name: str) -> bool:
+    """Whether dashboards show the decimal logarithm of a quantity."""
+    return QUANTITIES[name].group.endswith("/log10")
 
 
 def attributes(name: str) -> dict[str, str]:
@@ -110,9 +121,8 @@ def document() -> str:
         "Variables of NetCDF files have the attributes `long_name`, `units` and `symbol`; the\n"
         "files themselves have `kind`, `config` (the YAML text), `versions`, `commit`,\n"
         "`data_hash` and `processor`. `NAME_path` in results.nc holds the values of `NAME` at\n"
-        "the recorded steps. TensorBoard shows `group/name`; of several runs at once\n"
-        "`group/name/median`, `/min` and `/max`; and `result/name` beside the settings of a run,\n"
-        "its value at the end. Units of `1` are those of the data, or none.\n\n"
+        "the recorded steps. TensorBoard shows `group/name`, or `group/log10 name` where values\n"
+        "span decades. Units of `1` are those of the data, or none.\n\n"
         f"Found in:\n\n{where}\n\n"
         "| name | symbol | what it is | units | TensorBoard group | found in |\n"
         f"|---|---|---|---|---|---|\n{rows}\n"

@@ -145,7 +145,7 @@ def _train(
     command: Command, study: Study, piece: Piece, jobs: Sequence[Job], folder: Path
 ) -> list[Result | None]:
     """Train the jobs of a piece together, and finish each."""
-    from dln_momentum.cli.fitting import monitors_of
+    from dln_momentum.cli.fitting import monitors_of, report_alone
     from dln_momentum.cli.run_files import TrainedRuns
     from dln_momentum.outputs.provenance import digest
     from dln_momentum.training.resuming import newest_checkpoint
@@ -178,8 +178,13 @@ def _train(
             job.interrupt()
         raise
 
+    def write(run: int, job: Job) -> Result:
+        summary, history = runs.write(run, job)
+        report_alone(job, history, summary)
+        return job.finish(summary)
+
     def finish(run: int) -> Result | None:
-        return command.attempt(jobs[run], lambda job: job.finish(runs.write(run, job)[0]))
+        return command.attempt(jobs[run], lambda job: write(run, job))
 
     found = [finish(run) if job.state == "running" else None for run, job in enumerate(jobs)]
     shutil.rmtree(own, ignore_errors=True)
