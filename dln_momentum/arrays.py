@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields
@@ -43,7 +44,8 @@ def array_of(key: str, value: Any, *, bools: bool = False) -> NDArray[np.float64
 
     Args:
         key: the name of the argument, for the error.
-        value: a number, a (nested) list, an array, a tensor on any device or a data frame.
+        value: a number, a (nested) list, an array, a tensor on any device, a data frame, or a
+            sparse matrix of SciPy.
         bools: whether True and False count as 1 and 0.
 
     Raises:
@@ -55,7 +57,7 @@ def array_of(key: str, value: Any, *, bools: bool = False) -> NDArray[np.float64
     Traceback (most recent call last):
     dln_momentum.errors.InputError: gamma = 'fast' must be a number, or an array of numbers
     """
-    given = value
+    given = value.toarray() if _is_scipy_sparse(value) else value
     if isinstance(value, Tensor):
         given = value.detach().cpu()
         given = given.double().numpy() if given.is_floating_point() else given.numpy()
@@ -75,6 +77,12 @@ def array_of(key: str, value: Any, *, bools: bool = False) -> NDArray[np.float64
     if array.size == 0:
         raise InputError([f"{key} has shape {array.shape}; it must have at least one entry"])
     return array.astype(np.float64)
+
+
+def _is_scipy_sparse(value: Any) -> bool:
+    # who holds such a matrix has imported its module
+    sparse = sys.modules.get("scipy.sparse")
+    return sparse is not None and sparse.issparse(value)
 
 
 def number_of(key: str, value: Any) -> float:
@@ -116,7 +124,8 @@ def tensor_of(key: str, value: Any, *, bools: bool = False) -> Tensor:
     tensor([[1., 2.]], dtype=torch.float64)
     """
     if isinstance(value, Tensor) and not value.is_complex():
-        return value.detach().to(torch.float64, copy=True)
+        dense = value.detach() if value.layout == torch.strided else value.detach().to_dense()
+        return dense.to(torch.float64, copy=True)
     return torch.from_numpy(array_of(key, value, bools=bools))
 
 

@@ -1,14 +1,19 @@
 """The regression problem: data with more unknowns than equations, so that interpolators exist.
 
-With data X in R^{n x d}, n < d, and y in the range of X (docs/theory.md#problem; poster,
+With data X in R^{n x d} of rank below d, and y in the range of X (docs/theory.md#problem; poster,
 section 3), the loss and the set of its minimisers are
 
     L(theta) = 1/(2n) ||X theta - y||^2,   S = {theta : X theta = y}.
+
+That y is in the range makes S not empty, so that the loss converges to 0. A rank below d makes S
+more than one point, so that which of its points training ends at is a question. Both concern the
+rank and not the number of rows: rows may be repeated.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dln_momentum.arrays import tensor_of
+from dln_momentum.arrays import is_real, tensor_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.row_space import RowSpace, apply
 
@@ -33,25 +38,32 @@ _TENSORS = ("X", "y", "theta_star", "X_test", "y_test")
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
 class Problem:
-    """Underdetermined least squares, L(theta) = 1/(2n) ||X theta - y||^2 with n < d.
+    """Underdetermined least squares, L(theta) = 1/(2n) ||X theta - y||^2 with rank(X) < d.
 
     A problem shared by all runs has X [n, d] and y [n]; one problem per run has leading run
-    dimensions on X, y or both (see `stack`). Numbers, lists, arrays, tensors and data frames are
-    cast to float64 tensors. X may be rank-deficient; y must lie in its range. ``X theta_star != y``
-    is allowed, for noisy labels: theta_star is then a reference for distances, not an interpolator.
+    dimensions on X, y or both (see `stack`). Numbers, lists, arrays, tensors, data frames and
+    sparse matrices are cast to dense float64 tensors. Rows may be repeated and n may exceed d, but
+    y must lie in the range of X and the rank of X must be below d: rank d leaves one interpolator,
+    and the statements on which of them is found hold of any vector. The scalar network, d = 1, is
+    the exception: it is an object of study in the plane of (u, v).
+    ``X theta_star != y`` is allowed, for noisy labels: theta_star is then a reference for
+    distances, not an interpolator.
 
     Args:
         X: design matrix, [*runs, n, d].
-        y: targets, [*runs, n].
+        y: targets, [*runs, n]; a column [*runs, n, 1] is squeezed, as are those of y_test and
+            theta_star.
         theta_star: the vector that generated the data, [*runs, d], if it is known.
         X_test: held-out rows, [*runs, m, d], given together with y_test.
         y_test: their targets, [*runs, m].
+        noise: standard deviation of the noise that the training targets contain, if it is known;
+            a label for tables, which nothing is computed from.
         name: a label for tables and figures.
         notes: what was done to the data before (dropped columns, for example).
 
     Raises:
-        InputError: for values that are not numeric or not finite, shapes that do not fit, n >= d,
-            or y outside the range of X; it lists all errors.
+        InputError: for values that are not numeric or not finite, shapes that do not fit, rank d
+            of d > 1 columns, or y outside the range of X; it lists all errors.
 
     >>> problem = Problem(X=[[1.0, 2.0, 2.0]], y=[9.0], theta_star=[1.0, 2.0, 2.0])
     >>> problem.n, problem.d
@@ -60,8 +72,9 @@ class Problem:
     (tensor(40.5000, dtype=torch.float64), tensor([ -9., -18., -18.], dtype=torch.float64))
     >>> Problem(X=[[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]], y=[1.0, 2.0])
     Traceback (most recent call last):
-    dln_momentum.errors.InputError: y is not in the range of X (n = 2): relative residual
-    3.16e-01, allowed 1e-10; no theta interpolates the data
+    dln_momentum.errors.InputError: y is not in the range of X (n = 2, rank 1): relative residual
+    3.16e-01, allowed 1e-10; no theta interpolates these targets; take at most 1 rows (of a
+    file: data.rows=1 draws them and keeps the others as test rows)
     """
 
     X: Tensor
@@ -69,6 +82,7 @@ class Problem:
     theta_star: Tensor | None
     X_test: Tensor | None
     y_test: Tensor | None
+    noise: float
     name: str
     notes: tuple[str, ...]
 
@@ -80,11 +94,12 @@ class Problem:
         theta_star: Any = None,
         X_test: Any = None,
         y_test: Any = None,
+        noise: float = 0.0,
         name: str = "",
         notes: tuple[str, ...] = (),
     ) -> None:
         given = {"X": X, "y": y, "theta_star": theta_star, "X_test": X_test, "y_test": y_test}
-        fields: dict[str, Any] = {"name": name, "notes": tuple(notes)}
+        fields: dict[str, Any] = {"noise": noise, "name": name, "notes": tuple(notes)}
         errors = []
         for key, value in given.items():
             optional = value is None and key not in ("X", "y")
@@ -92,11 +107,16 @@ class Problem:
                 fields[key] = None if optional else tensor_of(key, value, bools=True)
             except InputError as error:
                 errors += error.problems
-        for key, value in fields.items():
+        if not (is_real(noise) and noise >= 0) and not (
+            isinstance(noise, float) and math.isnan(noise)
+        ):
+            errors.append(f"noise = {noise!r} must be finite and >= 0, or nan where it is unknown")
+        for key, value in (fields if errors else _squeezed(fields)).items():
             object.__setattr__(self, key, value)
         # each check reads only what the checks before it have found valid
         errors = errors or [*_shape_problems(self), *_entry_problems(self)]
         errors = errors or [*_zero_problems(self)]
+        errors = errors or [*_rank_problems(self)]
         errors = errors or [*_range_problems(self)]
         raise_if_any([*errors, *(f"note: {note}" for note in self.notes)] if errors else [])
 
@@ -166,7 +186,8 @@ class Problem:
 def stack(problems: Sequence[Problem]) -> Problem:
     """One problem per run: X [R, n, d] and y [R, n] from R problems of equal shapes.
 
-    theta_star and test rows are kept if every problem has them.
+    theta_star and test rows are kept if every problem has them, and so is the noise if it is the
+    same in all; it is nan otherwise.
 
     Args:
         problems: at least one, none with run dimensions of its own.
@@ -199,7 +220,23 @@ def stack(problems: Sequence[Problem]) -> Problem:
     names = list(dict.fromkeys(problem.name for problem in problems))
     name = names[0] if len(names) == 1 else f"{len(problems)} problems, {names[0]} to {names[-1]}"
     notes = dict.fromkeys(note for problem in problems for note in problem.notes)
-    return Problem(**fields, name=name, notes=tuple(notes))
+    noises = {problem.noise for problem in problems}
+    noise = noises.pop() if len(noises) == 1 else math.nan
+    return Problem(**fields, noise=noise, name=name, notes=tuple(notes))
+
+
+def _squeezed(fields: dict[str, Any]) -> dict[str, Any]:
+    """Columns [*runs, n, 1] as vectors [*runs, n]."""
+    X, X_test = fields["X"], fields["X_test"]
+    lengths = {"y": (X, -2), "theta_star": (X, -1), "y_test": (X_test, -2)}
+    found = dict(fields)
+    for key, (matrix, axis) in lengths.items():
+        vector = fields[key]
+        if vector is None or matrix is None or matrix.ndim < 2 or vector.ndim != matrix.ndim:
+            continue
+        if tuple(vector.shape[-2:]) == (matrix.shape[axis], 1):
+            found[key] = vector.squeeze(-1)
+    return found
 
 
 def _shape_problems(problem: Problem) -> Iterator[str]:
@@ -208,8 +245,6 @@ def _shape_problems(problem: Problem) -> Iterator[str]:
         yield f"X has shape {tuple(X.shape)}, must be [*runs, n, d] with n >= 1"
         return
     n, d = X.shape[-2:]
-    if n >= d:
-        yield f"n = {n}, d = {d}: X must have fewer rows than columns, to be interpolated"
     expected = {"y": (n,), "theta_star": (d,)}
     if (problem.X_test is None) != (problem.y_test is None):
         yield "X_test and y_test must be given together"
@@ -251,13 +286,32 @@ def _zero_problems(problem: Problem) -> Iterator[str]:
         yield "X is zero" + (f" in {int(zero.sum())} of {zero.numel()} runs" if zero.ndim else "")
 
 
+def _rank_problems(problem: Problem) -> Iterator[str]:
+    """Rank d, which can be of n >= d rows only; the scalar network is d = 1."""
+    full = problem.row_space.ranks == problem.d
+    if problem.d > 1 and bool(full.any()):
+        which = f" in {int(full.sum())} of {full.numel()} runs" if full.ndim else ""
+        yield (
+            f"X has rank d = {problem.d}{which} (n = {problem.n}): it must be below d, since one "
+            "theta alone solves X theta = y and no start or momentum can choose another; take "
+            f"{_fewer(problem.d - 1)}"
+        )
+
+
+def _fewer(rows: int) -> str:
+    return (
+        f"at most {rows} rows (of a file: data.rows={rows} draws them and keeps the others as test "
+        "rows)"
+    )
+
+
 def _range_problems(problem: Problem) -> Iterator[str]:
     residual = problem.row_space.range_residual(problem.y)
     outside = residual > RANGE_TOLERANCE
     if bool(outside.any()):
         which = f"{int(outside.sum())} of {outside.numel()} runs, " if outside.ndim else ""
         yield (
-            f"y is not in the range of X ({which}n = {problem.n}): relative residual "
-            f"{float(residual.max()):.2e}, allowed {RANGE_TOLERANCE:g}; "
-            "no theta interpolates the data"
+            f"y is not in the range of X ({which}n = {problem.n}, rank {problem.row_space.rank}): "
+            f"relative residual {float(residual.max()):.2e}, allowed {RANGE_TOLERANCE:g}; no theta "
+            f"interpolates these targets; take {_fewer(problem.row_space.rank)}"
         )

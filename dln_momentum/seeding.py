@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     BATCHES = 1
     LABEL_NOISE = 2
     INITIALISATION = 3
+    ROWS = 4
 
 
 def is_seed(value: Any) -> bool:

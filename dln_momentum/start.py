@@ -23,6 +23,14 @@ PARAMETRISATIONS = ("product", "squares")
 """theta = u v, and theta = a^2 - b^2."""
 
 
+BALANCED_REMEDY = (
+    "where |u| = |v|, theta keeps its sign for ever; take other layers, or, for the balanced "
+    "start of the four-vector model u_+ v_+ - u_- v_- = a^2 - b^2, biased with "
+    "parametrisation = squares and phi = 1"
+)
+"""What to do instead of a start that violates condition (C1)."""
+
+
 class Start:
     """u_0 and v_0, given as numbers or arrays.
 
@@ -109,7 +117,7 @@ def check_layers(u: Tensor, v: Tensor) -> None:
         raise InputError(
             [
                 f"Delta_0 = |u^2 - v^2| is zero in {int(balanced.sum())} coordinates "
-                f"(first at {where}); condition (C1) needs every entry > 0"
+                f"(first at {where}); condition (C1) needs every entry > 0; {BALANCED_REMEDY}"
             ]
         )
 
@@ -150,7 +158,9 @@ def biased(
     ``squares``: the network theta = a^2 - b^2 of Lyu, Wang, Wang and Zhu (AAAI 2025) from
     a_0 = phi c, b_0 = c/phi. With w_+ = 2a, w_- = 2b it is this one (docs/theory.md#squares), with
     theta_0 = c^2 (phi^2 - phi^-2) and Delta_0 = 4 c^2; their step size eta and momentum mu are
-    gamma = 2 eta and beta = mu here.
+    gamma = 2 eta and beta = mu here. The four-vector model theta = u_+ v_+ - u_- v_- from
+    u_+ = v_+ = a_0, u_- = v_- = b_0, the balanced shape of Azulay et al. (ICML 2021), keeps
+    u_+ = v_+ and u_- = v_-, and is this network at its own step size (docs/theory.md#squares).
 
     Args:
         scale: c, finite and > 0; a number or an array.
@@ -174,7 +184,9 @@ def biased(
     if parametrisation == "squares":
         return Start(first + second, first - second, f"{name}, squares")
     if bool((bias == 1).any()):
-        raise InputError(["phi = 1 makes u = v and Delta_0 = 0, against condition (C1)"])
+        raise InputError(
+            [f"phi = 1 makes u = v and Delta_0 = 0, against condition (C1); {BALANCED_REMEDY}"]
+        )
     return Start(first, second, name)
 
 

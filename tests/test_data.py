@@ -13,8 +13,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from dln_momentum import InputError, Problem, diabetes, digits, load, sparse
-from dln_momentum.data import LOADERS, Rows, from_csv, from_npz, standardised
+from dln_momentum import InputError, Problem, diabetes, digits, sparse
+from dln_momentum.data import LOADERS, Rows, standardised
 from dln_momentum.problem import stack
 
 CONF = Path(__file__).parents[1] / "conf" / "data"
@@ -86,6 +86,72 @@ def test_signals() -> None:
     assert signs[signs != 0].abs().tolist() == [1.0] * 4
     assert given[given != 0].tolist() == [4.0, 3.0, 2.0, 1.0]
     assert torch.equal(signs != 0, given != 0)
+    gaussian, nonnegative = (
+        sparse(5, 9, 4, signal=signal, seed=2).theta_star for signal in ("gaussian", "nonnegative")
+    )
+    assert gaussian is not None
+    assert nonnegative is not None
+    assert torch.equal(gaussian.abs(), nonnegative)
+    assert (gaussian < 0).any()
+
+
+def test_published_signals() -> None:
+    """Ones on the first five; 1/sqrt(s) each; nonnegative of unit norm on the first."""
+    first = sparse(20, 30, 5, signal="ones", support="first").theta_star
+    assert first is not None
+    assert first.tolist() == [1.0] * 5 + [0.0] * 25
+    equal = sparse(20, 30, 5, signal="ones", unit_norm=True).theta_star
+    assert equal is not None
+    # one division
+    assert equal[equal != 0].tolist() == pytest.approx([5**-0.5] * 5, rel=1e-15)
+    unit = sparse(20, 30, 5, signal="nonnegative", support="first", unit_norm=True).theta_star
+    assert unit is not None
+    assert float(torch.linalg.vector_norm(unit)) == pytest.approx(1, rel=1e-15)
+    assert (unit[:5] > 0).all()
+    assert (unit[5:] == 0).all()
+
+
+def test_noise_is_on_the_training_targets_alone() -> None:
+    quiet, noisy = sparse(300, 400, 3, seed=4), sparse(300, 400, 3, noise=0.5, seed=4)
+    for field in ("X", "theta_star", "X_test", "y_test"):
+        assert torch.equal(getattr(quiet, field), getattr(noisy, field))
+    xi = (noisy.y - quiet.y) / 0.5
+    # five standard errors of a mean and of a variance of 300 normal numbers
+    assert abs(float(xi.mean())) < 5 / np.sqrt(300)
+    assert abs(float(xi.var()) - 1) < 5 * np.sqrt(2 / 300)
+    assert (quiet.noise, noisy.noise) == (0.0, 0.5)
+    twice = sparse(300, 400, 3, noise=1.0, seed=4)
+    # the same draw scaled; y carries three terms of size one
+    torch.testing.assert_close(twice.y - quiet.y, xi, rtol=0, atol=1e-14)
+    assert interpolation_error(noisy) < ROUNDING
+
+
+def test_rademacher_rows() -> None:
+    problem = sparse(20, 30, 3, design="rademacher", n_test=2000, seed=1)
+    assert problem.X_test is not None
+    assert set(problem.X.unique().tolist()) == {-1.0, 1.0}
+    # five standard errors of a mean of 60,000 signs
+    assert abs(float(problem.X_test.mean())) < 5 / np.sqrt(60_000)
+    fewer = sparse(19, 30, 3, design="rademacher", n_test=0, seed=1)
+    assert torch.equal(fewer.X, problem.X[:19])
+
+
+def test_streams_that_were_added_later_move_none_before_them() -> None:
+    problem = sparse(2, 3, 1, seed=7, n_test=1)
+    assert problem.theta_star is not None
+    assert problem.X_test is not None
+    rows, signals, test_rows = map(np.random.default_rng, np.random.SeedSequence(7).spawn(3))
+    assert np.array_equal(problem.X, rows.standard_normal((2, 3)))
+    assert float(problem.theta_star.sum()) in signals.standard_normal(3)
+    assert np.array_equal(problem.X_test, test_rows.standard_normal((1, 3)))
+
+
+def test_the_scalar_network_can_be_drawn() -> None:
+    problem = sparse(1, 1, 1, signal="ones")
+    assert problem.theta_star is not None
+    assert problem.theta_star.tolist() == [1.0]
+    with pytest.raises(InputError, match=r"n = 2 must be an integer in \[1, d - 1\] = \[1, 1\]"):
+        sparse(2, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -96,14 +162,17 @@ def test_signals() -> None:
         {"n": 2.0},
         {"s": 0},
         {"s": 31},
-        {"d": 1},
+        {"d": 0},
         {"design": "uniform"},
         {"mu": float("nan")},
         {"rho": 1.0},
-        {"signal": "ones"},
+        {"signal": "twos"},
         {"signal": 3},
         {"signal": [1.0, 2.0]},
         {"signal": [1.0, 0.0, 2.0]},
+        {"support": "last"},
+        {"unit_norm": 1},
+        {"noise": -0.5},
         {"seed": -1},
         {"seed": 2**64},
         {"seed": True},
@@ -164,110 +233,6 @@ def test_standardisation_refuses_what_centring_empties() -> None:
     assert len(caught.value.problems) == 2
 
 
-# files
-
-
-def save(path: Path, **arrays: object) -> Path:
-    np.savez(path, **arrays)  # pyright: ignore[reportArgumentType]
-    return path
-
-
-def test_npz_round_trip(tmp_path: Path) -> None:
-    rows = random_rows()
-    arrays = {key: value for key, value in vars(rows).items() if key != "notes"}
-    problem = load(str(save(tmp_path / "p.npz", **arrays, extra=1)))
-    for key, value in arrays.items():
-        assert np.array_equal(getattr(problem, key).numpy(), value)
-    assert problem.notes == ("keys ignored: extra",)
-    centred = from_npz(tmp_path / "p.npz", standardise=True)
-    assert centred.row_space.rank == 5
-    assert interpolation_error(centred) < ROUNDING
-
-
-def test_single_precision_columns_are_standardised_in_double(tmp_path: Path) -> None:
-    X = (np.random.default_rng(0).standard_normal((6, 9)) + 1000).astype(np.float32)
-    path = save(tmp_path / "p.npz", X=X, y=np.arange(6, dtype=np.int8))
-    problem = from_npz(path, standardise=True)
-    np.testing.assert_allclose(problem.X.mean(0), 0, atol=1e-10)  # 1e3 times float64 rounding
-    assert interpolation_error(problem) < ROUNDING
-
-
-def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
-    X, y = np.ones((1, 2)), np.ones(1)
-    (folder / "empty.npz").write_bytes(b"")
-    (folder / "junk.npz").write_bytes(b"junk")
-    np.save(folder / "bare", X)
-    (folder / "bare.npy").rename(folder / "bare.npz")
-    return {
-        "missing": (folder / "none.npz", "path = .*none.npz' is not a file"),
-        "folder": (folder, "must end in .npz or .csv"),
-        "keys": (save(folder / "k.npz", X=X, z=y), "lacks y; it holds X, z"),
-        "no keys": (save(folder / "n.npz"), "lacks X and y; it holds nothing"),
-        "empty": (folder / "empty.npz", "cannot be read"),
-        "junk": (folder / "junk.npz", "cannot be read"),
-        "bare array": (folder / "bare.npz", "one array without a name"),
-        "pickle": (save(folder / "o.npz", X=np.array([[{}, 1]]), y=y), "cannot be read: Object"),
-        "text": (
-            save(folder / "t.npz", X=np.array([["a", "b"]]), y=y),
-            "X = ndarray of <U1 must",
-        ),
-        "many": (save(folder / "m.npz", X=np.ones((2, 1, 2)), y=y), "X has shape .2, 1, 2., must"),
-        "too long": (save(folder / "l.npz", X=np.eye(2), y=np.arange(2)), "n = 2, d = 2"),
-        "NaN": (save(folder / "nan.npz", X=X * np.nan, y=y), "X: 2 of 2 entries are not finite"),
-    }
-
-
-@pytest.mark.parametrize("standardise", [False, True])
-def test_bad_archives_are_refused(tmp_path: Path, standardise: bool) -> None:
-    for path, message in bad_files(tmp_path).values():
-        with pytest.raises(InputError, match=message):
-            load(path, standardise=standardise)
-
-
-CSV = "name,a,flag,b,c,y\nu,1,True,2,0.1,1\nv,3,False,5,0.2,-1\n"
-
-
-def test_csv_takes_the_numeric_columns(tmp_path: Path) -> None:
-    path = tmp_path / "t.csv"
-    path.write_text(CSV)
-    problem = from_csv(path, target="y")
-    assert problem.X.tolist() == [[1.0, 1.0, 2.0, 0.1], [3.0, 0.0, 5.0, 0.2]]
-    assert problem.y.tolist() == [1.0, -1.0]
-    assert problem.notes == ("columns that are not numeric dropped: name",)
-    assert load(path, "y", standardise=True).row_space.rank == 1
-
-
-@pytest.mark.parametrize(
-    ("text", "target", "message"),
-    [
-        (CSV, None, "target = None must be one of the columns: name, a, flag, b, c, y"),
-        (CSV, "z", "target = 'z' must be one of the columns"),
-        (CSV, "name", "target = 'name' must be a numeric column"),
-        ("y,town\n1,Ulm\n", "y", "has no numeric column beside 'y'"),
-        ("", "y", "cannot be read: No columns"),
-        ("a,b,y\n1,,2\n", "y", r"X: 1 of 2 entries are not finite \(columns 1\)"),
-        ("a,b,y\n", "y", "holds no row below its header"),
-        ("a,t,y\n1,u,2\n2,v,3\n", "y", r"(?s)n = 2, d = 1.*dropped: t"),
-        ("a,b,c,y\n1,2,3,4\n1,2,3,5\n", "y", "y is not in the range of X"),
-    ],
-    ids=range(9),
-)
-def test_bad_tables_are_refused(
-    tmp_path: Path, text: str, target: str | None, message: str
-) -> None:
-    path = tmp_path / "t.csv"
-    path.write_text(text)
-    with pytest.raises(InputError, match=message):
-        load(path, target)
-
-
-def test_file_keys_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"path is missing"):
-        load()
-    with pytest.raises(InputError, match=r"target = 'y' is for \.csv files"):
-        load(tmp_path / "p.npz", "y")
-
-
 # real data
 
 
@@ -313,7 +278,7 @@ def test_real_keys_are_checked() -> None:
     with pytest.raises(InputError) as caught:
         digits(n=1, classes=(1, 1), seed=-1)
     assert len(caught.value.problems) == 3
-    with pytest.raises(InputError, match=r"(?s)n = 63, d = \d\d.*constant columns dropped"):
+    with pytest.raises(InputError, match=r"(?s)X has rank d = \d\d.*constant columns dropped"):
         digits(n=63)
     with pytest.raises(InputError, match="y: constant on the training rows"):
         digits(n=2, seed=3)
@@ -327,7 +292,8 @@ def test_each_config_file_has_exactly_the_keys_of_its_loader(path: Path, tmp_pat
     config: Any = OmegaConf.load(path)
     config.pop("defaults", None)  # for Hydra: the schema, which has no keys of its own
     if path.stem == "file":
-        config.path = str(save(tmp_path / "p.npz", X=np.ones((1, 2)), y=np.ones(1)))
+        config.path = str(tmp_path / "p.npz")
+        np.savez(config.path, X=np.ones((1, 2)), y=np.ones(1))
     keys = list(config)
     loader = LOADERS[config.kind]
     assert config.kind == path.stem

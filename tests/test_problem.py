@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array, csr_matrix
 
 from dln_momentum import InputError, Problem
 from dln_momentum.problem import RANGE_TOLERANCE, stack
@@ -133,9 +134,9 @@ def test_test_error_without_test_rows_is_nan() -> None:
 BAD = {
     "one vector": ({"X": torch.ones(3)}, "X has shape (3,)"),
     "no row": ({"X": torch.ones(0, 3), "y": torch.ones(0)}, "X has shape (0, 3)"),
-    "too many rows": (
+    "full rank": (
         {"X": torch.eye(3), "y": torch.ones(3)},
-        "n = 3, d = 3: X must have fewer rows than columns, to be interpolated",
+        "X has rank d = 3 (n = 3): it must be below d",
     ),
     "short y": ({"y": torch.ones(1)}, "y has shape (1,), must end in [2]"),
     "runs of y": (
@@ -172,7 +173,7 @@ BAD = {
     ),
     "text": ({"y": ["a", "b"]}, "y = ['a', 'b'] must be a number, or an array of numbers"),
     "ragged": ({"X": [[1.0], [1.0, 2.0]]}, "X = [[1.0], [1.0, 2.0]] must be a number"),
-    "outside the range": ({"X": torch.ones(2, 3)}, "y is not in the range of X (n = 2)"),
+    "outside the range": ({"X": torch.ones(2, 3)}, "y is not in the range of X (n = 2, rank 1)"),
 }
 
 
@@ -198,7 +199,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
             notes=("columns dropped: town",),
         )
     found = "\n".join(caught.value.problems)
-    for part in ("n = 2, d = 1", "y has", "theta_star has", "together", "X: 1 of 2", "town"):
+    for part in ("y has", "theta_star has", "together", "X: 1 of 2", "town"):
         assert part in found
 
 
@@ -207,6 +208,59 @@ def test_stacked_range_check_counts_the_runs() -> None:
     y = torch.tensor([[1.0, 1.0], [1.0, 2.0], [0.0, 0.0]])
     with pytest.raises(InputError, match="1 of 3 runs, n = 2"):
         Problem(X, y)
+    both = torch.stack([torch.eye(4, dtype=torch.float64), torch.ones(4, 4, dtype=torch.float64)])
+    with pytest.raises(InputError, match=r"X has rank d = 4 in 1 of 2 runs \(n = 4\)"):
+        Problem(both, torch.ones(4))
+
+
+def test_the_rank_counts_and_not_the_rows() -> None:
+    few = random_problem(0)
+    X, y = few.X.repeat(3, 1), few.y.repeat(3)
+    many, theta = Problem(X, y), random_theta(1, few.d)
+    assert (many.n, many.d, many.row_space.rank) == (15, 8, 5)
+    # each row three times, over three times as many
+    torch.testing.assert_close(many.gradient(theta), few.gradient(theta), rtol=1e-13, atol=1e-14)
+    with pytest.raises(InputError, match=r"n = 15, rank 5\).*at most 5 rows"):
+        Problem(X, y + random_theta(2, 15))
+
+
+def test_the_scalar_network_is_a_problem() -> None:
+    assert Problem([[1.0]], [1.0]).row_space.rank == 1
+    assert Problem([[1.0], [2.0]], [1.0, 2.0]).loss([1.0]) == 0
+    with pytest.raises(InputError, match="not in the range"):
+        Problem([[1.0], [2.0]], [1.0, 3.0])
+
+
+def test_columns_are_squeezed() -> None:
+    flat = random_problem(0)
+    assert flat.theta_star is not None
+    assert flat.y_test is not None
+    problem = Problem(
+        flat.X, flat.y[:, None], flat.theta_star[:, None], flat.X_test, flat.y_test[:, None]
+    )
+    for field in ("y", "theta_star", "y_test"):
+        assert torch.equal(getattr(problem, field), getattr(flat, field))
+    runs = torch.arange(1.0, 5.0, dtype=torch.float64)
+    stacked = Problem(flat.X.expand(4, -1, -1), (runs[:, None] * flat.y)[..., None])
+    assert stacked.y.shape == (4, 5)
+    # one column of the targets of several runs is none
+    assert Problem([[1.0, 2.0]], runs[:, None]).runs == (4,)
+
+
+def test_sparse_matrices_become_dense() -> None:
+    X = np.array([[1.0, 0.0, 2.0], [0.0, 0.0, 3.0]])
+    for matrix in (csr_matrix(X), csr_array(X), torch.from_numpy(X).to_sparse()):
+        assert torch.equal(Problem(matrix, [1.0, 1.0]).X, torch.from_numpy(X))
+
+
+def test_the_noise_is_a_label() -> None:
+    flat = random_problem(0)
+    quiet, loud = (Problem(flat.X, flat.y, noise=noise) for noise in (0.0, 0.5))
+    assert stack([loud, loud]).noise == 0.5
+    assert np.isnan(stack([quiet, loud]).noise)
+    assert loud.to("cpu").noise == 0.5
+    with pytest.raises(InputError, match="noise = -1 must be finite and >= 0"):
+        Problem(flat.X, flat.y, noise=-1)
 
 
 def test_a_problem_keeps_numbers_of_its_own() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dln_momentum.data.arrays import read_archive
+from dln_momentum.data.files import load
 from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.real import diabetes, digits
+from dln_momentum.data.rows import Rows
 from dln_momentum.data.sampling import BatchStream
 from dln_momentum.data.sparse import sparse
-from dln_momentum.data.standardise import Rows, standardised
-from dln_momentum.data.tabular import from_csv, from_npz, load, read_archive
+from dln_momentum.data.standardise import standardised
 from dln_momentum.problem import Problem
 
 LOADERS: dict[str, Callable[..., Problem]] = {
@@ -26,8 +28,6 @@ __all__ = [
     "Rows",
     "diabetes",
     "digits",
-    "from_csv",
-    "from_npz",
     "load",
     "read_archive",
     "sparse",

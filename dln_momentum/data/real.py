@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from dln_momentum.arrays import is_integer
-from dln_momentum.data.standardise import Rows, standardised
+from dln_momentum.data.rows import Rows
+from dln_momentum.data.standardise import standardised
 from dln_momentum.errors import raise_if_any
 from dln_momentum.problem import Problem
 from dln_momentum.seeding import is_seed

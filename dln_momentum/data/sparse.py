@@ -14,8 +14,9 @@ from dln_momentum.errors import raise_if_any
 from dln_momentum.problem import Problem
 from dln_momentum.seeding import is_seed
 
-DESIGNS = ("gaussian", "uncentred", "correlated")
-SIGNALS = ("gaussian", "signs")
+DESIGNS = ("gaussian", "uncentred", "correlated", "rademacher")
+SIGNALS = ("gaussian", "nonnegative", "signs", "ones")
+SUPPORTS = ("random", "first")
 
 
 def sparse(
@@ -27,27 +28,37 @@ def sparse(
     mu: float = 1.0,
     rho: float = 0.5,
     signal: str | Sequence[float] = "gaussian",
+    support: str = "random",
+    unit_norm: bool = False,
+    noise: float = 0.0,
     seed: int = 0,
     n_test: int = 100,
 ) -> Problem:
-    """Draw y = X theta* with random rows and an s-sparse theta*.
+    """Draw y = X theta* + noise with random rows and an s-sparse theta*.
 
     (docs/theory.md#problem; poster, section 3.)
 
-    The training rows, theta* and the test rows come from three independent streams of `seed`, so
-    that X does not depend on s, and a larger s adds coordinates to the same drawn theta*. The
-    support is a uniformly random subset of the coordinates.
+    The training rows, theta*, the test rows and the noise come from four independent streams of
+    `seed`, so that X does not depend on s, a larger s adds coordinates to the same drawn theta*,
+    and the noise changes neither. Noisy targets are interpolated too, since n < d; theta* then is
+    the reference of the recovery error, and no interpolator.
 
     Args:
-        n: number of training rows, 1 <= n < d.
+        n: number of training rows, 1 <= n < d; n = d = 1 is the scalar network.
         d: number of coordinates.
         s: number of nonzero coordinates of theta*, 1 <= s <= d.
         design: law of the i.i.d. rows: ``gaussian`` N(0, I), ``uncentred`` N(mu 1, I),
-            ``correlated`` N(0, Sigma) with Sigma_ij = rho^|i-j|.
+            ``correlated`` N(0, Sigma) with Sigma_ij = rho^|i-j|, ``rademacher`` uniform in
+            {-1, +1}^d.
         mu: mean of every entry; used by ``uncentred`` only.
         rho: correlation of neighbouring columns in (-1, 1); used by ``correlated`` only.
-        signal: ``gaussian`` N(0, 1) values, ``signs`` uniform in {-1, +1}, or the s nonzero values
-            themselves, in the order of their coordinates.
+        signal: the nonzero values: ``gaussian`` N(0, 1), ``nonnegative`` |N(0, 1)|, ``signs``
+            uniform in {-1, +1}, ``ones``, or the s values themselves, in the order of their
+            coordinates.
+        support: the nonzero coordinates: ``random``, a uniformly random subset, or ``first``, the
+            first s.
+        unit_norm: whether theta* is divided by its norm; ``ones`` are then 1/sqrt(s) each.
+        noise: standard deviation of the N(0, noise^2) that is added to each training target.
         seed: integer in [0, 2^64).
         n_test: number of held-out rows of the same law, 0 for none.
 
@@ -60,61 +71,81 @@ def sparse(
     >>> problem = sparse(n=4, d=6, s=2, signal="signs", seed=1)
     >>> problem.theta_star
     tensor([ 0.,  0., -1.,  1.,  0.,  0.], dtype=torch.float64)
+    >>> sparse(n=4, d=6, s=4, signal="ones", support="first", unit_norm=True).theta_star
+    tensor([0.5000, 0.5000, 0.5000, 0.5000, 0.0000, 0.0000], dtype=torch.float64)
     >>> sparse(n=30, d=20, s=0)
     Traceback (most recent call last):
     dln_momentum.errors.InputError: 2 problems:
       - n = 30 must be an integer in [1, d - 1] = [1, 19]
       - s = 0 must be an integer in [1, d] = [1, 20]
     """
-    raise_if_any(_problems(n, d, s, design, mu, rho, signal, seed, n_test))
-    rows, signals, test_rows = (
-        np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(3)
+    raise_if_any(_problems(**locals()))
+    # the streams of further draws go to the end, so that those before them keep their numbers
+    rows, signals, test_rows, noises = (
+        np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(4)
     )
-    theta_star = torch.from_numpy(_signal(signals, d, s, signal))
+    theta_star = torch.from_numpy(_signal(signals, d, s, signal, support))
+    if unit_norm:
+        theta_star /= torch.linalg.vector_norm(theta_star)
     X = torch.from_numpy(_design(rows, n, d, design, mu, rho))
     X_test = torch.from_numpy(_design(test_rows, n_test, d, design, mu, rho)) if n_test else None
+    y, noisy = X @ theta_star, ""
+    if noise:
+        y += noise * torch.from_numpy(noises.standard_normal(n))
+        noisy = f" noise={noise:g}"
     return Problem(
         X=X,
-        y=X @ theta_star,
+        y=y,
         theta_star=theta_star,
         X_test=X_test,
         y_test=None if X_test is None else X_test @ theta_star,
-        name=f"sparse n={n} d={d} s={s} {design} seed={seed}",
+        noise=noise,
+        name=f"sparse n={n} d={d} s={s} {design}{noisy} seed={seed}",
     )
 
 
 def _design(
     rng: np.random.Generator, rows: int, d: int, design: str, mu: float, rho: float
 ) -> np.ndarray:
-    noise = rng.standard_normal((rows, d))
+    if design == "rademacher":
+        return 2.0 * rng.integers(2, size=(rows, d)) - 1
+    entries = rng.standard_normal((rows, d))
     if design == "uncentred":
-        return noise + mu
+        return entries + mu
     if design == "correlated":
         lags = np.abs(np.subtract.outer(np.arange(d), np.arange(d)))
-        return noise @ np.linalg.cholesky(np.power(float(rho), lags)).T
-    return noise
+        return entries @ np.linalg.cholesky(np.power(float(rho), lags)).T
+    return entries
 
 
-def _signal(rng: np.random.Generator, d: int, s: int, signal: str | Sequence[float]) -> np.ndarray:
+def _signal(
+    rng: np.random.Generator, d: int, s: int, signal: str | Sequence[float], support: str
+) -> np.ndarray:
     # every coordinate is drawn before the support is chosen, so that supports are nested in s
     drawn = rng.standard_normal(d)
-    support = np.sort(rng.permutation(d)[:s])
+    places = np.sort(rng.permutation(d)[:s]) if support == "random" else np.arange(s)
+    values = {
+        "gaussian": drawn,
+        "nonnegative": np.abs(drawn),
+        "signs": np.sign(drawn),
+        "ones": np.ones(d),
+    }
     theta_star = np.zeros(d)
-    if isinstance(signal, str):
-        theta_star[support] = (drawn if signal == "gaussian" else np.sign(drawn))[support]
-    else:
-        theta_star[support] = list(signal)
+    theta_star[places] = values[signal][places] if isinstance(signal, str) else list(signal)
     return theta_star
 
 
 def _problems(
-    n: Any, d: Any, s: Any, design: Any, mu: Any, rho: Any, signal: Any, seed: Any, n_test: Any
-) -> Iterator[str]:
-    if not is_integer(d, 2):
-        yield f"d = {d!r} must be an integer >= 2"
+    n: Any, d: Any, s: Any, design: Any, mu: Any, rho: Any, signal: Any, support: Any,
+    unit_norm: Any, noise: Any, seed: Any, n_test: Any,
+) -> Iterator[str]:  # fmt: skip
+    if not is_integer(d, 1):
+        yield f"d = {d!r} must be an integer >= 1"
         d = math.inf
-    if not is_integer(n, 1, d - 1):
-        yield f"n = {n!r} must be an integer in [1, d - 1] = [1, {d - 1}]"
+    # a network of one coordinate is determined by one row, and is studied nevertheless
+    most = max(1, d - 1)
+    if not is_integer(n, 1, most):
+        yield f"n = {n!r} must be an integer in [1, d - 1] = [1, {most}]"
     if not is_integer(s, 1, d):
         yield f"s = {s!r} must be an integer in [1, d] = [1, {d}]"
     if design not in DESIGNS:
@@ -125,6 +156,12 @@ def _problems(
         yield f"rho = {rho!r} must be in (-1, 1)"
     if not is_seed(seed):
         yield f"seed = {seed!r} must be an integer in [0, 2^64)"
+    if support not in SUPPORTS:
+        yield f"support = {support!r} must be one of {', '.join(SUPPORTS)}"
+    if not isinstance(unit_norm, bool):
+        yield f"unit_norm = {unit_norm!r} must be true or false"
+    if not (is_real(noise) and noise >= 0):
+        yield f"noise = {noise!r} must be a finite number >= 0"
     if not is_integer(n_test, 0):
         yield f"n_test = {n_test!r} must be an integer >= 0"
     if isinstance(signal, str) or not isinstance(signal, Sequence | np.ndarray):

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from dln_momentum.data.rows import Rows
 from dln_momentum.errors import raise_if_any
 
 CONSTANT_RANGE = 1e-12
 """A column whose range is below this fraction of its largest entry counts as constant."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The arrays of a problem before it is built: X [n, d], y [n], and what else is known."""
-
-    X: np.ndarray
-    y: np.ndarray
-    theta_star: np.ndarray | None = None
-    X_test: np.ndarray | None = None
-    y_test: np.ndarray | None = None
-    notes: tuple[str, ...] = ()
 
 
 def standardised(rows: Rows) -> Rows:

@@ -156,7 +156,7 @@ def flat_problem(problem: Problem | Problems, shape: tuple[int, ...]) -> Problem
         return Problems(problem.each, problem.index.expand(shape).reshape(-1))
     if not problem.runs:
         return problem
-    fields: dict[str, Any] = {"name": problem.name, "notes": problem.notes}
+    fields: dict[str, Any] = {key: getattr(problem, key) for key in ("noise", "name", "notes")}
     for name, core in (("X", 2), ("y", 1), ("theta_star", 1), ("X_test", 2), ("y_test", 1)):
         tensor = getattr(problem, name)
         if tensor is not None:

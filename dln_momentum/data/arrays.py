@@ -1,0 +1,175 @@
+"""Arrays: archives of NumPy, SciPy's sparse matrices, torch's tensors and libsvm's format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.npyio import NpzFile
+
+from dln_momentum.data.rows import Rows, existing, signs_of
+from dln_momentum.errors import InputError, raise_if_any
+
+DIMENSIONS = {"X": 2, "y": 1, "theta_star": 1, "X_test": 2, "y_test": 1}
+"""The arrays of a problem, without run dimensions; X and y are required."""
+
+MOST_BYTES = 4 * 2**30
+"""A sparse matrix that is larger than this as a dense one is refused."""
+
+Arrays = dict[str, np.ndarray]
+
+ONE = ""
+"""The name of an array that has none."""
+
+
+def read(reader: Callable[[Path], Arrays], file: Path, key: str, given: Any) -> Arrays:
+    """The arrays of a file by name, numeric ones in double precision.
+
+    Args:
+        reader: of the kind of the file.
+        file: the file.
+        key: the key that names it, and
+        given: its value, for errors.
+
+    Raises:
+        InputError: for a file that the reader cannot read.
+    """
+    try:
+        found = reader(file)
+    except InputError:
+        raise
+    except Exception as error:  # what the bytes of a damaged file raise is open-ended
+        # torch adds advice in further lines
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError([f"{key} = {str(given)!r} cannot be read: {reason}"]) from error
+    # means and deviations of single-precision columns must not be rounded to single precision
+    return {k: a.astype(np.float64) if a.dtype.kind in "biuf" else a for k, a in found.items()}
+
+
+def read_archive(path: str | Path, key: str) -> Arrays:
+    """The arrays of an ``.npz`` by name, numeric ones in double precision.
+
+    Args:
+        path: the file.
+        key: the key that names it, for errors.
+
+    Raises:
+        InputError: for a missing file, or one that is not an archive of arrays.
+    """
+    return read(read_npz, existing(path, key), key, path)
+
+
+def target(reader: Callable[[Path], Arrays], file: Path, given: Any) -> Arrays:
+    """y of a file that holds one array, or an array y."""
+    found = read(reader, file, "target_path", given)
+    y = found.get("y", found.get(ONE))
+    if y is None:
+        held = ", ".join(sorted(found)) or "nothing"
+        raise InputError([f"target_path = {str(given)!r} lacks y; it holds {held}"])
+    return {"y": y}
+
+
+def rows_of(found: Arrays, path: str | Path) -> Rows:
+    """The arrays of a problem among those of a file; other names are noted.
+
+    Raises:
+        InputError: for missing arrays, other numbers of dimensions, or y of text that is not of two
+            classes.
+    """
+    if ONE in found:
+        found = {"X": found[ONE]} | {key: a for key, a in found.items() if key != ONE}
+    missing = [key for key in ("X", "y") if key not in found]
+    if missing == ["y"] and len(found) == 1:
+        raise InputError(
+            [f"path = {str(path)!r} holds X alone: target_path must name the file that holds y"]
+        )
+    if missing:
+        held = ", ".join(sorted(found)) or "nothing"
+        raise InputError([f"path = {str(path)!r} lacks {' and '.join(missing)}; it holds {held}"])
+    used = {key: _squeezed(found[key], DIMENSIONS[key]) for key in DIMENSIONS if key in found}
+    raise_if_any(
+        f"{key} has shape {array.shape}, must have {DIMENSIONS[key]} dimensions"
+        for key, array in used.items()
+        if array.ndim != DIMENSIONS[key]
+    )
+    ignored = ", ".join(sorted(set(found) - set(DIMENSIONS)))
+    notes = [f"keys ignored: {ignored}"] if ignored else []
+    texts = {key: used[key] for key in ("y", "y_test") if key in used and _is_text(used[key])}
+    if texts:
+        signs, note = signs_of([*texts.values()], "y")
+        used |= dict(zip(texts, signs, strict=True))
+        notes.append(note)
+    return Rows(**used, notes=tuple(notes))
+
+
+def read_npz(file: Path) -> Arrays:
+    """The arrays of an archive; pickled objects are never loaded. A sparse matrix has no name."""
+    loaded = np.load(file, allow_pickle=False)
+    if not isinstance(loaded, NpzFile):
+        raise ValueError("it holds one array without a name")
+    with loaded as archive:
+        if {"format", "shape", "data"} <= set(archive):
+            from scipy import sparse
+
+            return {ONE: _dense(sparse.load_npz(file))}
+        return {name: archive[name] for name in archive}
+
+
+def read_npy(file: Path) -> Arrays:
+    """The one array of a file."""
+    loaded = np.load(file, allow_pickle=False)
+    if not isinstance(loaded, np.ndarray):
+        raise ValueError("it holds several arrays: it must end in .npz")
+    return {ONE: loaded}
+
+
+def read_torch(file: Path) -> Arrays:
+    """Tensors by name, or X and y, or one; other pickled objects are never loaded."""
+    found = torch.load(file, map_location="cpu", weights_only=True)
+    if isinstance(found, torch.Tensor):
+        found = {ONE: found}
+    elif isinstance(found, list | tuple) and len(found) == 2:
+        found = dict(zip(("X", "y"), found, strict=True))
+    if not isinstance(found, dict) or not all(isinstance(x, torch.Tensor) for x in found.values()):
+        raise ValueError("it must hold tensors X and y: torch.save({'X': X, 'y': y}, path)")
+    return {str(name): _array(tensor) for name, tensor in found.items()}
+
+
+def read_libsvm(file: Path) -> Arrays:
+    """X and y of lines "y column:value ...", with columns counted from 0 or 1."""
+    from sklearn.datasets import load_svmlight_file
+
+    X, y = load_svmlight_file(str(file))[:2]
+    return {"X": _dense(X), "y": y}
+
+
+def _dense(matrix: Any) -> np.ndarray:
+    rows, columns = matrix.shape
+    if 8 * rows * columns > MOST_BYTES:
+        size = 8 * rows * columns / 2**30
+        raise InputError(
+            [
+                f"the sparse X, {rows} x {columns}, would take {size:.1f} GiB as the dense matrix "
+                f"that is computed with; at most {MOST_BYTES / 2**30:g} are allowed: save fewer "
+                "rows or columns"
+            ]
+        )
+    return matrix.toarray()
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    dense = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
+    return (dense.double() if dense.is_floating_point() else dense).numpy()
+
+
+def _squeezed(array: np.ndarray, dimensions: int) -> np.ndarray:
+    """A column [n, 1] as a vector, where one is wanted."""
+    column = dimensions == 1 and array.ndim == 2 and array.shape[1] == 1
+    return array[:, 0] if column else array
+
+
+def _is_text(array: np.ndarray) -> bool:
+    return array.dtype.kind in "US"
