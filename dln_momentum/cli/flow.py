@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dln_momentum.cli.job import Job, command
+from dln_momentum.cli.process import run_and_leave
 from dln_momentum.errors import raise_if_any
 
 if TYPE_CHECKING:
@@ -172,4 +173,4 @@ def _dashboard(writer: SummaryWriter, found: FlowMeasures, summary: Mapping[str,
 main = command("flow", flow)
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)

@@ -35,6 +35,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dln_momentum.cli.directories import Directories
+from dln_momentum.cli.process import settle
 from dln_momentum.config import CONF_DIR, rates_saved, register_resolvers, with_pair
 from dln_momentum.config.location import options_of
 from dln_momentum.config.mistakes import in_words
@@ -95,6 +96,7 @@ class Job:
 
     def begin(self) -> None:
         """Write the checked config and start the clock."""
+        settle()
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "config.yaml").write_text(self.text)
         self._started = time.perf_counter()

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from dln_momentum.cli.job import Job, command
+from dln_momentum.cli.process import run_and_leave
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,4 +123,4 @@ def _write_results(job: Job, results: xr.Dataset) -> Path | None:
 main = command("sweep", sweep)
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dln_momentum.cli.job import Job, command
+from dln_momentum.cli.process import run_and_leave
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,4 +98,4 @@ def _write_history(job: Job, module: HeavyBallModule, summary: dict[str, Any]) -
 main = command("train", train)
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)

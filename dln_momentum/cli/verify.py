@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dln_momentum.cli.job import Job, command
+from dln_momentum.cli.process import run_and_leave
 from dln_momentum.errors import raise_if_any
 
 if TYPE_CHECKING:
@@ -160,4 +161,4 @@ def _print_verdicts(console: Console, result: Mapping[str, Any]) -> None:
 main = command("verify", verify, result="verify.json")
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)
