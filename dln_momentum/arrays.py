@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from numbers import Real
@@ -157,3 +157,15 @@ def common_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
     except ValueError as error:
         found = ", ".join(f"{key} {list(shape)}" for key, shape in shapes.items() if shape)
         raise InputError([f"shapes must broadcast to one: {found}"]) from error
+
+
+def broadcast_shapes(*shapes: Sequence[int]) -> torch.Size:
+    """What `torch.broadcast_shapes` gives, which imports SymPy when it is first called.
+
+    Raises:
+        ValueError: where there is no common shape.
+
+    >>> broadcast_shapes((3, 1), torch.Size([2]))
+    torch.Size([3, 2])
+    """
+    return torch.Size(np.broadcast_shapes(*map(tuple, shapes)))

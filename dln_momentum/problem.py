@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dln_momentum.arrays import is_real, tensor_of
+from dln_momentum.arrays import broadcast_shapes, is_real, tensor_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.row_space import RowSpace, apply
 
@@ -136,7 +136,7 @@ class Problem:
     @property
     def runs(self) -> torch.Size:
         """The leading run dimensions of the data, empty where all runs share them."""
-        return torch.broadcast_shapes(self.X.shape[:-2], self.y.shape[:-1])
+        return broadcast_shapes(self.X.shape[:-2], self.y.shape[:-1])
 
     @cached_property
     def row_space(self) -> RowSpace:
@@ -166,7 +166,7 @@ class Problem:
         """
         theta = self._predictor(theta)
         if self.X_test is None or self.y_test is None:
-            runs = torch.broadcast_shapes(self.runs, theta.shape[:-1])
+            runs = broadcast_shapes(self.runs, theta.shape[:-1])
             return torch.full(runs, torch.nan, dtype=torch.float64, device=self.X.device)
         residual = apply(self.X_test, theta) - self.y_test
         return residual.square().sum(-1) / (2 * self.y_test.shape[-1])
@@ -263,8 +263,8 @@ def _shape_problems(problem: Problem) -> Iterator[str]:
             yield f"{name} has shape {tuple(tensor.shape)}, must end in {list(shape)}"
             continue
         try:
-            runs = torch.broadcast_shapes(own, runs)
-        except RuntimeError:
+            runs = broadcast_shapes(own, runs)
+        except ValueError:
             yield f"{name} has run dimensions {list(own)}, the others {list(runs)}"
 
 

@@ -77,7 +77,9 @@ def test_a_sweep_that_is_killed_again_and_again_loses_nothing(
         codes.append(process.returncode)
         pieces.append(len(list(directory.glob("pieces/*.npz"))))
         if end is not signal.SIGKILL and process.returncode:
-            assert said.splitlines()[-1] == f"interrupted; dln-sweep resume={directory} continues it"
+            assert (
+                said.splitlines()[-1] == f"interrupted; dln-sweep resume={directory} continues it"
+            )
             assert state(directory) == "interrupted"
         words = [f"resume={directory}"]
     expected = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dln_momentum.cli.command import command
 from dln_momentum.cli.job import Job
+from dln_momentum.cli.process import run_and_leave
 from dln_momentum.errors import raise_if_any
 
 if TYPE_CHECKING:
@@ -145,4 +146,4 @@ def _write_outputs(
 main = command("flow", flow)
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)

@@ -18,6 +18,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from dln_momentum.cli.process import settle
 from dln_momentum.cli.status import Lock, read_status, write_status, write_text
 from dln_momentum.config import config_hash, rates_saved, register_resolvers
 from dln_momentum.errors import InputError
@@ -121,6 +122,7 @@ class Job:
         Raises:
             InputError: if another process writes to the directory.
         """
+        settle()
         self.directory.mkdir(parents=True, exist_ok=True)
         self._acquire(wait=False)
         if not self._continues:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from omegaconf import DictConfig
@@ -28,9 +28,9 @@ from dln_momentum.record_plan import RecordPlan
 from dln_momentum.seeding import is_seed
 from dln_momentum.start import Start, biased, gaussian, uniform
 from dln_momentum.theory.initial_speed import gradient_velocity
-from dln_momentum.training.datamodule import BlockDataModule
-from dln_momentum.training.module import HeavyBallModule
-from dln_momentum.training.resuming import check_same_run, read_checkpoint
+
+if TYPE_CHECKING:
+    from dln_momentum.training.module import HeavyBallModule
 
 T = TypeVar("T")
 
@@ -115,6 +115,11 @@ class Setup:
         Raises:
             InputError: for what the module refuses, or a checkpoint of another run.
         """
+        # flows do without Lightning, whose imports take longer than a flow
+        from dln_momentum.training.datamodule import BlockDataModule
+        from dln_momentum.training.module import HeavyBallModule
+        from dln_momentum.training.resuming import check_same_run, read_checkpoint
+
         reader = Reader(self.config)
         keys = {"gradient": "trainer.gradient", "speed": "model.speed"}
         data = BlockDataModule(self.problems, self.plan, self.batches, self.label_noise)
@@ -289,6 +294,8 @@ def engine_options(reader: Reader) -> EngineOptions | None:
 
 def plan_of(reader: Reader) -> RecordPlan | None:
     """When a run is recorded and saved; the other keys of ``trainer`` are read with it."""
+    from dln_momentum.training.module import HeavyBallModule
+
     keys = ("max_steps", "records", "block_size", "checkpoint_every")
     resume = reader.value("resume", str | None)
     if resume is not None and not Path(resume).exists():

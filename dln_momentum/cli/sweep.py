@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dln_momentum.cli.command import command
 from dln_momentum.cli.job import Job
+from dln_momentum.cli.process import run_and_leave
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -123,4 +124,4 @@ def _write_results(job: Job, results: xr.Dataset) -> None:
 main = command("sweep", sweep)
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)

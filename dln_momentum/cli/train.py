@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dln_momentum.cli.command import command
 from dln_momentum.cli.job import Job
+from dln_momentum.cli.process import run_and_leave
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,4 +55,4 @@ def _write_figure(job: Job, history: xr.Dataset | None, summary: Mapping[str, An
 main = command("train", train)
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)

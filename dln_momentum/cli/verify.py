@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dln_momentum.cli.command import command
 from dln_momentum.cli.job import Job
+from dln_momentum.cli.process import run_and_leave
 from dln_momentum.errors import raise_if_any
 
 if TYPE_CHECKING:
@@ -161,4 +162,4 @@ def _print_verdicts(console: Console, result: Mapping[str, Any]) -> None:
 main = command("verify", verify, result="verify.json")
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,13 +14,22 @@ import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.ticker import LogFormatterMathtext, NullLocator
+from PIL import Image
 
 STYLE = Path(__file__).with_name("dln.mplstyle")
 
 MOST_LINES = 200
 """Maximum number of coordinates plotted, evenly spaced."""
+
+PLACES = {
+    "left": 0.058, "right": 0.995, "bottom": 0.07, "top": 0.94, "wspace": 0.26, "hspace": 0.22,
+}  # fmt: skip
+"""Where the axes of the overview are. They have one size for all runs, so that figures can be laid
+over each other, and finding places that depend on the labels took as long as all of the drawing."""
 
 LARGEST = 1e200
 """Values above it, or below its inverse on a log axis, are not drawn: margins would overflow."""
@@ -51,7 +61,19 @@ def save(figure: Figure, path: Path) -> None:
     undated = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
     # colours of the cycle are looked up when the figure is drawn
     with style():
+        if figure.get_layout_engine() is None:
+            # cutting the margins off takes another drawing
+            mpl.rcParams["savefig.bbox"] = None
         figure.savefig(path, metadata=undated)
+    if path.suffix == ".png":
+        _reduce_colours(path)
+
+
+def _reduce_colours(path: Path) -> None:
+    """Keep 256 of a figure's colours, in place: the eye sees no difference, and a third is left."""
+    with Image.open(path) as image:
+        reduced = image.convert("RGB").quantize(method=Image.Quantize.FASTOCTREE)
+    reduced.save(path)
 
 
 def picture(path: Path) -> np.ndarray:
@@ -90,8 +112,8 @@ def overview(history: xr.Dataset, summary: Mapping[str, Any]) -> Figure:
         summary: the run's summary.
     """
     with style():
-        figure = Figure(figsize=(12, 6.5), layout="constrained")
-        axes = figure.subplots(2, 3).flat
+        figure = Figure(figsize=(12, 6.5))
+        axes = figure.subplots(2, 3, gridspec_kw=PLACES).flat
         _loss(axes[0], history)
         _balancedness(axes[1], history)
         _path_sums(axes[2], history)
@@ -102,8 +124,32 @@ def overview(history: xr.Dataset, summary: Mapping[str, Any]) -> Figure:
         if "gamma" in summary:
             pair = (rf"$\{name}$ = {summary[name]:g}" for name in ("gamma", "beta"))
             rates = [*pair, *rates]
-        figure.suptitle(f"{summary['data']}: {summary['status']}, {', '.join(rates)}")
+        figure.suptitle(f"{summary['data']}: {summary['status']}, {', '.join(rates)}", y=0.99)
         return figure
+
+
+class _Powers(LogFormatterMathtext):
+    """Labels of a log axis in Unicode; each mathematical text takes matplotlib 5 ms to parse."""
+
+    _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        text = super().__call__(x, pos)
+        power = re.fullmatch(r"\$\\mathdefault\{(-?)(?:(\d+)\\times)?10\^\{(-?\d+)\}\}\$", text)
+        if power is None:
+            return text
+        sign, factor, exponent = power.groups()
+        factor = f"{factor}×" if factor else ""
+        return f"{sign.replace('-', '−')}{factor}10{exponent.translate(self._RAISED)}"
+
+
+def _logarithmic(axis: Axis) -> None:
+    """Powers of ten in Unicode, and small ticks between them where there are few."""
+    axis.set_major_formatter(_Powers())
+    low, high = axis.get_view_interval()
+    if low > 0 and high / low > 100:
+        # a tick costs as much as a line
+        axis.set_minor_locator(NullLocator())
 
 
 def _notation(history: xr.Dataset) -> _Notation:
@@ -119,9 +165,11 @@ def _axis(history: xr.Dataset) -> np.ndarray:
 
 def _log_axes(ax: Axes, history: xr.Dataset, ylabel: str) -> None:
     ax.set(xscale="log", xlabel=_notation(history).label, ylabel=ylabel)
+    _logarithmic(ax.xaxis)
     # an empty axis cannot be logarithmic: nothing is positive where a run starts converged
     if any(np.isfinite(np.asarray(line.get_ydata())).any() for line in ax.lines):
         ax.set_yscale("log")
+        _logarithmic(ax.yaxis)
 
 
 def _positive(values: xr.DataArray) -> xr.DataArray:
@@ -171,6 +219,7 @@ def _path_sums(ax: Axes, history: xr.Dataset) -> None:
         xlabel=notation.label,
         ylabel=rf"path {kind} ${notation.exponent}_{{\pm,i}}$",
     )
+    _logarithmic(ax.xaxis)
     if np.isfinite(sums).all():
         ax.set_yscale("symlog", linthresh=max(1e-6, 1e-3 * float(np.abs(sums).max())))
         if sums.min() >= 0:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from torch import Tensor
 
+from dln_momentum.arrays import broadcast_shapes
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.row_space import RowSpace, weighted_solution
 
@@ -112,8 +113,8 @@ def _runs(name: str, tensor: Tensor, length: int, runs: torch.Size) -> torch.Siz
     """The common run dimensions of a tensor [*runs, length] and of other tensors."""
     try:
         if tensor.shape[-1:] == (length,):
-            return torch.broadcast_shapes(tensor.shape[:-1], runs)
-    except RuntimeError:
+            return broadcast_shapes(tensor.shape[:-1], runs)
+    except ValueError:
         pass
     shape = [*runs, length]
     raise InputError([f"{name} of shape {tuple(tensor.shape)} must broadcast to {shape}"])

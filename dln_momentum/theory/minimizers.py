@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dln_momentum.arrays import broadcast_shapes
 from dln_momentum.errors import raise_if_any
 from dln_momentum.row_space import (
     RowSpace,
@@ -143,8 +144,8 @@ def _faults(
         if not shape or shape[-1] not in ((r,) if name == "target" else (1, d)):
             yield f"{name} of shape {shape} must be [*runs, {length}]"
     try:
-        torch.broadcast_shapes(*runs.values())
-    except RuntimeError:
+        broadcast_shapes(*runs.values())
+    except ValueError:
         yield f"the run dimensions {runs} must broadcast"
 
 
@@ -154,7 +155,7 @@ def _flatten(
     """The shape of the runs, and the inputs with the runs along one axis."""
     r, d = basis.shape[-2:]
     leading = [t.shape[:-1] for t in (target, *of_coordinates)]
-    runs = torch.broadcast_shapes(*leading, basis.shape[:-2])
+    runs = broadcast_shapes(*leading, basis.shape[:-2])
     if basis.ndim > 2:
         basis = basis.expand(*runs, r, d).reshape(-1, r, d)
     half, c, guess = (t.expand(*runs, d).reshape(-1, d) for t in of_coordinates)

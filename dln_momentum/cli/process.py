@@ -1,0 +1,82 @@
+"""A command as a process of its own: it starts without the garbage collector, and ends at once.
+
+Importing torch, Lightning and matplotlib makes a million objects that live as long as the process.
+Python's collector walks over them again and again while they are made, and once more when the
+interpreter takes itself apart: together a third of the time of a default run. Neither is of use to
+a command. A library must not decide this for its user, so it is done here, for the entry points of
+the command line alone: `import dln_momentum` leaves the collector as it is.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+_OWNED = [False]
+"""Whether this process belongs to a command."""
+
+
+def entry_point(name: str) -> Callable[[], None]:
+    """What ``dln-NAME`` calls: ``main`` of ``dln_momentum.cli.NAME``, in a process of its own."""
+
+    def run() -> None:
+        _own()
+        run_and_leave(import_module(f"dln_momentum.cli.{name}").main)
+
+    return run
+
+
+def settle() -> None:
+    """All is imported: set what is there aside for good, and collect what comes after as usual.
+
+    Nothing in a process that is not a command's.
+    """
+    if _OWNED[0] and not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+
+
+def _own() -> None:
+    """Stop the garbage collector until `settle`."""
+    _OWNED[0] = True
+    gc.disable()
+
+
+def run_and_leave(main: Callable[[], None]) -> None:
+    """Run a command, and end the process without taking the interpreter apart.
+
+    It ends as any Python process does up to that point: the exit code is that of the command,
+    threads are waited for, handlers of `atexit` are called (they close loggers and files), and the
+    streams are flushed.
+    """
+    _own()
+    code = [1]  # of an exception
+    process = os.getpid()
+
+    def leave() -> None:
+        # a forked worker ends as its parent's library wants it to
+        if os.getpid() != process:
+            return
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            return  # a closed pipe: Python has a message and a code for it
+        os._exit(code[0])
+
+    # handlers are called in reverse order, after all threads have ended: the first one is the last
+    atexit.register(leave)
+    try:
+        main()
+        code[0] = 0
+    except SystemExit as ending:
+        if ending.code is None or isinstance(ending.code, int):
+            code[0] = ending.code or 0
+        raise
+
+
+train, flow, verify, sweep = map(entry_point, ("train", "flow", "verify", "sweep"))
