@@ -8,8 +8,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import xarray as xr
 import yaml
 
 pytestmark = pytest.mark.slow
@@ -28,6 +31,19 @@ def dln(folder: Path, app: str, *words: str) -> subprocess.CompletedProcess[str]
 def results(folder: Path) -> dict[str, int]:
     """When each summary was written, by the name of its directory."""
     return {p.parent.name: p.stat().st_mtime_ns for p in folder.rglob("summary.json")}
+
+
+def assert_same_summary(
+    found: dict[str, Any], expected: dict[str, Any], *, exact: bool = True
+) -> None:
+    """The same keys and values; numbers of runs that were trained together to 1e-10."""
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        if exact or not isinstance(value, float):
+            assert found[name] == value, name
+        else:
+            # distances to minimisers are rounding themselves: absolute, too
+            assert found[name] == pytest.approx(value, rel=1e-10, abs=1e-10, nan_ok=True), name
 
 
 def test_twelve_jobs_two_of_which_fail(tmp_path: Path) -> None:
@@ -76,10 +92,48 @@ def test_a_launcher_leaves_what_hydras_own_does(launcher: str, tmp_path: Path) -
             for folder in ("own", "other")
         )
         assert first.pop("seconds") != second.pop("seconds")
-        assert first == second
+        assert_same_summary(second, first, exact=launcher != "vectorized")
     # repeated by another launcher, nothing is left to do
     again = dln(tmp_path, "train", *words, "hydra.sweep.dir=other")
     assert "2 done (2 before), 1 refused of 3 jobs" in again.stdout
+
+
+def test_runs_that_are_trained_together_leave_what_each_leaves_alone(tmp_path: Path) -> None:
+    words = [
+        "-m", "optimizer.gamma=0.01,0.02,3", "optimizer.beta=0.5,0.9", "model.alpha=0.1,1e-4",
+        "sampling.batch_size=null,3", "data.n=5", "data.d=12", "data.s=2", "logger=none",
+        "trainer.max_steps=3000", "trainer.tol=1e-10",
+    ]  # fmt: skip
+    together = [*words, "hydra.sweep.dir=together", "hydra/launcher=vectorized"]
+    first = dln(tmp_path, "train", *together)
+    alone = dln(tmp_path, "train", *words, "hydra.sweep.dir=alone")
+    for done in (first, alone):
+        assert done.returncode == 0, done.stderr
+        assert "24 done of 24 jobs" in done.stdout
+    statuses = set()
+    for folder in sorted((tmp_path / "alone").glob("gamma*")):
+        other = tmp_path / "together" / folder.name
+        expected, found = (json.loads((f / "summary.json").read_text()) for f in (folder, other))
+        del expected["seconds"], found["seconds"]
+        statuses.add(expected["status"])
+        assert_same_summary(found, expected, exact=False)
+        ours, its = (xr.load_dataset(f / "history.nc", engine="h5netcdf") for f in (other, folder))
+        assert set(ours.variables) == set(its.variables)
+        for name, variable in its.variables.items():
+            if variable.dtype.kind not in "fiu":
+                continue
+            # the numbers of a run that has blown up multiply their rounding without bound
+            usable: Any = ...
+            if expected["status"] == "diverged":
+                usable = np.abs(variable.to_numpy()) < 1e3
+            np.testing.assert_allclose(
+                ours[name].to_numpy()[usable], variable.to_numpy()[usable],
+                rtol=1e-9, atol=1e-10, err_msg=f"{folder.name}: {name}",
+            )  # fmt: skip
+    assert statuses == {"converged", "diverged", "max_steps"}
+    more = dln(tmp_path, "train", *(w.replace("=0.5,0.9", "=0,0.5,0.9") for w in together))
+    assert "36 done (24 before) of 36 jobs" in more.stdout, more.stderr
+    assert not (tmp_path / "together" / ".vectorized").exists()
 
 
 def test_optuna_minimises_a_result_over_lambda(tmp_path: Path) -> None:
