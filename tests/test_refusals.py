@@ -223,10 +223,7 @@ def test_an_interrupt_is_one_line_and_code_130(
 ) -> None:
     """Lightning turns Ctrl-C during training into an exit with code 1."""
 
-    def interrupted(_: object, checkpoints: Path, *__: object, **___: object) -> None:
-        if checkpoints.parent.name == "again":
-            checkpoints.mkdir()
-            (checkpoints / "step_10.ckpt").touch()
+    def interrupted(*_: object, **__: object) -> None:
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt:
@@ -235,7 +232,10 @@ def test_an_interrupt_is_one_line_and_code_130(
             sys.exit(1)
 
     monkeypatch.setattr("dln_momentum.cli.fitting.fit", interrupted)
-    assert answer("train", "debug=quick", "hydra.run.dir=out") == (130, "interrupted\n")
-    checkpoint = Path("again/checkpoints/step_10.ckpt").absolute()
-    code, said = answer("train", "debug=quick", "hydra.run.dir=again")
-    assert (code, said) == (130, f"interrupted; resume={checkpoint} continues it\n")
+    folder = Path("out").absolute()
+    code, said = answer("train", "debug=quick", "hydra.run.dir=out")
+    assert (code, said) == (130, f"interrupted; dln-train resume={folder} continues it\n")
+    # before anything is written there is nothing to continue
+    monkeypatch.setattr("dln_momentum.cli.job.Job.begin", interrupted)
+    code, said = answer("train", "debug=quick", "hydra.run.dir=other")
+    assert (code, said, Path("other").exists()) == (130, "interrupted\n", False)

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dln_momentum.cli.status import STATUS, read_status
+from dln_momentum.cli.status import STATES, STATUS, read_status
 
 METRICS = ("steps", "runs", "train_loss", "recovery_error", "kkt_residual")
 """Results that have a column where any job has them."""
@@ -118,10 +118,10 @@ def _shown(rows: Sequence[Row], metric: str | None) -> list[Row]:
 
 
 def _counts(rows: Sequence[Row], began: datetime) -> str:
-    """As: 10 done (3 before), 2 failed; converged 9, diverged 1."""
+    """As: 10 done (3 before), 2 failed of 12 jobs; converged 9, diverged 1."""
     states = Counter(row.status["state"] for row in rows)
     before = sum(_is_before(row, began) for row in rows)
-    parts = [f"{states[state]} {state}" for state in states if state != "done"]
+    parts = [f"{states[state]} {state}" for state in STATES if state != "done" and states[state]]
     done = f"{states['done']} done" + (f" ({before} before)" if before else "")
     endings = Counter(str(row.result.get("status")) for row in rows if row.result)
     said = ", ".join(f"{ending} {count}" for ending, count in endings.most_common())
