@@ -119,7 +119,7 @@ class Command:
         """Do the job of a config that Hydra has composed.
 
         Returns:
-            The value of ``optimized_metric``, NaN for a job of a multirun that has none.
+            The value of ``optimized_metric``, as `metric_of` has it.
         """
         hydra = HydraConfig.get()
         job, made = self.job(config, hydra), Path(hydra.runtime.output_dir)

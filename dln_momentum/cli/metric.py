@@ -43,14 +43,18 @@ def metric_errors(app: str, given: DictConfig | Sequence[str]) -> Iterator[str]:
 
 
 def metric_of(config: DictConfig, found: Mapping[str, Any] | None) -> float | None:
-    """The value that ``optimized_metric`` names, NaN for a run without it; None if it is null."""
+    """The value that ``optimized_metric`` names.
+
+    None where the job failed or the value is not a finite number, as of a run that diverged: Optuna
+    then counts the trial as failed and goes on, whereas a NaN ends its sweep with an exception.
+    """
     name = config.get("optimized_metric")
     if name is None:
         return None
     value: Any = found
     for part in str(name).split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
-    return math.nan if value is None else float(value)
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _numbers(place: str) -> list[str]:
