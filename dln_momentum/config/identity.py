@@ -13,7 +13,7 @@ from dln_momentum.config.momentum import rates_saved
 from dln_momentum.errors import InputError
 
 IGNORED = (
-    "defaults", "hydra", "paths", "name", "resume", "optimized_metric", "trainer.progress",
+    "defaults", "hydra", "paths", "name", "optimized_metric", "trainer.progress",
     "engine.num_workers",
 )  # fmt: skip
 """Keys that change where a run writes, what it prints and how fast it is, but none of its files."""
