@@ -18,14 +18,14 @@ from dln_momentum import InputError
 from dln_momentum.cli.flow import completed, flow
 from dln_momentum.cli.job import Job
 from dln_momentum.config import composed
-from dln_momentum.flows import FlowPath
+
 from dln_momentum.outputs.comparison import comparable_times, compared
 from tests.helpers import FinishedRun, blank_figures, run_app
 
 PROBLEM, START = dln.sparse(5, 8, 1), dln.uniform(0.2)
 
 
-def flow_at(lam: float, times: Tensor) -> FlowPath:
+def flow_at(lam: float, times: Tensor) -> dln.FlowPath:
     w = START.weights(8)
     return dln.momentum_flow(PROBLEM, *w, lam, float(times[-1]), times=times[times > 0])
 

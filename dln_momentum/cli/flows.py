@@ -37,6 +37,7 @@ def flows(job: Job, parts: Parts, lams: list[float], until: Until) -> dict[str, 
     from dln_momentum.outputs.flow_report import print_flows_report
     from dln_momentum.outputs.flow_results import counted
     from dln_momentum.outputs.provenance import data_hash, provenance
+    from dln_momentum.outputs.quantities import describe
     from dln_momentum.theory.small_lambda import lambda_threshold
 
     job.begin()
@@ -45,13 +46,15 @@ def flows(job: Job, parts: Parts, lams: list[float], until: Until) -> dict[str, 
     pieces: list[xr.Dataset] = []
     for first in range(0, len(lams), PIECE):
         pieces.append(
-            _piece(folder / f"{first:06d}.nc", job, parts, lams[first : first + PIECE], until)
+            _piece(folder / f"{first:06d}.npz", job, parts, lams[first : first + PIECE], until)
         )
         done = min(first + PIECE, len(lams))
         if done < len(lams):
             log.info("%d of %d flows", done, len(lams))
-    results = xr.concat(
-        pieces, "lam", data_vars="minimal", coords="minimal", compat="override", join="override"
+    results = describe(
+        xr.concat(
+            pieces, "lam", data_vars="minimal", coords="minimal", compat="override", join="override"
+        )
     )
     problem, net = parts.problem, parts.net
     w = net.w_plus.detach(), net.w_minus.detach()
@@ -77,11 +80,10 @@ def flows(job: Job, parts: Parts, lams: list[float], until: Until) -> dict[str, 
 def _piece(path: Path, job: Job, parts: Parts, lams: list[float], until: Until) -> xr.Dataset:
     """The results of some flows, from the file of an interrupted command if it is there."""
     import torch
-    import xarray as xr
 
     from dln_momentum.interface.flow import flow_many
-    from dln_momentum.outputs.files import write_dataset
     from dln_momentum.outputs.flow_results import flows_dataset
+    from dln_momentum.sweeps.piece_files import read_piece, write_piece
 
     if not path.exists():
         rtol, net = job.config.flow.rtol, parts.net
@@ -90,8 +92,8 @@ def _piece(path: Path, job: Job, parts: Parts, lams: list[float], until: Until) 
             parts.problem, w, torch.tensor(lams, dtype=torch.float64), velocity=parts.velocity,
             time=until.time, times=until.times, tol=until.tol, rtol=rtol,
         )  # fmt: skip
-        write_dataset(path, flows_dataset(parts.problem, found, until.times))
-    return xr.load_dataset(path, engine="h5netcdf")
+        write_piece(path, flows_dataset(parts.problem, found, until.times))
+    return read_piece(path)
 
 
 def _write_outputs(job: Job, results: xr.Dataset, summary: dict[str, Any]) -> None:

@@ -69,7 +69,7 @@ def flows_dataset(problem: Problem, flows: Flows, times: Tensor | None) -> xr.Da
         array = value.numpy()
         found[name] = (dims, array) if wanted is not None else (dims[1:], array[0])
     found |= {
-        "status": ("lam", np.array([status.value for status in flows.status], dtype=object)),
+        "status": ("lam", np.array([status.value for status in flows.status])),
         "sign_changes": ("lam", flows.sign_changes.numpy()),
         "solver_steps": ("lam", flows.steps.numpy()),
     }
