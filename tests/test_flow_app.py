@@ -40,13 +40,8 @@ def test_a_flow_leaves_its_files_and_a_table(
 ) -> None:
     summary = run_flow(tmp_path, *SMALL, drawn=True)
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == {
-        "config.yaml",
-        "summary.json",
-        "history.nc",
-        "overview.png",
-        "dashboard.tfevents",
-    }
+    files = {"config.yaml", "summary.json", "history.nc", "overview.png", "dashboard.tfevents"}
+    assert left == files | {"status.json"}
     assert json.loads((tmp_path / "summary.json").read_text()) == json.loads(json.dumps(summary))
     # what has no meaning in continuous time is all that is missing
     of_steps = {"steps", "gamma", "beta", "eps", "lam_ks", "batch_size"}
@@ -116,6 +111,29 @@ def test_the_history_is_labelled_and_exact_before_convergence(tmp_path: Path) ->
     np.testing.assert_array_equal(history["balancedness"], abs(w))
 
 
+def test_a_flow_at_given_times_has_every_certificate(tmp_path: Path) -> None:
+    summary = run_flow(tmp_path, *SMALL, "flow.times=[0.5,2,40]")
+    history = history_of(tmp_path)
+    assert history["time"].to_numpy().tolist() == [0, 0.5, 2, 40]
+    assert (summary["status"], summary["time"]) == ("time_reached", 40)
+    # the solver's local errors are 1e-9 each; the quadrature is over its own steps
+    doubt = summary["path_integral_uncertainty"]
+    assert float(history["path_integral_identity_error"].max()) < 1e-7 + doubt < 1e-4
+    problem = sparse(5, 8, 1)
+    w = torch.full((8,), 0.1 * math.sqrt(2), dtype=torch.float64)
+    for time, theta in zip((0.5, 2.0, 40.0), history["theta"][1:], strict=True):
+        # ended there, not interpolated; both within the solver's error
+        end = momentum_flow(problem, w, w, lam=1.0, time=time).theta[-1]
+        np.testing.assert_allclose(theta, end, rtol=0, atol=1e-9)
+
+
+def test_a_tolerance_of_zero_is_none(tmp_path: Path) -> None:
+    summary = run_flow(tmp_path, *SMALL, "flow.tol=0", "flow.time=2000", "flow.records=5")
+    # the default tolerance would have ended it before
+    assert summary["energy"] < 1e-20
+    assert (summary["status"], summary["time"]) == ("time_reached", 2000)
+
+
 def test_errors_are_shares_where_weights_cross_zero() -> None:
     """There the exponents without boundary terms are off by hundreds, and exp would overflow."""
     drawn = sparse(5, 8, 1)
@@ -169,8 +187,19 @@ def test_data_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["flow.lam=null"], "flow.lam = None must be of type float"),
+        (["flow.lam=null"], "flow.lam = None must be a number, a list of numbers, or linspace:"),
         (["flow.lam=-1", "flow.tol=0", "flow.method=euler"], "3 problems"),
+        (["flow.tol=0"], "flow.time = inf needs a tol to stop at"),
+        (["flow.lam=[1,1]"], "has a value twice"),
+        (["flow.lam=[1,1e13]"], r"flow.lam = 1e\+13 must be in \[0, 1e\+12\]"),
+        (["flow.lam=[0,1]", "model.speed=1"], "model.speed = 1 must be 0"),
+        (["flow.times=[2,1]"], "flow.times = .2, 1. must be increasing"),
+        (["flow.times=[0]"], "the last one > 0"),
+        (["flow.times=linspace:1:2", "flow.lam=geo:1:2:3"], "2 problems"),
+        (
+            ["flow.times=[1,2]", "flow.time=3"],
+            "flow.time = 3 must be null: flow.times end the flow",
+        ),
         (["sampling.batch_size=2"], "unknown key sampling.batch_size"),
         (["flow.records=1", "data.n=50"], "2 problems"),
         (["flow.time=0"], "flow.time = 0 must be > 0"),

@@ -61,10 +61,18 @@ class Command:
         work: what it does. It imports torch itself, so that ``--help`` and mistyped keys do not
             wait for it, and raises `InputError` before it begins the job.
         result: as for `Job`.
+        complete: what a composed config means, where keys of it stand for others. It raises
+            nothing: ``work`` refuses what is wrong.
     """
 
-    def __init__(self, app: str, work: Work, result: str = "summary.json") -> None:
-        self.app, self.work, self.result = app, work, result
+    def __init__(
+        self,
+        app: str,
+        work: Work,
+        result: str = "summary.json",
+        complete: Callable[[DictConfig], DictConfig] = lambda config: config,
+    ) -> None:
+        self.app, self.work, self.result, self.complete = app, work, result, complete
 
     def job(self, config: DictConfig, hydra: DictConfig) -> Job:
         """The job of a composed config, in the directory that Hydra has chosen for it.
@@ -75,7 +83,7 @@ class Command:
             config: without its section ``hydra``.
             hydra: that section.
         """
-        directory = Path(hydra.runtime.output_dir)
+        config, directory = self.complete(config), Path(hydra.runtime.output_dir)
         token = str(hydra.job.env_set.get(TOKEN, ""))
         if token:
             folder = Path(str(hydra.sweep.dir)).absolute()
@@ -187,9 +195,9 @@ class Command:
         return found
 
 
-def command(app: str, work: Work, result: str = "summary.json") -> Callable[[], None]:
+def command(app: str, work: Work, *args: Any, **options: Any) -> Callable[[], None]:
     """The entry point of a command; the arguments are those of `Command`."""
-    own, entered = Command(app, work, result), list[str]()
+    own, entered = Command(app, work, *args, **options), list[str]()
 
     def task(config: DictConfig) -> float | None:
         entered.append(app)

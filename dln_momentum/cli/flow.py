@@ -1,10 +1,15 @@
-"""``dln-flow``: follow one network in continuous time and leave its numbers, history and figure."""
+"""``dln-flow``: follow networks in continuous time and leave their numbers, history and figure.
+
+One lambda gives ``history.nc`` with every certificate, a list of them ``results.nc``
+(`dln_momentum.cli.flows`), and ``compare=DIR`` a run beside its flows
+(`dln_momentum.cli.comparison`).
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dln_momentum.cli.command import command
 from dln_momentum.cli.job import Job
@@ -13,6 +18,7 @@ from dln_momentum.errors import raise_if_any
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+    from torch import Tensor
 
     from dln_momentum.cli.setup import Parts, Reader
     from dln_momentum.flows import FlowOptions, FlowPath
@@ -20,8 +26,22 @@ if TYPE_CHECKING:
     from dln_momentum.problem import Problem
 
 
+class Until(NamedTuple):
+    """How far flows are followed.
+
+    Attributes:
+        time: the last time; infinite for until convergence.
+        times: the recorded times above 0, [T]; None for times that the flow chooses.
+        tol: the energy at which a flow ends; None for none.
+    """
+
+    time: float
+    times: Tensor | None
+    tol: float | None
+
+
 def flow(job: Job) -> dict[str, Any]:
-    """Follow one flow and write everything about it into the directory of the job.
+    """Follow one flow or many and write everything about them into the directory of the job.
 
     Returns:
         The contents of ``summary.json``.
@@ -29,28 +49,115 @@ def flow(job: Job) -> dict[str, Any]:
     Raises:
         InputError: before anything is written, listing all that is wrong.
     """
+    if job.config.compare is not None:
+        from dln_momentum.cli.comparison import compare
+
+        return compare(job)
+    from dln_momentum.cli.setup import Reader, build_parts, built, flow_options, seed_of
+
+    config = job.config
+    reader = Reader(config)
+    reader.value("compare", str | None)
+    options, lam, until = flow_options(reader), lam_of(reader), until_of(reader)
+    parts = build_parts(reader, seed_of(reader))
+    lam, until, options = built(lam), built(until), built(options)
+    raise_if_any(_nothing_to_follow(config, parts, until, lam if isinstance(lam, list) else [lam]))
+    if isinstance(lam, list):
+        from dln_momentum.cli.flows import flows
+
+        return flows(job, parts, lam, until)
+    return _one(job, parts, lam, until, options)
+
+
+def lam_of(reader: Reader) -> float | list[float] | None:
+    """lambda of one flow, or of each of many: a list or a span is many, even of one value."""
+    from dln_momentum.config.spans import numbers_of
+    from dln_momentum.flows.batched import LARGEST_LAM
+
+    given = reader.value("flow.lam", Any)
+    found = numbers_of("flow.lam", given)
+    if isinstance(found, str):
+        reader.errors.append(found)
+        return None
+    many = isinstance(given, list | str)
+    most = LARGEST_LAM if many else math.inf
+    wrong = [lam for lam in found if not (0 <= lam <= most and lam < math.inf)]
+    if wrong:
+        allowed = f"in [0, {most:g}]" if many else "finite and >= 0"
+        reader.errors.append(f"flow.lam = {wrong[0]:g} must be {allowed}")
+    elif len(set(found)) < len(found):
+        reader.errors.append(f"flow.lam = {given!r} has a value twice; each may occur once")
+    lams = [float(lam) for lam in found]
+    return lams if many else lams[0]
+
+
+def until_of(reader: Reader) -> Until | None:
+    """Where the flows end, from section ``flow``."""
+    import torch
+
+    from dln_momentum.config.spans import numbers_of
+    from dln_momentum.flows.options import time_errors
+    from dln_momentum.record_plan import MOST_RECORDS
+
+    before = len(reader.errors)
+    records, given = reader.value("flow.records", int), reader.value("flow.times", Any)
+    time, tol = reader.value("flow.time", float | None), reader.value("flow.tol", float)
+    if records is not None and not 2 <= records <= MOST_RECORDS:
+        reader.errors.append(f"flow.records = {records} must be in [2, {MOST_RECORDS}]")
+    if given is not None:
+        found = numbers_of("flow.times", given)
+        if isinstance(found, str):
+            reader.errors.append(found)
+            return None
+        times = torch.tensor(found, dtype=torch.float64)
+        rising = bool((times.diff() > 0).all())
+        if not rising or not times[0] >= 0 or not 0 < times[-1] < math.inf:
+            reader.errors.append(
+                f"flow.times = {given!r} must be increasing and finite, >= 0, the last one > 0"
+            )
+        if time is not None:
+            reader.errors.append(f"flow.time = {time:g} must be null: flow.times end the flow")
+        # the start is recorded in any case
+        return Until(float(times[-1]), times[times > 0], None)
+    until = Until(math.inf if time is None else time, None, tol or None)
+    if tol is not None:
+        lines = time_errors(until.time, None, until.tol)
+        reader.errors += [f"flow.{line}" for line in lines]
+    return until if len(reader.errors) == before else None
+
+
+def _nothing_to_follow(
+    config: DictConfig, parts: Parts, until: Until, lams: list[float]
+) -> Iterator[str]:
+    loss, tol = float(parts.problem.loss(parts.net.theta.detach())), until.tol
+    if tol is not None and loss <= tol:
+        yield f"the start already interpolates: loss {loss:g}, must be > flow.tol = {tol:g}"
+    if 0 in lams and parts.velocity is not None:
+        speed = config.model.speed
+        yield f"model.speed = {speed:g} must be 0: gradient flow has no speed to choose"
+
+
+def _one(job: Job, parts: Parts, lam: float, until: Until, options: FlowOptions) -> dict[str, Any]:
+    """One flow, with every certificate."""
     import torch
     from threadpoolctl import threadpool_limits
 
-    from dln_momentum.cli.setup import Reader, build_parts, built, flow_options, seed_of
     from dln_momentum.outputs.flow_summary import measure
     from dln_momentum.outputs.provenance import data_hash, provenance
     from dln_momentum.outputs.report import print_flow_report
 
     config = job.config
-    reader = Reader(config)
-    options = flow_options(reader)
-    reader.errors += _out_of_range(reader)
-    parts = build_parts(reader, seed_of(reader))
-    raise_if_any(_nothing_to_follow(config, parts))
     job.begin()
     # matrices of this size gain nothing from a second thread
     with threadpool_limits(1):
-        path = integrate(config.flow, parts, built(options))
+        path = integrate(parts, lam, until, options)
         start = torch.stack([parts.net.w_plus.detach(), parts.net.w_minus.detach()])
-        found = measure(parts.problem, path, int(config.flow.records), config.flow.tol, start)
+        records, tol = int(config.flow.records), until.tol or 0.0
+        found = measure(parts.problem, path, records, tol, start, until.times)
     summary = {
-        **_setting(config, parts, path),
+        "kind": "flow",
+        **_of_path(path),
+        **setting(config, parts),
         "seconds": job.seconds,
         **found.end,
         **provenance(data_hash(parts.problem)),
@@ -60,59 +167,46 @@ def flow(job: Job) -> dict[str, Any]:
     return summary
 
 
-def _out_of_range(reader: Reader) -> Iterator[str]:
-    """What is wrong with lambda, the end and the records, which the solver does not check."""
-    from dln_momentum.flows.options import time_errors
-    from dln_momentum.record_plan import MOST_RECORDS
-
-    lam, records = reader.value("flow.lam", float), reader.value("flow.records", int)
-    time, tol = reader.value("flow.time", float | None), reader.value("flow.tol", float)
-    if lam is not None and not 0 <= lam < math.inf:
-        yield f"flow.lam = {lam:g} must be finite and >= 0"
-    if records is not None and not 2 <= records <= MOST_RECORDS:
-        yield f"flow.records = {records} must be in [2, {MOST_RECORDS}]"
-    if tol is not None:
-        for line in time_errors(math.inf if time is None else time, None, tol):
-            yield f"flow.{line}"
-
-
-def _nothing_to_follow(config: DictConfig, parts: Parts) -> Iterator[str]:
-    loss, tol = float(parts.problem.loss(parts.net.theta.detach())), config.flow.tol
-    if loss <= tol:
-        yield f"the start already interpolates: loss {loss:g}, must be > flow.tol = {tol:g}"
-    if config.flow.lam == 0 and parts.velocity is not None:
-        speed = config.model.speed
-        yield f"model.speed = {speed:g} must be 0: gradient flow has no speed to choose"
-
-
-def integrate(flow: DictConfig, parts: Parts, options: FlowOptions) -> FlowPath:
-    """The flow that a checked section describes, every step of the solver.
+def integrate(
+    parts: Parts, lam: float, until: Until, options: FlowOptions, *, keep_steps: bool = True
+) -> FlowPath:
+    """One flow; with ``keep_steps`` every step of the solver, which certificates need.
 
     Gradient flow in its direct form: in the mirror form the certificates hold by construction.
     """
+    from dataclasses import replace
+
     from dln_momentum.flows import gradient_flow, momentum_flow
 
     start = parts.net.w_plus.detach(), parts.net.w_minus.detach()
-    time = math.inf if flow.time is None else float(flow.time)
-    if flow.lam == 0:
+    options = replace(options, keep_steps=keep_steps)
+    if lam == 0:
         return gradient_flow(
-            parts.problem, *start, time, form="direct", tol=flow.tol, options=options
-        )
+            parts.problem, *start, until.time, form="direct", times=until.times, tol=until.tol,
+            options=options,
+        )  # fmt: skip
     dw_plus, dw_minus = parts.velocity or (None, None)
     return momentum_flow(
-        parts.problem, *start, float(flow.lam), time, dw_plus_0=dw_plus, dw_minus_0=dw_minus,
-        tol=flow.tol, options=options,
+        parts.problem, *start, lam, until.time, dw_plus_0=dw_plus, dw_minus_0=dw_minus,
+        times=until.times, tol=until.tol, options=options,
     )  # fmt: skip
 
 
-def _setting(config: DictConfig, parts: Parts, path: FlowPath) -> dict[str, Any]:
-    problem = parts.problem
+def _of_path(path: FlowPath) -> dict[str, Any]:
+    # a path at output times may change its method more than once
+    methods = dict.fromkeys(report.method for report in path.solvers)
     return {
-        "kind": "flow",
         "status": path.status.value,
-        "solver": " then ".join(report.method for report in path.solvers),
+        "solver": " then ".join(methods),
         "solver_steps": sum(report.steps for report in path.solvers),
         "message": "; ".join(report.message for report in path.solvers if report.message),
+    }
+
+
+def setting(config: DictConfig, parts: Parts) -> dict[str, Any]:
+    """What a summary says of the data and the start."""
+    problem = parts.problem
+    return {
         "data": problem.name,
         "n": problem.n,
         "d": problem.d,
@@ -137,13 +231,22 @@ def _write_outputs(
     history = flow_history(values, found.times, problem, found.minimizer)
     history.attrs = file_attributes(summary, job.text)
     write_dataset(directory / "history.nc", history)
-    figure = overview(history, summary)
-    save(figure, directory / "overview.png")
-    dashboard.write(directory, history, summary, job.text, figure=directory / "overview.png")
+    figure = directory / "overview.png"
+    save(overview(history, summary), figure)
+    dashboard.write(directory, history, summary, job.text, figure=figure)
     job.finish(summary)
 
 
-main = command("flow", flow)
+def completed(config: DictConfig) -> DictConfig:
+    """The config that is meant: with ``compare=DIR``, data and start are those of DIR."""
+    if config.get("compare") is None:
+        return config
+    from dln_momentum.cli.comparison import with_run
+
+    return with_run(config)
+
+
+main = command("flow", flow, complete=completed)
 
 if __name__ == "__main__":
     run_and_leave(main)

@@ -72,7 +72,7 @@ class Job:
         multirun: str = "",
     ) -> None:
         self.config, self.directory, self.app, self._result = config, directory, app, result
-        self._overrides, self.multirun = list(overrides), multirun
+        self.overrides, self.multirun = list(overrides), multirun
         self._lock = Lock(directory)
         self._continues = False
         self.done_before = False
@@ -241,7 +241,7 @@ class Job:
             **known,
             "state": state,
             "command": f"dln-{self.app}",
-            "overrides": known.get("overrides") or self._overrides,
+            "overrides": known.get("overrides") or self.overrides,
             "config_hash": self.config_hash,
             "host": known.get("host") or socket.gethostname(),
             "pid": known.get("pid") or os.getpid(),

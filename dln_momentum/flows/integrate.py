@@ -48,6 +48,7 @@ class Integration:
             converged=lambda state: self.tol is not None and system.energy(state) <= self.tol,
             max_steps=self.options.max_steps,
             watched=watched,
+            keep_steps=self.options.keep_steps,
         )
         scale = float(np.abs(system.read(initial).w).max())
         reports: list[SolverReport] = []

@@ -27,12 +27,15 @@ class FlowOptions:
             entry of w_0 if that is more: a smaller one would be below the rounding of w' where w
             is large, and the solver would take tiny steps.
         max_steps: a longer integration counts as failed.
+        keep_steps: whether a path at output times has every step of the solver too, which the sums
+            of I_+- by their definition need.
     """
 
     method: Method = "auto"
     rtol: float | None = None
     atol: float | None = None
     max_steps: int = 2_000_000
+    keep_steps: bool = False
 
     def tolerances(self, implicit: bool, scale: float) -> tuple[float, float]:
         """rtol and atol of a step, for SciPy, where the largest entry of w_0 is ``scale``."""

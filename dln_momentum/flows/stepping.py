@@ -34,6 +34,7 @@ class IntegratorState:
             step. The two ends of the integration are always recorded.
         converged: state -> stop here.
         max_steps: steps after which the integration counts as failed.
+        keep_steps: whether every step is recorded beside the output times.
         watched: for the first so many entries of the state, sign changes are counted at every
             step, whatever the output times.
     """
@@ -42,6 +43,7 @@ class IntegratorState:
     converged: Callable[[np.ndarray], bool]
     max_steps: int
     watched: int = 0
+    keep_steps: bool = False
     t: list[float] = field(default_factory=list)
     states: list[np.ndarray] = field(default_factory=list)
     status: FlowStatus = FlowStatus.TIME_REACHED
@@ -96,6 +98,8 @@ class IntegratorState:
             states = solver.dense_output()(due).T
             for t, state in zip(due, states, strict=True):
                 self.record(t, solver.y if t == solver.t else state)
+        if self.keep_steps:
+            self.record(solver.t, solver.y)
 
     def record(self, t: float, state: np.ndarray) -> None:
         """Append an output; a time that is there already is not repeated."""

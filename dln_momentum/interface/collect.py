@@ -164,7 +164,7 @@ def find(*directory: str | Path) -> Collection:
 
 
 def _is_sweep(job: Job) -> bool:
-    return job.kind in ("", "sweep")
+    return job.kind in ("", "sweep", "flows")
 
 
 def _jobs(places: Sequence[Path], skipped: list[tuple[str, str]]) -> Iterator[Job]:

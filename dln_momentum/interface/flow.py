@@ -114,6 +114,33 @@ def flow(
     return FlowRun(data, path, shape, None if outputs is not None else tol or DEFAULT_TOL)
 
 
+def flow_many(
+    problem: Problem,
+    w: Tensor,
+    lam: Tensor,
+    *,
+    velocity: Pair | None,
+    time: float,
+    times: Tensor | None,
+    tol: float | None,
+    rtol: float | None,
+) -> Flows:
+    """Flows of one start and many lambda, checked before; what `flow` gives as ``path``.
+
+    Args:
+        problem: the data, shared by all flows.
+        w: w_+- at t = 0, [2, d].
+        lam: lambda, [R], 0 for gradient flow.
+        velocity: w_+-' at t = 0, [d] each; None for rest.
+        time, tol, rtol: as for `flow`.
+        times: increasing output times above 0, [T].
+    """
+    R = len(lam)
+    plus, minus = w.unsqueeze(1).expand(2, R, problem.d)
+    dw = None if velocity is None else (velocity[0].expand(R, -1), velocity[1].expand(R, -1))
+    return _many(problem, (plus, minus), dw, lam, _Until(time, times, tol, rtol))
+
+
 def _errors(
     lams: NDArray[np.float64], speed: float, time: float, times: NDArray[np.float64] | None
 ) -> Iterator[str]:

@@ -52,6 +52,7 @@ def measure(
     records: int,
     tol: float,
     start: Tensor | None = None,
+    times: Tensor | None = None,
 ) -> FlowMeasures:
     """The quantities of the theory at some times of a flow, and at its end.
 
@@ -65,6 +66,8 @@ def measure(
         records: how many of its times to look at, log-spaced, both ends among them.
         tol: the energy at which a flow counts as converged; that of the restarted one too.
         start: (w_+, w_-) at t = 0 as they were asked for, [2, d]; those of the path without it.
+        times: the times to look at, in place of ``records``, those of the path that are among them;
+            t = 0 is added.
 
     >>> from dln_momentum.flows import momentum_flow
     >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
@@ -74,7 +77,11 @@ def measure(
     >>> found.end["distance_to_minimizer"] < 1e-9, found.end["sign_changes"]
     (True, 0)
     """
-    places = torch.cat([torch.zeros(1, dtype=torch.int64), log_spaced(path, records)]).unique()
+    if times is None:
+        chosen = log_spaced(path, records)
+    else:
+        chosen = torch.isin(path.t, times).nonzero().squeeze(-1)
+    places = torch.cat([torch.zeros(1, dtype=torch.int64), chosen]).unique()
     summed = summed_path_integrals(problem, path) if path.lam > 0 else None
     trajectory = trajectory_of_path(path, summed, places, tol, start)
     places = places[: len(trajectory.at)]

@@ -49,6 +49,16 @@ def is_geometric(values: np.ndarray) -> bool:
     return bool(unevenness[0] < unevenness[1])
 
 
+def spans_a_decade(values: np.ndarray) -> bool:
+    """Whether the values are positive, where there are any, and differ by a factor of ten.
+
+    >>> spans_a_decade(np.array([1.0, 20.0, np.nan])), spans_a_decade(np.array([0.0, 20.0]))
+    (True, False)
+    """
+    known = values[np.isfinite(values)]
+    return bool(known.size and known.min() > 0 and known.max() >= 10 * known.min())
+
+
 def style() -> AbstractContextManager[None]:
     """The package's matplotlib style, as a context."""
     return mpl.rc_context(fname=STYLE)

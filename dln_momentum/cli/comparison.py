@@ -1,0 +1,166 @@
+"""``dln-flow compare=DIR``: a run of ``dln-train`` beside the flows that it discretises."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from dln_momentum.cli.job import Job
+from dln_momentum.errors import InputError, raise_if_any
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+TAKEN = ("data", "model", "seed", "experiment", "flow.lam", "flow.time", "flow.times", "flow.tol")
+"""Keys that the compared run gives, or that follow from it."""
+
+
+class FinishedRun(NamedTuple):
+    """What a directory of ``dln-train`` holds."""
+
+    directory: Path
+    summary: dict[str, Any]
+    history: xr.Dataset
+
+
+def with_run(config: DictConfig) -> DictConfig:
+    """The config with data, start, seed and lambda of the run that ``compare`` names.
+
+    A directory that holds no config leaves it as it is: `compare` says what is wrong.
+    """
+    path = Path(str(config.compare)).expanduser() / "config.yaml"
+    try:
+        saved: Any = OmegaConf.load(path)
+    except Exception:  # whatever the bytes of another file cause
+        return config
+    lam = OmegaConf.select(saved, "optimizer.lam") if OmegaConf.is_dict(saved) else None
+    if lam is None or not {"data", "model", "seed"} <= set(saved):
+        return config
+    found = config.copy()
+    with open_dict(found):
+        for key in ("data", "model", "seed"):
+            found[key] = saved[key]
+        found.flow.lam = lam
+    return found
+
+
+def compare(job: Job) -> dict[str, Any]:
+    """Follow the flows of a run's lambda and lambda_KS and write them beside the run.
+
+    Returns:
+        The contents of ``summary.json``.
+
+    Raises:
+        InputError: for a directory that holds no finished run with a history, data that have
+            changed since, or keys that are taken from the run.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from dln_momentum.cli.flow import Until, integrate, setting
+    from dln_momentum.cli.setup import Reader, build_parts, built, flow_options, seed_of
+    from dln_momentum.outputs import comparison
+    from dln_momentum.outputs.flow_report import print_comparison
+    from dln_momentum.outputs.provenance import data_hash, provenance
+
+    config = with_run(job.config)
+    raise_if_any(
+        f"{word} cannot be given with compare, which takes it from the run"
+        for word in job.overrides
+        if any(f"{word.partition('=')[0]}.".startswith(f"{key}.") for key in TAKEN)
+    )
+    run = read_run(config.compare)
+    reader = Reader(config)
+    reader.value("compare", str)
+    for key in ("lam", "time", "times", "tol", "records"):
+        reader.value(f"flow.{key}", Any)
+    options = flow_options(reader)
+    parts = build_parts(reader, seed_of(reader))
+    raise_if_any(_changed(run, parts.problem, data_hash(parts.problem)))
+    job.begin()
+    times = comparison.comparable_times(run.history, at_rest=parts.velocity is None)
+    lams = {"flow": run.summary["lam"], "flow_ks": run.summary["lam_ks"]}
+    with threadpool_limits(1):
+        paths = {}
+        for name, lam in lams.items():
+            until = Until(float(times[name][-1]), times[name][times[name] > 0], None)
+            paths[name] = integrate(parts, lam, until, built(options), keep_steps=False)
+    found = comparison.compared(run.history, parts.problem, paths, times)
+    of_run = {key: run.summary[key] for key in ("gamma", "beta", "lam", "eps", "lam_ks", "steps")}
+    summary = {
+        "kind": "comparison",
+        "status": comparison.status_of(paths),
+        "compare": str(run.directory),
+        **setting(config, parts),
+        **of_run,
+        "batch_size": run.summary["batch_size"],
+        "time": float(times["flow"][-1]),
+        **comparison.distances(found),
+        "message": "; ".join(
+            r.message for path in paths.values() for r in path.solvers if r.message
+        ),
+        "seconds": job.seconds,
+        **provenance(data_hash(parts.problem)),
+    }
+    _write_outputs(job, found, summary)
+    print_comparison(summary, job.directory)
+    return summary
+
+
+def read_run(path: str) -> FinishedRun:
+    """The run of a directory.
+
+    Raises:
+        InputError: for a directory that holds no finished run of ``dln-train`` with its history.
+    """
+    import xarray as xr
+
+    directory = Path(path).expanduser()
+    name = f"compare = {path!r}"
+    try:
+        summary = json.loads((directory / "summary.json").read_text())
+    except (OSError, ValueError):
+        raise InputError([f"{name} must be the directory of a finished run of dln-train"]) from None
+    if summary.get("kind") != "train":
+        raise InputError(
+            [f"{name} is of kind {summary.get('kind')}; it must be a run of dln-train"]
+        )
+    try:
+        history = xr.load_dataset(directory / "history.nc", engine="h5netcdf")
+    except (OSError, ValueError):
+        raise InputError(
+            [f"{name} has no readable history.nc, which the run leaves with outputs=full"]
+        ) from None
+    lacking = [key for key in ("theta", "w_plus", "balancedness") if key not in history]
+    if lacking or len(history["step"]) < 2:
+        raise InputError([f"{name}: its history lacks {', '.join(lacking) or 'steps after 0'}"])
+    return FinishedRun(directory.absolute(), summary, history)
+
+
+def _changed(run: FinishedRun, problem: Any, found: str) -> Iterator[str]:
+    if run.summary["data_hash"] != found:
+        yield (
+            f"compare = {str(run.directory)!r}: its data are not those of today, {problem.name}; "
+            "a file has changed, or its path is relative to another directory"
+        )
+
+
+def _write_outputs(job: Job, found: xr.Dataset, summary: dict[str, Any]) -> None:
+    """Write the history, the figure, a dashboard for each path and, last of all, the summary."""
+    from dln_momentum.outputs import dashboard
+    from dln_momentum.outputs.comparison_figure import comparison_figure
+    from dln_momentum.outputs.files import write_dataset
+    from dln_momentum.outputs.plotting import save
+    from dln_momentum.outputs.provenance import file_attributes
+
+    found = found.assign_attrs(file_attributes(summary, job.text))
+    write_dataset(job.directory / "history.nc", found)
+    save(comparison_figure(found, summary), job.directory / "overview.png")
+    for name in found["path"].to_numpy().tolist():
+        folder = job.directory / name
+        folder.mkdir(exist_ok=True)
+        dashboard.write(folder, found.sel(path=name), summary, job.text)
+    job.finish(summary)
