@@ -24,7 +24,7 @@ from dln_momentum.cli.process import run_and_leave
 
 CALLS = {
     "hydra._internal.config_loader_impl:ConfigLoaderImpl.load_configuration": "compose the config",
-    "dln_momentum.cli.job:_unusable": "check and save the config",
+    "dln_momentum.cli.command:_unusable": "check and save the config",
     "dln_momentum.cli.job:Job.text.fget": "check and save the config",
     "dln_momentum.cli.setup:build": "build data, start, engine",
     "dln_momentum.cli.setup:build_parts": "build data, start, engine",
@@ -34,22 +34,21 @@ CALLS = {
     "lightning.pytorch.trainer.trainer:Trainer.__init__": "Lightning and monitors",
     "lightning.pytorch.trainer.trainer:Trainer.fit": "Lightning and monitors",
     "lightning.pytorch.trainer.trainer:Trainer.save_checkpoint": "checkpoints",
-    "lightning.pytorch.loggers.tensorboard:TensorBoardLogger.log_metrics": "dashboard",
-    "lightning.pytorch.loggers.tensorboard:TensorBoardLogger.finalize": "dashboard",
-    "dln_momentum.cli.fitting:log_results": "dashboard",
-    "dln_momentum.cli.flow:_dashboard": "dashboard",
+    "dln_momentum.outputs.dashboard:write": "dashboard",
     "dln_momentum.outputs.summary:bregman_minimizer": "minimisers",
     "dln_momentum.cli.flow:integrate": "integrate the flow",
     "dln_momentum.outputs.flow_summary:measure": "measure the flow",
     "dln_momentum.outputs.plotting:overview": "figure",
     "dln_momentum.outputs.plotting:save": "figure",
-    "dln_momentum.outputs.history:run_history": "history.nc",
+    "dln_momentum.cli.run_files:TrainedRuns.history": "history.nc",
+    "dln_momentum.cli.run_files:write_dataset": "history.nc",
+    "dln_momentum.cli.run_files:provenance": "versions, commit, processor",
     "dln_momentum.outputs.history:flow_history": "history.nc",
     "dln_momentum.outputs.files:write_dataset": "history.nc",
     "dln_momentum.outputs.provenance:provenance": "versions, commit, processor",
     "dln_momentum.outputs.report:_print": "table on the terminal",
 }
-"""``module:function`` and the part it is; a function bound elsewhere is named where it is called."""
+"""``module:function`` and its part; a function that others have bound is named where it is called."""
 
 
 class Parts:
