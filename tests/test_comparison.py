@@ -18,7 +18,6 @@ from dln_momentum import InputError
 from dln_momentum.cli.flow import completed, flow
 from dln_momentum.cli.job import Job
 from dln_momentum.config import composed
-
 from dln_momentum.outputs.comparison import comparable_times, compared
 from tests.helpers import FinishedRun, blank_figures, run_app
 

@@ -16,10 +16,12 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from dln_momentum.cli.job import Job
+from dln_momentum.cli.outputs import outputs_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.outputs.dashboard_columns import RESULTS, settings_of
 from dln_momentum.outputs.quantities import group_of
 from dln_momentum.training.board import DashboardLogger
+from dln_momentum.training.callbacks import Monitor
 from dln_momentum.training.module import HeavyBallModule
 from dln_momentum.training.trainer import fit
 
@@ -51,6 +53,7 @@ def fitted(job: Job, module: HeavyBallModule) -> Iterator[list[Logger]]:
             checkpoint_seconds=config.trainer.checkpoint_seconds,
             progress=config.trainer.progress,
             resume=job.checkpoint or config.resume,
+            last_checkpoint=outputs_of(config).checkpoint,
         )
         yield loggers
 
@@ -77,16 +80,21 @@ def loggers_of(job: Job) -> list[Logger]:
     Raises:
         InputError: for one that cannot be made.
     """
+    if not outputs_of(job.config).dashboard:
+        return []
     return _made(job.config, "logger", Logger, save_dir=str(job.directory))
 
 
 def monitors_of(config: DictConfig) -> list[pl.Callback]:
-    """The callbacks that a config names.
+    """The callbacks that a config names; without a history none of those that record into it.
 
     Raises:
         InputError: for one that cannot be made.
     """
-    return _made(config, "callbacks", pl.Callback)
+    found: list[pl.Callback] = _made(config, "callbacks", pl.Callback)
+    if outputs_of(config).history:
+        return found
+    return [callback for callback in found if not isinstance(callback, Monitor)]
 
 
 def report(

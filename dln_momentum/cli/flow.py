@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dln_momentum.cli.command import command
 from dln_momentum.cli.job import Job
+from dln_momentum.cli.outputs import check_outputs, outputs_of
 from dln_momentum.cli.process import run_and_leave
 from dln_momentum.errors import raise_if_any
 
@@ -59,6 +60,7 @@ def flow(job: Job) -> dict[str, Any]:
     reader = Reader(config)
     reader.value("compare", str | None)
     options, lam, until = flow_options(reader), lam_of(reader), until_of(reader)
+    check_outputs(reader)
     parts = build_parts(reader, seed_of(reader))
     lam, until, options = built(lam), built(until), built(options)
     raise_if_any(_nothing_to_follow(config, parts, until, lam if isinstance(lam, list) else [lam]))
@@ -220,20 +222,26 @@ def _write_outputs(
     problem: Problem, found: FlowMeasures, summary: dict[str, Any], job: Job
 ) -> None:
     """Write the history, the figure, the dashboard and, last of all, the summary."""
-    from dln_momentum.outputs import dashboard
-    from dln_momentum.outputs.files import write_dataset
-    from dln_momentum.outputs.history import flow_history
-    from dln_momentum.outputs.plotting import overview, save
-    from dln_momentum.outputs.provenance import file_attributes
+    outputs, directory = outputs_of(job.config), job.directory
+    history, figure = None, None
+    if outputs.history:
+        from dln_momentum.outputs.files import write_dataset
+        from dln_momentum.outputs.history import flow_history
+        from dln_momentum.outputs.provenance import file_attributes
 
-    directory = job.directory
-    values = found.scalars | found.coordinates
-    history = flow_history(values, found.times, problem, found.minimizer)
-    history.attrs = file_attributes(summary, job.text)
-    write_dataset(directory / "history.nc", history)
-    figure = directory / "overview.png"
-    save(overview(history, summary), figure)
-    dashboard.write(directory, history, summary, job.text, figure=figure)
+        values = found.scalars | found.coordinates
+        history = flow_history(values, found.times, problem, found.minimizer)
+        history.attrs = file_attributes(summary, job.text)
+        write_dataset(directory / "history.nc", history)
+        if outputs.figure:
+            from dln_momentum.outputs.plotting import overview, save
+
+            figure = directory / "overview.png"
+            save(overview(history, summary), figure)
+    if outputs.dashboard:
+        from dln_momentum.outputs import dashboard
+
+        dashboard.write(directory, history, summary, job.text, figure=figure)
     job.finish(summary)
 
 

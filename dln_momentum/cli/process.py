@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from types import ModuleType
 
 _OWNED = [False]
 """Whether this process belongs to a command."""
@@ -38,6 +39,26 @@ def settle() -> None:
     if _OWNED[0] and not gc.isenabled():
         gc.freeze()
         gc.enable()
+
+
+def import_torchmetrics() -> None:
+    """Import torchmetrics, which Lightning imports, without scipy.signal; in a command's process.
+
+    torchmetrics imports scipy.signal for the sake of another package only: it gives it a function
+    ``hamming``, which SciPy has renamed. That takes longer than numpy, pandas and xarray together.
+    Here it finds a module that has one; whoever imports scipy.signal later gets SciPy's.
+    """
+    name = "scipy.signal"
+    if not _OWNED[0] or name in sys.modules or "torchmetrics" in sys.modules:
+        return
+    sys.modules[name] = found = ModuleType(name)
+    found.hamming = None  # type: ignore[attr-defined]
+    try:
+        import_module("torchmetrics")
+    except ImportError:
+        pass  # what else a version of it wants of SciPy, it finds when Lightning imports it
+    finally:
+        del sys.modules[name]
 
 
 def _own() -> None:

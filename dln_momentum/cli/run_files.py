@@ -9,6 +9,7 @@ import xarray as xr
 from torch import Tensor
 
 from dln_momentum.cli.job import Job
+from dln_momentum.cli.outputs import outputs_of
 from dln_momentum.engine.problems import Problems, select
 from dln_momentum.outputs.along_path import limit
 from dln_momentum.outputs.files import write_dataset
@@ -69,7 +70,7 @@ class TrainedRuns:
     def write(self, run: int, job: Job) -> tuple[dict[str, Any], xr.Dataset | None]:
         """Write the history of one run, and return its summary and it."""
         summary = self.summary(run, job)
-        history = self.history(run, summary, job)
+        history = self.history(run, summary, job) if outputs_of(job.config).history else None
         if history is not None:
             write_dataset(job.directory / "history.nc", history)
         return summary, history

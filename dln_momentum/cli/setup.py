@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from dln_momentum.cli.outputs import check_outputs, outputs_of
 from dln_momentum.config import Given, Reader, momentum
 from dln_momentum.data import LOADERS, BatchStream, LabelNoise, read_archive
 from dln_momentum.engine import EngineOptions
@@ -308,9 +309,11 @@ def plan_of(reader: Reader) -> RecordPlan | None:
     reader.given(HeavyBallModule, {"gradient": "trainer.gradient"})
     reader.value("trainer.progress", bool | None)
     reader.free("callbacks", "logger")
-    return reader.build(
-        RecordPlan, reader.given(RecordPlan, {key: f"trainer.{key}" for key in keys})
-    )
+    check_outputs(reader)
+    found = reader.given(RecordPlan, {key: f"trainer.{key}" for key in keys})
+    # where nothing is recorded, no block needs to end for it
+    rare = {} if outputs_of(reader.config).history else {"records": 2}
+    return reader.build(RecordPlan, found, **rare)
 
 
 def flow_options(reader: Reader) -> FlowOptions | None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from dln_momentum.cli.command import command
 from dln_momentum.cli.job import Job
-from dln_momentum.cli.process import run_and_leave
+from dln_momentum.cli.outputs import outputs_of
+from dln_momentum.cli.process import import_torchmetrics, run_and_leave
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +25,7 @@ def train(job: Job) -> dict[str, Any]:
     Raises:
         InputError: before anything is written, listing all that is wrong.
     """
+    import_torchmetrics()
     from dln_momentum.cli.fitting import fitted, report
     from dln_momentum.cli.run_files import TrainedRuns
     from dln_momentum.cli.setup import build
@@ -42,11 +44,11 @@ def train(job: Job) -> dict[str, Any]:
 
 def _write_figure(job: Job, history: xr.Dataset | None, summary: Mapping[str, Any]) -> Path | None:
     """Draw the run, if everything that the figure needs was recorded."""
+    needed = {"balancedness", "s_plus", "theta", "distance_to_limit"}
+    if not outputs_of(job.config).figure or history is None or not needed <= set(history):
+        return None
     from dln_momentum.outputs.plotting import overview, save
 
-    needed = {"balancedness", "s_plus", "theta", "distance_to_limit"}
-    if history is None or not needed <= set(history):
-        return None
     figure = job.directory / "overview.png"
     save(overview(history, summary), figure)
     return figure

@@ -167,6 +167,7 @@ def _train(
             checkpoint_seconds=config.trainer.checkpoint_seconds,
             progress=False,
             resume=resume,
+            last_checkpoint=False,
         )
         runs = TrainedRuns(module)
     except Exception as error:

@@ -33,6 +33,7 @@ def fit(
     checkpoint_seconds: float = 0.0,
     progress: bool | None = None,
     resume: str | Path | None = None,
+    last_checkpoint: bool = True,
 ) -> None:
     """Train to the end of every run.
 
@@ -45,8 +46,10 @@ def fit(
         checkpoint_seconds: time between checkpoints, beside those of the plan and the last one.
         progress: whether to show a bar, as `shows_progress` takes it.
         resume: a checkpoint to continue from.
+        last_checkpoint: whether to save one where the runs end.
     """
-    saving = StepCheckpoints(checkpoints, checkpoint_seconds, module.data.plan.checkpoint_every)
+    every = module.data.plan.checkpoint_every
+    saving = StepCheckpoints(checkpoints, checkpoint_seconds, every, last=last_checkpoint)
     if monitors is None:
         monitors = [
             BalancednessMonitor(),

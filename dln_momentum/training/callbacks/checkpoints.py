@@ -25,10 +25,12 @@ class StepCheckpoints(Checkpoint):
         seconds: time between them, at the end of the block of steps in which it is over; 0 for
             none on the way.
         every: steps between them, as in the plan; 0 for none.
+        last: whether to save one where the run ends.
     """
 
-    def __init__(self, folder: Path, seconds: float, every: int = 0) -> None:
+    def __init__(self, folder: Path, seconds: float, every: int = 0, *, last: bool = True) -> None:
         self._folder, self._seconds, self._every = folder, seconds, every
+        self._saves_last = last
         self._last = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -55,8 +57,9 @@ class StepCheckpoints(Checkpoint):
             path.unlink()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the last checkpoint."""
-        self._save(trainer, "last.ckpt")
+        """Save the last checkpoint, if it is wanted."""
+        if self._saves_last:
+            self._save(trainer, "last.ckpt")
 
     def _save(self, trainer: pl.Trainer, name: str) -> None:
         part = self._folder / f".{name}.part"
