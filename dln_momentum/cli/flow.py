@@ -106,6 +106,8 @@ def integrate(flow: DictConfig, parts: Parts, options: FlowOptions) -> FlowPath:
 
 
 def _setting(config: DictConfig, parts: Parts, path: FlowPath) -> dict[str, Any]:
+    from dln_momentum.outputs.references import data_settings
+
     problem = parts.problem
     return {
         "kind": "flow",
@@ -119,6 +121,7 @@ def _setting(config: DictConfig, parts: Parts, path: FlowPath) -> dict[str, Any]
         "rank": problem.row_space.rank,
         "alpha": config.model.get("alpha") or float(parts.net.scale.detach().max()),
         "seed": config.seed,
+        **data_settings(config),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,8 @@ import numpy as np
 import xarray as xr
 
 from dln_momentum.outputs.found import Job, UnreadableError, hashable, is_setting
-from dln_momentum.outputs.joining import NOT_RUN, join
-from dln_momentum.outputs.quantities import QUANTITIES, RATES
+from dln_momentum.outputs.joining import join
+from dln_momentum.outputs.quantities import NOT_RUN, QUANTITIES, RATES
 from dln_momentum.outputs.run_table import Rows
 
 OF_THE_SWEEP = {"kind", "status", "seconds"}
@@ -45,10 +46,14 @@ class Sweep:
             ValueError: if the grids of the shards differ.
             OSError: if a file cannot be read any more.
         """
-        joined = join([load(job.directory) for job in self.jobs])
+        parts = [load(job.directory) for job in self.jobs]
         if self.num_shards > 1:
-            joined.attrs["shards"] = "\n".join(job.path for job in self.jobs)
-        return joined
+            for part in parts:
+                # the config of the sweep that was not cut
+                config = re.sub(r"(?m)^  num_shards: \d+$", "  num_shards: 1", part.attrs["config"])
+                part.attrs["config"] = re.sub(r"(?m)^  shard: \d+$", "  shard: 0", config)
+                part.attrs["shards"] = "\n".join(job.path for job in self.jobs)
+        return join(parts)
 
 
 def sweeps_of(jobs: Sequence[Job]) -> list[Sweep]:
