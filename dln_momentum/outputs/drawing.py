@@ -1,4 +1,4 @@
-"""What several figures share: bands over runs, scales and ticks of axes, colours of a key, names."""
+"""What several figures share: bands over runs, scales and ticks of axes, colours, names."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ WIDE = 20.0
 
 
 def axis_label(name: str) -> str:
-    """A quantity, or the key of a config that is named like one, in words and as its symbol.
+    r"""A quantity, or the key of a config that is named like one, in words and as its symbol.
 
     >>> axis_label("beta"), axis_label("optimizer.lam"), axis_label("trainer.max_steps")
-    ('momentum $\\\\beta$', '$\\\\lambda$', 'trainer.max_steps')
+    ('momentum $\\beta$', '$\\lambda$', 'trainer.max_steps')
     """
     row = QUANTITIES.get(name) or QUANTITIES.get(name.rpartition(".")[2])
     if row is None:
@@ -34,9 +34,15 @@ def axis_label(name: str) -> str:
 
 
 def set_scale(ax: Axes, axis: str, values: Any) -> None:
-    """A log axis where the sorted different values are spaced by factors, with ticks that fit."""
+    """A log axis where the different values are spaced by factors, with ticks that have room.
+
+    On a linear axis a few values that lie well apart have a tick each.
+    """
     values = np.unique(np.asarray(values, dtype=float))
-    if len(values) and is_geometric(values):
+    few = 2 <= len(values) <= 8 and np.diff(values).min() > np.ptp(values) / 10
+    if len(values) and not is_geometric(values) and few:
+        ax.set(**{f"{axis}ticks": values})
+    elif len(values) and is_geometric(values):
         ax.set(**{f"{axis}scale": "log"})
         short_log_ticks(ax, axis, float(values[0]), float(values[-1]))
 
@@ -70,10 +76,10 @@ def short_log_ticks(ax: Axes, axis: str, low: float, high: float) -> None:
 
 
 def plain_number(value: float) -> str:
-    """A number as a tick shows it.
+    r"""A number as a tick shows it.
 
     >>> plain_number(0.02), plain_number(2e-5), plain_number(300.0), plain_number(1e6)
-    ('0.02', '$2 \\\\times 10^{-5}$', '300', '$10^{6}$')
+    ('0.02', '$2 \\times 10^{-5}$', '300', '$10^{6}$')
     """
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:g}"
@@ -81,6 +87,11 @@ def plain_number(value: float) -> str:
     factor = f"{float(mantissa):g}"
     power = f"10^{{{int(exponent)}}}"
     return f"${power}$" if factor == "1" else rf"${factor} \times {power}$"
+
+
+def label_of(value: Any) -> str:
+    """A value of a key as a label."""
+    return plain_number(value) if isinstance(value, int | float) else str(value)
 
 
 def draw_band(

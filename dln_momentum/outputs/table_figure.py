@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +20,13 @@ from dln_momentum.outputs.drawing import (
     axis_label,
     colours,
     draw_band,
+    label_of,
     log_if_wide,
-    plain_number,
     set_scale,
 )
 from dln_momentum.outputs.plotting import LARGEST, style
-from dln_momentum.outputs.quantities import RATES
 from dln_momentum.outputs.sweep_maps import draw_map, hatch, lambda_levels
-from dln_momentum.rates import PAIRS, eps_of, gamma_beta, lam_of
+from dln_momentum.rates import PAIRS, eps_of, gamma_beta, lam_ks_of, lam_of
 
 KINDS = ("line", "scatter", "heatmap")
 MOST_FACETS = 12
@@ -92,7 +91,7 @@ def table_figure(table: pd.DataFrame, axes: Axis) -> Figure:
             part: Any = table if axes.col is None else table[table[axes.col] == value]
             notes |= dict.fromkeys(_DRAW[axes.kind](ax, part, axes, table))
             if axes.col is not None:
-                ax.set_title(f"{axis_label(axes.col)} = {_text(value)}", fontsize=8)
+                ax.set_title(f"{axis_label(axes.col)} = {label_of(value)}", fontsize=8)
         for ax in grid[-1]:
             ax.set_xlabel(axis_label(axes.x))
         for ax in grid[:, 0]:
@@ -114,30 +113,29 @@ def _wrong(table: pd.DataFrame, axes: Axis) -> Iterator[str]:
         yield f"hue = {axes.hue} is for curves and points; a heat map can have col"
     named = {key: getattr(axes, key) for key in ("x", "y", "z", "hue", "col")}
     for key, name in named.items():
-        if name is not None and name not in known:
+        if name is None:
+            continue
+        if name not in known:
             yield f"{key} = {name} is no column{did_you_mean(name, known)}"
-        elif name is not None and table[name].isna().all():
+            continue
+        column, different = table[name], int(table[name].nunique())
+        on_map = key in ("x", "y") and axes.kind == "heatmap"
+        if not different:
             yield f"{key} = {name} has no value in any run"
-        elif name == axes.value and table[name].dtype.kind not in "iufb":
+        elif (name == axes.value or on_map) and column.dtype.kind not in "iufb":
             yield f"{key} = {name} must be numbers"
-        elif key in ("x", "y") and axes.kind == "heatmap" and table[name].nunique() < 2:
+        elif on_map and different < 2:
             yield f"{key} = {name} has one value; a heat map needs two"
-        elif key in ("x", "y") and axes.kind == "heatmap" and table[name].dtype.kind not in "iuf":
-            yield f"{key} = {name} must be numbers"
-        elif key == "col" and table[name].nunique() > MOST_FACETS:
-            yield f"col = {name} has {table[name].nunique()} values, at most {MOST_FACETS} fit"
-        elif key == "hue" and axes.kind == "line" and table[name].nunique() > MOST_HUES:
-            yield f"hue = {name} has {table[name].nunique()} values, at most {MOST_HUES} fit"
+        elif key == "col" and different > MOST_FACETS:
+            yield f"col = {name} has {different} values; {MOST_FACETS} panels fit"
+        elif key == "hue" and different > MOST_HUES:
+            yield f"hue = {name} has {different} values; {MOST_HUES} can be told apart"
 
 
 def _values(column: Any) -> list[Any]:
     """The different values, numbers in their order and text as it comes."""
     found = column.dropna().unique().tolist()
     return sorted(found) if column.dtype.kind in "iuf" else found
-
-
-def _text(value: Any) -> str:
-    return plain_number(value) if isinstance(value, int | float) else str(value)
 
 
 def _failed(table: Any) -> Any:
@@ -154,7 +152,7 @@ def _places(ax: Axes, table: Any, whole: Any, name: str) -> np.ndarray:
         set_scale(ax, "x", whole[name].dropna())
         return column.to_numpy(float)
     labels = _values(whole[name])
-    ax.set_xticks(range(len(labels)), [_text(label) for label in labels])
+    ax.set_xticks(range(len(labels)), [label_of(label) for label in labels])
     return column.map({label: place for place, label in enumerate(labels)}).to_numpy(float)
 
 
@@ -164,7 +162,7 @@ def _hues(whole: Any, axes: Axis) -> list[tuple[Any, Any]]:
 
 
 def _legend(ax: Axes, axes: Axis) -> None:
-    if axes.hue is not None:
+    if axes.hue is not None and ax.lines:
         ax.legend(title=axis_label(axes.hue), title_fontsize=8)
 
 
@@ -175,13 +173,15 @@ def _draw_lines(ax: Axes, part: Any, axes: Axis, whole: Any) -> Iterator[str]:
     partial_somewhere = False
     for hue, colour in _hues(whole, axes):
         mine = slice(None) if axes.hue is None else part[axes.hue] == hue
+        if not value[mine].notna().any():
+            continue
         by_x = value[mine].groupby(x[mine])
         quartiles = np.array([by_x.quantile(q).to_numpy() for q in (0.25, 0.5, 0.75)])
         share = failed[mine].groupby(x[mine]).mean().to_numpy()
         partial = (share > 0) & (share < 1)
         partial_somewhere |= bool(partial.any())
         places = np.sort(x[mine].dropna().unique())
-        label = None if axes.hue is None else _text(hue)
+        label = None if axes.hue is None else label_of(hue)
         draw_band(ax, places, quartiles, partial, color=colour, label=label)
     drawn = value.where(value.abs() < LARGEST)
     log_if_wide(ax, "y", drawn)
@@ -200,24 +200,25 @@ def _draw_points(ax: Axes, part: Any, axes: Axis, whole: Any) -> Iterator[str]:
     y = part[axes.y].astype(float).where(~failed).to_numpy()
     for hue, colour in _hues(whole, axes):
         mine = np.full(len(part), True) if axes.hue is None else (part[axes.hue] == hue).to_numpy()
-        label = None if axes.hue is None else _text(hue)
+        label = None if axes.hue is None else label_of(hue)
+        if not np.isfinite(x[mine] * y[mine]).any():
+            continue
         ax.plot(x[mine], y[mine], "o", ms=3.5, alpha=0.7, color=colour, label=label)
     log_if_wide(ax, "y", y[np.abs(y) < LARGEST])
     _legend(ax, axes)
     if failed.any():
-        yield f"{failed.sum()} runs that diverged are not drawn"
+        yield f"{failed.sum()} runs that diverged or are invalid are not drawn"
 
 
 def _draw_heatmap(ax: Axes, part: Any, axes: Axis, whole: Any) -> Iterator[str]:
-    drawn, assert_z = (axes.x, axes.y), axes.value
     set_scale(ax, "x", whole[axes.x])
     set_scale(ax, "y", whole[axes.y])
     failed = _failed(part)
-    value = part[assert_z].astype(float).where(~failed)
+    value = part[axes.value].astype(float).where(~failed)
     by = [part[axes.x], part[axes.y]]
     plane = value.groupby(by).median().unstack()
     share = failed.groupby(by).mean().unstack().reindex_like(plane)
-    found = _plane_dataset(plane, share, drawn)
+    found, drawn = _plane_dataset(plane, share, axes)
     draw_map(ax, found, found["value"], drawn, around_one=False)
     mixed = (found["failed"] > 0) & (found["failed"] < 1)
     if value.groupby(by).count().max().max() > 1 or mixed.any():
@@ -225,31 +226,38 @@ def _draw_heatmap(ax: Axes, part: Any, axes: Axis, whole: Any) -> Iterator[str]:
     if lambda_levels(found, drawn):
         yield r"white: $\lambda$ (solid) and $\lambda_{KS}$ (dashed) at powers of ten"
     yield "grey: no value"
+    if (found["failed"] < 0.5).any() and (found["failed"] >= 0.5).any():
+        yield "black: edge of what diverged"
     if mixed.any():
         hatch(ax, mixed, drawn)
         yield "hatched: some of the runs have diverged"
 
 
-def _plane_dataset(plane: Any, share: Any, drawn: Sequence[str]) -> xr.Dataset:
-    """The value, and the share of the runs that failed, over the two axes, with the rates there."""
-    x, y = drawn
-    coords = {x: plane.index.to_numpy(float), y: plane.columns.to_numpy(float)}
+def _plane_dataset(plane: Any, share: Any, axes: Axis) -> tuple[xr.Dataset, tuple[str, str]]:
+    """The value and the share of failed runs over the two axes, and how these are called.
+
+    Two rates are called by their names, and all four of them are there.
+    """
+    x, y = axes.x, axes.y
+    names = x.rpartition(".")[2], y.rpartition(".")[2]
+    is_pair = {*names} in map(set, PAIRS)
+    x, y = names if is_pair else (x, y)
     status = np.where(share.to_numpy() >= 0.5, Status.DIVERGED.label, Status.CONVERGED.label)
     found = xr.Dataset(
         {
-            "value": (drawn, plane.to_numpy(float)),
-            "failed": (drawn, share.to_numpy(float)),
-            "status": (drawn, status.astype(object)),
+            "value": ((x, y), plane.to_numpy(float)),
+            "failed": ((x, y), share.to_numpy(float)),
+            "status": ((x, y), status.astype(object)),
         },
-        coords,
+        {x: plane.index.to_numpy(float), y: plane.columns.to_numpy(float)},
     )
-    renamed = {name: name.rpartition(".")[2] for name in drawn}
-    if {*renamed.values()} in map(set, PAIRS):
-        given = {renamed[name]: found[name] for name in drawn}
-        gamma, beta = gamma_beta(**given)
-        rates = {"gamma": gamma, "beta": beta, "lam": lam_of(gamma, beta), "eps": eps_of(gamma, beta)}
-        found = found.assign_coords({k: v for k, v in rates.items() if k not in given})
-    return found
+    if is_pair:
+        gamma, beta = gamma_beta(**{name: found[name] for name in names})
+        rates = {"gamma": gamma, "beta": beta, "lam": lam_of(gamma, beta)}
+        rates["eps"] = eps_of(gamma, beta)
+        rates["lam_ks"] = lam_ks_of(gamma, beta)
+        found = found.assign_coords({k: v for k, v in rates.items() if k not in names})
+    return found, (x, y)
 
 
 _DRAW = {"line": _draw_lines, "scatter": _draw_points, "heatmap": _draw_heatmap}
