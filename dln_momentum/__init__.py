@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dln_momentum.interface.flow import flow
     from dln_momentum.interface.flow_run import FlowRun
     from dln_momentum.interface.grid import sweep
+    from dln_momentum.interface.plot import plot
     from dln_momentum.interface.run import Certificate, Run
     from dln_momentum.interface.theory import (
         basis_pursuit,
@@ -83,6 +84,7 @@ _HOMES = {
     "mirror_map": "interface.theory",
     "momentum_flow": "flows",
     "momentum_flows": "flows.batched",
+    "plot": "interface.plot",
     "results": "interface.collect",
     "sparse": "data",
     "summarise": "outputs.summary",
@@ -131,6 +133,7 @@ __all__ = [
     "mirror_map",
     "momentum_flow",
     "momentum_flows",
+    "plot",
     "results",
     "sparse",
     "summarise",

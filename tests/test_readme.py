@@ -28,6 +28,7 @@ RUN = {
     "dln-flow": ["flow.time=1"],
     "dln-verify": [],
     "dln-collect": [],
+    "dln-plot": [],
     "experiments": ["scale=tiny", "num_workers=1"],
 }
 """Programs that are run, and the overrides that keep them short."""

@@ -207,6 +207,8 @@ def _of_path(path: FlowPath) -> dict[str, Any]:
 
 def setting(config: DictConfig, parts: Parts) -> dict[str, Any]:
     """What a summary says of the data and the start."""
+    from dln_momentum.outputs.references import data_settings
+
     problem = parts.problem
     return {
         "data": problem.name,
@@ -215,6 +217,7 @@ def setting(config: DictConfig, parts: Parts) -> dict[str, Any]:
         "rank": problem.row_space.rank,
         "alpha": config.model.get("alpha") or float(parts.net.scale.detach().max()),
         "seed": config.seed,
+        **data_settings(config),
     }
 
 

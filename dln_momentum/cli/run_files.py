@@ -15,6 +15,7 @@ from dln_momentum.outputs.along_path import limit
 from dln_momentum.outputs.files import write_dataset
 from dln_momentum.outputs.history import run_history, with_targets
 from dln_momentum.outputs.provenance import data_hash, file_attributes, provenance
+from dln_momentum.outputs.references import best_along_path, data_settings
 from dln_momentum.outputs.summary import end_of_runs, numbers_of_run
 from dln_momentum.problem import Problem
 from dln_momentum.training.module import HeavyBallModule
@@ -47,7 +48,10 @@ class TrainedRuns:
             "seed": config.seed,
             "batch_size": config.sampling.batch_size or problem.n,
             "path_sums": config.engine.path_sums,
+            **data_settings(config),
+            "label_noise": config.sampling.label_noise,
             **numbers_of_run(self._ends, run),
+            **self._best(run),
             **provenance(data_hash(problem)),
         }
 
@@ -74,6 +78,13 @@ class TrainedRuns:
         if history is not None:
             write_dataset(job.directory / "history.nc", history)
         return summary, history
+
+    def _best(self, run: int) -> dict[str, Any]:
+        names = {"recovery_error", "test_error"} & set(self._columns)
+        errors = {name: self._columns[name][:, run] for name in names}
+        # records after the end of the run repeat its last values
+        end = int(self._ends["steps"][run])
+        return best_along_path(errors, [min(k, end) for k in self._module.history.steps], "step")
 
     @cached_property
     def _ends(self) -> dict[str, Tensor]:

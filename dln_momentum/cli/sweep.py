@@ -56,7 +56,7 @@ def _summary(
 ) -> dict[str, Any]:
     from dln_momentum.engine import Status
     from dln_momentum.outputs.provenance import provenance
-    from dln_momentum.outputs.results import NOT_RUN
+    from dln_momentum.outputs.quantities import NOT_RUN
     from dln_momentum.outputs.sweep_report import QUANTITIES, judged
 
     labels = results["status"].to_numpy()

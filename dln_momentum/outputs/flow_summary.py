@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dln_momentum.flows import FlowPath, SummedIntegrals, effective_flow, summed_path_integrals
 from dln_momentum.flows.trajectory import RecordedTrajectory, log_spaced, trajectory_of_path
+from dln_momentum.outputs.references import best_along_path, references
 from dln_momentum.outputs.summary import balancedness_scalars, distance, minimiser, recovery
 from dln_momentum.problem import Problem
 from dln_momentum.theory.continuous_bias import limit_bias
@@ -31,7 +32,7 @@ class FlowMeasures:
     times: Tensor
     scalars: dict[str, Tensor]
     coordinates: dict[str, Tensor]
-    end: dict[str, float | int]
+    end: dict[str, float | int | None]
     minimizer: Tensor
 
 
@@ -116,7 +117,12 @@ def measure(
             "i_plus": trajectory.exponents[0],
             "i_minus": trajectory.exponents[1],
         },
-        end={"time": float(path.t[-1]), **end, **at_end},
+        end={
+            "time": float(path.t[-1]),
+            **end,
+            **at_end,
+            **best_along_path(scalars, path.t[places].tolist(), "time"),
+        },
         minimizer=limit[0],
     )
 
@@ -169,6 +175,7 @@ def _at_end(
     spent = path.energy[0] - path.energy[-1]
     return {
         "lam": path.lam,
+        **{name: float(value) for name, value in references(theta, problem).items()},
         "initial_loss": float(path.loss[0]),
         "initial_energy": float(path.energy[0]),
         "small_lambda_threshold": float(lambda_threshold(problem, *trajectory.w_start)),

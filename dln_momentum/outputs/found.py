@@ -23,7 +23,7 @@ JOB_FILES = {"config.yaml", *RESULTS, "results.nc", "history.nc", "status.json",
 PRODUCT = "collect.json"
 """What ``dln-collect`` leaves beside its tables: such a directory holds no job."""
 
-INSIDE = {"checkpoints", "tensorboard", "progress"}
+INSIDE = {"checkpoints", "tensorboard", "pieces"}
 """Folders inside a job, which hold no other job."""
 
 NOT_A_SETTING = (
@@ -240,7 +240,9 @@ def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
 
 
 def hashable(value: Any) -> Any:
-    """A value of a config such that equal settings are equal: 1 and 1.0, nan and None, lists.
+    """A value of a config such that equal settings are equal.
+
+    That are 1 and 1.0, nan and None, lists, and numbers that differ by rounding.
 
     >>> hashable(1) == hashable(1.0), hashable(True) == hashable(1), hashable([1, 2])
     (True, False, '[1, 2]')
@@ -249,4 +251,6 @@ def hashable(value: Any) -> Any:
         return repr(value)
     if isinstance(value, float) and math.isnan(value):
         return None
-    return value if isinstance(value, int | float | str | None) else repr(value)
+    if isinstance(value, float):
+        return float(f"{value:.13g}")  # what follows from other settings is rounded
+    return value if isinstance(value, int | str | None) else repr(value)

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-NOT_RUN = "not run"
-"""The status of a point of the grid that is another shard's."""
+from dln_momentum.outputs.quantities import NOT_RUN
 
 
 def join(shards: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -16,8 +15,7 @@ def join(shards: Sequence[xr.Dataset]) -> xr.Dataset:
 
     A value over the grid is that of the shard that has run the point; where none has, status stays
     ``not run`` and floats nan. What does not depend on the points is that of the first shard that
-    knows it. A run that ended before the longest one keeps its last values at later records, as in
-    a sweep that was not cut; so the joined records are those of the longest shard.
+    knows it.
 
     Args:
         shards: one or more results of one sweep: the same dimensions and coordinates, but for
@@ -60,22 +58,15 @@ def join(shards: Sequence[xr.Dataset]) -> xr.Dataset:
 
 
 def _aligned(shards: Sequence[xr.Dataset]) -> list[xr.Dataset]:
-    """The shards over the same records and coordinates; the grids must be the same already."""
-    ends = [int(shard["step"][-1]) if "step" in shard else -1 for shard in shards]
-    longest = shards[int(np.argmax(ends))]
-    found = []
-    for shard in shards:
-        if "step" in shard.dims and not shard["step"].equals(longest["step"]):
-            shard = shard.reindex(step=longest["step"], method="ffill")
-        found.append(shard)
-    aligned = xr.align(*found, join="outer", exclude=set(found[0]["status"].dims))
-    for shard in aligned[1:]:
-        for dim in aligned[0]["status"].dims:
-            if shard.sizes.get(dim) != aligned[0].sizes[dim] or (
-                dim in shard.coords and not shard[dim].equals(aligned[0][dim])
+    """The shards over all records and coordinates that any has; the grids must be equal already."""
+    grid = shards[0]["status"].dims
+    for shard in shards[1:]:
+        for dim in grid:
+            if shard.sizes.get(dim) != shards[0].sizes[dim] or (
+                dim in shard.coords and not shard[dim].equals(shards[0][dim])
             ):
                 raise ValueError(f"the shards differ in {dim}")
-    return list(aligned)
+    return list(xr.align(*shards, join="outer", exclude=set(grid)))
 
 
 def _known(variable: xr.Variable) -> xr.Variable:

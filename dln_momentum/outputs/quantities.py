@@ -18,6 +18,9 @@ RATES = ("gamma", "beta", "lam", "eps")
 """The momentum parameters that a user may give; a pair of them determines a run."""
 SEEDS = ("seed", "data_seed")
 
+NOT_RUN = "not run"
+"""The status of a point of a grid whose run is not there, as in one shard of a sweep."""
+
 PATH = "_path"
 """``NAME_path`` in results.nc holds the values of ``NAME`` at the recorded steps."""
 

@@ -29,7 +29,7 @@ def print_report(summary: Mapping[str, Any], directory: Path) -> None:
         *_balancedness_rows(s),
         *_path_sum_rows(s),
         *_minimiser_rows(s, "K"),
-        *_recovery_rows(s),
+        *_recovery_rows(s, "step"),
     ]
     _print(title, rows, directory)
 
@@ -54,7 +54,7 @@ def print_flow_report(summary: Mapping[str, Any], directory: Path) -> None:
             "small if theta~_0 is",
             number(s["distance_to_effective_initialisation_limit"]),
         ),
-        *_recovery_rows(s),
+        *_recovery_rows(s, "time"),
     ]
     _print(title, rows, directory)
 
@@ -156,10 +156,27 @@ def _minimiser_rows(s: Mapping[str, Any], time: str) -> Iterator[Row]:
     yield "distance to the gradient-flow limit", "0 as lambda -> 0", number(flow)
 
 
-def _recovery_rows(s: Mapping[str, Any]) -> Iterator[Row]:
+def _recovery_rows(s: Mapping[str, Any], unit: str) -> Iterator[Row]:
     yield "||theta - theta*||", "", number(s["recovery_error"])
+    star = number(s["theta_star_norm"])
+    yield f"  over ||theta*|| = {star}", "", number(s["relative_recovery_error"])
+    yield from _best(s, "recovery", unit)
     yield "test error", "", number(s["test_error"])
-    yield "||theta||_1", "", number(s["l1_norm"])
+    yield from _best(s, "test", unit)
+    least = s["least_l1_norm"]
+    bound = f">= {number(least)}" + ("" if s["status"] == "converged" else " once converged")
+    known = least is not None and math.isfinite(least)
+    yield "||theta||_1, against the least possible", bound if known else "", number(s["l1_norm"])
+    if known:
+        yield "  l1 distance to its interpolator", "", number(s["l1_distance"])
+
+
+def _best(s: Mapping[str, Any], name: str, unit: str) -> Iterator[Row]:
+    """The least error at the recorded places, where it is not at the end."""
+    best, place = s[f"best_{name}_error"], s[f"best_{name}_{unit}"]
+    if best is not None and best < s[f"{name}_error"]:
+        at = f"step {place}" if unit == "step" else f"t = {number(place)}"
+        yield f"  least along the path, at {at}", "", number(best)
 
 
 def _check(label: str, prediction: str, s: Mapping[str, Any], name: str) -> Row:

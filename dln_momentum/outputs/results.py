@@ -13,12 +13,9 @@ from dln_momentum.engine import Status
 from dln_momentum.outputs.grid import Grid
 from dln_momentum.outputs.history import History
 from dln_momentum.outputs.provenance import data_hash
-from dln_momentum.outputs.quantities import PATH, RATES, describe
+from dln_momentum.outputs.quantities import NOT_RUN, PATH, RATES, describe
 from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of, lam_ks_of, lam_of
-
-NOT_RUN = "not run"
-"""The status of a valid point whose run is not among the pieces, as in one shard of a sweep."""
 
 
 def piece_dataset(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dln_momentum.engine import Snapshot, Status
 from dln_momentum.flows.trajectory import RecordedTrajectory
+from dln_momentum.outputs.references import references
 from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of, lam_ks_of, lam_of
 from dln_momentum.theory.discrete_bias import (
@@ -48,6 +49,7 @@ def summarise(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
         "initial_balancedness_l1": snapshot.balancedness_start.sum(-1),
         "train_loss": snapshot.loss,
         **recovery(snapshot.theta, problem),
+        **references(snapshot.theta, problem),
         **balancedness_scalars(snapshot),
         **balancedness_errors(snapshot),
         "log_free_error": log_free_error(snapshot),

@@ -11,13 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dln_momentum.engine import Status
-from dln_momentum.outputs.plotting import is_geometric, style
+from dln_momentum.outputs.drawing import axis_label, draw_band, label_of, log_if_wide, set_scale
+from dln_momentum.outputs.plotting import style
 from dln_momentum.outputs.quantities import QUANTITIES, SEEDS
 from dln_momentum.outputs.sweep_maps import (
     STATUS_COLOURS,
-    WIDE,
     draw_map,
     draw_status,
+    hatch,
     lambda_levels,
 )
 
@@ -42,8 +43,11 @@ def overview(results: xr.Dataset) -> Figure | None:
     drawn = drawn_axes(results)
     if not drawn:
         return None
-    results = results.sortby(drawn)
+    results, labels = _numbered(results, drawn)
     usable = ~results["status"].isin([Status.DIVERGED.label, Status.INVALID.label])
+    others = [name for name in usable.dims if name not in drawn]
+    share = usable.mean(others)
+    partial = (share > 0) & (share < 1)
     with style():
         figure = Figure(figsize=(12.5, 7.2), layout="constrained")
         *panels, last = figure.subplots(2, 3, sharex=True, sharey=len(drawn) == 2).flat
@@ -54,8 +58,10 @@ def overview(results: xr.Dataset) -> Figure | None:
             _label(ax, results, drawn)
         for ax, (name, title) in zip(panels, PANELS.items(), strict=True):
             ax.set_title(title, fontsize=9)
-            _draw(ax, results, results[name].where(usable), drawn)
+            _draw(ax, results, results[name].where(usable), drawn, partial)
+            _ticks(ax, labels, drawn)
         (draw_status if len(drawn) == 2 else _draw_shares)(last, results, drawn)
+        _ticks(last, labels, drawn)
         figure.suptitle("\n".join(_heading(results, drawn)), fontsize=10)
     return figure
 
@@ -74,8 +80,17 @@ def drawn_axes(results: xr.Dataset) -> list[str]:
     return [name for name in candidates if name in largest]
 
 
-def _draw(ax: Axes, results: xr.Dataset, values: xr.DataArray, drawn: Sequence[str]) -> None:
-    """The median of one quantity over the axes that are not drawn."""
+def _draw(
+    ax: Axes,
+    results: xr.Dataset,
+    values: xr.DataArray,
+    drawn: Sequence[str],
+    partial: xr.DataArray,
+) -> None:
+    """The median of one quantity over the axes that are not drawn.
+
+    Places where some of the runs have no value are marked (``partial``, over the drawn axes).
+    """
     some = bool(np.isfinite(values).any())
     if not some:
         ax.text(0.5, 0.5, "no value", transform=ax.transAxes, ha="center")
@@ -86,23 +101,16 @@ def _draw(ax: Axes, results: xr.Dataset, values: xr.DataArray, drawn: Sequence[s
         warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
         if len(drawn) == 2:
             draw_map(ax, results, values.median(others), drawn, around_one=around_one)
+            hatch(ax, partial.transpose(*drawn), drawn)
         elif some:
             # over no dimensions at all xarray returns the values themselves
             quartiles = values.expand_dims("one").quantile([0.25, 0.5, 0.75], [*others, "one"])
-            _draw_curve(ax, quartiles, drawn[0])
+            draw_band(ax, quartiles[drawn[0]], quartiles.to_numpy(), partial.to_numpy(), color="C0")
+            log_if_wide(ax, "y", quartiles[1])
             if around_one:
                 ax.axhline(1, color="0.5", lw=0.8, zorder=0)
         else:
             ax.set_yticks([])
-
-
-def _draw_curve(ax: Axes, quartiles: xr.DataArray, axis: str) -> None:
-    """The median, with a band from the lower to the upper quartile."""
-    low, median, high = quartiles.to_numpy()
-    ax.fill_between(quartiles[axis], low, high, alpha=0.25, lw=0)
-    ax.plot(quartiles[axis], median, marker="o", ms=3)
-    if np.nanmin(median) > 0 and np.nanmax(median) > WIDE * np.nanmin(median):
-        ax.set_yscale("log")
 
 
 def _draw_shares(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
@@ -121,15 +129,31 @@ def _draw_shares(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
 def _label(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
     ax.tick_params(labelbottom=True, labelleft=True)
     for axis, name in zip("xy", drawn, strict=False):
-        scale = "log" if is_geometric(results[name].to_numpy()) else "linear"
-        ax.set(**{f"{axis}label": _axis_label(name), f"{axis}scale": scale})
+        ax.set(**{f"{axis}label": axis_label(name)})
+        set_scale(ax, axis, results[name].to_numpy())
 
 
-def _axis_label(name: str) -> str:
-    row = QUANTITIES[name]
-    if name in ("lam", "eps"):
-        return f"${row.symbol}$"
-    return f"{row.long_name} ${row.symbol}$" if row.symbol else name.replace("_", " ")
+def _ticks(ax: Axes, labels: dict[str, list[str]], drawn: Sequence[str]) -> None:
+    for axis, name in zip("xy", drawn, strict=False):
+        if name in labels:
+            ticks = range(len(labels[name]))
+            (ax.set_xticks if axis == "x" else ax.set_yticks)(ticks, labels[name])
+
+
+def _numbered(results: xr.Dataset, drawn: Sequence[str]) -> tuple[xr.Dataset, dict[str, list[str]]]:
+    """The sweep with numbers on the drawn axes, and the labels of those that have text.
+
+    An axis of text, and one along which several settings move together, gets its places.
+    """
+    labels: dict[str, list[str]] = {}
+    for name in drawn:
+        if name in results.coords and results[name].dtype.kind in "iuf":
+            continue
+        along = [value for value in results.coords.values() if value.dims == (name,)]
+        rows = zip(*(value.to_numpy().tolist() for value in along), strict=True)
+        labels[name] = [", ".join(map(label_of, row)) for row in rows]
+        results = results.assign_coords({name: np.arange(results.sizes[name])})
+    return results.sortby(list(drawn)), labels
 
 
 def _heading(results: xr.Dataset, drawn: Sequence[str]) -> Iterator[str]:
@@ -137,7 +161,7 @@ def _heading(results: xr.Dataset, drawn: Sequence[str]) -> Iterator[str]:
     counts = status.to_series().value_counts()
     endings = ", ".join(f"{count} {label}" for label, count in counts.items())
     yield f"{results.attrs['data']}: {status.size} runs, {endings}"
-    others = [f"{_axis_label(str(name))} ({size})" for name, size in status.sizes.items()
+    others = [f"{axis_label(str(name))} ({size})" for name, size in status.sizes.items()
               if name not in drawn]  # fmt: skip
     notes = [f"medians over {' and '.join(others)}"] if others else []
     if len(drawn) == 2:
@@ -146,4 +170,9 @@ def _heading(results: xr.Dataset, drawn: Sequence[str]) -> Iterator[str]:
                  for name in lambda_levels(results, drawn)]  # fmt: skip
         notes += [f"white: {' and '.join(lines)} at powers of ten"] if lines else []
         notes.append("black: edge of what converged; grey: no value")
+    if others:
+        notes.append(
+            "hatched: runs that ended differently" if len(drawn) == 2
+            else "open circle: some of the runs have no value"
+        )  # fmt: skip
     yield "; ".join(notes)

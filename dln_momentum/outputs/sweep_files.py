@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,8 @@ import numpy as np
 import xarray as xr
 
 from dln_momentum.outputs.found import Job, UnreadableError, hashable, is_setting
-from dln_momentum.outputs.joining import NOT_RUN, join
-from dln_momentum.outputs.quantities import QUANTITIES, RATES
+from dln_momentum.outputs.joining import join
+from dln_momentum.outputs.quantities import NOT_RUN, QUANTITIES, RATES
 from dln_momentum.outputs.run_table import Rows
 
 OF_THE_SWEEP = {"kind", "status", "seconds"}
@@ -45,10 +46,14 @@ class Sweep:
             ValueError: if the grids of the shards differ.
             OSError: if a file cannot be read any more.
         """
-        joined = join([load(job.directory) for job in self.jobs])
+        parts = [load(job.directory) for job in self.jobs]
         if self.num_shards > 1:
-            joined.attrs["shards"] = "\n".join(job.path for job in self.jobs)
-        return joined
+            for part in parts:
+                # the config of the sweep that was not cut
+                config = re.sub(r"(?m)^  num_shards: \d+$", "  num_shards: 1", part.attrs["config"])
+                part.attrs["config"] = re.sub(r"(?m)^  shard: \d+$", "  shard: 0", config)
+                part.attrs["shards"] = "\n".join(job.path for job in self.jobs)
+        return join(parts)
 
 
 def sweeps_of(jobs: Sequence[Job]) -> list[Sweep]:
@@ -117,29 +122,42 @@ def runs_of(job: Job) -> Rows:
     """
     try:
         with xr.open_dataset(results_file(job.directory), engine="h5netcdf") as results:
-            if "status" not in results:
-                raise UnreadableError("results.nc has no status: not the result of a sweep")
-            kind = str(results.attrs.get("kind", "sweep"))
-            names = [name for name, value in results.variables.items() if _is_of_runs(value)]
-            grid = results[names].load()
-            settings, axes = [str(name) for name in grid.coords], _axes(grid)
-            # a grid of one point has no dimension
-            grid = grid if grid.dims else grid.expand_dims("index")
-            table: Any = grid.to_dataframe().reset_index()
+            return rows_of_dataset(results, job)
     except (OSError, ValueError) as error:
         text = " ".join(str(error).split())
         raise UnreadableError(f"results.nc cannot be read: {text}") from error
-    dims = [name for name in grid.dims if name not in grid.coords]
+
+
+def rows_of_dataset(results: xr.Dataset, job: Job | None = None) -> Rows:
+    """The runs of a labelled dataset, with the config and the summary of the job it is of.
+
+    Raises:
+        UnreadableError: if it has no ``status``.
+    """
+    job = job or Job(Path(), "", {}, {})
+    if "status" not in results:
+        raise UnreadableError("results.nc has no status: not the result of a sweep")
+    names = [name for name, value in results.variables.items() if _is_of_runs(value)]
+    grid = results[names].load()
+    settings, axes = [str(name) for name in grid.coords], _axes(grid)
+    # a grid of one point has no dimension
+    spread = grid if grid.dims else grid.expand_dims("index")
+    table: Any = spread.to_dataframe().reset_index()
+    dims = [name for name in spread.dims if name not in grid.coords or name == "run"]
     table = table.drop(columns=["index", *dims], errors="ignore")
     table = table[table["status"] != NOT_RUN].reset_index(drop=True)
-    table.insert(0, "kind", kind)
-    table.insert(1, "path", job.path)
+    if "kind" not in table:
+        table.insert(0, "kind", str(results.attrs.get("kind", "sweep")))
+    if "path" not in table:
+        table.insert(1, "path", job.path)
     # what the sweep says of all its runs
     of_runs = {name for name, row in QUANTITIES.items() if "t" in row.found} - OF_THE_SWEEP
     for name, value in job.summary.items():
         if name in of_runs and name not in table:
             table[name] = value
     config: dict[str, Any] = {k: v for k, v in job.config.items() if not k.startswith("sweep.")}
+    if "run" in grid.dims:  # what dln-collect has written
+        settings = axes = [str(name) for name in table if "." in str(name) or name == "seed"]
     for name in settings:
         key = _config_key(name, config)
         if key is not None or name in axes:

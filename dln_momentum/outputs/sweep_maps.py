@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from dln_momentum.engine import Status
+from dln_momentum.outputs.drawing import WIDE, set_scale
 from dln_momentum.outputs.plotting import is_geometric
 from dln_momentum.outputs.quantities import RATES
 from dln_momentum.rates import PAIRS, gamma_beta, lam_ks_of, lam_of
@@ -27,8 +28,6 @@ STATUS_COLOURS = {
     Status.MAX_STEPS: "#E69F00",
     Status.INVALID: NO_VALUE,
 }
-WIDE = 20.0
-"""Positive values that span more than this factor are shown on a log scale."""
 
 
 def draw_map(
@@ -69,11 +68,24 @@ def draw_status(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
     norm = BoundaryNorm(np.arange(len(Status) + 1) - 0.5, len(Status))
     _draw_cells(ax, commonest, drawn, cmap=colours, norm=norm)
     _draw_lines(ax, results, drawn)
+    hatch(ax, (xr.concat(shares, dim="ending") > 0).sum("ending") > 1, drawn)
     present = [code for code in Status if (commonest == code).any()]
     ax.legend(
         handles=[Patch(color=STATUS_COLOURS[code], label=code.label) for code in present],
         loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=len(present),
     )  # fmt: skip
+
+
+def hatch(ax: Axes, places: xr.DataArray, drawn: Sequence[str]) -> None:
+    """Hatch some places of a map, boolean over the drawn axes."""
+    if not places.any():
+        return
+    x, y = drawn
+    edges = [_edges(places[name].to_numpy(), scale) for name, scale in
+             ((x, ax.get_xscale()), (y, ax.get_yscale()))]  # fmt: skip
+    cells = np.ma.masked_array(np.zeros(places.shape), ~places.to_numpy())
+    # the hatches have the colour of the edges, which are not drawn
+    ax.pcolor(*edges, cells.T, hatch="/////", facecolor="none", edgecolor="k", lw=0, alpha=0.45)
 
 
 def lambda_levels(results: xr.Dataset, drawn: Sequence[str]) -> dict[str, np.ndarray]:
@@ -89,10 +101,13 @@ def _draw_cells(ax: Axes, plane: xr.DataArray, drawn: Sequence[str], **look: Any
     ax.set_facecolor(NO_VALUE)
     ax.grid(False)
     scales: dict[str, Any] = {"xscale": ax.get_xscale(), "yscale": ax.get_yscale()}
-    return plane.plot.pcolormesh(
+    mesh = plane.plot.pcolormesh(
         x=drawn[0], y=drawn[1], ax=ax, add_colorbar=False, add_labels=False, rasterized=True,
         **scales, **look,
     )  # fmt: skip
+    for axis, name in zip("xy", drawn, strict=True):  # which has set the scales anew
+        set_scale(ax, axis, plane[name])
+    return mesh
 
 
 def _draw_lines(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
@@ -134,7 +149,8 @@ def _label_places(ax: Axes, lines: Sequence[Sequence[np.ndarray]]) -> Iterator[n
 
 def _lambdas(results: xr.Dataset, drawn: Sequence[str]) -> dict[str, xr.DataArray]:
     """lambda and lambda_KS on a fine mesh over the drawn axes, if these determine them."""
-    known = {name: results[name] for name in RATES if results[name].dims in ((), (name,))}
+    present = [name for name in RATES if name in results.coords]
+    known = {name: results[name] for name in present if results[name].dims in ((), (name,))}
     pair = next((pair for pair in PAIRS if set(pair) <= set(known)), ())
     if not {name for name in pair if known[name].ndim} & set(drawn) or any(
         known[name].ndim and name not in drawn for name in pair
@@ -146,6 +162,14 @@ def _lambdas(results: xr.Dataset, drawn: Sequence[str]) -> dict[str, xr.DataArra
     found = {"lam": lam_of(gamma, beta), "lam_ks": lam_ks_of(gamma, beta)}
     ones = mesh[drawn[0]] * mesh[drawn[1]] * 0 + 1
     return {name: value * ones for name, value in found.items() if name not in drawn}
+
+
+def _edges(centres: np.ndarray, scale: str) -> np.ndarray:
+    """The borders of cells, half-way between sorted centres in the spacing of the axis."""
+    values = np.log(centres) if scale == "log" else centres.astype(float)
+    half = np.diff(values) / 2
+    edges = np.concatenate([values[:1] - half[:1], values[:-1] + half, values[-1:] + half[-1:]])
+    return np.exp(edges) if scale == "log" else edges
 
 
 def _norm(plane: np.ndarray, *, around_one: bool) -> Normalize | None:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from dln_momentum.errors import InputError
 from dln_momentum.outputs.found import is_setting
 from dln_momentum.outputs.quantities import QUANTITIES, describe
 from dln_momentum.outputs.report import number
@@ -106,6 +107,18 @@ def write_parquet(path: Path, table: pd.DataFrame) -> None:
     """All columns; needs pyarrow."""
     plain = {str(name): _storable(column) for name, column in table.items()}
     pd.DataFrame(plain).to_parquet(path, index=False)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table from a ``.csv`` or ``.parquet`` file.
+
+    Raises:
+        InputError: where it cannot be read.
+    """
+    try:
+        return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError([f"{path} cannot be read: {' '.join(str(error).split())}"]) from error
 
 
 def has_parquet() -> bool:

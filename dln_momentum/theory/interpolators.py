@@ -56,6 +56,36 @@ def basis_pursuit(X: Tensor, y: Tensor) -> Tensor:
     return torch.from_numpy(theta).to(target).reshape(*target.shape[:-1], X.shape[-1])
 
 
+def is_unique(X: Tensor, y: Tensor, theta: Tensor) -> Tensor:
+    r"""Whether an interpolator of least l1 norm is the only one.
+
+    It is if and only if the columns of its support S are independent and some nu has
+
+    .. math:: X_S^\top \nu = \operatorname{sign}(\theta_S), \qquad \|X_{S^c}^\top \nu\|_\infty < 1
+
+    (Zhang, Yin and Cheng, *Necessary and sufficient conditions of solution uniqueness in 1-norm
+    minimization*, J. Optim. Theory Appl. 164, 2015). The nu of least norm is tried first; where it
+    does not show it, the one with the least maximum is a linear program.
+
+    Args:
+        X: design matrix, [n, d] or [*runs, n, d].
+        y: labels, [*runs, n].
+        theta: `basis_pursuit` of them, [*runs, d].
+
+    Returns:
+        Booleans, [*runs]; False for a theta that is not finite.
+
+    >>> X = torch.tensor([[1.0, 1.0, 3.0], [0.0, 1.0, 1.0]], dtype=torch.float64)
+    >>> y = torch.tensor([6.0, 2.0], dtype=torch.float64)
+    >>> is_unique(X, y, basis_pursuit(X, y)), is_unique(X[:, [2, 2]], y, torch.tensor([2.0, 0.0]))
+    (tensor(True), tensor(False))
+    """
+    rows, _ = _interpolation(X, y)
+    basis = rows.basis.expand(*theta.shape[:-1], -1, -1).reshape(-1, *rows.basis.shape[-2:])
+    pairs = zip(basis.cpu().numpy(), theta.reshape(-1, X.shape[-1]).cpu().numpy(), strict=True)
+    return torch.tensor([_is_unique(V, t) for V, t in pairs]).reshape(theta.shape[:-1])
+
+
 def least_norm(X: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
     r"""The interpolator of least weighted l2 norm, the limit of the minimisers for large Delta.
 
@@ -145,3 +175,27 @@ def _on_support(
     theta = np.zeros(V.shape[1])
     theta[support] = np.linalg.lstsq(V[:, support], b, rcond=None)[0]
     return theta
+
+
+def _is_unique(V: NDArray[np.float64], theta: NDArray[np.float64]) -> bool:
+    if not np.isfinite(theta).all():
+        return False
+    on = theta != 0
+    inside, outside, sign = V[:, on], V[:, ~on], np.sign(theta[on])
+    nu, _, rank, _ = np.linalg.lstsq(inside.T, sign, rcond=None)
+    if rank < on.sum():
+        return False
+    if outside.size == 0 or np.abs(outside.T @ nu).max() < 1 - _SUPPORT_TOLERANCE:
+        return True
+    if rank == np.linalg.matrix_rank(V):
+        return False  # there is no other nu
+    # the least t with |V_j^T nu| <= t outside the support
+    r, m = outside.shape
+    ones = np.ones((m, 1))
+    solution = linprog(
+        np.append(np.zeros(r), 1.0),
+        A_ub=np.block([[outside.T, -ones], [-outside.T, -ones]]), b_ub=np.zeros(2 * m),
+        A_eq=np.hstack([inside.T, np.zeros((inside.shape[1], 1))]), b_eq=sign,
+        bounds=(None, None), method="highs",
+    )  # fmt: skip
+    return bool(solution.status == 0 and solution.fun < 1 - _SUPPORT_TOLERANCE)

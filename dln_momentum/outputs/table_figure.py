@@ -1,0 +1,275 @@
+"""Figures of a table of runs: curves with bands, points, and heat maps, over any of its columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dln_momentum.engine import Status
+from dln_momentum.errors import raise_if_any
+from dln_momentum.nearest import did_you_mean
+from dln_momentum.outputs.aggregation import FAILED
+from dln_momentum.outputs.drawing import (
+    axis_label,
+    colours,
+    draw_band,
+    label_of,
+    log_if_wide,
+    set_scale,
+)
+from dln_momentum.outputs.plotting import LARGEST, style
+from dln_momentum.outputs.sweep_maps import draw_map, hatch, lambda_levels
+from dln_momentum.rates import PAIRS, eps_of, gamma_beta, lam_ks_of, lam_of
+
+KINDS = ("line", "scatter", "heatmap")
+MOST_FACETS = 12
+MOST_HUES = 12
+"""Values of hue; more could not be told apart."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What is drawn where: names of columns.
+
+    Attributes:
+        kind: one of `KINDS`.
+        x, y: the axes of the figure.
+        z: the colours of a heat map.
+        hue: a curve or a colour for each of its values.
+        col: a panel for each of its values.
+    """
+
+    kind: str
+    x: str
+    y: str
+    z: str | None = None
+    hue: str | None = None
+    col: str | None = None
+
+    @property
+    def value(self) -> str:
+        """The column that statistics are made of."""
+        return self.z if self.kind == "heatmap" and self.z else self.y
+
+
+def table_figure(table: pd.DataFrame, axes: Axis) -> Figure:
+    """A figure of the runs in a table.
+
+    Over everything that the axes do not name the figure shows medians, and curves have a band from
+    the lower to the upper quartile. Runs that diverged, and grid points that are invalid, have no
+    value: where that is some of the runs of a place and not all, a curve has an open circle and a
+    heat map is hatched. Axes are logarithmic where their values are spaced by factors.
+
+    Args:
+        table: a row for each run, with the names of docs/quantities.md and keys of configs.
+        axes: the columns to draw.
+
+    Raises:
+        InputError: for a name that is no column, with the nearest; values that are not numbers.
+    """
+    raise_if_any(_wrong(table, axes))
+    table = table.reset_index(drop=True)
+    facets = [None] if axes.col is None else _values(table[axes.col])
+    columns = min(len(facets), 3 if len(facets) in (3, 5, 6, 9) else 4)
+    rows = -(-len(facets) // columns)
+    with style():
+        size = (5.2, 3.8) if len(facets) == 1 else (3.6 * columns + 0.8, 3.0 * rows + 0.6)
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        panels: list[Axes] = list(grid.flat)
+        for ax in panels[len(facets) :]:
+            ax.set_axis_off()
+        notes: dict[str, None] = {}
+        for ax, value in zip(panels, facets, strict=False):
+            part: Any = table if axes.col is None else table[table[axes.col] == value]
+            notes |= dict.fromkeys(_DRAW[axes.kind](ax, part, axes, table))
+            if axes.col is not None:
+                ax.set_title(f"{axis_label(axes.col)} = {label_of(value)}", fontsize=8)
+        for ax in grid[-1]:
+            ax.set_xlabel(axis_label(axes.x))
+        for ax in grid[:, 0]:
+            ax.set_ylabel(axis_label(axes.y))
+        figure.suptitle("\n".join(_heading(table, axes, list(notes))), fontsize=8)
+    return figure
+
+
+def _wrong(table: pd.DataFrame, axes: Axis) -> Iterator[str]:
+    known = [str(name) for name in table]
+    if axes.kind not in KINDS:
+        yield f"kind = {axes.kind} must be one of {', '.join(KINDS)}, overview"
+        return
+    if axes.kind == "heatmap" and axes.z is None:
+        yield "z is missing: a heat map shows z in colours over x and y"
+    if axes.kind != "heatmap" and axes.z is not None:
+        yield f"z = {axes.z} is for kind=heatmap"
+    if axes.kind == "heatmap" and axes.hue is not None:
+        yield f"hue = {axes.hue} is for curves and points; a heat map can have col"
+    named = {key: getattr(axes, key) for key in ("x", "y", "z", "hue", "col")}
+    for key, name in named.items():
+        if name is None:
+            continue
+        if name not in known:
+            yield f"{key} = {name} is no column{did_you_mean(name, known)}"
+            continue
+        column, different = table[name], int(table[name].nunique())
+        on_map = key in ("x", "y") and axes.kind == "heatmap"
+        if not different:
+            yield f"{key} = {name} has no value in any run"
+        elif (name == axes.value or on_map) and column.dtype.kind not in "iufb":
+            yield f"{key} = {name} must be numbers"
+        elif on_map and different < 2:
+            yield f"{key} = {name} has one value; a heat map needs two"
+        elif key == "col" and different > MOST_FACETS:
+            yield f"col = {name} has {different} values; {MOST_FACETS} panels fit"
+        elif key == "hue" and different > MOST_HUES:
+            yield f"hue = {name} has {different} values; {MOST_HUES} can be told apart"
+
+
+def _values(column: Any) -> list[Any]:
+    """The different values, numbers in their order and text as it comes."""
+    found = column.dropna().unique().tolist()
+    return sorted(found) if column.dtype.kind in "iuf" else found
+
+
+def _failed(table: Any) -> Any:
+    """The runs that have no value."""
+    if "status" not in table:
+        return pd.Series(False, table.index)
+    return table["status"].isin(FAILED)
+
+
+def _places(ax: Axes, table: Any, whole: Any, name: str) -> np.ndarray:
+    """The values of x as numbers; text gets a place each, and the axis its labels."""
+    column = table[name]
+    if column.dtype.kind in "iuf":
+        set_scale(ax, "x", whole[name].dropna())
+        return column.to_numpy(float)
+    labels = _values(whole[name])
+    ax.set_xticks(range(len(labels)), [label_of(label) for label in labels])
+    return column.map({label: place for place, label in enumerate(labels)}).to_numpy(float)
+
+
+def _hues(whole: Any, axes: Axis) -> list[tuple[Any, Any]]:
+    values = [None] if axes.hue is None else _values(whole[axes.hue])
+    return list(zip(values, colours(values)[0], strict=True))
+
+
+def _legend(ax: Axes, axes: Axis) -> None:
+    if axes.hue is not None and ax.lines:
+        ax.legend(title=axis_label(axes.hue), title_fontsize=8)
+
+
+def _draw_lines(ax: Axes, part: Any, axes: Axis, whole: Any) -> Iterator[str]:
+    x = pd.Series(_places(ax, part, whole, axes.x), part.index)
+    failed = _failed(part)
+    value = part[axes.y].astype(float).where(~failed)
+    partial_somewhere = False
+    for hue, colour in _hues(whole, axes):
+        mine = slice(None) if axes.hue is None else part[axes.hue] == hue
+        if not value[mine].notna().any():
+            continue
+        by_x = value[mine].groupby(x[mine])
+        quartiles = np.array([by_x.quantile(q).to_numpy() for q in (0.25, 0.5, 0.75)])
+        share = failed[mine].groupby(x[mine]).mean().to_numpy()
+        partial = (share > 0) & (share < 1)
+        partial_somewhere |= bool(partial.any())
+        places = np.sort(x[mine].dropna().unique())
+        label = None if axes.hue is None else label_of(hue)
+        draw_band(ax, places, quartiles, partial, color=colour, label=label)
+    drawn = value.where(value.abs() < LARGEST)
+    log_if_wide(ax, "y", drawn)
+    _legend(ax, axes)
+    if value.groupby([x, *([part[axes.hue]] if axes.hue else [])]).count().max() > 1:
+        yield "median, and band between the quartiles"
+    if partial_somewhere:
+        yield "open circle: some of the runs have diverged"
+
+
+def _draw_points(ax: Axes, part: Any, axes: Axis, whole: Any) -> Iterator[str]:
+    x = _places(ax, part, whole, axes.x)
+    if part[axes.x].dtype.kind in "iuf":
+        log_if_wide(ax, "x", part[axes.x])
+    failed = _failed(part).to_numpy()
+    y = part[axes.y].astype(float).where(~failed).to_numpy()
+    for hue, colour in _hues(whole, axes):
+        mine = np.full(len(part), True) if axes.hue is None else (part[axes.hue] == hue).to_numpy()
+        label = None if axes.hue is None else label_of(hue)
+        if not np.isfinite(x[mine] * y[mine]).any():
+            continue
+        ax.plot(x[mine], y[mine], "o", ms=3.5, alpha=0.7, color=colour, label=label)
+    log_if_wide(ax, "y", y[np.abs(y) < LARGEST])
+    _legend(ax, axes)
+    if failed.any():
+        yield f"{failed.sum()} runs that diverged or are invalid are not drawn"
+
+
+def _draw_heatmap(ax: Axes, part: Any, axes: Axis, whole: Any) -> Iterator[str]:
+    set_scale(ax, "x", whole[axes.x])
+    set_scale(ax, "y", whole[axes.y])
+    failed = _failed(part)
+    value = part[axes.value].astype(float).where(~failed)
+    by = [part[axes.x], part[axes.y]]
+    plane = value.groupby(by).median().unstack()
+    share = failed.groupby(by).mean().unstack().reindex_like(plane)
+    found, drawn = _plane_dataset(plane, share, axes)
+    draw_map(ax, found, found["value"], drawn, around_one=False)
+    mixed = (found["failed"] > 0) & (found["failed"] < 1)
+    if value.groupby(by).count().max().max() > 1 or mixed.any():
+        yield "medians"
+    if lambda_levels(found, drawn):
+        yield r"white: $\lambda$ (solid) and $\lambda_{KS}$ (dashed) at powers of ten"
+    yield "grey: no value"
+    if (found["failed"] < 0.5).any() and (found["failed"] >= 0.5).any():
+        yield "black: edge of what diverged"
+    if mixed.any():
+        hatch(ax, mixed, drawn)
+        yield "hatched: some of the runs have diverged"
+
+
+def _plane_dataset(plane: Any, share: Any, axes: Axis) -> tuple[xr.Dataset, tuple[str, str]]:
+    """The value and the share of failed runs over the two axes, and how these are called.
+
+    Two rates are called by their names, and all four of them are there.
+    """
+    x, y = axes.x, axes.y
+    names = x.rpartition(".")[2], y.rpartition(".")[2]
+    is_pair = {*names} in map(set, PAIRS)
+    x, y = names if is_pair else (x, y)
+    status = np.where(share.to_numpy() >= 0.5, Status.DIVERGED.label, Status.CONVERGED.label)
+    found = xr.Dataset(
+        {
+            "value": ((x, y), plane.to_numpy(float)),
+            "failed": ((x, y), share.to_numpy(float)),
+            "status": ((x, y), status.astype(object)),
+        },
+        {x: plane.index.to_numpy(float), y: plane.columns.to_numpy(float)},
+    )
+    if is_pair:
+        gamma, beta = gamma_beta(**{name: found[name] for name in names})
+        rates = {"gamma": gamma, "beta": beta, "lam": lam_of(gamma, beta)}
+        rates["eps"] = eps_of(gamma, beta)
+        rates["lam_ks"] = lam_ks_of(gamma, beta)
+        found = found.assign_coords({k: v for k, v in rates.items() if k not in names})
+    return found, (x, y)
+
+
+_DRAW = {"line": _draw_lines, "scatter": _draw_points, "heatmap": _draw_heatmap}
+
+
+def _heading(table: Any, axes: Axis, notes: list[str]) -> Iterator[str]:
+    counts = table["status"].value_counts() if "status" in table else {}
+    endings = ", ".join(f"{count} {label}" for label, count in counts.items())
+    names = table["data"].dropna().unique() if "data" in table else []
+    what = f"{names[0]}: " if len(names) == 1 else ""
+    if axes.kind == "heatmap":
+        yield axis_label(axes.value)
+    yield f"{what}{len(table)} runs" + (f", {endings}" if endings else "")
+    if notes:
+        yield "; ".join(notes)

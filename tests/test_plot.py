@@ -1,0 +1,202 @@
+"""dln.plot and dln-plot: what is drawn is the statistics of the runs, and can be read."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PolyCollection, QuadMesh
+from matplotlib.figure import Figure
+
+import dln_momentum as dln
+from dln_momentum.cli.plot import main
+from dln_momentum.outputs.drawing import set_scale
+from dln_momentum.outputs.sweep_figure import overview
+from dln_momentum.outputs.table_figure import Axis, table_figure
+
+
+@pytest.fixture(scope="module")
+def runs() -> pd.DataFrame:
+    """Runs over gamma, beta and seed; at the largest gamma and beta one of three diverges."""
+    random = np.random.default_rng(0)
+    rows = [
+        {"gamma": gamma, "beta": beta, "seed": seed, "l1_norm": random.uniform(1, 2),
+         "status": "diverged" if (gamma, beta, seed) == (1.0, 0.9, 0) else "converged",
+         "data": "drawn", "sampling.kind": ("full", "reshuffle")[seed > 0]}
+        for gamma in (0.01, 0.1, 1.0) for beta in (0.0, 0.5, 0.9) for seed in range(3)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def usable(runs: pd.DataFrame) -> Any:
+    return runs[runs["status"] != "diverged"]
+
+
+def labels_of(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+
+
+def test_curves_are_medians_and_quartiles(runs: pd.DataFrame) -> None:
+    figure = dln.plot(runs, x="gamma", y="l1_norm", hue="beta")
+    (ax,) = figure.axes
+    assert ax.get_xscale() == "log"
+    assert ax.get_xlabel() == r"step size $\gamma$"
+    assert labels_of(figure) == ["0", "0.5", "0.9"]
+    curves = [line for line in ax.lines if line.get_linestyle() == "-"]
+    for beta, curve in zip((0.0, 0.5, 0.9), curves, strict=True):
+        groups = usable(runs[runs["beta"] == beta]).groupby("gamma")["l1_norm"]
+        np.testing.assert_array_equal(curve.get_ydata(), groups.median())
+        band = ax.collections[curves.index(curve)].get_paths()[0].vertices
+        low, high = groups.quantile(0.25), groups.quantile(0.75)
+        assert set(np.asarray(band)[:, 1]) >= {*low, *high}
+    # the one place where some of the runs diverged
+    (circles,) = (line for line in ax.lines if line.get_linestyle() == "None")
+    assert np.isfinite(np.asarray(circles.get_ydata())).tolist() == [False, False, True]
+    title = figure.get_suptitle()
+    assert "27 runs, 26 converged, 1 diverged" in title
+    assert "open circle: some of the runs have diverged" in title
+
+
+def test_a_map_has_level_lines_and_hatches_mixed_cells(runs: pd.DataFrame) -> None:
+    renamed = runs.rename(columns={"gamma": "optimizer.gamma"})
+    figure = dln.plot(renamed, x="optimizer.gamma", y="beta", z="l1_norm")
+    ax = figure.axes[0]
+    (mesh,) = (c for c in ax.collections if isinstance(c, QuadMesh))
+    medians = usable(runs).pivot_table(index="beta", columns="gamma", values="l1_norm",
+                                       aggfunc="median")  # fmt: skip
+    np.testing.assert_array_equal(np.asarray(mesh.get_array()).ravel(), medians.to_numpy().ravel())
+    (hatched,) = (c for c in ax.collections if isinstance(c, PolyCollection))
+    assert hatched.get_hatch()
+    (cell,) = hatched.get_paths()
+    # a cell of a log axis reaches half a decade to both sides, of a linear one half a gap
+    np.testing.assert_allclose(cell.get_extents().get_points(), [[10**-0.5, 0.7], [10**0.5, 1.1]])
+    assert "hatched: some of the runs have diverged" in figure.get_suptitle()
+    assert r"\lambda$ (solid)" in figure.get_suptitle()
+
+
+def test_panels_points_and_text(runs: pd.DataFrame) -> None:
+    figure = dln.plot(runs, x="sampling.kind", y="l1_norm", col="beta", kind="scatter")
+    assert [ax.get_title() for ax in figure.axes] == [
+        rf"momentum $\beta$ = {beta}" for beta in ("0", "0.5", "0.9")
+    ]
+    points = sum(len(np.asarray(line.get_xdata())) for ax in figure.axes for line in ax.lines)
+    assert points == 27
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["full", "reshuffle"]
+
+
+@pytest.mark.parametrize(
+    "values", [[0.01, 0.02, 0.03], [0.011, 0.012, 0.0131], [0.1, 0.3, 1.0, 5.0], [1e-5, 1e-4, 2e-3]]
+)
+def test_labels_of_short_log_axes_do_not_overlap(values: list[float]) -> None:
+    figure = Figure(figsize=(3, 2))
+    ax = figure.subplots()
+    set_scale(ax, "x", values)
+    ax.set(xscale="log")
+    set_scale(ax, "x", values)
+    ax.plot(values, values)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    ticks = [*ax.xaxis.get_major_ticks(), *ax.xaxis.get_minor_ticks()]
+    low, high = ax.get_xlim()
+    shown = [t.label1 for t in ticks if t.label1.get_text() and low <= t.get_loc() <= high]
+    boxes = sorted(label.get_window_extent(renderer).extents.tolist() for label in shown)
+    assert len(boxes) >= 2
+    assert all(left[2] < right[0] for left, right in pairwise(boxes))
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        (Axis("line", "gama", "l1_norm"), "x = gama is no column (did you mean gamma?)"),
+        (Axis("heatmap", "gamma", "beta"), "z is missing"),
+        (Axis("heatmap", "gamma", "beta", "status"), "z = status must be numbers"),
+        (Axis("line", "gamma", "l1_norm", z="beta"), "z = beta is for kind=heatmap"),
+        (Axis("pie", "gamma", "l1_norm"), "kind = pie must be one of line, scatter, heatmap"),
+        (Axis("heatmap", "gamma", "data", "l1_norm"), "y = data must be numbers"),
+        (Axis("line", "gamma", "data"), "y = data must be numbers"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(runs: pd.DataFrame, axes: Axis, message: str) -> None:
+    with pytest.raises(dln.InputError) as caught:
+        table_figure(runs, axes)
+    assert message in str(caught.value)
+
+
+def test_without_names_a_table_is_refused_with_what_varies(runs: pd.DataFrame) -> None:
+    with pytest.raises(dln.InputError, match="y missing: name columns; what varies here"):
+        dln.plot(runs, x="gamma")
+    with pytest.raises(dln.InputError, match="kind=overview is of one run, flow or sweep"):
+        dln.plot(runs)
+
+
+@pytest.fixture(scope="module")
+def sweep() -> xr.Dataset:
+    return dln.sweep(
+        lambda seed: dln.sparse(n=5, d=8, s=1, seed=seed),
+        gamma=[0.5, 1.0, 2.0], beta=[0.0, 0.5], data_seed=[0, 1, 2], max_steps=50,
+    )  # fmt: skip
+
+
+def test_a_dataset_a_file_and_a_table_are_one_figure(sweep: xr.Dataset, tmp_path: Path) -> None:
+    sweep.to_netcdf(tmp_path / "results.nc", engine="h5netcdf")
+    dln.collect(tmp_path).to_csv(tmp_path / "runs.csv")
+    dln.results(tmp_path, tmp_path).to_netcdf(tmp_path / "other.nc", engine="h5netcdf")
+    sources = [sweep, tmp_path, tmp_path / "results.nc", str(tmp_path / "runs.csv")]
+    drawn = [dln.plot(source, x="gamma", y="train_loss", hue="beta") for source in sources]
+    # a table of text rounds nothing
+    for figure in drawn:
+        ours, first = figure.axes[0].lines, drawn[0].axes[0].lines
+        for line, other in zip(ours, first, strict=True):
+            np.testing.assert_array_equal(line.get_ydata(), other.get_ydata())
+
+
+def test_the_sweeps_own_figure_marks_mixed_cells(sweep: xr.Dataset) -> None:
+    mixed = sweep.copy(deep=True)
+    mixed.attrs["data"] = "drawn"
+    mixed["status"][...] = "converged"
+    mixed["status"][2, 1, 0] = "diverged"
+    figure = overview(mixed)
+    assert figure is not None
+    hatched = [c for ax in figure.axes for c in ax.collections if c.get_hatch()]
+    # five maps and the map of the status
+    assert len(hatched) == 6
+    assert all(len(collection.get_paths()) == 1 for collection in hatched)
+
+
+def run_command(*words: object) -> int:
+    try:
+        main([str(word) for word in words])
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def test_the_command_writes_both_files_and_replaces_none(
+    runs: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    table = tmp_path / "runs.csv"
+    runs.to_csv(table)
+    assert run_command(table, "x=gamma", "y=l1_norm") == 0
+    kept = [tmp_path / f"gamma-l1_norm{suffix}" for suffix in (".png", ".pdf")]
+    assert [path.stat().st_size > 1000 for path in kept] == [True, True]
+    before = [path.read_bytes() for path in kept]
+    assert run_command(table, "x=gamma", "y=l1_norm") == 0
+    assert len(list(tmp_path.iterdir())) == 3
+    runs.assign(l1_norm=runs["l1_norm"] + 1).to_csv(table)
+    assert run_command(table, "x=gamma", "y=l1_norm", f"out={kept[0]}") == 0
+    assert (tmp_path / "gamma-l1_norm-2.png").exists()
+    assert [path.read_bytes() for path in kept] == before
+    capsys.readouterr()
+    assert run_command(table, "x=gamma", "huee=beta", "y=") == 2
+    shown = capsys.readouterr().err
+    assert "unknown key huee (did you mean hue?)" in shown
+    assert "give y once, with a value" in shown
+    assert run_command(tmp_path / "nowhere", "x=gamma", "y=beta") == 2
+    assert run_command(table, "x=gamma", "y=beta", "out=no/where.png") == 2
+    assert run_command("x=gamma") == 2
