@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -66,8 +67,26 @@ class BlockDataModule(LightningDataModule):
         return first_of(self.problems)
 
     def train_dataloader(self) -> BlockLoader:
-        """Blocks from the present step on, so that a resumed run continues there."""
-        return BlockLoader(self, lambda: self.trainer.global_step if self.trainer else 0)
+        """Blocks from the present step on, so that a resumed run continues there.
+
+        Lightning asks callbacks that watch a metric, as EarlyStopping and ModelCheckpoint, at the
+        end of an epoch. With one among them an epoch ends at each recorded step; without, a run is
+        a single epoch, so that no ``max_epochs`` ends it.
+        """
+        trainer: Any = self.trainer
+        watched = trainer is not None and any(
+            getattr(callback, "monitor", None) is not None for callback in trainer.callbacks
+        )
+        return BlockLoader(self, self._step, by_record=watched)
+
+    def test_dataloader(self) -> OneBatch:
+        """One batch, for ``Trainer.test``: the module knows the held-out rows."""
+        return OneBatch()
+
+    def _step(self) -> int:
+        trainer: Any = self.trainer
+        stepper = getattr(getattr(trainer, "lightning_module", None), "stepper", None)
+        return 0 if stepper is None else stepper.step
 
     def transfer_batch_to_device(
         self, batch: Block, device: torch.device, dataloader_idx: int
@@ -77,12 +96,28 @@ class BlockDataModule(LightningDataModule):
 
 
 class BlockLoader:
-    """Iterates over the remaining blocks."""
+    """Iterates over the remaining blocks: all of them, or those to the next recorded step."""
 
-    def __init__(self, data: BlockDataModule, start: Callable[[], int]) -> None:
+    def __init__(
+        self, data: BlockDataModule, start: Callable[[], int], *, by_record: bool = False
+    ) -> None:
         self._data = data
         self._start = start
+        self._by_record = by_record
 
     def __iter__(self) -> Iterator[Block]:
-        for start, stop in self._data.plan.blocks(self._start()):
+        plan = self._data.plan
+        for start, stop in plan.blocks(self._start()):
             yield Block(start, stop, self._data.batches)
+            if self._by_record and stop in plan.recorded:
+                return
+
+
+class OneBatch:
+    """A loader of a single empty batch."""
+
+    def __iter__(self) -> Iterator[None]:
+        yield None
+
+    def __len__(self) -> int:
+        return 1

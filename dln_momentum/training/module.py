@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
 from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
-from dln_momentum.engine.problems import Measure, Report, groups_of
-from dln_momentum.errors import raise_if_any
+from dln_momentum.engine.problems import Measure, Report
+from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
 from dln_momentum.outputs.history import History
 from dln_momentum.outputs.quantities import group_of
+from dln_momentum.outputs.summary import certificate, recovery
 from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of
 from dln_momentum.training.board import DashboardLogger
 from dln_momentum.training.datamodule import Block, BlockDataModule
-from dln_momentum.training.resuming import check_same_run, identity
+from dln_momentum.training.reloading import hyper_parameters, origin, remade
+from dln_momentum.training.resuming import check_same_run, identity, read_checkpoint
+from dln_momentum.training.starting import Gradient, module_problems, set_initial_speed
 from dln_momentum.training.steppers import AutogradStepper, EngineStepper, Stepper
-
-Gradient = Literal["closed_form", "autograd"]
 
 SHARED = 2**14
 """Coordinates of all runs up to which the monitors share one snapshot, and what it has derived."""
@@ -87,9 +88,13 @@ class HeavyBallModule(pl.LightningModule):
         self.trajectories = trajectories
         self.optimizer = HeavyBall(net.parameters(), gamma, beta)
         options = options or EngineOptions()
-        raise_if_any(_problems(net, gradient, speed))
+        raise_if_any(module_problems(net, gradient, speed))
+        rates = {"gamma": gamma, "beta": beta}
+        others = {"gradient": gradient, "speed": speed, "trajectories": trajectories}
+        self.save_hyperparameters(hyper_parameters(rates, data, options, **others), logger=False)
+        self._origin = origin(net, data)
         if speed:
-            self._set_initial_speed(speed)
+            set_initial_speed(net, self.optimizer, data, speed)
         # the network is only now where the run starts
         arithmetic = f"{gradient}, {options.path_sums}"
         self.identity = identity(
@@ -97,6 +102,7 @@ class HeavyBallModule(pl.LightningModule):
         )
         self.stepper = self._make_stepper(options, gradient)
         self._snapshot: Snapshot | None = None
+        self._left = False
 
     def configure_optimizers(self) -> HeavyBall:
         """The optimizer whose parameters and increments a checkpoint holds."""
@@ -104,20 +110,59 @@ class HeavyBallModule(pl.LightningModule):
 
     def training_step(self, block: Block, batch_idx: int) -> None:
         """Advance every run by one block."""
+        if not isinstance(block, Block):
+            raise InputError(
+                [f"HeavyBallModule trains on blocks of steps, given {type(block).__name__}: put "
+                 "the data into a Problem and call trainer.fit(module, module.data)"]
+            )  # fmt: skip
         if block.start != self.stepper.step:
             raise RuntimeError(f"block starts at {block.start}, training at {self.stepper.step}")
         self._snapshot = None
-        self.stepper.advance(block.steps)
+        stop = min(block.stop, self.max_steps)
+        self.stepper.advance(stop - block.start)
         self._count(self.stepper.step - block.start)
-        if block.stop >= self.data.plan.max_steps:
+        if stop >= self.max_steps:
             self.stepper.stop()
         self._stop_if_finished()
 
     def on_train_start(self) -> None:
         """Stop a run that has ended already: at an interpolator, or resumed at its last step."""
-        if self.stepper.step >= self.data.plan.max_steps:
+        self._left = False
+        # a module that was loaded from a checkpoint goes on from there
+        self._count(self.stepper.step - self.trainer.global_step)
+        if self.stepper.step >= self.max_steps:
             self.stepper.stop()
         self._stop_if_finished()
+
+    def on_train_end(self) -> None:
+        """Note that runs which still go on were stopped by a callback or by the user."""
+        self._left = True
+
+    @property
+    def max_steps(self) -> int:
+        """The last step: of the plan, or of ``Trainer(max_steps=...)`` if that is sooner."""
+        asked = self.trainer.max_steps
+        return self.data.plan.max_steps if asked < 0 else min(asked, self.data.plan.max_steps)
+
+    def forward(self, X: Tensor) -> Tensor:
+        """The predictions of the network for rows X, as ``Trainer.predict`` gives them."""
+        return self.net(X)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Log how well the runs do, for ``Trainer.test(module, module.data)``; medians of several.
+
+        A diagonal network has its errors, its certificate and ln ||theta~_0||; another one the
+        losses on the rows of training and test.
+        """
+        if self.diagonal:
+            found = self.measure(_tested)
+        else:
+            problem = self.data.problem
+            found = {"train_loss": self.stepper.loss}
+            if problem.X_test is not None and problem.y_test is not None:
+                errors = self.net(problem.X_test).reshape(1, -1) - problem.y_test
+                found["test_error"] = errors.square().mean(-1) / 2
+        self.log_dict({name: value.double().nanmedian() for name, value in found.items()})
 
     def snapshot(self) -> Snapshot | None:
         """The runs as they stand, read out once a step; None unless the network is diagonal."""
@@ -146,8 +191,11 @@ class HeavyBallModule(pl.LightningModule):
 
     @property
     def status_labels(self) -> list[str]:
-        """How each run stands, by name."""
-        return [Status(int(code)).label for code in self.stepper.status]
+        """How each run stands, by name; ``stopped`` where a callback has ended the training."""
+        labels = [Status(int(code)).label for code in self.stepper.status]
+        return [
+            "stopped" if self._left and label == Status.RUNNING.label else label for label in labels
+        ]
 
     @property
     def due(self) -> bool:
@@ -189,6 +237,7 @@ class HeavyBallModule(pl.LightningModule):
         checkpoint["identity"] = self.identity
         checkpoint["stepper"] = self.stepper.state_dict()
         checkpoint["history"] = self.history.state_dict()
+        checkpoint["origin"] = self._origin
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue from a checkpoint; max_steps may be larger than then, and tol smaller.
@@ -200,6 +249,39 @@ class HeavyBallModule(pl.LightningModule):
         self.stepper.load_state_dict(checkpoint["stepper"])
         self.stepper.reopen()
         self.history.load_state_dict(checkpoint["history"])
+
+    @classmethod
+    def load_from_checkpoint(  # pyright: ignore[reportIncompatibleVariableOverride]
+        cls,
+        checkpoint_path: str | Path,
+        *,
+        data: BlockDataModule | None = None,
+        net: nn.Module | None = None,
+        **_: Any,
+    ) -> HeavyBallModule:
+        """The module of a checkpoint, as it was when that was saved.
+
+        Args:
+            checkpoint_path: the file.
+            data: its data; needed where the checkpoint does not hold them (see `remade`).
+            net: its network as it was made; needed for one that is not diagonal.
+
+        Raises:
+            InputError: for a file that is no checkpoint of this class, or holds too little.
+        """
+        saved = read_checkpoint(checkpoint_path)
+        net, data = remade(saved, data, net)
+        settings = saved["hyper_parameters"]
+        rates = (torch.tensor(settings[key], dtype=torch.float64) for key in ("gamma", "beta"))
+        gamma, beta = (rate if rate.ndim else float(rate) for rate in rates)
+        given = {key: settings[key] for key in ("gradient", "speed", "trajectories")}
+        options = EngineOptions(**settings["options"])
+        module = cls(net, gamma, beta, data, options=options, **given)
+        module.load_state_dict(saved["state_dict"])
+        module.optimizer.load_state_dict(saved["optimizer_states"][0])
+        module.stepper.load_state_dict(saved["stepper"])
+        module.history.load_state_dict(saved["history"])
+        return module
 
     def _make_stepper(self, options: EngineOptions, gradient: Gradient) -> Stepper:
         if not isinstance(self.net, DiagonalLinearNet) or gradient == "autograd":
@@ -227,22 +309,6 @@ class HeavyBallModule(pl.LightningModule):
         )
         return EngineStepper(engine, net, self.optimizer)
 
-    def _set_initial_speed(self, speed: float) -> None:
-        """Give the optimizer w_1 - w_0 = eps w'(0), w'(0) = -speed grad F(w_1)."""
-        group = self.optimizer.param_groups[0]
-        eps = torch.as_tensor(eps_of(group["lr"], group["momentum"]), dtype=torch.float64)
-        for group in groups_of(self.data.problems):
-            runs = group.places
-            gradients = _full_gradients(self.net, group.problem, runs)
-            for parameter, gradient in zip(self.net.parameters(), gradients, strict=True):
-                increment = self.optimizer.increment(parameter)
-                if not self.diagonal:
-                    increment.copy_(-speed * eps * gradient)
-                    continue
-                rows = increment.view(-1, increment.shape[-1])
-                step = eps.expand(len(rows))[runs].to(rows)[:, None]
-                rows[runs] = -speed * step * gradient
-
     def _previous(self, w_plus: Tensor, w_minus: Tensor) -> tuple[Tensor, Tensor] | None:
         """w_0 of w_+ and w_-, [R, d] each, from the optimizer's increments; None at rest."""
         increments = [self.optimizer.increment(w).detach() for w in self.net.parameters()]
@@ -263,26 +329,9 @@ class HeavyBallModule(pl.LightningModule):
         loop.optim_step_progress.total.completed += steps
 
 
-def _full_gradients(net: nn.Module, problem: Problem, runs: slice | Tensor) -> list[Tensor]:
-    """grad F of the full batch for each parameter; of a diagonal network, [R, d] of these runs."""
-    if isinstance(net, DiagonalLinearNet):
-        u, v = (w.detach().reshape(-1, w.shape[-1])[runs] for w in (net.u, net.v))
-        gradient = problem.gradient(u * v)
-        return [gradient * v, gradient * u]
-    loss = (net(problem.X).reshape(problem.n) - problem.y).square().sum() / (2 * problem.n)
-    return list(torch.autograd.grad(loss, list(net.parameters())))
-
-
-def _problems(net: nn.Module, gradient: str, speed: float) -> Iterator[str]:
-    if not math.isfinite(speed):
-        yield f"speed = {speed:g} must be finite"
-    kinds = {parameter.dtype for parameter in net.parameters()} - {torch.float64}
-    if kinds:
-        yield f"net has parameters of {', '.join(map(str, kinds))}: make them double, net.double()"
-    if gradient not in get_args(Gradient):
-        yield f"gradient = {gradient!r} must be one of {', '.join(get_args(Gradient))}"
-    if gradient == "autograd" and isinstance(net, DiagonalLinearNet) and net.u[..., 0].numel() > 1:
-        yield f"gradient = 'autograd' trains one network; u has shape {[*net.u.shape]}"
+def _tested(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
+    found = {"train_loss": snapshot.loss} | recovery(snapshot.theta, problem)
+    return found | certificate(snapshot, problem)
 
 
 def _shown(group: str, scalars: Mapping[str, Tensor]) -> dict[str, float]:

@@ -65,6 +65,7 @@ def fit(
             max_epochs=-1,  # the module itself says when every run has ended
             callbacks=[*monitors, saving, *bar],
             logger=list(loggers) or False,
+            default_root_dir=checkpoints.parent,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
