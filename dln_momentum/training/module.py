@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
-from dln_momentum.engine.problems import Measure, Report
+from dln_momentum.engine.problems import Measure, Report, groups_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
