@@ -80,7 +80,7 @@ class Job:
         self._started = time.perf_counter()
         self._status: dict[str, Any] = {}
 
-    @property
+    @cached_property
     def text(self) -> str:
         """What ``config.yaml`` holds: every value, and gamma, beta, lam and eps that ran."""
         values = OmegaConf.to_container(rates_saved(self.config), resolve=True)
