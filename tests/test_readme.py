@@ -89,9 +89,11 @@ def in_a_folder_of_data(folder: Path, text: str) -> str:
     rows = ["a,b,c,d,e,f,y", *(",".join(map(str, row)) for row in np.column_stack([X, y]))]
     (folder / "data.csv").write_text("\n".join(rows))
     if "outputs" in text:
-        execute(["dln-train"], folder)
-        (checkpoint,) = folder.rglob("last.ckpt")
-        run = checkpoint.parent.parent.relative_to(folder / "outputs").as_posix()
+        # what a page resumes is a run of the same command
+        command = text.split()[0]
+        execute([command if "resume=" in text and command in RUN else "dln-train"], folder)
+        (config,) = folder.rglob("config.yaml")
+        run = config.parent.relative_to(folder / "outputs").as_posix()
         text = text.replace("outputs/...", f"outputs/{run}")
     return text
 
@@ -100,7 +102,8 @@ def execute(words: list[str], folder: Path) -> None:
     """Run a command and its overrides in a folder; it must end with 0."""
     name, rest = program(words), words[1:]
     if name in SCRIPTS:
-        rest = ["-m", SCRIPTS[name].partition(":")[0], *rest]
+        module, _, function = SCRIPTS[name].partition(":")
+        rest = ["-c", f"from {module} import {function}; {function}()", *rest]
     # a run that is continued in its own directory takes no other values
     resumed = any(w.startswith("resume=") and not w.endswith(".ckpt") for w in words)
     done = subprocess.run(
