@@ -62,16 +62,16 @@ def assert_same(first: Path, second: Path) -> None:
 def test_a_run_goes_on_from_its_newest_readable_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In this process, stopped by a signal after the third checkpoint, which is then damaged."""
+    """In this process, stopped by a signal at the fourth checkpoint; the third is damaged."""
     words = ["debug=quick", "trainer.checkpoint_every=300", "trainer.block_size=100", "logger=none"]
     run_app(tmp_path / "alone", *words)
     handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
-    save, saved = pl.Trainer.save_checkpoint, list[Path]()
+    save, calls = pl.Trainer.save_checkpoint, list[int]()
 
-    def save_and_stop(trainer: pl.Trainer, path: Path, *given: Any, **named: Any) -> None:
-        save(trainer, path, *given, **named)
-        saved.append(Path(path))
-        if len(saved) == 3:
+    def save_and_stop(trainer: pl.Trainer, *given: Any, **named: Any) -> None:
+        save(trainer, *given, **named)
+        calls.append(trainer.global_step)
+        if len(calls) == 4:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def command(*arguments: str) -> int:
@@ -90,7 +90,12 @@ def test_a_run_goes_on_from_its_newest_readable_checkpoint(
         patch.setattr(pl.Trainer, "save_checkpoint", save_and_stop)
         assert command(*words, f"hydra.run.dir={tmp_path}/run") == 143
     assert status(tmp_path / "run")["state"] == "interrupted"
-    saved[-1].write_bytes(saved[-1].read_bytes()[:1000])
+    # the fourth was not moved into place
+    assert calls == [300, 600, 900, 1200]
+    folder = tmp_path / "run" / "checkpoints"
+    assert {path.name for path in folder.glob("*.ckpt")} == {"step_600.ckpt", "step_900.ckpt"}
+    damaged = folder / "step_900.ckpt"
+    damaged.write_bytes(damaged.read_bytes()[:1000])
     starts: list[Any] = []
     fit = pl.Trainer.fit
 
@@ -100,7 +105,7 @@ def test_a_run_goes_on_from_its_newest_readable_checkpoint(
 
     monkeypatch.setattr(pl.Trainer, "fit", noted)
     assert command(f"resume={tmp_path}/run") == 0
-    assert starts == [str(saved[-2])]
+    assert [Path(start) for start in starts] == [folder / "step_600.ckpt"]
     assert_same(tmp_path / "alone", tmp_path / "run")
 
 

@@ -16,10 +16,10 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from dln_momentum import InputError
-from dln_momentum.cli.command import command
+from dln_momentum.cli.command import Command, command
 from dln_momentum.cli.directories import Directories
 from dln_momentum.cli.job import Job
 from dln_momentum.cli.multirun import job_name
@@ -297,20 +297,15 @@ def test_names_of_jobs_are_short_safe_and_differ() -> None:
 def test_a_job_returns_what_a_sweeper_optimises(
     run: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hydra.core.utils import JobReturn
+    returned: list[float | None] = []
+    task = Command.task
 
-    returned: list[Any] = []
-    monkeypatch.setattr(
-        "dln_momentum.sweeps.vectorized.JobReturn",
-        lambda **given: returned.append(given["_return_value"]) or JobReturn(**given),
-    )
-    metric = "optimized_metric=recovery_error"
-    words = ["-m", metric, "hydra.sweep.dir=jobs", "hydra/launcher=vectorized"]
-    code, out, _ = run(*words, "optimizer.beta=0.5,0.13")
-    assert code == 1
-    # this launcher leaves what Hydra's own does
-    assert states(Path("jobs")) == {"beta_0.5": "done", "beta_0.13": "failed"}
-    assert "1 done, 1 failed of 2 jobs" in out
+    def noted(command: Command, config: DictConfig) -> float | None:
+        returned.append(task(command, config))
+        return returned[-1]
+
+    monkeypatch.setattr(Command, "task", noted)
+    assert run("-m", "optimized_metric=recovery_error", "optimizer.beta=0.5,0.13")[0] == 1
     assert returned == [0.25, None]
 
 

@@ -129,7 +129,7 @@ class Command:
         Returns:
             The value of ``optimized_metric``, as `metric_of` has it.
         """
-        hydra = HydraConfig.get()
+        hydra: Any = HydraConfig.get()
         job, made = self.job(config, hydra), Path(hydra.runtime.output_dir)
         if not job.multirun:
             return self._alone(job)

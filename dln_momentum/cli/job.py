@@ -167,10 +167,14 @@ class Job:
         self.release()
 
     def refuse(self, error: InputError) -> None:
-        """Record that a job of a multirun was refused; any other leaves nothing behind."""
+        """Record that a job was refused: one of a multirun, or one that had begun.
+
+        Any other leaves nothing behind.
+        """
         with contextlib.suppress(OSError):
             # never over the state of another run
-            if self.multirun and saved_hash(self.directory) in (None, self.config_hash):
+            known = self.multirun or self.state == "running"
+            if known and saved_hash(self.directory) in (None, self.config_hash):
                 self._end("refused", one_line(error))
         self.release()
 

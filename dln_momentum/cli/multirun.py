@@ -41,7 +41,7 @@ def job_name(overrides: Sequence[str], fixed: Sequence[str] = ()) -> str:
     >>> job_name(["data.seed=1", "seed=2"])
     'data.seed_1-seed_2'
     >>> job_name(["data.path=some/file.npz"])
-    'path_some_file.npz-2bd43d5e'
+    'path_some_file.npz-dd3c1597'
     >>> job_name([])
     'run'
     """
