@@ -19,6 +19,7 @@ from dln_momentum.cli.flow import completed, flow
 from dln_momentum.cli.job import Job
 from dln_momentum.config import composed
 from dln_momentum.outputs.comparison import comparable_times, compared
+from dln_momentum.outputs.quantities import QUANTITIES
 from tests.helpers import FinishedRun, blank_figures, run_app
 
 PROBLEM, START = dln.sparse(5, 8, 1), dln.uniform(0.2)
@@ -66,6 +67,8 @@ def test_a_directory_is_all_that_it_takes(
     summary = compare(run.directory, tmp_path)
     history, found = run.history(), xr.load_dataset(tmp_path / "history.nc", engine="h5netcdf")
     assert (summary["kind"], summary["status"]) == ("comparison", "time_reached")
+    named = {row.name for row in QUANTITIES.values() if "p" in row.found}
+    assert set(map(str, found.variables)) | set(summary) == named
     saved = OmegaConf.load(tmp_path / "config.yaml")
     assert (saved.data.n, saved.model.alpha, saved.flow.lam) == (
         5,

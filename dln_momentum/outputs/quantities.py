@@ -31,7 +31,9 @@ PLACES = {
     "v": "verify.json",
     "h": "history.nc of dln-train",
     "c": "history.nc of dln-flow (continuous time)",
-    "r": "results.nc",
+    "m": "results.nc and summary.json of dln-flow with many lambda",
+    "p": "history.nc and summary.json of dln-flow compare=DIR",
+    "r": "results.nc of dln-sweep",
     "a": "attribute of Run, Snapshot or FlowPath",
     "b": "TensorBoard alone",
 }
