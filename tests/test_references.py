@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import dln_momentum as dln
-from dln_momentum.flows import momentum_flow
 from dln_momentum.outputs import references as module
 from dln_momentum.outputs.flow_summary import measure
 from dln_momentum.outputs.references import best_along_path, least_l1, references
@@ -97,7 +96,7 @@ def test_the_best_of_a_path_is_one_of_its_records() -> None:
 
 def test_a_flow_passes_its_best(problem: dln.Problem) -> None:
     w = torch.full((problem.d,), 0.3).double()
-    path = momentum_flow(problem, w, w, lam=1.0, time=200.0)
+    path = dln.momentum_flow(problem, w, w, lam=1.0, time=200.0)
     found = measure(problem, path, records=30, tol=0.0)
     errors = found.scalars["recovery_error"]
     assert found.end["best_recovery_error"] == float(errors.min())

@@ -49,6 +49,13 @@ NOT_MEASURED = {
     "batch_size",
     "n",
     "d",
+    "data_path",
+    "data_noise",
+    "label_noise",
+    "best_recovery_error",
+    "best_recovery_step",
+    "best_test_error",
+    "best_test_step",
 }
 
 

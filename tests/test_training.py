@@ -273,7 +273,7 @@ def test_the_table_fits_80_columns(
     monkeypatch.setenv("COLUMNS", "80")
     run_app(tmp_path, *SMALL, "trainer.max_steps=50", f"engine={engine}")
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
-    assert len(table) == 14  # none of them wrapped
+    assert len(table) == 16  # none of them wrapped
     assert all(len(line) <= 80 for line in table)
     checks = {"telescoped": "0 once converged", "gradient_sum": "by construction"}
     assert (

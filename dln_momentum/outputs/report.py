@@ -166,9 +166,9 @@ def _recovery_rows(s: Mapping[str, Any], unit: str) -> Iterator[Row]:
     least = s["least_l1_norm"]
     bound = f">= {number(least)}" + ("" if s["status"] == "converged" else " once converged")
     known = least is not None and math.isfinite(least)
-    yield "||theta||_1, against the least possible", bound if known else "", number(s["l1_norm"])
+    yield "||theta||_1", bound if known else "", number(s["l1_norm"])
     if known:
-        yield "  l1 distance to its interpolator", "", number(s["l1_distance"])
+        yield "  l1 distance to the least", "", number(s["l1_distance"])
 
 
 def _best(s: Mapping[str, Any], name: str, unit: str) -> Iterator[Row]:

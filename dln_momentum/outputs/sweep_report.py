@@ -21,10 +21,10 @@ LISTED_RUNS = 30
 QUANTITIES = {
     "steps_to_tol": "steps to tol",
     "recovery_error": "recovery error",
-    "relative_recovery_error": "relative recovery error",
+    "relative_recovery_error": "relative recovery",
     "test_error": "test error",
     "l1_norm": "||theta||_1",
-    "l1_excess": "||theta||_1/least - 1",
+    "l1_excess": "l1 excess",
     "balancedness_ratio": "Delta_inf/Delta_0",
     "sign_changes": "sign changes",
     "distance_to_minimizer": "dist. to argmin D",
