@@ -172,8 +172,9 @@ class HeavyBallModule(pl.LightningModule):
 
     def measure(self, function: Measure, report: Report | None = None) -> dict[str, Tensor]:
         """What a function of runs and their problem gives for all the runs as they stand."""
-        problem = self.data.problem
-        if report is None and len(groups_of(self.data.problems)) == 1:
+        groups = groups_of(self.data.problems)
+        if report is None and len(groups) == 1:
+            problem = groups[0].problem  # a stack, where runs have different problems
             alone = len(self.stepper.loss) * problem.d <= SHARED
             if alone and (snapshot := self.snapshot()) is not None:
                 return function(snapshot, problem)
