@@ -34,12 +34,14 @@ def runs() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def usable(runs: pd.DataFrame) -> Any:
+def usable(runs: Any) -> Any:
     return runs[runs["status"] != "diverged"]
 
 
 def labels_of(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    return [text.get_text() for text in legend.get_texts()]
 
 
 def test_curves_are_medians_and_quartiles(runs: pd.DataFrame) -> None:
@@ -105,7 +107,7 @@ def test_labels_of_short_log_axes_do_not_overlap(values: list[float]) -> None:
     ticks = [*ax.xaxis.get_major_ticks(), *ax.xaxis.get_minor_ticks()]
     low, high = ax.get_xlim()
     shown = [t.label1 for t in ticks if t.label1.get_text() and low <= t.get_loc() <= high]
-    boxes = sorted(label.get_window_extent(renderer).extents.tolist() for label in shown)
+    boxes = sorted(list(label.get_window_extent(renderer).extents) for label in shown)
     assert len(boxes) >= 2
     assert all(left[2] < right[0] for left, right in pairwise(boxes))
 

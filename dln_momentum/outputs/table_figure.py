@@ -118,7 +118,8 @@ def _wrong(table: pd.DataFrame, axes: Axis) -> Iterator[str]:
         if name not in known:
             yield f"{key} = {name} is no column{did_you_mean(name, known)}"
             continue
-        column, different = table[name], int(table[name].nunique())
+        column: Any = table[name]
+        different = int(column.nunique())
         on_map = key in ("x", "y") and axes.kind == "heatmap"
         if not different:
             yield f"{key} = {name} has no value in any run"
@@ -167,7 +168,7 @@ def _legend(ax: Axes, axes: Axis) -> None:
 
 
 def _draw_lines(ax: Axes, part: Any, axes: Axis, whole: Any) -> Iterator[str]:
-    x = pd.Series(_places(ax, part, whole, axes.x), part.index)
+    x: Any = pd.Series(_places(ax, part, whole, axes.x), part.index)
     failed = _failed(part)
     value = part[axes.y].astype(float).where(~failed)
     partial_somewhere = False
