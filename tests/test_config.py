@@ -186,7 +186,7 @@ def test_monitors_are_a_choice(tmp_path: Path, monitors: str, has_history: bool)
     run = run_app(tmp_path / "few", *QUICK, f"callbacks={monitors}", "logger=none")
     left = {path.name for path in run.directory.iterdir()}
     history = {"history.nc"} if has_history else set()
-    assert left == {"config.yaml", "summary.json", "checkpoints"} | history
+    assert left == {"config.yaml", "status.json", "summary.json", "checkpoints"} | history
     # the end of a run does not depend on who looks
     timing = ("seconds",)
     assert {k: v for k, v in run.summary.items() if k not in timing} == {

@@ -442,7 +442,11 @@ def test_the_app_leaves_a_table_and_json(
 ) -> None:
     result = run_verify(tmp_path, *QUICK, "flow.lam=0.5")
     kept = json.loads((tmp_path / "verify.json").read_text())
-    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "verify.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "config.yaml",
+        "status.json",
+        "verify.json",
+    }
     assert kept["status"] == result["status"] == "holds"
     assert kept["flow_lam"] == pytest.approx(kept["lam"]) == pytest.approx(0.5)
     first = kept["statements"][0]

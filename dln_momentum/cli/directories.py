@@ -74,7 +74,7 @@ class Directories(Callback):
         jobs = [path for path in cls.wanted.glob("*") if path.is_dir()] if cls.wanted else []
         for directory in jobs if cls.multirun else []:
             status = read_status(directory)
-            if status.get("state") == "refused" and status.get("multirun") == cls.multirun:
+            if status.get("state") == "refused" and cls.multirun in status["multiruns"]:
                 (directory / STATUS).unlink()
                 cls._remove(directory)
         for directory in cls.missing:

@@ -239,7 +239,9 @@ class Job:
     def _record(self, state: str, **values: Any) -> None:
         """Write ``status.json``; what is not given stays as it was."""
         blank = dict.fromkeys(("started", "ended", "seconds", "message", "status"))
-        known = self._status or (read_status(self.directory) if state == "done" else {})
+        saved = read_status(self.directory)
+        known = self._status or (saved if state == "done" else {})
+        earlier = [token for token in saved.get("multiruns", []) if token != self.multirun]
         self._status = {
             **blank,
             **known,
@@ -250,7 +252,8 @@ class Job:
             "host": known.get("host") or socket.gethostname(),
             "pid": known.get("pid") or os.getpid(),
             **values,
-            "multirun": self.multirun,
+            # two multiruns may share the work at one time
+            "multiruns": [*earlier[-7:], *([self.multirun] if self.multirun else [])],
         }
         write_status(self.directory, self._status)
 

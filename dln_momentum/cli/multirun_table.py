@@ -57,7 +57,7 @@ def rows_of(folder: Path, token: str) -> list[Row]:
     found = []
     for path in sorted(folder.rglob(STATUS), key=lambda path: _natural(str(path))):
         status = read_status(path.parent)
-        if status.get("multirun") == token:
+        if token in status.get("multiruns", ()):
             name = path.parent.relative_to(folder).as_posix()
             found.append(Row(name, status, _result(path.parent)))
     return found
