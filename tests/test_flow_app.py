@@ -223,7 +223,7 @@ def test_help_shows_groups_keys_and_examples_without_torch(tmp_path: Path, app: 
     shown = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     ).stdout
-    assert shown.count(f"\ndln-{app} ") == 4
+    assert shown.count(f"\ndln-{app} ") == 5
     assert "data=sparse             diabetes, digits, file" in shown
     assert "method: auto" in shown
     assert not list(tmp_path.iterdir())
