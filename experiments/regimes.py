@@ -4,12 +4,11 @@
 
     python -m experiments.regimes
 
-In the plane: the scalar network F(u, v) = (u v - 1)^2/2. A `Problem` needs n < d, so it is posed
-with X = (1, 0), y = 1: the second coordinate feels no force and stays where it starts, and (u_1,
-v_1) is the scalar network. On sparse problems, and in the plane again, MGD of one step size gamma
-and every lambda: distance of the path (as a curve) to gradient flow's, how much of the initial
-loss comes back while it oscillates, and time and steps until the energy, which bounds every later
-loss, is at ``tol``.
+In the plane: the scalar network F(u, v) = (u v - 1)^2/2, posed with X = (1, 0), y = 1: the second
+coordinate feels no force and stays where it starts, and (u_1, v_1) is the scalar network. On sparse
+problems, and in the plane again, MGD of one step size gamma and every lambda: distance of the path
+(as a curve) to gradient flow's, how much of the initial loss comes back while it oscillates, and
+time and steps until the energy, which bounds every later loss, is at ``tol``.
 """
 
 from __future__ import annotations

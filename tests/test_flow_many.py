@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+import yaml
+from omegaconf import OmegaConf
 
 import dln_momentum as dln
 from dln_momentum.cli import flows
+from dln_momentum.cli.flow import lam_of
+from dln_momentum.config import Reader
 from dln_momentum.interface import flow as interface
 from dln_momentum.outputs.quantities import QUANTITIES
 from tests.test_flow_app import SMALL, run_flow
@@ -60,16 +64,20 @@ def test_output_times_are_a_dimension(tmp_path: Path) -> None:
     np.testing.assert_allclose(results["i_plus"], expected.i_plus, rtol=0, atol=1e-9)
 
 
-def test_a_list_of_one_is_a_dimension(tmp_path: Path) -> None:
-    run_flow(tmp_path, *SMALL, "flow.lam=[1]", "flow.time=2", "flow.tol=0")
-    assert results_of(tmp_path)["time"].dims == ("lam",)
+@pytest.mark.parametrize(
+    ("given", "lam"), [("1", 1.0), ("[1]", [1.0]), ("linspace:0:2:3", [0.0, 1.0, 2.0])]
+)
+def test_a_list_of_one_is_a_dimension(given: str, lam: float | list[float]) -> None:
+    reader = Reader(OmegaConf.create({"flow": {"lam": yaml.safe_load(given)}}))
+    assert lam_of(reader) == lam
+    assert not reader.errors
 
 
 def test_finished_pieces_are_not_integrated_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flows, "PIECE", 1)
-    words = (*SMALL, "flow.lam=[0.5,1,2]", "flow.times=[1]")
+    words = (*SMALL, "flow.lam=[0.5,1,2]", "flow.time=1", "flow.tol=0")
     run_flow(tmp_path / "whole", *words)
     integrated, original = [], interface.flow_many
 
@@ -85,6 +93,7 @@ def test_finished_pieces_are_not_integrated_again(
     integrated[:] = []
     run_flow(tmp_path / "cut", *words)
     assert integrated == [2.0]
+    assert results_of(tmp_path / "cut")["time"].to_numpy().tolist() == [1, 1, 1]
     xr.testing.assert_identical(
         results_of(tmp_path / "cut").drop_attrs(), results_of(tmp_path / "whole").drop_attrs()
     )

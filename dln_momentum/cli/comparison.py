@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dln_momentum.cli.job import Job
+from dln_momentum.cli.outputs import check_outputs, outputs_of
 from dln_momentum.errors import InputError, raise_if_any
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def compare(job: Job) -> dict[str, Any]:
     for key in ("lam", "time", "times", "tol", "records"):
         reader.value(f"flow.{key}", Any)
     options = flow_options(reader)
+    check_outputs(reader)
     parts = build_parts(reader, seed_of(reader))
     raise_if_any(_changed(run, parts.problem, data_hash(parts.problem)))
     job.begin()
@@ -151,15 +153,19 @@ def _changed(run: FinishedRun, problem: Any, found: str) -> Iterator[str]:
 def _write_outputs(job: Job, found: xr.Dataset, summary: dict[str, Any]) -> None:
     """Write the history, the figure, a dashboard for each path and, last of all, the summary."""
     from dln_momentum.outputs import dashboard
-    from dln_momentum.outputs.comparison_figure import comparison_figure
     from dln_momentum.outputs.files import write_dataset
-    from dln_momentum.outputs.plotting import save
     from dln_momentum.outputs.provenance import file_attributes
 
-    found = found.assign_attrs(file_attributes(summary, job.text))
-    write_dataset(job.directory / "history.nc", found)
-    save(comparison_figure(found, summary), job.directory / "overview.png")
-    for name in found["path"].to_numpy().tolist():
+    outputs = outputs_of(job.config)
+    if outputs.history:
+        found = found.assign_attrs(file_attributes(summary, job.text))
+        write_dataset(job.directory / "history.nc", found)
+    if outputs.figure:
+        from dln_momentum.outputs.comparison_figure import comparison_figure
+        from dln_momentum.outputs.plotting import save
+
+        save(comparison_figure(found, summary), job.directory / "overview.png")
+    for name in found["path"].to_numpy().tolist() if outputs.dashboard else ():
         folder = job.directory / name
         folder.mkdir(exist_ok=True)
         dashboard.write(folder, found.sel(path=name), summary, job.text)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dln_momentum.cli.flow import Until, setting
 from dln_momentum.cli.job import Job
+from dln_momentum.cli.outputs import outputs_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -98,12 +99,14 @@ def _piece(path: Path, job: Job, parts: Parts, lams: list[float], until: Until) 
 
 def _write_outputs(job: Job, results: xr.Dataset, summary: dict[str, Any]) -> None:
     from dln_momentum.outputs.files import write_dataset
-    from dln_momentum.outputs.flows_figure import flows_figure
-    from dln_momentum.outputs.plotting import save
     from dln_momentum.outputs.provenance import file_attributes
 
     write_dataset(
         job.directory / "results.nc", results.assign_attrs(file_attributes(summary, job.text))
     )
-    save(flows_figure(results), job.directory / "overview.png")
+    if outputs_of(job.config).figure:
+        from dln_momentum.outputs.flows_figure import flows_figure
+        from dln_momentum.outputs.plotting import save
+
+        save(flows_figure(results), job.directory / "overview.png")
     job.finish(summary)
