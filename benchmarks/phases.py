@@ -48,7 +48,7 @@ CALLS = {
     "dln_momentum.outputs.provenance:provenance": "versions, commit, processor",
     "dln_momentum.outputs.report:_print": "table on the terminal",
 }
-"""``module:function`` and its part; one that others have bound is named where it is called."""
+"""``module:function`` and its part; a function bound by others is named where it is called."""
 
 
 class Parts:
