@@ -10,7 +10,7 @@ from uuid import uuid4
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
-from dln_momentum.cli.launchers import settle_launcher
+from dln_momentum.cli.launchers import settle_launcher, settle_sweeper
 from dln_momentum.cli.multirun import fixed_keys, forget_directories
 from dln_momentum.cli.status import STATUS, read_status
 
@@ -56,7 +56,8 @@ class Directories(Callback):
             f"+hydra.job.env_set.{TOKEN}='{cls.multirun}'",
         ]
         with read_write(config), open_dict(config):
-            words += settle_launcher(config.hydra.launcher)
+            settle_sweeper(config.hydra.sweeper)
+            words += settle_launcher(config.hydra)
             given.hydra = [*given.hydra, *words]
 
     def _note(self, directory: str) -> None:

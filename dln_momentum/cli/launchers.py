@@ -7,18 +7,27 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-IN_THIS_PROCESS = ("basic_launcher", "dln_vectorized_launcher")
-"""Launchers whose jobs have the cores to themselves, one after the other or together."""
+OWN = "hydra_plugins.dln_vectorized_launcher"
+"""Our plugins, which compose the configs of like jobs once."""
 
 
-def settle_launcher(launcher: DictConfig) -> Iterator[str]:
-    """Change what would be slow in a launcher's section, and yield words for the configs of jobs.
+def settle_sweeper(sweeper: DictConfig) -> None:
+    """Put our own in the place of Hydra's sweeper, which composes every config to check it."""
+    if str(sweeper._target_).endswith("BasicSweeper"):
+        sweeper._target_ = f"{OWN}.sweeper.LikeJobsSweeper"
 
+
+def settle_launcher(hydra: DictConfig) -> Iterator[str]:
+    """Change what would be slow in the launcher's section, and yield words for the configs of jobs.
+
+    Jobs in this process have the cores to themselves, one after the other or together.
     Of joblib's settings, ``n_jobs: -1`` counts hardware threads, and ``batch_size: auto`` gives the
     jobs that are left to few workers once it has seen quick ones, as those that are done already.
     """
-    target = str(launcher._target_)
-    if any(name in target for name in IN_THIS_PROCESS):
+    if str(hydra.launcher._target_).endswith("BasicLauncher"):
+        hydra.launcher = {"_target_": f"{OWN}.launcher.VectorizedLauncher", "together": False}
+    launcher, target = hydra.launcher, str(hydra.launcher._target_)
+    if target.startswith(OWN):
         return
     if "hydra_joblib_launcher" in target:
         import joblib

@@ -30,7 +30,7 @@ from dln_momentum.cli.setup import (
     tell_if_seed_is_unread,
 )
 from dln_momentum.engine.problems import Problems
-from dln_momentum.errors import raise_if_any
+from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.outputs.grid import Grid
 from dln_momentum.outputs.quantities import RATES
@@ -129,8 +129,18 @@ def build(config: DictConfig) -> Study:
 
 
 def pieces_of_shard(config: DictConfig, study: Study) -> list[Piece]:
-    """The pieces that this process trains: every ``num_shards``-th, or all of them."""
-    return list(study.pieces[config.sweep.shard :: config.sweep.num_shards])
+    """The pieces that this process trains: every ``num_shards``-th, or all of them.
+
+    Raises:
+        InputError: for more shards than pieces, some of which would have nothing to do.
+    """
+    shards, pieces = config.sweep.num_shards, len(study.pieces)
+    if shards > pieces:
+        raise InputError(
+            [f"sweep.num_shards = {shards} must be at most {pieces}, the number of pieces; a "
+             f"sweep.piece_runs below {config.sweep.piece_runs} makes more"]
+        )  # fmt: skip
+    return list(study.pieces[config.sweep.shard :: shards])
 
 
 def _read(config: DictConfig, errors: Sequence[str], grid: Grid) -> None:

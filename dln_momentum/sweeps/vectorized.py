@@ -17,13 +17,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from dln_momentum.cli.command import Command
 from dln_momentum.cli.job import Job
+from dln_momentum.cli.job_configs import JobConfigs
 from dln_momentum.cli.metric import metric_of
 from dln_momentum.config.reading import leaves
 from dln_momentum.errors import InputError
 from dln_momentum.outputs.grid import Axis, Grid
 from dln_momentum.sweeps.assembly import Piece, Study, pieces_of
 from dln_momentum.sweeps.axes import SECTIONS, name_of
-from dln_momentum.sweeps.job_configs import composed
 from dln_momentum.sweeps.points import Points
 
 AT_ONCE = 512
@@ -38,6 +38,8 @@ def launch(
     config: DictConfig,
     job_overrides: Sequence[Sequence[str]],
     first: int,
+    *,
+    together: bool = True,
 ) -> list[JobReturn]:
     """Do the jobs of a multirun.
 
@@ -47,6 +49,7 @@ def launch(
         config: of the multirun.
         job_overrides: of each job.
         first: the number of the first job.
+        together: whether to train together what one engine can carry; else in turn.
 
     Raises:
         HydraException: for a task that is not one of our commands.
@@ -55,24 +58,28 @@ def launch(
     if not isinstance(command, Command):
         raise HydraException("hydra/launcher=vectorized is for dln-train, dln-flow and their like")
     setup_globals()
-    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    configure_log(config.hydra.job_logging, config.hydra.verbose)
     folder = Path(str(config.hydra.sweep.dir)).absolute() / ".vectorized"
-    returned = []
-    for start in range(0, len(job_overrides), AT_ONCE):
-        part = job_overrides[start : start + AT_ONCE]
+    configs, returned = JobConfigs(context, config), []
+    at_once = AT_ONCE if together else 1
+    for start in range(0, len(job_overrides), at_once):
         jobs = [
-            command.job_of(job_config)
-            for job_config in composed(context, config, part, first + start)
+            command.job_of(configs.composed(words, first + number))
+            for number, words in enumerate(job_overrides[start : start + at_once], start)
         ]
-        for job, found in zip(jobs, _results(command, jobs, folder), strict=True):
-            value = metric_of(job.config, found)
+        found = _together(command, jobs, folder) if together else {}
+        for place, job in enumerate(jobs):
+            if found.get(place) is None and not job.state:
+                job.release()
+                found[place] = command.among_others(job)
+            value = metric_of(job.config, found.get(place))
             returned.append(JobReturn(cfg=job.config, status=JobStatus.COMPLETED,
                                       _return_value=value))  # fmt: skip
     return returned
 
 
-def _results(command: Command, jobs: Sequence[Job], folder: Path) -> list[Result | None]:
-    """What each job finishes with; None where it fails."""
+def _together(command: Command, jobs: Sequence[Job], folder: Path) -> dict[int, Result | None]:
+    """What the jobs that can be trained together finish with, by place; None where one fails."""
     found: dict[int, Result | None] = {}
     for places in _alike(command, jobs):
         waiting = []
@@ -86,11 +93,7 @@ def _results(command: Command, jobs: Sequence[Job], folder: Path) -> list[Result
             own = [waiting[point] for point in piece.points]
             results = _train(command, study, piece, [jobs[place] for place in own], folder)
             found |= dict(zip(own, results, strict=True))
-    for place, job in enumerate(jobs):
-        if found.get(place) is None and not job.state:
-            job.release()
-            found[place] = command.among_others(job)
-    return [found[place] for place in range(len(jobs))]
+    return found
 
 
 def _alike(command: Command, jobs: Sequence[Job]) -> list[list[int]]:

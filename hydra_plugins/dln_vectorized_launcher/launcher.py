@@ -1,4 +1,4 @@
-"""``hydra/launcher=vectorized``: the jobs of a multirun, trained together where they can be.
+"""The jobs of a multirun in one process: in turn, or with ``hydra/launcher=vectorized`` together.
 
 Hydra imports this file in every program of the environment, so it imports nothing of the package.
 """
@@ -14,7 +14,14 @@ from omegaconf import DictConfig
 
 
 class VectorizedLauncher(Launcher):
-    """Hands the jobs of a multirun to `dln_momentum.sweeps.vectorized.launch`."""
+    """Hands the jobs of a multirun to `dln_momentum.sweeps.vectorized.launch`.
+
+    Args:
+        together: whether jobs that one engine can carry are trained together.
+    """
+
+    def __init__(self, together: bool = True) -> None:
+        self._together = together
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -28,4 +35,7 @@ class VectorizedLauncher(Launcher):
         """Do the jobs of these overrides, numbered from ``initial_job_idx``."""
         from dln_momentum.sweeps.vectorized import launch
 
-        return launch(self._context, self._task, self._config, job_overrides, initial_job_idx)
+        return launch(
+            self._context, self._task, self._config, job_overrides, initial_job_idx,
+            together=self._together,
+        )  # fmt: skip
