@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -145,6 +146,10 @@ def _made(config: DictConfig, section: str, kind: type, **defaults: Any) -> list
             errors.append(f"{section}.{name} must have a key _target_, the class to make")
             continue
         given = {key: value for key, value in defaults.items() if node.get(key, "") is None}
+        if node["_target_"].endswith("MLFlowLogger"):
+            # from 3.17 on MLflow wants to be told that files are meant, and not a database
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+            given = {key: f"{value}/mlruns" for key, value in given.items()}
         try:
             made = instantiate(node, **given)
         except InstantiationException as error:

@@ -32,8 +32,13 @@ class ImplicitBiasMonitor(Monitor):
         self._minimisers = minimisers
 
     def measure(self, snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
-        """The certificate, ln ||theta~_0|| and c_k."""
-        return certificate(snapshot, problem) | {"log_init": potential(snapshot)[1]}
+        """The certificate, ln ||theta~_0||, and c_k, Delta_k and theta_k for the distances."""
+        vectors = {
+            "log_init": potential(snapshot)[1],
+            "balancedness": snapshot.balancedness,
+            "theta": snapshot.theta,
+        }
+        return certificate(snapshot, problem) | vectors
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure the whole path, from the history."""
