@@ -16,12 +16,13 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from dln_momentum import InputError
-from dln_momentum.cli.command import Command, command
+from dln_momentum.cli.command import command
 from dln_momentum.cli.directories import Directories
 from dln_momentum.cli.job import Job
+from dln_momentum.cli.metric import metric_of
 from dln_momentum.cli.multirun import job_name
 from dln_momentum.cli.multirun_table import rows_of
 from dln_momentum.cli.signals import Interrupted
@@ -298,13 +299,12 @@ def test_a_job_returns_what_a_sweeper_optimises(
     run: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     returned: list[float | None] = []
-    task = Command.task
 
-    def noted(command: Command, config: DictConfig) -> float | None:
-        returned.append(task(command, config))
+    def noted(*arguments: Any) -> float | None:
+        returned.append(metric_of(*arguments))
         return returned[-1]
 
-    monkeypatch.setattr(Command, "task", noted)
+    monkeypatch.setattr("dln_momentum.sweeps.vectorized.metric_of", noted)
     assert run("-m", "optimized_metric=recovery_error", "optimizer.beta=0.5,0.13")[0] == 1
     assert returned == [0.25, None]
 

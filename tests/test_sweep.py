@@ -643,12 +643,6 @@ def test_bad_input_is_refused_before_anything_is_written(
     assert not (tmp_path / "sweep").exists()
 
 
-def test_data_that_has_no_seed_is_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "own.npz", X=np.eye(2, 3), y=np.ones(2))
-    with pytest.raises(InputError, match=r"no data.seed to sweep"):
-        build(configured("data=file", f"data.path={tmp_path / 'own.npz'}", "sweep.data_seed=[0,1]"))
-
-
 def test_a_larger_sweep_is_let_through_by_its_limit() -> None:
     keys = [*SMALL, "sweep.seed=range:0:20000"]
     with pytest.raises(InputError, match=r"sweep.memory_gb = 0.01 is less than"):
