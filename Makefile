@@ -39,6 +39,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.cores
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.flows
+	$(BIN)/python -m benchmarks.latency
 
 reproduce: $(INSTALLED)
 	$(BIN)/python -m experiments --scale full $(ARGS)
