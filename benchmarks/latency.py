@@ -69,7 +69,8 @@ def parts_of(words: Sequence[str], folder: Path) -> dict[str, float]:
     seconds = json.loads(ran.stdout.splitlines()[-1])["seconds"]
     shown = {part: value for part, value in seconds.items() if value >= SMALLEST}
     rest = sum(seconds.values()) - sum(shown.values())
-    return dict(sorted(shown.items(), key=lambda item: -item[1])) | {"what is shorter": rest}
+    longest = sorted(shown.items(), key=lambda item: -float(item[1]))
+    return {**dict(longest), "what is shorter": float(rest)}
 
 
 def _environment() -> dict[str, str]:
