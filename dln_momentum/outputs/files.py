@@ -35,9 +35,9 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def write_dataset(path: Path, dataset: xr.Dataset) -> None:
     """Write a labelled dataset as NetCDF, whole or not at all."""
-    packed = {name: {"zlib": True, "complevel": 4} for name in dataset.data_vars}
-    numeric = {k: v for k, v in packed.items() if dataset[k].dtype.kind in "fiub"}
-    write_whole(path, lambda target: dataset.to_netcdf(target, engine="h5netcdf", encoding=numeric))
+    from dln_momentum.outputs import netcdf
+
+    write_whole(path, lambda target: netcdf.write(dataset, target))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -1,0 +1,98 @@
+"""A labelled dataset as a NetCDF-4 file, in a fifth of the time that xarray takes to write it.
+
+A history has forty variables of a few thousand numbers. Their layout costs h5netcdf 5 ms a
+variable, more than everything else that a job of a multirun writes. A NetCDF-4 file is an HDF5 file
+in which each dimension is a dimension scale and each variable is attached to the scales of its
+dimensions; that is written here as xarray writes it, and xarray reads it back identically.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+CHUNK = 2**17
+"""Numbers of a variable up to which it is one chunk; larger ones are divided by HDF5's own rule."""
+
+LEAST = 2**6
+"""Numbers of a variable from which it is compressed."""
+
+
+def write(dataset: xr.Dataset, path: Path) -> None:
+    """Write a dataset of numbers and text.
+
+    Args:
+        dataset: its variables hold integers, floats or text; anything else is left to xarray.
+        path: the file.
+    """
+    variables = dataset.variables
+    if not all(_is_plain(variable.to_numpy()) for variable in variables.values()):
+        dataset.to_netcdf(path, engine="h5netcdf")
+        return
+    import h5py
+
+    with h5py.File(path, "w", libver=("earliest", "v108"), track_order=True) as file:
+        for key, value in dataset.attrs.items():
+            file.attrs[str(key)] = value
+        scales: dict[Hashable, Any] = {}
+        for number, (dim, size) in enumerate(dataset.sizes.items()):
+            if dim in variables:
+                scale = _created(file, dataset, dim)
+            else:
+                # how NetCDF-4 marks a dimension that no variable has the name of
+                scale = file.create_dataset(str(dim), (size,), dtype=">f4")
+            without = f"This is a netCDF dimension but not a netCDF variable. {size:>10}"
+            scale.make_scale(str(dim) if dim in variables else without)
+            scale.attrs["_Netcdf4Dimid"] = np.int32(number)
+            scales[dim] = scale
+        for name, variable in variables.items():
+            if name not in scales:
+                created = _created(file, dataset, name)
+                for place, dim in enumerate(variable.dims):
+                    created.dims[place].attach_scale(scales[dim])
+        others = set(dataset.coords) - set(scales)
+        told = {c for name in dataset.data_vars for c in _coordinates(dataset, name)}
+        if rest := sorted(map(str, others - told)):
+            file.attrs["coordinates"] = " ".join(rest)
+
+
+def _is_plain(array: np.ndarray) -> bool:
+    text = array.dtype.kind == "O" and all(isinstance(value, str) for value in array.flat)
+    return array.dtype.kind in "fiuU" or text
+
+
+def _created(file: Any, dataset: xr.Dataset, name: Hashable) -> Any:
+    """The HDF5 dataset of one variable, with its attributes."""
+    import h5py
+
+    variable = dataset.variables[name]
+    array = variable.to_numpy()
+    options: dict[str, Any] = {}
+    is_text = array.dtype.kind in "OU"
+    if is_text:
+        array, options["dtype"] = array.astype(object), h5py.string_dtype()
+    elif array.ndim and array.size >= LEAST and name not in dataset.coords:
+        chunks = array.shape if array.size <= CHUNK else True
+        options = {"chunks": chunks, "compression": "gzip", "compression_opts": 4, "shuffle": True}
+    created = file.create_dataset(str(name), data=array, track_order=True, **options)
+    if array.dtype.kind == "f" and name not in dataset.coords:
+        created.attrs["_FillValue"] = np.array([np.nan], dtype=array.dtype)
+    for key, value in variable.attrs.items():
+        created.attrs[str(key)] = value
+    if name in dataset.data_vars and (coordinates := _coordinates(dataset, name)):
+        created.attrs["coordinates"] = " ".join(map(str, coordinates))
+    return created
+
+
+def _coordinates(dataset: xr.Dataset, name: Hashable) -> list[Hashable]:
+    """The coordinates of a variable that are not its dimensions."""
+    dims = set(dataset.variables[name].dims)
+    return [
+        coord
+        for coord in dataset.coords
+        if coord not in dataset.sizes and set(dataset.variables[coord].dims) <= dims
+    ]
