@@ -174,8 +174,8 @@ def test_a_module_of_ones_own_trains_tests_and_predicts(tmp_path: Path) -> None:
     residual = net(problem.X_test).squeeze() - problem.y_test
     assert found["test_error"] == pytest.approx(float((residual**2).mean().detach() / 2), rel=1e-14)
     assert found["train_loss"] == float(module.stepper.loss)
-    rows: Any = problem.X
-    shown: Any = trainer(tmp_path).predict(module, DataLoader(rows, batch_size=2))
+    rows = DataLoader(problem.X, batch_size=2)  # pyright: ignore[reportArgumentType]
+    shown: Any = trainer(tmp_path).predict(module, rows)
     # a product of one row less or more is summed in another order
     torch.testing.assert_close(torch.cat(shown), net(problem.X).detach(), rtol=1e-13, atol=1e-14)  # pyright: ignore
 
