@@ -182,7 +182,7 @@ def test_a_module_of_ones_own_trains_tests_and_predicts(tmp_path: Path) -> None:
 
 def test_other_batches_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="blocks of steps, given Tensor"):
-        trainer(tmp_path).fit(made(), DataLoader(torch.zeros(3, 8)))
+        trainer(tmp_path).fit(made(), DataLoader(torch.zeros(3, 8)))  # pyright: ignore[reportArgumentType]
 
 
 def test_scalars_are_where_callbacks_look_for_them(tmp_path: Path) -> None:
