@@ -192,6 +192,7 @@ def test_many_rows_stand_in_a_logdir_of_their_own(folder: Path, tmp_path: Path) 
     )
     summary, root = {"kind": "sweep", "status": "finished"}, tmp_path / "outputs"
     where = dashboard_sweep.write(root / "a", many, summary, "seed: 0\n", root=root)
+    assert where is not None
     assert where == tmp_path / "outputs-rows" / "a"
     assert len(list(where.glob("*/dashboard.tfevents"))) == 40
     assert len(list(root.rglob("*.tfevents"))) == 4

@@ -174,14 +174,15 @@ def test_a_module_of_ones_own_trains_tests_and_predicts(tmp_path: Path) -> None:
     residual = net(problem.X_test).squeeze() - problem.y_test
     assert found["test_error"] == pytest.approx(float((residual**2).mean().detach() / 2), rel=1e-14)
     assert found["train_loss"] == float(module.stepper.loss)
-    shown = trainer(tmp_path).predict(module, DataLoader(problem.X, batch_size=2))  # pyright: ignore
+    rows = DataLoader(problem.X, batch_size=2)  # pyright: ignore[reportArgumentType]
+    shown: Any = trainer(tmp_path).predict(module, rows)
     # a product of one row less or more is summed in another order
     torch.testing.assert_close(torch.cat(shown), net(problem.X).detach(), rtol=1e-13, atol=1e-14)  # pyright: ignore
 
 
 def test_other_batches_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="blocks of steps, given Tensor"):
-        trainer(tmp_path).fit(made(), DataLoader(torch.zeros(3, 8)))
+        trainer(tmp_path).fit(made(), DataLoader(torch.zeros(3, 8)))  # pyright: ignore[reportArgumentType]
 
 
 def test_scalars_are_where_callbacks_look_for_them(tmp_path: Path) -> None:

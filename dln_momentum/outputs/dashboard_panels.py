@@ -56,8 +56,8 @@ def _boxes(dark: np.ndarray) -> Iterator[tuple[str, Box]]:
         return
     tops = []
     for y, runs in bases:
-        above = dark[: y + 1, runs[0][0] : runs[0][0] + 4].any(1)[::-1]
-        tops.append(max(0, int(y - (~above).argmax()) - margin))
+        frame = dark[: y + 1, runs[0][0] : runs[0][0] + 4].sum(axis=1)
+        tops.append(max(0, int(y - np.argmin(frame[::-1] > 0)) - margin))
     for names, top, bottom, (_, runs) in zip(PANELS, tops, [*tops[1:], height], bases, strict=True):
         rights = [right + margin for _, right in runs[:-1]] + [width]
         for name, left, right in zip(names, [0, *rights], rights, strict=False):

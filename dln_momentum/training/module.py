@@ -252,7 +252,7 @@ class HeavyBallModule(pl.LightningModule):
         self.history.load_state_dict(checkpoint["history"])
 
     @classmethod
-    def load_from_checkpoint(  # pyright: ignore[reportIncompatibleVariableOverride]
+    def load_from_checkpoint(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls,
         checkpoint_path: str | Path,
         *,
