@@ -67,8 +67,9 @@ def tensorboard(logdir: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    call = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--port", str(port)]
-    with subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    call = [sys.executable, "-m", "tensorboard.main", f"--logdir={logdir.name}", f"--port={port}"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(call, cwd=logdir.parent, **quiet) as process:
         address = f"http://127.0.0.1:{port}/"
         try:
             wait_for(lambda: "median" in urlopen(f"{address}data/runs").read().decode())

@@ -31,6 +31,9 @@ PLACES = {
 """Where the axes of the overview are. They have one size for all runs, so that figures can be laid
 over each other, and finding places that depend on the labels took as long as all of the drawing."""
 
+NARROW = 2
+"""The largest over the smallest value below which an axis is linear."""
+
 LARGEST = 1e200
 """Values above it, or below its inverse on a log axis, are not drawn: margins would overflow."""
 
@@ -176,8 +179,13 @@ def _axis(history: xr.Dataset) -> np.ndarray:
 def _log_axes(ax: Axes, history: xr.Dataset, ylabel: str) -> None:
     ax.set(xscale="log", xlabel=_notation(history).label, ylabel=ylabel)
     _logarithmic(ax.xaxis)
-    # an empty axis cannot be logarithmic: nothing is positive where a run starts converged
-    if any(np.isfinite(np.asarray(line.get_ydata())).any() for line in ax.lines):
+    drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines])
+    drawn = drawn[np.isfinite(drawn)]
+    if drawn.size and drawn.max() < NARROW * drawn.min():
+        # looks the same, with shorter labels
+        ax.ticklabel_format(axis="y", scilimits=(-2, 4), useOffset=False)
+    elif drawn.size:
+        # an empty axis cannot be logarithmic: nothing is positive where a run starts converged
         ax.set_yscale("log")
         _logarithmic(ax.yaxis)
 
