@@ -84,12 +84,19 @@ class Command:
             hydra: that section.
         """
         config, directory = self.complete(config), Path(hydra.runtime.output_dir)
-        token = str(hydra.job.env_set.get(TOKEN, ""))
+        token, digest = str(hydra.job.env_set.get(TOKEN, "")), config_hash(config)
         if token:
-            folder = Path(str(hydra.sweep.dir)).absolute()
-            directory = place_of(directory, folder, config_hash(config))
+            directory = place_of(directory, Path(str(hydra.sweep.dir)).absolute(), digest)
         words: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
-        return Job(config, directory, self.app, self.result, overrides=words, multirun=token)
+        return Job(
+            config,
+            directory,
+            self.app,
+            self.result,
+            overrides=words,
+            multirun=token,
+            config_hash=digest,
+        )
 
     def job_of(self, composed: DictConfig) -> Job:
         """The job of a config that a launcher has composed, without Hydra's ``run_job``.
@@ -102,9 +109,8 @@ class Command:
         directory = (Path(str(sweep.dir)) / str(sweep.subdir)).absolute()
         with read_write(composed.hydra.runtime), open_dict(composed.hydra.runtime):
             composed.hydra.runtime.output_dir = str(directory)
-        config = composed.copy()
-        with read_write(config), open_dict(config):
-            del config["hydra"]
+        config = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+        OmegaConf.set_struct(config, True)
         # ${hydra:...} is of this job only now; what cannot be resolved `prepare` refuses
         with contextlib.suppress(OmegaConfBaseException):
             OmegaConf.resolve(config)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
-import yaml
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger
@@ -20,6 +19,7 @@ from dln_momentum.cli.job import Job
 from dln_momentum.cli.outputs import outputs_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.outputs.dashboard_columns import RESULTS, settings_of
+from dln_momentum.outputs.files import read_yaml
 from dln_momentum.outputs.quantities import group_of
 from dln_momentum.training.board import DashboardLogger
 from dln_momentum.training.callbacks import Monitor
@@ -106,7 +106,7 @@ def report(
     figure: Path | None = None,
 ) -> None:
     """Tell every logger how a run ended: its settings beside its results."""
-    settings = settings_of(summary, yaml.safe_load(job.text))
+    settings = settings_of(summary, read_yaml(job.text))
     results = {f"{group_of(name)}/{name}": summary.get(name) for name in RESULTS}
     for logger in loggers:
         if isinstance(logger, DashboardLogger):

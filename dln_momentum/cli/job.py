@@ -20,7 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from dln_momentum.cli.process import settle
 from dln_momentum.cli.status import Lock, read_status, write_status, write_text
-from dln_momentum.config import config_hash, rates_saved, register_resolvers
+from dln_momentum.config import config_hash as hash_of
+from dln_momentum.config import rates_saved, register_resolvers
 from dln_momentum.errors import InputError
 
 log = logging.getLogger("dln_momentum")
@@ -59,6 +60,7 @@ class Job:
         result: the JSON file that is written last of all and whose ``status`` says how it ended.
         overrides: the words of the command line, for ``status.json``.
         multirun: names the multirun that the job belongs to; empty outside one.
+        config_hash: `config.config_hash` of the config, if it is known.
     """
 
     def __init__(
@@ -70,10 +72,11 @@ class Job:
         *,
         overrides: Sequence[str] = (),
         multirun: str = "",
+        config_hash: str | None = None,
     ) -> None:
         self.config, self.directory, self.app, self._result = config, directory, app, result
         self.overrides, self.multirun = list(overrides), multirun
-        self._lock = Lock(directory)
+        self._lock, self._hash = Lock(directory), config_hash
         self._continues = False
         self.done_before = False
         """whether `found_before` has found the result"""
@@ -87,12 +90,12 @@ class Job:
         assert isinstance(values, dict)
         # in an order that does not depend on how the config was composed
         ordered = {key: values[key] for key in sorted(map(str, values))}
-        return HYDRA_LINES.format(app=self.app) + OmegaConf.to_yaml(OmegaConf.create(ordered))
+        return HYDRA_LINES.format(app=self.app) + OmegaConf.to_yaml(ordered)
 
     @cached_property
     def config_hash(self) -> str:
         """`config.config_hash` of the config: what makes two jobs the same run."""
-        return config_hash(self.config)
+        return self._hash or hash_of(self.config)
 
     @cached_property
     def checkpoint(self) -> Path | None:
@@ -267,7 +270,7 @@ def saved_hash(directory: Path) -> str | None:
     with contextlib.suppress(Exception):  # whatever the bytes of another file cause
         saved = OmegaConf.load(directory / "config.yaml")
         assert isinstance(saved, DictConfig)
-        return config_hash(saved)
+        return hash_of(saved)
     return read_status(directory).get("config_hash")
 
 

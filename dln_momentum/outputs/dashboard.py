@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from dln_momentum.outputs import events
 from dln_momentum.outputs.dashboard_columns import RESULTS, row, settings_of
 from dln_momentum.outputs.dashboard_panels import panels
-from dln_momentum.outputs.files import write_bytes
+from dln_momentum.outputs.files import read_yaml, write_bytes
 from dln_momentum.outputs.quantities import QUANTITIES, spans_decades, tag
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def write(
     for step, values in sorted((others or {}).items()):
         found.append((at(step * eps), events.scalars(values)))
     found.append((0, layout()))
-    found.append((0, row(settings_of(summary, yaml.safe_load(config)), row_name(directory))))
+    found.append((0, row(settings_of(summary, read_yaml(config)), row_name(directory))))
     found.append((0, page(summary, config)))
     if figure is not None:
         found.append((last, panels(figure)))

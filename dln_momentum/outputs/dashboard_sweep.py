@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from dln_momentum.outputs import events
 from dln_momentum.outputs.dashboard import (
@@ -24,6 +23,7 @@ from dln_momentum.outputs.dashboard import (
     write_events,
 )
 from dln_momentum.outputs.dashboard_columns import KEYS, RESULTS, SETTINGS, row, settings_of
+from dln_momentum.outputs.files import read_yaml
 from dln_momentum.outputs.quantities import PATH, QUANTITIES, RATES
 from dln_momentum.outputs.results import NOT_RUN
 
@@ -93,7 +93,7 @@ def write(
     folder = directory / "runs"
     if count > MOST_BESIDE:
         folder = rows_apart(directory, root)
-    shared = settings_of(summary, yaml.safe_load(config))
+    shared = settings_of(summary, read_yaml(config))
     for name, given, ends in _rows(results, axes, rows):
         end = at(ends["steps"] * _time_step(results))
         values = events.scalars(dict(logged(ends)))

@@ -7,10 +7,12 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
+import yaml
 
 
 def plain(value: Any) -> Any:
@@ -25,6 +27,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     return value
+
+
+@lru_cache(maxsize=2)
+def read_yaml(text: str) -> Any:
+    """What YAML text holds, by the compiled parser where there is one; not to be changed."""
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
