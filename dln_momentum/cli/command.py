@@ -22,6 +22,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -296,12 +297,17 @@ def _unusable(job: Job) -> Iterator[str]:
         OmegaConf.resolve(job.config)
     except OmegaConfBaseException as error:
         yield str(error).splitlines()[0]
-    primary: Any = OmegaConf.load(CONF_DIR / f"{job.app}.yaml")
-    groups = [str(key) for entry in primary.defaults if OmegaConf.is_dict(entry) for key in entry]
-    for section in groups:
+    for section in _groups(job.app):
         expected = section not in OVERLAYS and (CONF_DIR / section).is_dir()
         if expected and not OmegaConf.is_dict(job.config.get(section)):
             yield f"there is no {section}; its options: {', '.join(options_of(section))}"
+
+
+@cache
+def _groups(app: str) -> list[str]:
+    """The groups of a command's defaults list."""
+    primary: Any = OmegaConf.load(CONF_DIR / f"{app}.yaml")
+    return [str(key) for entry in primary.defaults if OmegaConf.is_dict(entry) for key in entry]
 
 
 def _refuse(problems: Sequence[str]) -> NoReturn:

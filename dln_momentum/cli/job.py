@@ -90,7 +90,8 @@ class Job:
         assert isinstance(values, dict)
         # in an order that does not depend on how the config was composed
         ordered = {key: values[key] for key in sorted(map(str, values))}
-        return HYDRA_LINES.format(app=self.app) + OmegaConf.to_yaml(ordered)
+        sections = (_dumped({key: value}) for key, value in ordered.items())
+        return HYDRA_LINES.format(app=self.app) + "".join(sections)
 
     @cached_property
     def config_hash(self) -> str:
@@ -263,6 +264,17 @@ class Job:
 
 Work = Callable[[Job], dict[str, Any]]
 """Checks the config of a job, then begins it and returns what it finishes with."""
+
+
+_DUMPED: dict[str, str] = {}
+"""The YAML text of sections, by how Python writes them; jobs of a multirun share most of them."""
+
+
+def _dumped(section: dict[str, Any]) -> str:
+    written = repr(section)
+    if written not in _DUMPED:
+        _DUMPED[written] = OmegaConf.to_yaml(section)
+    return _DUMPED[written]
 
 
 def saved_hash(directory: Path) -> str | None:

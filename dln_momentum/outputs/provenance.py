@@ -66,6 +66,7 @@ def versions() -> dict[str, str | None]:
     return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
 
 
+@cache
 def _version(name: str) -> str | None:
     # a source tree on PYTHONPATH has no metadata
     with suppress(PackageNotFoundError):
