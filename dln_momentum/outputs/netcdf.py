@@ -18,8 +18,8 @@ import xarray as xr
 CHUNK = 2**17
 """Numbers of a variable up to which it is one chunk; larger ones are divided by HDF5's own rule."""
 
-LEAST = 2**6
-"""Numbers of a variable from which it is compressed."""
+LEAST = 2**13
+"""Numbers of a variable from which it is compressed; smaller ones are hardly smaller for it."""
 
 
 def write(dataset: xr.Dataset, path: Path) -> None:
@@ -39,6 +39,8 @@ def write(dataset: xr.Dataset, path: Path) -> None:
         for key, value in dataset.attrs.items():
             file.attrs[str(key)] = value
         scales: dict[Hashable, Any] = {}
+        others = {c: set(dataset[c].dims) for c in dataset.coords if c not in dataset.sizes}
+        told = set[Hashable]()
         for number, (dim, size) in enumerate(dataset.sizes.items()):
             if dim in variables:
                 scale = _created(file, dataset, dim)
@@ -54,9 +56,11 @@ def write(dataset: xr.Dataset, path: Path) -> None:
                 created = _created(file, dataset, name)
                 for place, dim in enumerate(variable.dims):
                     created.dims[place].attach_scale(scales[dim])
-        others = set(dataset.coords) - set(scales)
-        told = {c for name in dataset.data_vars for c in _coordinates(dataset, name)}
-        if rest := sorted(map(str, others - told)):
+                own = [c for c, dims in others.items() if dims <= set(variable.dims)]
+                if own and name not in others:
+                    created.attrs["coordinates"] = " ".join(map(str, own))
+                    told |= set(own)
+        if rest := [str(c) for c in others if c not in told]:
             file.attrs["coordinates"] = " ".join(rest)
 
 
@@ -83,16 +87,4 @@ def _created(file: Any, dataset: xr.Dataset, name: Hashable) -> Any:
         created.attrs["_FillValue"] = np.array([np.nan], dtype=array.dtype)
     for key, value in variable.attrs.items():
         created.attrs[str(key)] = value
-    if name in dataset.data_vars and (coordinates := _coordinates(dataset, name)):
-        created.attrs["coordinates"] = " ".join(map(str, coordinates))
     return created
-
-
-def _coordinates(dataset: xr.Dataset, name: Hashable) -> list[Hashable]:
-    """The coordinates of a variable that are not its dimensions."""
-    dims = set(dataset.variables[name].dims)
-    return [
-        coord
-        for coord in dataset.coords
-        if coord not in dataset.sizes and set(dataset.variables[coord].dims) <= dims
-    ]
