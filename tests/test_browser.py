@@ -68,8 +68,8 @@ def tensorboard(logdir: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     call = [sys.executable, "-m", "tensorboard.main", f"--logdir={logdir.name}", f"--port={port}"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(call, cwd=logdir.parent, **quiet) as process:
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(call, cwd=logdir.parent, stdout=quiet, stderr=quiet) as process:
         address = f"http://127.0.0.1:{port}/"
         try:
             wait_for(lambda: "median" in urlopen(f"{address}data/runs").read().decode())

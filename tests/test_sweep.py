@@ -448,6 +448,7 @@ def test_an_interrupted_sweep_goes_on_to_the_same_bytes(
 
     monkeypatch.setattr(module.HeavyBallModule, "training_step", interrupted)
     keys = (*MIXED, "trainer.checkpoint_seconds=1e-9")
+    attempt = 0
     for attempt in range(1, 60):
         budget = [2 * attempt]
         # Lightning turns Ctrl-C into an exit

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 OWN = "hydra_plugins.dln_vectorized_launcher"
 """Our plugins, which compose the configs of like jobs once."""
@@ -25,7 +25,8 @@ def settle_launcher(hydra: DictConfig) -> Iterator[str]:
     jobs that are left to few workers once it has seen quick ones, as those that are done already.
     """
     if str(hydra.launcher._target_).endswith("BasicLauncher"):
-        hydra.launcher = {"_target_": f"{OWN}.launcher.VectorizedLauncher", "together": False}
+        own = {"_target_": f"{OWN}.launcher.VectorizedLauncher", "together": False}
+        OmegaConf.update(hydra, "launcher", own, merge=False)
     launcher, target = hydra.launcher, str(hydra.launcher._target_)
     if target.startswith(OWN):
         return

@@ -312,7 +312,7 @@ def plan_of(reader: Reader) -> RecordPlan | None:
     check_outputs(reader)
     found = reader.given(RecordPlan, {key: f"trainer.{key}" for key in keys})
     # where nothing is recorded, no block needs to end for it
-    rare = {} if outputs_of(reader.config).history else {"records": 2}
+    rare: dict[str, Any] = {} if outputs_of(reader.config).history else {"records": 2}
     return reader.build(RecordPlan, found, **rare)
 
 

@@ -32,7 +32,7 @@ class FlowMeasures:
     times: Tensor
     scalars: dict[str, Tensor]
     coordinates: dict[str, Tensor]
-    end: dict[str, float | int | None]
+    end: dict[str, Any]
     minimizer: Tensor
 
 

@@ -157,7 +157,8 @@ def _read(config: DictConfig, errors: Sequence[str], grid: Grid) -> None:
     streams(reader, problem and problem.n, seed)
     if problem is not None and start is not None:
         network(reader, start, problem.d)
-    device_of(reader), engine_options(reader), plan_of(reader), speed_of(reader)
+    for read in (device_of, engine_options, plan_of, speed_of):
+        read(reader)
     reader.section("optimizer", Momentum.from_pair)
     _momentum(reader, [name for name in RATES if name in grid.names])
     _own_keys(reader)

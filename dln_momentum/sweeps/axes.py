@@ -188,7 +188,7 @@ def axis_values(
 
 
 _POSITIVE, _SEED = "finite and > 0", "a whole number in [0, 2^63)"
-_RANGES = dict.fromkeys((*RATES, "alpha"), _POSITIVE) | dict.fromkeys(SEEDS, _SEED)
+_RANGES: dict[str, str] = dict.fromkeys((*RATES, "alpha"), _POSITIVE) | dict.fromkeys(SEEDS, _SEED)
 _RANGES["beta"] = "finite"
 
 
