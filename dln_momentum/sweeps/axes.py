@@ -8,7 +8,7 @@ from typing import Any
 
 from dln_momentum.arrays import is_integer
 from dln_momentum.config.spans import Number, is_span, numbers_of
-from dln_momentum.outputs.grid import Axis
+from dln_momentum.outputs.grid import Axis, numbered
 from dln_momentum.outputs.quantities import RATES, SEEDS
 
 AXES = {
@@ -176,7 +176,7 @@ def axis_values(
         errors.append(found)
         return None
     wrong = [value for value in found if name in _RANGES and not _allowed(name, value)]
-    repeated = unique and len(set(map(repr, found))) < len(found)
+    repeated = unique and len(numbered(found)) < len(found)
     if wrong:
         shown = ", ".join(f"{value:g}" for value in wrong[:5])
         errors.append(f"{label} = {shown} must be {_RANGES[name]}")

@@ -32,6 +32,9 @@ from dln_momentum.record_plan import RecordPlan
 from dln_momentum.start import Start
 from dln_momentum.sweeps.axes import SECTIONS, key_of
 
+ONE_NETWORK = "trainer.gradient = 'autograd' trains one network; a sweep needs closed_form"
+"""Why a point that is trained by autograd is not allowed."""
+
 T = TypeVar("T")
 
 
@@ -101,6 +104,8 @@ class Points:
 
         def make(reader: Reader) -> Advance | None:
             made = device_of(reader), engine_options(reader), plan_of(reader)
+            if reader.config.trainer.gradient == "autograd":
+                reader.errors.append(ONE_NETWORK)
             return None if reader.errors else Advance(made[0], built(made[1]), built(made[2]))
 
         return self._part(["trainer", "engine"], make)
