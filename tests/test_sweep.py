@@ -530,7 +530,7 @@ def test_python_and_the_command_line_group_by_the_same_layout() -> None:
 
     found = dln.sweep(made, kind=[0, 1, 2], gamma=0.01, beta=0.5, max_steps=5)
     for name in ("recovery_error", "test_error"):
-        assert np.isfinite(found[name]).values.tolist() == [False, True, True]
+        assert np.isfinite(found[name].to_numpy()).tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize(

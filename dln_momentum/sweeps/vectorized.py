@@ -96,7 +96,9 @@ def _together(command: Command, jobs: Sequence[Job], folder: Path) -> dict[int, 
                 waiting.append(place)
         waiting = [place for place in waiting if _has_numbers(jobs[place].config)]
         study = _study([jobs[place] for place in waiting])
-        for piece in study.pieces if study else ():
+        if study is None:
+            continue
+        for piece in study.pieces:
             own = [waiting[point] for point in piece.points]
             results = _train(command, study, piece, [jobs[place] for place in own], folder)
             found |= dict(zip(own, results, strict=True))
