@@ -138,6 +138,12 @@ class Problem:
         """The leading run dimensions of the data, empty where all runs share them."""
         return broadcast_shapes(self.X.shape[:-2], self.y.shape[:-1])
 
+    @property
+    def layout(self) -> tuple[int, ...]:
+        """n, d, the number of test rows and whether theta* is known, alike in one stack."""
+        tests = -1 if self.X_test is None else self.X_test.shape[-2]
+        return self.n, self.d, tests, int(self.theta_star is not None)
+
     @cached_property
     def row_space(self) -> RowSpace:
         """The span of the rows of X, in which every gradient of the loss lies."""

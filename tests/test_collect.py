@@ -17,6 +17,7 @@ from dln_momentum.cli.collect import main
 from dln_momentum.outputs.aggregation import aggregate
 from dln_momentum.outputs.found import Job
 from dln_momentum.outputs.provenance import data_hash
+from dln_momentum.outputs.sweep_files import rows_of_dataset
 from tests.helpers import run_app
 from tests.test_flow_app import run_flow
 from tests.test_sweep import run_sweep
@@ -340,3 +341,10 @@ def test_the_command_replaces_only_its_own_product(
         assert collected(folder, "--out", tmp_path / "new", *wrong) == 2
         assert "did you mean" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_an_axis_over_files_is_not_taken_for_the_directory_of_the_job(tmp_path: Path) -> None:
+    results = xr.Dataset({"status": ("path", ["converged", "max_steps"])}, {"path": ["a", "b"]})
+    rows = rows_of_dataset(results, Job(tmp_path, "study/3", {"data.path": "???"}, {}))
+    assert rows.values["path"].tolist() == ["study/3", "study/3"]
+    assert rows.config["data.path"].tolist() == ["a", "b"]

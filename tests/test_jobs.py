@@ -313,3 +313,72 @@ def test_a_metric_that_is_none_is_answered_with_the_nearest(run: Callable[..., A
     code, _, said = run("optimized_metric=recovery_eror")
     assert code == 2
     assert "'recovery_eror' (did you mean recovery_error?) must be null or a number of" in said
+
+
+# ---- what is not lost, and not mixed up
+
+
+def test_a_finished_run_whose_file_of_data_has_changed_is_not_taken_for_done(
+    run: Callable[..., Answer], tmp_path: Path
+) -> None:
+    words = ("hydra.run.dir=here", "optimizer.beta=0.5", "+data.path=a.csv")
+    (tmp_path / "a.csv").write_text("1,2\n")
+    assert run(*words)[0] == 0
+    assert "nothing to do" in run(*words)[1]
+    (tmp_path / "a.csv").write_text("1,3\n")
+    code, _, said = run(*words)
+    assert code == 2
+    assert "a.csv has changed since" in said
+    assert read_status(tmp_path / "here")["state"] == "done"
+
+
+def test_a_job_that_is_refused_before_it_has_a_directory_is_in_the_table(tmp_path: Path) -> None:
+    job = Job(OmegaConf.create({"seed": 0}), tmp_path / "jobs" / "a", "train", multirun="m")
+    job.refuse(InputError(["seed"]))
+    (row,) = rows_of(tmp_path / "jobs", "m")
+    assert (row.name, row.status["state"], row.status["message"]) == ("a", "refused", "seed")
+
+
+def test_a_rate_that_is_no_number_has_a_hash_and_so_a_directory() -> None:
+    """It was an exception in the middle of a multirun, which then left this job out."""
+    given = [OmegaConf.create({"optimizer": {"gamma": value, "beta": 0.5}}) for value in "ab"]
+    assert len({config_hash(config) for config in given}) == 2
+
+
+def test_a_multirun_that_ends_early_is_no_success(
+    run: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "dln_momentum.sweeps.vectorized.metric_of", Mock(side_effect=[0.0, ValueError("worker")])
+    )
+    code, said, error = run("-m", "optimizer.beta=0.5,0.6", "hydra.sweep.dir=jobs")
+    assert "2 done of 2 jobs" in said
+    assert "the multirun ended early" in error
+    assert code == 1
+
+
+def test_dictionaries_of_one_job_are_no_part_of_the_next(
+    run: Callable[..., Answer], tmp_path: Path
+) -> None:
+    run("-m", "optimizer.beta=0.5", "seed={a:1},{b:2}", "hydra.sweep.dir=jobs")
+    found = [OmegaConf.load(p).seed for p in sorted((tmp_path / "jobs").glob("*/config.yaml"))]
+    assert found == [{"a": 1}, {"b": 2}]
+
+
+def test_a_refusal_is_not_written_over_the_state_of_a_job_that_runs(tmp_path: Path) -> None:
+    config = OmegaConf.create({"optimizer": {"gamma": 0.01, "beta": 0.5}})
+    first, second = (Job(config, tmp_path, "train", multirun="m") for _ in range(2))
+    assert first.found_before() is None
+    first.begin()
+    with pytest.raises(InputError, match="being written to") as refusal:
+        second.found_before()
+    second.refuse(refusal.value)
+    assert read_status(tmp_path)["state"] == "running"
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / ".step_5.ckpt.part").touch()
+    first.release()
+    third = Job(config, tmp_path, "train")
+    third.found_before()
+    third.begin()
+    assert not list((tmp_path / "checkpoints").iterdir())
+    third.release()

@@ -139,6 +139,23 @@ def test_runs_that_are_trained_together_leave_what_each_leaves_alone(tmp_path: P
     assert not (tmp_path / "together" / ".vectorized").exists()
 
 
+def test_what_cannot_be_trained_together_is_trained_alone(tmp_path: Path) -> None:
+    """Early stopping by the median of both would end the first job where the second ends."""
+    words = [
+        "-m", "data.n=5", "data.d=8", "data.s=1", "trainer.max_steps=3000", "trainer.records=50",
+        "logger=none", "hydra/launcher=vectorized",
+    ]  # fmt: skip
+    stopping = ["callbacks=early_stopping", "callbacks.early_stopping.patience=3"]
+    done = dln(tmp_path, "train", *words, *stopping, "optimizer.gamma=1e-4,0.02",
+               "hydra.sweep.dir=stopped")  # fmt: skip
+    assert "2 done of 2 jobs; max_steps 1, stopped 1" in done.stdout, done.stderr
+    # autograd, values that no run may have, and one job twice, whose directory has one writer
+    given = ["trainer.gradient=closed_form,autograd", "optimizer.gamma=0.01,0.01,abc,-1"]
+    done = dln(tmp_path, "train", *words, *given, "outputs.figure=true", "hydra.sweep.dir=mixed")
+    assert "2 done, 4 refused of 6 jobs" in done.stdout, done.stderr
+    assert len(list((tmp_path / "mixed").glob("*/overview.png"))) == 2
+
+
 def test_optuna_minimises_a_result_over_lambda(tmp_path: Path) -> None:
     """The recovery error of the default problem falls with lambda up to 30, see docs/studies.md."""
     done = dln(

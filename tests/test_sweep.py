@@ -120,7 +120,7 @@ def test_an_axis_is_a_number_a_list_or_a_span(name: str, value: object, expected
         ("gamma", "linspace:0.1:1:100000000000"), ("gamma", []), ("gamma", ["x"]), ("gamma", True),
         ("gamma", 0.0), ("gamma", [0.1, -0.1]), ("gamma", [float("nan")]), ("gamma", [0.1, 0.1]),
         ("n", "range:5:5"), ("lam", "linspace:0:1:5"), ("alpha", 0), ("beta", float("inf")),
-        ("eps", 0),
+        ("eps", 0), ("gamma", [1, 1.0]), ("max_steps", [100, 100.0]),
         ("seed", -1), ("seed", 0.5), ("seed", "linspace:0:1:3"), ("seed", "range:5:5"),
         ("seed", "range:0:3:0"), ("data_seed", 2**63), ("gamma", {"a": 1}), ("gamma", ""),
         # a float cannot hold it, and would stand for its neighbour
@@ -484,6 +484,69 @@ def test_finished_pieces_of_other_data_are_not_used(tmp_path: Path, no_figures: 
         run_job("sweep", sweep, tmp_path / "s", *keys, *file)
 
 
+@pytest.mark.slow
+def test_a_piece_that_was_cut_off_is_trained_again(tmp_path: Path, no_figures: None) -> None:
+    keys = ("sweep.gamma=[0.01,0.02,0.03]", "sweep.piece_runs=2")
+    whole = run_sweep(tmp_path / "s", *keys)
+    (tmp_path / "s" / "summary.json").unlink()
+    cut = tmp_path / "s" / "pieces" / "0001.npz"
+    cut.write_bytes(cut.read_bytes()[:500])
+    assert_same_bytes(run_sweep(tmp_path / "s", *keys), whole)
+    # a piece of other points is not taken for this one
+    (tmp_path / "s" / "summary.json").unlink()
+    (tmp_path / "s" / "pieces" / "0000.npz").replace(cut)
+    with pytest.raises(InputError, match=r"have changed since .*0001.npz"):
+        run_sweep(tmp_path / "s", *keys)
+
+
+def test_a_point_that_is_trained_by_autograd_is_not_allowed() -> None:
+    with pytest.raises(InputError, match="trains one network"):
+        build(configured(*SMALL, "sweep.axes={trainer.gradient:[closed_form,autograd]}"))
+
+
+def test_a_callback_of_one_run_is_refused(tmp_path: Path) -> None:
+    """Early stopping by a median would make the results depend on sweep.piece_runs."""
+    with pytest.raises(InputError, match=r"callbacks.early_stopping = EarlyStopping acts on"):
+        run_job("sweep", sweep, tmp_path / "s", *SMALL, "callbacks=early_stopping")
+    assert not (tmp_path / "s").exists()
+
+
+def test_files_of_data_are_an_axis_without_a_file_of_their_own(tmp_path: Path) -> None:
+    files = [tmp_path / f"{name}.npz" for name in "ab"]
+    for number, file in enumerate(files):
+        np.savez(file, X=np.eye(2, 3), y=np.ones(2) + number)
+    keys = [key for key in SMALL if not key.startswith("data.")]
+    given = ",".join(map(str, files))
+    study = build(configured(*keys, "data=file", f"sweep.path=[{given}]"))
+    assert [problem.y[0].item() for problem in study.points.data.made if problem] == [1, 2]
+
+
+def test_python_and_the_command_line_group_by_the_same_layout() -> None:
+    """A stack that lacks test rows or theta* anywhere has neither: that is not a run's neighbour's
+    business."""
+
+    def made(kind: int) -> dln.Problem:
+        full = sparse(4, 8, 1, seed=kind, n_test=5)
+        return full if kind else dln.Problem(full.X, full.y)
+
+    found = dln.sweep(made, kind=[0, 1, 2], gamma=0.01, beta=0.5, max_steps=5)
+    for name in ("recovery_error", "test_error"):
+        assert np.isfinite(found[name].to_numpy()).tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"gamma": [0.1, 0.1]}, "gamma = .* has a value twice"),
+        ({"gamma": [1, 1.0]}, "gamma = .* has a value twice"),
+        ({"gamma": [0.1, 0.2], "seed": [1, 2, 3], "zip": ["gamma", "seed"]}, "gamma has 2, seed"),
+    ],
+)
+def test_axes_of_python_are_those_of_the_command_line(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        dln.sweep(sparse(4, 8, 1, seed=0), beta=0.5, max_steps=5, **keys)
+
+
 # ---- what is left
 
 
@@ -628,7 +691,8 @@ def test_help_and_axes_need_no_torch() -> None:
         (["sweep.phi=[0.1,0.2]"], ["sweep.phi is given, but this config has no model.phi"]),
         (["sweep.axes={logger.x:[1]}"], ["logger.x cannot vary within a sweep"]),
         (["sweep.memory_gb=0"], ["sweep.memory_gb = 0 must be > 0"]),
-        (["sweep.seed=range:0:100000", "sweep.gamma=[1,2]"], ["than the", "GiB that 200000 runs"]),
+        (["sweep.seed=range:0:5000", "sweep.gamma=[1,2]", "sweep.memory_gb=1.001"],
+         ["than the", "GiB that 10000 runs"]),
         (["sweep.seed=range:0:99999", "sweep.data_seed=range:0:99999"], ["9999800001 grid points"]),
         (["sampling.batch_size=6", "sweep.gamma=0"], ["batch_size = 6", "sweep.gamma = 0"]),
         (["data.n=9", "sweep.seed=-1", "model.alpha=0"], ["data.n", "sweep.seed", "model.alpha"]),

@@ -114,7 +114,8 @@ class Command:
         OmegaConf.set_struct(config, True)
         # ${hydra:...} is of this job only now; what cannot be resolved `prepare` refuses
         with contextlib.suppress(OmegaConfBaseException):
-            OmegaConf.resolve(config)
+            if not list(_followers(config)):
+                OmegaConf.resolve(config)
         return self.job(config, composed.hydra)
 
     def prepare(self, job: Job, *, wait: bool = False) -> dict[str, Any] | None:
@@ -225,7 +226,7 @@ def command(app: str, work: Work, *args: Any, **options: Any) -> Callable[[], No
 def _main(app: str, run: Callable[[], Any], entered: Sequence[str]) -> None:
     """Run a command line; ends the process with any code but 0."""
     Directories.multirun = ""
-    line = Line([], [])
+    line, early = Line([], []), False
     try:
         with _raising_hydra():
             line = continued(app, parsed(sys.argv[1:]))
@@ -248,6 +249,7 @@ def _main(app: str, run: Callable[[], Any], entered: Sequence[str]) -> None:
         if not Directories.multirun or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         # a worker that died, or a sweeper that has found nothing
+        early = True
         print(f"the multirun ended early: {one_line(error)}", file=sys.stderr)
     if Directories.multirun and Directories.wanted is not None:
         code = ending_of(
@@ -255,8 +257,8 @@ def _main(app: str, run: Callable[[], Any], entered: Sequence[str]) -> None:
         )
         if code == 2:
             Directories.take_back()
-        if code:
-            raise SystemExit(code)
+        if code or early:
+            raise SystemExit(code or 1)
 
 
 @contextlib.contextmanager
@@ -291,8 +293,17 @@ def _interrupted(app: str, ending: BaseException) -> NoReturn:
     raise SystemExit(interrupt.code if isinstance(interrupt, Interrupted) else 130) from None
 
 
+def _followers(config: DictConfig) -> Iterator[str]:
+    """What would have one value at all points of a sweep, though it refers to a key that varies."""
+    if OmegaConf.is_dict(config.get("sweep")):
+        from dln_momentum.sweeps.axes import followers
+
+        yield from followers(config)
+
+
 def _unusable(job: Job) -> Iterator[str]:
     """What keeps the config from being read at all."""
+    yield from _followers(job.config)
     try:
         OmegaConf.resolve(job.config)
     except OmegaConfBaseException as error:

@@ -117,10 +117,12 @@ def report(
             logger.log_metrics(found, step=summary["steps"])
 
 
-def report_alone(job: Job, history: xr.Dataset | None, summary: Mapping[str, Any]) -> None:
+def report_alone(
+    job: Job, history: xr.Dataset | None, summary: Mapping[str, Any], figure: Path | None
+) -> None:
     """Tell the loggers of a job that was trained together with others how it ended."""
     loggers = loggers_of(job)
-    report(loggers, job, history, summary)
+    report(loggers, job, history, summary, figure)
     for logger in loggers:
         logger.finalize("success")
 

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -133,10 +134,12 @@ class Job:
             write_text(self.directory / "config.yaml", self.text)
         else:
             # what a killed process was about to move into place
-            for unfinished in self.directory.rglob(".*.n[cp]*.*"):
-                unfinished.unlink()
+            for pattern in (".*.n[cp]*.*", ".*.ckpt.part"):
+                for unfinished in self.directory.rglob(pattern):
+                    unfinished.unlink()
         self._started = time.perf_counter()
-        self._record("running", started=_now(), ended=None, seconds=None)
+        files = files_of(self.config)
+        self._record("running", started=_now(), ended=None, seconds=None, files=files)
 
     @property
     def seconds(self) -> float:
@@ -178,7 +181,9 @@ class Job:
         with contextlib.suppress(OSError):
             # never over the state of another run
             known = self.multirun or self.state == "running"
-            if known and saved_hash(self.directory) in (None, self.config_hash):
+            free = self._lock.held or not self._lock.held_by_any()
+            if known and free and saved_hash(self.directory) in (None, self.config_hash):
+                self.directory.mkdir(parents=True, exist_ok=True)
                 self._end("refused", one_line(error))
         self.release()
 
@@ -211,16 +216,33 @@ class Job:
                 [f"{name} already holds files of another run; choose an empty directory"]
             )
         self._continues = True
+        found: Any = None
         with contextlib.suppress(OSError, ValueError):  # a file that something else has damaged
             found = json.loads((self.directory / self._result).read_text())
-            if "status" in found:
-                self.done_before = True
-                if self.multirun or read_status(self.directory).get("state") != "done":
-                    # the table of the multirun shows it
-                    self._record("done", status=found["status"], message="")
-                self.release()
-                return found
-        return None
+        if not isinstance(found, dict) or "status" not in found:
+            return None
+        self._check_files()
+        self.done_before = True
+        if self.multirun or read_status(self.directory).get("state") != "done":
+            # the table of the multirun shows it
+            with contextlib.suppress(OSError):
+                self._record("done", status=found["status"], message="")
+        self.release()
+        return found
+
+    def _check_files(self) -> None:
+        """Check that the files the finished run has read are what they were.
+
+        Raises:
+            InputError: naming those that are not.
+        """
+        now = files_of(self.config)
+        then = read_status(self.directory).get("files") or {}
+        changed = [name for name in then if name in now and now[name] != then[name]]
+        if changed:
+            self.release()
+            said = f"has changed since {self.directory} was made; choose an empty directory"
+            raise InputError([f"{', '.join(changed)} {said}"])
 
     def _acquire(self, *, wait: bool) -> None:
         if self._lock.acquire(wait=False):
@@ -275,6 +297,25 @@ def _dumped(section: dict[str, Any]) -> str:
     if written not in _DUMPED:
         _DUMPED[written] = OmegaConf.to_yaml(section)
     return _DUMPED[written]
+
+
+def files_of(config: DictConfig) -> dict[str, str]:
+    """A digest of each file that the config names in its sections of data, start and axes."""
+    found: dict[str, str] = {}
+
+    def visit(value: Any) -> None:
+        inner = value.values() if isinstance(value, dict) else value
+        for item in inner if isinstance(value, dict | list) else ():
+            visit(item)
+        if isinstance(value, str) and "." in value:
+            with contextlib.suppress(OSError, ValueError):  # a text that names no file
+                content = Path(value).expanduser().read_bytes()
+                found[value] = blake2b(content, digest_size=16).hexdigest()
+
+    for section in ("data", "model", "sweep"):
+        node = config.get(section)
+        visit(OmegaConf.to_container(node, resolve=True) if OmegaConf.is_dict(node) else None)
+    return found
 
 
 def saved_hash(directory: Path) -> str | None:

@@ -82,6 +82,9 @@ class JobConfigs:
 
 
 def _sets_a_value(override: Override) -> bool:
-    """Whether an override gives a key of ours, that is there, a value."""
+    """Whether an override gives a key of ours, that is there, a value which replaces it."""
     adds = override.is_add() or override.is_force_add() or override.is_delete()
-    return not (adds or override.package or override.is_hydra_override())
+    if adds or override.package or override.is_hydra_override():
+        return False
+    # a dictionary is merged into what is there: that must not be another job's
+    return not isinstance(override.value(), dict)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dln_momentum.cli.command import command
 from dln_momentum.cli.job import Job
 from dln_momentum.cli.process import import_torchmetrics, run_and_leave
+from dln_momentum.errors import raise_if_any
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -38,7 +39,7 @@ def sweep(job: Job) -> dict[str, Any]:
     study = build(job.config)
     mine = pieces_of_shard(job.config, study)
     check_resume(job, study, mine)
-    monitors_of(job.config)
+    raise_if_any(_of_one_run(job, monitors_of(job.config)))
     with logging_to(job) as loggers:
         pieces = list(trained(job, study, mine))
         results = dataset(study, pieces)
@@ -49,6 +50,18 @@ def sweep(job: Job) -> dict[str, Any]:
         job.finish(summary)
     print_report(results, summary, job.directory)
     return summary
+
+
+def _of_one_run(job: Job, callbacks: Sequence[Any]) -> Iterator[str]:
+    """Callbacks that would make the results depend on which runs are trained together."""
+    from dln_momentum.training.callbacks import Monitor
+
+    for name, callback in zip(job.config.callbacks, callbacks, strict=True):
+        if not isinstance(callback, Monitor):
+            yield (
+                f"callbacks.{name} = {type(callback).__name__} acts on the median of the runs that "
+                "are trained together; a sweep takes monitors only, a multirun any callback"
+            )
 
 
 def _summary(

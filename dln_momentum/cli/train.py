@@ -35,14 +35,14 @@ def train(job: Job) -> dict[str, Any]:
     module = setup.module(resume=job.checkpoint or job.config.resume)
     with fitted(job, module) as loggers:
         summary, history = TrainedRuns(module).write(0, job)
-        figure = _write_figure(job, history, summary)
+        figure = write_figure(job, history, summary)
         report(loggers, job, history, summary, figure)
         job.finish(summary)
     print_report(summary, job.directory)
     return summary
 
 
-def _write_figure(job: Job, history: xr.Dataset | None, summary: Mapping[str, Any]) -> Path | None:
+def write_figure(job: Job, history: xr.Dataset | None, summary: Mapping[str, Any]) -> Path | None:
     """Draw the run, if everything that the figure needs was recorded."""
     needed = {"balancedness", "s_plus", "theta", "distance_to_limit"}
     if not outputs_of(job.config).figure or history is None or not needed <= set(history):

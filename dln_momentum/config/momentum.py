@@ -30,7 +30,7 @@ def momentum(optimizer: Mapping[str, Any]) -> Momentum:
     Traceback (most recent call last):
     dln_momentum.errors.InputError: lam = 2 must be 1, which gamma = 0.25 and beta = 0.5 make it
     """
-    given = {key: float(value) for key, value in optimizer.items() if value is not None}
+    given = {key: _number(key, value) for key, value in optimizer.items() if value is not None}
     if set(given) != set(KEYS):
         return Momentum.from_pair(**given)
     found = Momentum(given["gamma"], given["beta"])
@@ -41,6 +41,13 @@ def momentum(optimizer: Mapping[str, Any]) -> Momentum:
         if not math.isclose(given[key], value, rel_tol=AGREEMENT)
     )
     return found
+
+
+def _number(key: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError([f"{key} = {value!r} must be a number"]) from None
 
 
 def with_pair(app: str, overrides: Sequence[str]) -> list[str]:

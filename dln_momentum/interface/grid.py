@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from dln_momentum.engine.problems import Problems
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.interface.arguments import checked, rate_errors, with_defaults
 from dln_momentum.interface.train import train
-from dln_momentum.outputs.grid import Axis, Grid
+from dln_momentum.outputs.grid import Axis, Grid, numbered
 from dln_momentum.outputs.quantities import RATES, SEEDS
 from dln_momentum.outputs.results import grid_dataset, piece_dataset
 from dln_momentum.outputs.summary import end_of_runs
@@ -82,7 +82,7 @@ def sweep(
         assert isinstance(start, Start)
         # last, as the start's own run dimension is when shapes are broadcast
         axes |= {"start": [*range(*rows)]} if start.alpha is None else {"alpha": [*start.alpha]}
-    points = _Points(_problem_maker(problem), _start_maker(start), axes, others, zip)
+    points = _Points(_problem_maker(problem, keys), _start_maker(start), axes, others, zip)
     raise_if_any(points.errors())
     trained = [points.train(group, progress=progress) for group in points.groups]
     gamma, beta = points.rates
@@ -111,14 +111,22 @@ class _Points:
     others: Mapping[str, Any]
     zipped: Sequence[Any] | None
 
+    @property
+    def _groups(self) -> Sequence[Any]:
+        """The lists of keys that move together."""
+        groups: Any = self.zipped or []
+        return [groups] if groups and isinstance(groups[0], str) else groups
+
+    @property
+    def _in_zip(self) -> list[str]:
+        return [str(name) for group in self._groups for name in group]
+
     @cached_property
     def grid(self) -> Grid:
         """The axes, in the order of the keys; the array of a start last."""
-        groups: Any = self.zipped or []
-        groups = [groups] if groups and isinstance(groups[0], str) else groups
         found, done = [], set[str]()
         for name in self.axes:
-            together = next((group for group in groups if name in group), (name,))
+            together = next((group for group in self._groups if name in group), (name,))
             if name not in done:
                 found.append(Axis({other: self.axes[other] for other in together}))
             done |= set(together)
@@ -144,9 +152,17 @@ class _Points:
         for key in SEEDS:
             if not all(isinstance(value, int) for value in self.axes.get(key, ())):
                 yield f"{key} = {self.axes[key]!r} must be a list of integers"
-        for name in (name for group in self.zipped or () for name in np.atleast_1d(group)):
+        for key, values in self.axes.items():
+            if len(numbered(values)) < len(values) and key not in self._in_zip:
+                yield f"{key} = {values!r} has a value twice; each may occur once"
+        for name in self._in_zip:
             if name not in self.axes:
                 yield f"zip: {name} must be a key with a list of values"
+        for group in self._groups:
+            lengths = {name: len(self.axes[name]) for name in group if name in self.axes}
+            if len(set(lengths.values())) > 1:
+                told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+                yield f"zip: keys that move together need as many values each: {told}"
         yield from rate_errors({k: np.asarray(v, float) for k, v in self._rates_given.items()})
 
     @cached_property
@@ -199,7 +215,7 @@ class _Points:
     def groups(self) -> list[np.ndarray]:
         """The valid points by what runs of one call of `train` share."""
         problems, of_data, _ = self.data
-        shapes = np.array([[p.n, p.d] for p in problems])
+        shapes = np.array([p.layout for p in problems])
         shared = np.column_stack([self._shared[1], shapes[of_data]])
         shared[~self.valid] = -1
         return [
@@ -238,7 +254,7 @@ def _values(value: Any) -> list[Any]:
     return [v.item() if isinstance(v, np.generic) else v for v in array]
 
 
-def _problem_maker(problem: Any) -> _Maker:
+def _problem_maker(problem: Any, keys: Collection[str]) -> _Maker:
     if isinstance(problem, Problem) and problem.runs:
         raise InputError([f"problem has run dimensions {list(problem.runs)}; a sweep takes one"])
     if not callable(problem):
@@ -246,6 +262,8 @@ def _problem_maker(problem: Any) -> _Maker:
         return _Maker(lambda: problem, {})
     arguments = {name: name for name in _arguments(problem)}
     only = next(iter(arguments)) if len(arguments) == 1 else "seed"
+    if only != "seed" and only in keys:  # it is no seed, but a key of its own
+        return _Maker(problem, arguments)
     # the seed of a run is another one: that of the data is called data_seed
     data_seed = arguments.pop("data_seed", arguments.pop(only, None))
     return _Maker(problem, arguments | ({"data_seed": data_seed} if data_seed else {}))

@@ -131,6 +131,18 @@ class Grid:
         return np.broadcast_to(along, self.shape).reshape(-1)
 
 
+def numbered(values: Sequence[Any]) -> dict[Any, int]:
+    """The first place of each different value; numbers are equal however they are written.
+
+    >>> numbered([1, 2, 1.0]), numbered([[1, 2], True, 1])
+    ({1: 0, 2: 1}, {'[1, 2]': 0, 'True': 1, 1: 2})
+    """
+    found: dict[Any, int] = {}
+    for place, value in enumerate(values):
+        found.setdefault(value if is_real(value) or isinstance(value, str) else repr(value), place)
+    return found
+
+
 def labels(values: Sequence[Any]) -> np.ndarray:
     """Values as a coordinate: integers, floats with nan for None, or text.
 

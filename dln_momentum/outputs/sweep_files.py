@@ -148,7 +148,9 @@ def rows_of_dataset(results: xr.Dataset, job: Job | None = None) -> Rows:
     table = table[table["status"] != NOT_RUN].reset_index(drop=True)
     if "kind" not in table:
         table.insert(0, "kind", str(results.attrs.get("kind", "sweep")))
-    if "path" not in table:
+    files = table.get("path")
+    if "run" not in grid.dims:  # an axis over files of data has the name of this column
+        table = table.drop(columns="path", errors="ignore")
         table.insert(1, "path", job.path)
     # what the sweep says of all its runs
     of_runs = {name for name, row in QUANTITIES.items() if "t" in row.found} - OF_THE_SWEEP
@@ -161,7 +163,7 @@ def rows_of_dataset(results: xr.Dataset, job: Job | None = None) -> Rows:
     for name in settings:
         key = _config_key(name, config)
         if key is not None or name in axes:
-            config[key or name] = table[name].to_numpy()
+            config[key or name] = (files if name == "path" else table[name]).to_numpy()
     return Rows(table, config)
 
 

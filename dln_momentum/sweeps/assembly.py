@@ -34,11 +34,10 @@ from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.outputs.grid import Grid
 from dln_momentum.outputs.quantities import RATES
-from dln_momentum.problem import Problem
 from dln_momentum.rates import PAIRS, Momentum
 from dln_momentum.sweeps.axes import AXES, key_of, read_axes
 from dln_momentum.sweeps.memory import Footprint
-from dln_momentum.sweeps.points import Points
+from dln_momentum.sweeps.points import ONE_NETWORK, Points
 
 log = logging.getLogger("dln_momentum")
 
@@ -163,9 +162,7 @@ def _read(config: DictConfig, errors: Sequence[str], grid: Grid) -> None:
     _momentum(reader, [name for name in RATES if name in grid.names])
     _own_keys(reader)
     if config.trainer.gradient == "autograd":
-        reader.errors.append(
-            "trainer.gradient = 'autograd' trains one network; a sweep needs closed_form"
-        )
+        reader.errors.append(ONE_NETWORK)
     reader.errors += [line for line in errors if line not in reader.errors]
     reader.finish()
 
@@ -195,7 +192,7 @@ def _absent(config: DictConfig, grid: Grid) -> Iterator[str]:
     """Axes over keys that the config does not have."""
     for name in grid.names:
         section, _, leaf = key_of(name).rpartition(".")
-        if section != "optimizer" and section and leaf not in config.get(section, {}):
+        if section != "optimizer" and section and leaf not in list(config.get(section, {})):
             given = f"sweep.{name}" if name in AXES else f"sweep.axes: {key_of(name)}"
             yield f"{given} is given, but this config has no {key_of(name)} to sweep"
 
@@ -232,7 +229,8 @@ def _out_of_range(fixed: Mapping[str, float]) -> Iterator[str]:
 def pieces_of(points: Points, runs: int) -> Iterator[Piece]:
     """The valid points by what runs of one engine share, those of one problem side by side."""
     valid = np.flatnonzero(points.valid)
-    shapes = np.array([_shape(problem) for problem in points.data.made])
+    nothing = (-1,) * 4
+    shapes = np.array([nothing if p is None else p.layout for p in points.data.made])
     data = points.data.index[valid]
     speeds = np.unique(points.speeds[valid], return_inverse=True)[1]
     settings = [points.advance.index[valid], points.sampling.index[valid], speeds]
@@ -244,14 +242,6 @@ def pieces_of(points: Points, runs: int) -> Iterator[Piece]:
         for start in range(0, len(members), runs):
             yield Piece(number, valid[members[start : start + runs]])
             number += 1
-
-
-def _shape(problem: Problem | None) -> tuple[int, ...]:
-    """What problems of one stack have in common."""
-    if problem is None:
-        return (-1,) * 4
-    tests = -1 if problem.X_test is None else problem.X_test.shape[-2]
-    return problem.n, problem.d, tests, int(problem.theta_star is not None)
 
 
 def _tell(study: Study) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from dln_momentum.arrays import is_integer
+from dln_momentum.config.reading import leaves
 from dln_momentum.config.spans import Number, is_span, numbers_of
-from dln_momentum.outputs.grid import Axis
+from dln_momentum.outputs.grid import Axis, numbered
 from dln_momentum.outputs.quantities import RATES, SEEDS
 
 AXES = {
@@ -88,6 +91,42 @@ def name_of(key: str) -> str:
     """
     names = {key: name for name, key in AXES.items()}
     return names.get(key, key.replace(".", "_"))
+
+
+def followers(config: DictConfig) -> Iterator[str]:
+    """What refers to a key that is swept, and would have the value of the config at all points.
+
+    >>> config = OmegaConf.create({"seed": 0, "data": {"seed": "${seed}"}, "sweep": {"seed": [0]}})
+    >>> list(followers(config))
+    ['data.seed = ${seed} would not follow seed, which is swept; sweep both, and let them move
+    together by sweep.zip']
+    """
+    swept = [key_of(name) for name in AXES if config.sweep.get(name) is not None]
+    swept += [str(key) for key in config.sweep.get("axes") or {}]
+    for key in leaves(config):
+        if key.partition(".")[0] not in SECTIONS or not _is_interpolation(config, key):
+            continue
+        for other in swept:
+            changed = config.copy()
+            OmegaConf.update(changed, other, "of a point", merge=False, force_add=True)
+            try:
+                follows = OmegaConf.select(changed, key) != OmegaConf.select(config, key)
+            except Exception:  # whatever a resolver does with another value
+                follows = True
+            if follows and key != other:
+                raw = OmegaConf.to_container(config, resolve=False)
+                for part in key.split("."):
+                    raw = raw[part]  # type: ignore[index, call-overload]
+                yield (
+                    f"{key} = {raw} would not follow {other}, which is swept; sweep both, and let "
+                    "them move together by sweep.zip"
+                )
+
+
+def _is_interpolation(config: DictConfig, key: str) -> bool:
+    section, _, leaf = key.rpartition(".")
+    parent = OmegaConf.select(config, section) if section else config
+    return OmegaConf.is_interpolation(parent, leaf)
 
 
 def _of_keys(
@@ -176,7 +215,7 @@ def axis_values(
         errors.append(found)
         return None
     wrong = [value for value in found if name in _RANGES and not _allowed(name, value)]
-    repeated = unique and len(set(map(repr, found))) < len(found)
+    repeated = unique and len(numbered(found)) < len(found)
     if wrong:
         shown = ", ".join(f"{value:g}" for value in wrong[:5])
         errors.append(f"{label} = {shown} must be {_RANGES[name]}")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 from dln_momentum.outputs.files import write_whole
+
+log = logging.getLogger("dln_momentum")
 
 LAYOUT = "layout"
 """The entry with the dimensions of every array and the attributes, as JSON."""
@@ -28,6 +33,17 @@ def write_piece(path: Path, piece: xr.Dataset) -> None:
             np.savez(file, allow_pickle=False, **arrays, **{LAYOUT: np.array(json.dumps(layout))})
 
     write_whole(path, write)
+
+
+def finished_piece(path: Path) -> xr.Dataset | None:
+    """The dataset of a file, None without one, or with one that a crash of the machine has cut."""
+    if not path.exists():
+        return None
+    try:
+        return read_piece(path)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        log.warning("%s cannot be read; what it held is done anew", path)
+        return None
 
 
 def read_piece(path: Path) -> xr.Dataset:

@@ -30,7 +30,10 @@ from dln_momentum.problem import Problem
 from dln_momentum.rates import gamma_beta
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.start import Start
-from dln_momentum.sweeps.axes import SECTIONS, key_of
+from dln_momentum.sweeps.axes import key_of
+
+ONE_NETWORK = "trainer.gradient = 'autograd' trains one network; a sweep needs closed_form"
+"""Why a point that is trained by autograd is not allowed."""
 
 T = TypeVar("T")
 
@@ -101,6 +104,8 @@ class Points:
 
         def make(reader: Reader) -> Advance | None:
             made = device_of(reader), engine_options(reader), plan_of(reader)
+            if reader.config.trainer.gradient == "autograd":
+                reader.errors.append(ONE_NETWORK)
             return None if reader.errors else Advance(made[0], built(made[1]), built(made[2]))
 
         return self._part(["trainer", "engine"], make)
@@ -194,7 +199,7 @@ class Points:
 
     def _part(self, sections: Collection[str], make: Callable[[Reader], T | None]) -> Part[T]:
         names = [n for n in self.grid.names if key_of(n).partition(".")[0] in sections]
-        settings, index = self.grid.combinations(self.grid.names if self._coupled else names)
+        settings, index = self.grid.combinations(names)
         made, errors = [], []
         for setting in settings:
             reader = Reader(self._with(setting))
@@ -202,13 +207,6 @@ class Points:
             made.append(None if reader.errors else value)
             errors.append(reader.errors)
         return Part(settings, index, made, errors)
-
-    @cached_property
-    def _coupled(self) -> bool:
-        """Whether a value of the config refers to another, so that parts are not independent."""
-        values = OmegaConf.to_container(self.config, resolve=False)
-        assert isinstance(values, dict)
-        return any("${" in str(values.get(section)) for section in SECTIONS)
 
     def _with(self, setting: Mapping[str, Any]) -> DictConfig:
         config = self.config.copy()

@@ -21,7 +21,7 @@ from dln_momentum.outputs.provenance import data_hash, digest
 from dln_momentum.outputs.results import piece_dataset
 from dln_momentum.outputs.summary import end_of_runs
 from dln_momentum.sweeps.assembly import Piece, Study
-from dln_momentum.sweeps.piece_files import read_piece, write_piece
+from dln_momentum.sweeps.piece_files import finished_piece, read_piece, write_piece
 from dln_momentum.training.module import HeavyBallModule
 from dln_momentum.training.resuming import newest_checkpoint, read_checkpoint
 from dln_momentum.training.trainer import fit, shows_progress
@@ -41,10 +41,12 @@ def trained(job: Job, study: Study, pieces: Sequence[Piece]) -> Iterator[xr.Data
     with _Bar(study, pieces, shown=shows_progress(job.config.trainer.progress)) as bar:
         for piece in pieces:
             file = folder / f"{piece.number:04d}.npz"
-            if not file.exists():
+            found = finished_piece(file)
+            if found is None:
                 write_piece(file, _train(job, study, piece, bar))
-            found = read_piece(file)
-            if found.attrs["data_hash"] != _data_hash(study, piece):
+                found = read_piece(file)
+            same = np.array_equal(found["point"], piece.points)
+            if not same or found.attrs["data_hash"] != _data_hash(study, piece):
                 raise InputError(
                     [f"data: the data have changed since {file} was made; sweep them anew"]
                 )

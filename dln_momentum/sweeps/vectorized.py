@@ -19,12 +19,13 @@ from dln_momentum.cli.command import Command
 from dln_momentum.cli.job import Job
 from dln_momentum.cli.job_configs import JobConfigs
 from dln_momentum.cli.metric import metric_of
+from dln_momentum.cli.status import Lock
 from dln_momentum.config.reading import leaves
-from dln_momentum.errors import InputError
 from dln_momentum.outputs.grid import Axis, Grid
 from dln_momentum.sweeps.assembly import Piece, Study, pieces_of
 from dln_momentum.sweeps.axes import SECTIONS, name_of
 from dln_momentum.sweeps.points import Points
+from dln_momentum.training.callbacks import Monitor
 
 AT_ONCE = 512
 """Jobs that are begun before the first of them is finished; each holds a lock, an open file."""
@@ -68,9 +69,12 @@ def launch(
             for number, words in enumerate(job_overrides[start : start + at_once], start)
         ]
         found = _together(command, jobs, folder) if together else {}
+        left = [p for p, job in enumerate(jobs) if found.get(p) is None and not job.state]
+        # all before the first: it may wait for a process that waits for another of them
+        for place in left:
+            jobs[place].release()
         for place, job in enumerate(jobs):
-            if found.get(place) is None and not job.state:
-                job.release()
+            if place in left:
                 found[place] = command.among_others(job)
             value = metric_of(job.config, found.get(place))
             returned.append(JobReturn(cfg=job.config, status=JobStatus.COMPLETED,
@@ -84,12 +88,17 @@ def _together(command: Command, jobs: Sequence[Job], folder: Path) -> dict[int, 
     for places in _alike(command, jobs):
         waiting = []
         for place in places:
+            if Lock(jobs[place].directory).held_by_any():
+                continue  # another process does it, or this very multirun: it is waited for later
             found[place] = command.attempt(jobs[place], command.prepare)
             # one with a checkpoint of its own goes on from there
             if not jobs[place].state and found[place] is None and not jobs[place].checkpoint:
                 waiting.append(place)
+        waiting = [place for place in waiting if _has_numbers(jobs[place].config)]
         study = _study([jobs[place] for place in waiting])
-        for piece in study.pieces if study else ():
+        if study is None:
+            continue
+        for piece in study.pieces:
             own = [waiting[point] for point in piece.points]
             results = _train(command, study, piece, [jobs[place] for place in own], folder)
             found |= dict(zip(own, results, strict=True))
@@ -111,7 +120,8 @@ def _alike(command: Command, jobs: Sequence[Job]) -> list[list[int]]:
 def _study(jobs: Sequence[Job]) -> Study | None:
     """The jobs as the points of a grid whose only axis is all that varies; None if they are not.
 
-    A config that is refused is no part of it: its job, done alone, says why.
+    A config that is refused is no part of it: its job, done alone, says why. Callbacks other than
+    monitors see the median of all runs, by which they may end them: they are for one run.
     """
     if len(jobs) < 2 or jobs[0].config.resume is not None:
         return None
@@ -123,16 +133,30 @@ def _study(jobs: Sequence[Job]) -> Study | None:
                 values[name_of(key)] = each
     points = Points(jobs[0].config, Grid([Axis(values)]))
     try:
-        if not points.valid.any() or jobs[0].config.trainer.gradient != "closed_form":
+        if not points.valid.any():
             return None
-        _check_whole(jobs[int(points.valid.argmax())])
-    except InputError:
+        monitors = _check_whole(jobs[int(points.valid.argmax())])
+    except Exception:  # whatever a file of data causes: each job says it of itself
+        return None
+    if not all(isinstance(callback, Monitor) for callback in monitors):
         return None
     return Study(points, list(pieces_of(points, AT_ONCE)))
 
 
-def _check_whole(job: Job) -> None:
+def _has_numbers(config: DictConfig) -> bool:
+    """Whether seed, speed and rates are numbers that a run may have, which no `Part` checks."""
+    from dln_momentum.cli.setup import Reader, momentum_of, seed_of, speed_of
+
+    reader = Reader(config)
+    seed_of(reader), speed_of(reader), momentum_of(reader)
+    return not reader.errors
+
+
+def _check_whole(job: Job) -> list[Any]:
     """Check the sections that all jobs share, and that no key is unknown.
+
+    Returns:
+        The callbacks.
 
     Raises:
         InputError: for what is not allowed.
@@ -141,7 +165,7 @@ def _check_whole(job: Job) -> None:
     from dln_momentum.cli.setup import build
 
     build(job.config)
-    monitors_of(job.config)
+    return monitors_of(job.config)
 
 
 def _train(
@@ -150,6 +174,7 @@ def _train(
     """Train the jobs of a piece together, and finish each."""
     from dln_momentum.cli.fitting import monitors_of, report_alone
     from dln_momentum.cli.run_files import TrainedRuns
+    from dln_momentum.cli.train import write_figure
     from dln_momentum.outputs.provenance import digest
     from dln_momentum.training.resuming import newest_checkpoint
     from dln_momentum.training.trainer import fit
@@ -158,7 +183,10 @@ def _train(
     # named by what is trained, so that the same multirun finds it after an interruption
     own = folder / digest([], " ".join(job.config_hash for job in jobs))
     resume = newest_checkpoint(own)
-    module = study.setup(piece).module(resume=resume)
+    try:
+        module = study.setup(piece).module(resume=resume)
+    except Exception:  # each job says it of itself
+        return [None] * len(jobs)
     for job in jobs:
         command.attempt(job, Job.begin)
     try:
@@ -184,7 +212,7 @@ def _train(
 
     def write(run: int, job: Job) -> Result:
         summary, history = runs.write(run, job)
-        report_alone(job, history, summary)
+        report_alone(job, history, summary, write_figure(job, history, summary))
         return job.finish(summary)
 
     def finish(run: int) -> Result | None:
