@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import xarray as xr
+from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 import dln_momentum as dln
@@ -21,7 +22,8 @@ from dln_momentum.cli.setup import Setup, build
 from dln_momentum.cli.train import train
 from dln_momentum.config import CONF_DIR, composed, rates_saved
 from dln_momentum.config.help import keys as help_keys
-from dln_momentum.config.location import options_of
+from dln_momentum.config.help import register_resolvers
+from dln_momentum.config.location import initialised, options_of
 from dln_momentum.config.reading import leaves
 from dln_momentum.data import LOADERS
 from tests.helpers import run_app, run_job
@@ -110,7 +112,16 @@ def test_help_shows_the_values_that_the_command_line_gives() -> None:
     )  # fmt: skip
     assert re.search(r"^  n: 12 +# training rows", done.stdout, re.MULTILINE)
     assert "Two classes of handwritten digits" in done.stdout
+    assert re.search(r"^  classes: \[0, 1\] +# the first", done.stdout, re.MULTILINE)
     assert callable(help_keys)
+
+
+def test_help_shows_what_has_no_value_yet() -> None:
+    """``dln-train data=file --help`` is asked by whoever does not know data.path."""
+    register_resolvers()
+    with initialised():
+        shown = help_keys(_root_=compose("train", ["data=file"], return_hydra_config=True))
+    assert re.search(r"^  path: \?\?\? +# the file", shown, re.MULTILINE)
 
 
 # ---- types

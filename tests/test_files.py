@@ -265,7 +265,7 @@ def test_text_of_two_classes_is_signs(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "target", "message"),
     [
-        (CSV, None, "target = None must be one of the columns: name, a, flag, b, c, y"),
+        (CSV, None, "target must name the column of y, one of name, a, flag, b, c, y"),
         (CSV, "z", "target = 'z' must be one of the columns"),
         ("a,b,k\n1,2,u\n3,4,v\n5,6,w\n", "k", "target = 'k' must be numeric, or text of 2 classes"),
         ("a,b,k\n1,2,u\n3,4,\n5,6,w\n", "k", "target = 'k' is text, with 1 missing of 3"),

@@ -120,7 +120,7 @@ def test_labels_of_short_log_axes_do_not_overlap(values: list[float]) -> None:
         (Axis("heatmap", "gamma", "beta", "status"), "z = status must be numbers"),
         (Axis("line", "gamma", "l1_norm", z="beta"), "z = beta is for kind=heatmap"),
         (Axis("pie", "gamma", "l1_norm"), "kind = pie must be one of line, scatter, heatmap"),
-        (Axis("heatmap", "gamma", "data", "l1_norm"), "y = data must be numbers"),
+        (Axis("heatmap", "gamma", "data", "l1_norm"), "y = data has one value; a heat map needs"),
         (Axis("line", "gamma", "data"), "y = data must be numbers"),
     ],
 )
@@ -202,3 +202,46 @@ def test_the_command_writes_both_files_and_replaces_none(
     assert run_command(tmp_path / "nowhere", "x=gamma", "y=beta") == 2
     assert run_command(table, "x=gamma", "y=beta", "out=no/where.png") == 2
     assert run_command("x=gamma") == 2
+
+
+def test_null_is_a_value_among_others() -> None:
+    table = pd.DataFrame(
+        {"design": ["gaussian", "rademacher"] * 2, "batch_size": [5, 5, None, None],
+         "l1_norm": [1.0, 2.0, 3.0, 4.0]}
+    )  # fmt: skip
+    figure = dln.plot(table, x="design", y="l1_norm", hue="batch_size")
+    assert labels_of(figure) == ["5", "none"]
+    drawn = [np.asarray(line.get_ydata()).tolist() for line in figure.axes[0].lines]
+    assert drawn == [[1, 2], [3, 4]]
+    panels = dln.plot(table, x="design", y="l1_norm", col="batch_size").axes
+    assert [ax.get_title() for ax in panels] == [
+        "rows in a mini-batch $b$ = 5", "rows in a mini-batch $b$ = none",
+    ]  # fmt: skip
+    # text, and null beside a single number, have a place each on a map
+    ax = dln.plot(table, x="design", y="batch_size", z="l1_norm").axes[0]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["gaussian", "rademacher"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["5", "none"]
+    (mesh,) = [item for item in ax.collections if isinstance(item, QuadMesh)]
+    np.testing.assert_array_equal(np.asarray(mesh.get_array()).ravel(), [1, 2, 3, 4])
+
+
+def test_runs_without_a_place_on_the_axis_are_counted() -> None:
+    table = pd.DataFrame({"gamma": [0.1, 0.2, np.nan], "l1_norm": [1.0, 2.0, 3.0]})
+    assert "1 runs have no gamma" in dln.plot(table, x="gamma", y="l1_norm").get_suptitle()
+
+
+def test_numbers_that_differ_by_rounding_are_one_place() -> None:
+    """lambda of (gamma, beta) and of (lam, eps): 1 and 1 - 1e-15."""
+    table = pd.DataFrame({"lam": [0.5, 1.0, 1 - 1e-15, 2.0], "l1_norm": [1.0, 2.0, 4.0, 5.0]})
+    line = dln.plot(table, x="lam", y="l1_norm").axes[0].lines[0]
+    np.testing.assert_array_equal(line.get_xdata(), [0.5, 1, 2])
+    np.testing.assert_array_equal(line.get_ydata(), [1, 3, 5])
+
+
+def test_the_scale_is_that_of_what_is_drawn() -> None:
+    """Outliers beyond the quartiles span decades; the band does not, and its axis has numbers."""
+    table = pd.DataFrame(
+        {"gamma": [0.1] * 9 + [0.2] * 9, "l1_norm": [1e-3, *np.linspace(1, 2, 7), 1e3] * 2}
+    )
+    (ax,) = dln.plot(table, x="gamma", y="l1_norm").axes
+    assert ax.get_yscale() == "linear"

@@ -107,7 +107,9 @@ BAD: list[tuple[str, list[str]]] = [
     ("train trainer.tol=[1", ["'trainer.tol=[1' has no value that can be read"]),
     ("train --mutlirun", ["unknown flag --mutlirun (did you mean --multirun?)"]),
     ("train --cfg everything", ["argument --cfg/-c: invalid choice: 'everything'"]),
-    ("train --config-dir nowhere", ["nowhere' not found"]),
+    ("train --config-dir nowhere", ["--config-dir nowhere not found (working directory: "]),
+    ("sweep sweep.gamma=0.1,0.2", ["sweep.gamma=[0.1,0.2] is a list, -m a job for each"]),
+    ("train experiment=osc optimizer.lam=1 optimizer.gamma=1", ["experiment=osc: no such option"]),
     ("train --config-name nothing", ["'nothing'"]),
     # types and ranges
     ("train trainer.max_steps=1.5", ["trainer.max_steps = 1.5 must be of type int"]),
@@ -164,6 +166,34 @@ def test_a_config_of_the_user_without_a_section_is_refused(
     assert code == 2
     assert "there is no sampling; its options: full, reshuffle" in told
     assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
+
+
+def test_a_study_of_the_user(answer: Callable[..., Answer], tmp_path: Path) -> None:
+    """Its axes choose the pair of rates, and its mistakes are told in its terms."""
+    folder = tmp_path / "own" / "sweep"
+    folder.mkdir(parents=True)
+    first = "defaults: [grid, _self_]\n"
+    for name, text in {
+        "good": f"{first}lam: [1, 2]\nmemory_gb: 1e-9\n",
+        "bad": f"{first}alpah: [0.1, 0.2]\n",
+        "short": "alpha: [0.1, 0.2]\n",
+    }.items():
+        (folder / f"{name}.yaml").write_text(text)
+
+    def told(*words: str) -> str:
+        code, text = answer("sweep", "--config-dir", "own", *words)
+        assert code == 2
+        return text
+
+    # composed, as (lam, eps): refused only for its memory
+    good = told("sweep=good", "optimizer.eps=0.1")
+    assert "sweep.memory_gb" in good
+    assert "problems" not in good
+    assert "sweep.alpah (did you mean sweep.alpha?)" in told("sweep=bad")
+    assert "defaults: [grid, _self_]" in told("sweep=short")
+    wrong = told("sweep=god", "optimizer.eps=0.1")
+    assert "sweep=god: no such option (did you mean good?)" in wrong
+    assert "optimizer.eps" not in wrong
 
 
 def test_empty_directories_of_the_user_stay(answer: Callable[..., Answer], tmp_path: Path) -> None:

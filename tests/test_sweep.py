@@ -28,6 +28,7 @@ from dln_momentum.engine.problems import Problems
 from dln_momentum.outputs.grid import Axis, Grid
 from dln_momentum.outputs.sweep_figure import overview
 from dln_momentum.outputs.sweep_maps import lambda_levels
+from dln_momentum.outputs.sweep_report import COLUMNS, QUANTITIES, print_report
 from dln_momentum.rates import PAIRS
 from dln_momentum.sweeps.assembly import build
 from dln_momentum.sweeps.axes import axis_values, read_axes
@@ -733,3 +734,24 @@ def test_every_run_is_in_one_group_with_its_own_data(places: list[int], shared: 
         X = group.problem.X.expand(len(group.runs), 2, 4)
         for row, run in zip(X, group.runs.tolist(), strict=True):
             assert torch.equal(row, each[places[run]].X)
+
+
+def test_a_report_of_runs_that_differ_in_their_path_sums(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """No attribute says what all share then, and a quantity may have no value in any run."""
+    results = xr.Dataset(
+        {name: ("engine_path_sums", [np.nan] * 3) for name in QUANTITIES}
+        | {name: ("engine_path_sums", [10.0, 20.0, np.nan]) for name in ("steps", "train_loss")}
+        | {"status": ("engine_path_sums", ["max_steps", "max_steps", "not run"])},
+        {"engine_path_sums": ["direct", "telescoped", "gradient_sum"]},
+    )
+    empty = ("engine_path_sums", [np.nan] * 3)
+    columns = {name: empty for name in COLUMNS if name not in results}
+    summary = {
+        "data": "drawn", "runs": 3, "axes": {"engine_path_sums": 3}, "endings": {"max_steps": 2},
+        "seconds_training": 1.0, "run_steps_per_second": 1.0,
+    }  # fmt: skip
+    print_report(results.assign(columns), summary, tmp_path)
+    # the one that is another shard's is not among those that did not diverge
+    assert "runs that did not diverge: 2" in capsys.readouterr().out

@@ -41,7 +41,7 @@ from dln_momentum.cli.signals import Interrupted, interruptible
 from dln_momentum.cli.words import Line, continued, paired, parsed
 from dln_momentum.config import CONF_DIR, config_hash
 from dln_momentum.config.location import options_of
-from dln_momentum.config.mistakes import in_words
+from dln_momentum.config.mistakes import first_line, in_words
 from dln_momentum.errors import InputError, raise_if_any
 
 register_job_name()
@@ -307,7 +307,7 @@ def _unusable(job: Job) -> Iterator[str]:
     try:
         OmegaConf.resolve(job.config)
     except OmegaConfBaseException as error:
-        yield str(error).splitlines()[0]
+        yield first_line(job.app, error)
     for section in _groups(job.app):
         expected = section not in OVERLAYS and (CONF_DIR / section).is_dir()
         if expected and not OmegaConf.is_dict(job.config.get(section)):

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import yaml
-from hydra import initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 
-from dln_momentum.config import CONF_DIR, with_pair
+from dln_momentum.config import CONF_DIR, location, with_pair
 from dln_momentum.config.renamed import renamed
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.nearest import did_you_mean
@@ -34,8 +33,11 @@ class Line(NamedTuple):
 def parsed(arguments: Sequence[str]) -> Line:
     """The overrides of a command line, and the flags of Hydra.
 
+    The folder of ``--config-dir`` is one to look for options in from here on.
+
     Raises:
-        InputError: for a flag that Hydra does not have, or that is not used as it must be.
+        InputError: for a flag that Hydra does not have, or that is not used as it must be, and a
+            folder of configs that is not there.
     """
 
     def refuse(message: str) -> NoReturn:
@@ -47,6 +49,9 @@ def parsed(arguments: Sequence[str]) -> Line:
     known = [flag for action in parser._actions for flag in action.option_strings]
     if unknown:
         raise InputError([f"unknown flag {flag}{did_you_mean(flag, known)}" for flag in unknown])
+    if (folder := found.config_dir) is not None and not Path(folder).is_dir():
+        raise InputError([f"--config-dir {folder} not found (working directory: {Path.cwd()})"])
+    location.added[:] = [] if folder is None else [Path(folder).absolute()]
     words = list(found.overrides or [])
     rest = list(arguments)
     for word in words:
@@ -66,7 +71,7 @@ def paired(app: str, line: Line) -> Line:
     if any(flag.startswith(("--config-name", "-cn")) for flag in flags):
         return line
     try:
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        with location.initialised():
             return Line(with_pair(app, words), flags)
     except InputError as error:
         raise HydraException(str(error)) from error

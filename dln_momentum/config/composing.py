@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from dln_momentum.config.help import register_resolvers
-from dln_momentum.config.location import CONF_DIR
+from dln_momentum.config.location import initialised
 from dln_momentum.config.mistakes import in_words
 from dln_momentum.config.momentum import with_pair
 from dln_momentum.errors import InputError
@@ -24,7 +24,7 @@ def composed(app: str, overrides: Sequence[str] = ()) -> DictConfig:
     """
     register_resolvers()
     try:
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        with initialised():
             return compose(app, with_pair(app, overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(in_words(app, error, overrides)) from error

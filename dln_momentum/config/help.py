@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 from uuid import uuid4
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from dln_momentum.config.location import CONF_DIR, options_of
 
@@ -65,12 +65,12 @@ def app_groups(root: DictConfig) -> dict[str, Any]:
 
 
 def _lines(values: Any, comments: dict[str, str], indent: str) -> Iterator[str]:
-    for key, value in values.items():
-        if isinstance(value, DictConfig):
-            shown = f"{indent}{key}:"
-        else:
-            is_missing = isinstance(values, DictConfig) and OmegaConf.is_missing(values, key)
-            shown = f"{indent}{key}: {'???' if is_missing else _text(value)}"
+    for key in values:
+        is_missing = isinstance(values, DictConfig) and OmegaConf.is_missing(values, key)
+        value = "???" if is_missing else values[key]
+        shown = f"{indent}{key}:"
+        if not isinstance(value, DictConfig):
+            shown += " ???" if is_missing else f" {_text(value)}"
         comment = comments.get(str(key))
         yield f"{shown:<{LONGEST}}# {comment}" if comment else shown
         if isinstance(value, DictConfig):
@@ -78,6 +78,8 @@ def _lines(values: Any, comments: dict[str, str], indent: str) -> Iterator[str]:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, ListConfig):
+        return f"[{', '.join(map(_text, value))}]"
     return OmegaConf.to_yaml(OmegaConf.create([value])).removeprefix("- ").strip()
 
 

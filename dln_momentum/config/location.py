@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 
 _HERE = Path(__file__).resolve().parent.parent
 CONF_DIR = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
 """Beside the package in an installed wheel, else the repository's."""
+added = list[Path]()
+"""Folders of the user's own options, which ``--config-dir`` of the command at work names."""
+
+
+@contextmanager
+def initialised() -> Iterator[None]:
+    """Hydra with the configs of this package and of the user's own folders, to compose with."""
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        path = loader.get_search_path()
+        for folder in added:
+            path.prepend("command-line", f"file://{folder}", "schema")
+        # the sources of a loader are those of its search path when it was made
+        loader.repository.initialize_sources(path)  # pyright: ignore[reportAttributeAccessIssue]
+        yield
 
 
 def options_of(group: str) -> list[str]:
@@ -15,4 +35,5 @@ def options_of(group: str) -> list[str]:
     >>> options_of("optimizer")
     ['gamma_beta', 'lam_beta', 'lam_eps', 'lam_gamma', 'of_flow']
     """
-    return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+    folders = [CONF_DIR, *added]
+    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dln_momentum.config.help import app_groups, register_resolvers
-from dln_momentum.config.location import CONF_DIR, options_of
+from dln_momentum.config.location import CONF_DIR, initialised, options_of
 from dln_momentum.config.momentum import with_pair
 from dln_momentum.config.reading import leaves
 from dln_momentum.config.renamed import renamed
@@ -53,7 +53,7 @@ def mistakes(app: str, words: Sequence[str]) -> list[str]:
         except OverrideParseException as error:
             reason = f"has no value that can be read: {str(error).splitlines()[0]}"
             found.append(f"{word!r} {reason if '=' in word[1:] else 'must be key=value'}")
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+    with initialised():
         groups = list(app_groups(compose(app, return_hydra_config=True)))
         chosen = [o for o in overrides if _is_group(o.key_or_group)]
         rest = [o for o in overrides if o not in chosen]
@@ -69,26 +69,39 @@ def mistakes(app: str, words: Sequence[str]) -> list[str]:
             added = with_pair(app, words)[len(words) :]
         except InputError as error:
             found += error.problems
-            added, rest = [], [o for o in rest if not o.key_or_group.startswith("optimizer.")]
+            added, rest = [], _without_rates(rest)
+        except (HydraException, OmegaConfBaseException) as error:
+            found = found or [first_line(app, error)]
+            added, rest = [], _without_rates(rest)
         try:
             found += _key_mistakes(app, rest, [*choices, *added], groups)
         except (HydraException, OmegaConfBaseException) as error:
-            found += [] if found else [_first_line(app, error)]
+            found += [] if found else [first_line(app, error)]
     return found
 
 
 def in_words(app: str, error: Exception, words: Sequence[str]) -> list[str]:
     """The mistakes behind an exception of Hydra; its own first line where none is recognised."""
-    return mistakes(app, words) or [_first_line(app, error)]
+    return mistakes(app, words) or [first_line(app, error)]
 
 
-def _first_line(app: str, error: Exception) -> str:
+def first_line(app: str, error: Exception) -> str:
+    """What an exception of Hydra or OmegaConf says, in words of the command where they help."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     lines = [line for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
     if missing := re.match(r"In '(\w+)/(\w+)': Could not override '(\w+)'", lines[0]):
         group, option, changed = missing.groups()
         return f"{group}={option} chooses {changed}, a group that dln-{app} does not have"
+    if several := re.match(r"Ambiguous value for argument '([^=]+)=(.*)'", lines[0]):
+        key, values = several.groups()
+        return f"{key}={values} are several values: {key}=[{values}] is a list, -m a job for each"
+    if app == "sweep" and re.match(r"Interpolation key 'sweep\.\w+' not found", lines[0]):
+        return "the file of sweep= must begin with the line defaults: [grid, _self_]"
     return lines[0]
+
+
+def _without_rates(overrides: Sequence[Override]) -> list[Override]:
+    return [o for o in overrides if not o.key_or_group.startswith("optimizer.")]
 
 
 def _is_group(key: str) -> bool:

@@ -53,8 +53,9 @@ def _number(key: str, value: Any) -> float:
 def with_pair(app: str, overrides: Sequence[str]) -> list[str]:
     """The overrides, with ``optimizer=`` added where ``optimizer.`` and axes name another pair.
 
-    ``optimizer.lam=1 optimizer.eps=0.1`` needs ``optimizer=lam_eps``, which nobody has to type. In
-    ``dln-verify``, ``flow.lam`` alone chooses the step too. Hydra must be initialised.
+    ``optimizer.lam=1 optimizer.eps=0.1`` needs ``optimizer=lam_eps``, which nobody has to type;
+    axes may also be those of a file ``sweep=``. In ``dln-verify``, ``flow.lam`` alone chooses the
+    step too. Hydra must be initialised.
 
     Raises:
         InputError: for optimizer keys that are no pair, or that are swept too.
@@ -62,7 +63,10 @@ def with_pair(app: str, overrides: Sequence[str]) -> list[str]:
     parts = [word.lstrip("+").partition("=") for word in overrides]
     given = {key: value for key, _, value in parts}
     rates = [key for key in KEYS if f"optimizer.{key}" in given]
-    axes = [key for key in KEYS if given.get(f"sweep.{key}", "null") != "null"]
+    files = [word for word in overrides if word.startswith("sweep=")]
+    filed = compose(app, files).sweep if files else {}
+    swept_as = {key: given.get(f"sweep.{key}", filed.get(key)) for key in KEYS}
+    axes = [key for key, value in swept_as.items() if value not in (None, "null")]
     if twice := [f"optimizer.{key}" for key in rates if key in axes]:
         raise InputError([f"{', '.join(twice)} given, though it is swept: give each rate once"])
     names = {*rates, *axes}

@@ -121,7 +121,12 @@ def rows_of(table: Table, target: str | None) -> Rows:
         frame = frame.drop(columns=nameless)
     notes += table.notes
     if target not in frame.columns:
-        raise InputError([f"target = {target!r} must be one of the columns: {_columns(table)}"])
+        what = (
+            "target must name the column of y, one of"
+            if target is None
+            else (f"target = {target!r} must be one of the columns:")
+        )
+        raise InputError([f"{what} {_columns(table, frame)}"])
     numeric = frame.select_dtypes(["number", "bool"])
     if target in numeric.columns:
         y = numeric[target].to_numpy(np.float64, na_value=np.nan)
@@ -147,10 +152,11 @@ def _labels(column: pd.Series, target: Any) -> tuple[np.ndarray, str]:
     return y, note
 
 
-def _columns(table: Table) -> str:
-    """The names of the columns, and what may be wrong with them."""
-    names = [str(name) for name in table.frame.columns]
-    shown = ", ".join(names[:20]) + (f", ... ({len(names)})" if len(names) > 20 else "")
+def _columns(table: Table, frame: pd.DataFrame) -> str:
+    """The names of the columns, of many the first and the last, and what may be wrong with them."""
+    names = [str(name) for name in frame.columns]
+    some = names if len(names) <= 20 else [*names[:16], "...", *names[-3:]]
+    shown = ", ".join(some) + (f" ({len(names)})" if len(names) > 20 else "")
     if all(_is_number(name) for name in names):
         return f"{shown}; these are numbers: the first row must hold the names of the columns"
     if len(names) == 1 and table.separated_by:

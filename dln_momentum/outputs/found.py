@@ -29,7 +29,7 @@ INSIDE = {"checkpoints", "tensorboard", "pieces"}
 NOT_A_SETTING = (
     "hydra", "name", "paths", "resume", "logger", "callbacks", "outputs", "sweep",
     "debug", "engine.num_workers", "engine.tile_runs", "trainer.progress", "trainer.block_size",
-    "trainer.checkpoint_every", "trainer.accelerator",
+    "trainer.checkpoint_every", "trainer.accelerator", "optimized_metric",
 )  # fmt: skip
 """Keys, or sections, of a config that change no number of a run."""
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dln_momentum.engine import Status
+from dln_momentum.outputs.quantities import NOT_RUN
 from dln_momentum.outputs.report import number, print_tables, table_of
 from dln_momentum.outputs.summary import BY_CONSTRUCTION
 
@@ -57,7 +58,7 @@ def judged(results: xr.Dataset) -> tuple[xr.DataArray, str]:
     converged = status == Status.CONVERGED.label
     if converged.any():
         return converged, "runs that converged"
-    none = [Status.DIVERGED.label, Status.INVALID.label]
+    none = [Status.DIVERGED.label, Status.INVALID.label, NOT_RUN]
     return ~status.isin(none), "runs that did not diverge"
 
 
@@ -89,7 +90,7 @@ def _quantiles(results: xr.Dataset) -> Table:
         if values.notnull().any():
             quantiles = values.quantile([0, 0.25, 0.5, 0.75, 1]).to_numpy().tolist()
             table.add_row(label, *(number(value, 3) for value in quantiles))
-        elif results.attrs["path_sums"] == "gradient_sum" and key in BY_CONSTRUCTION:
+        elif results.attrs.get("path_sums") == "gradient_sum" and key in BY_CONSTRUCTION:
             table.add_row(label, *[""] * 4, "by construction")
     return table
 

@@ -30,6 +30,8 @@ from dln_momentum.rates import PAIRS, eps_of, gamma_beta, lam_ks_of, lam_of
 
 KINDS = ("line", "scatter", "heatmap")
 MOST_FACETS = 12
+ROUNDING = 1e-9
+"""Relative difference of two numbers that were computed in two ways from the same rates."""
 MOST_HUES = 12
 """Values of hue; more could not be told apart."""
 
@@ -75,8 +77,8 @@ def table_figure(table: pd.DataFrame, axes: Axis) -> Figure:
         InputError: for a name that is no column, with the nearest; values that are not numbers.
     """
     raise_if_any(_wrong(table, axes))
-    table = table.reset_index(drop=True)
-    facets = [None] if axes.col is None else _values(table[axes.col])
+    table = _without_rounding(table.reset_index(drop=True), axes)
+    facets = [None] if axes.col is None else _choices(table, axes.col, axes)
     columns = min(len(facets), 3 if len(facets) in (3, 5, 6, 9) else 4)
     rows = -(-len(facets) // columns)
     with style():
@@ -88,10 +90,10 @@ def table_figure(table: pd.DataFrame, axes: Axis) -> Figure:
             ax.set_axis_off()
         notes: dict[str, None] = {}
         for ax, value in zip(panels, facets, strict=False):
-            part: Any = table if axes.col is None else table[table[axes.col] == value]
+            part: Any = table if axes.col is None else table[_has(table[axes.col], value)]
             notes |= dict.fromkeys(_DRAW[axes.kind](ax, part, axes, table))
             if axes.col is not None:
-                ax.set_title(f"{axis_label(axes.col)} = {label_of(value)}", fontsize=8)
+                ax.set_title(f"{axis_label(axes.col)} = {_label(value)}", fontsize=8)
         for ax in grid[-1]:
             ax.set_xlabel(axis_label(axes.x))
         for ax in grid[:, 0]:
@@ -119,11 +121,14 @@ def _wrong(table: pd.DataFrame, axes: Axis) -> Iterator[str]:
             yield f"{key} = {name} is no column{did_you_mean(name, known)}"
             continue
         column: Any = table[name]
-        different = int(column.nunique())
         on_map = key in ("x", "y") and axes.kind == "heatmap"
+        different = int(column.nunique())
+        # a value of null is one of the choices: all rows in a mini-batch, for example
+        if different and (key in ("hue", "col") or (on_map and different == 1)):
+            different = column.nunique(dropna=False)
         if not different:
             yield f"{key} = {name} has no value in any run"
-        elif (name == axes.value or on_map) and column.dtype.kind not in "iufb":
+        elif name == axes.value and column.dtype.kind not in "iufb":
             yield f"{key} = {name} must be numbers"
         elif on_map and different < 2:
             yield f"{key} = {name} has one value; a heat map needs two"
@@ -139,6 +144,43 @@ def _values(column: Any) -> list[Any]:
     return sorted(found) if column.dtype.kind in "iuf" else found
 
 
+def _choices(table: Any, name: str, axes: Axis) -> list[Any]:
+    """The values that tell curves or panels apart; None last, where it has a value to draw."""
+    found = _values(table[name])
+    null = table[name].isna() & table[[axes.x, axes.value]].notna().all(axis=1)
+    return [*found, None] if null.any() else found
+
+
+def _has(column: Any, value: Any) -> Any:
+    return column.isna() if value is None else column == value
+
+
+def _label(value: Any) -> str:
+    return "none" if value is None else label_of(value)
+
+
+def _without_rounding(table: pd.DataFrame, axes: Axis) -> pd.DataFrame:
+    """The table, in whose axes numbers that differ by rounding are one: lambda of two pairs."""
+    names = {axes.x, axes.hue, axes.col} | ({axes.y} if axes.kind == "heatmap" else set())
+    if axes.kind == "scatter":
+        names -= {axes.x}
+    one = {}
+    for name in names - {None}:
+        column: Any = table[name]
+        if column.dtype.kind != "f":
+            continue
+        values = np.sort(column.dropna().unique())
+        apart = np.abs(np.diff(values)) > ROUNDING * np.abs(values[1:])
+        groups = np.split(values, np.flatnonzero(apart) + 1)
+        shortest = {
+            value: min(group, key=lambda number: len(repr(float(number))))
+            for group in groups
+            for value in group
+        }
+        one[name] = column.map(shortest)
+    return table.assign(**one)
+
+
 def _failed(table: Any) -> Any:
     """The runs that have no value."""
     if "status" not in table:
@@ -152,14 +194,31 @@ def _places(ax: Axes, table: Any, whole: Any, name: str) -> np.ndarray:
     if column.dtype.kind in "iuf":
         set_scale(ax, "x", whole[name].dropna())
         return column.to_numpy(float)
-    labels = _values(whole[name])
-    ax.set_xticks(range(len(labels)), [label_of(label) for label in labels])
-    return column.map({label: place for place, label in enumerate(labels)}).to_numpy(float)
+    codes, labels = _coded(column, whole[name])
+    ax.set_xticks(range(len(labels)), labels)
+    return codes
+
+
+def _coded(column: Any, whole: Any) -> tuple[np.ndarray, list[str]]:
+    """A place for each value of a column, and the labels of all places."""
+    values = _values(whole)
+    codes = column.map({value: place for place, value in enumerate(values)})
+    if not whole.isna().any():
+        return codes.to_numpy(float), [label_of(value) for value in values]
+    return codes.fillna(len(values)).to_numpy(float), [*map(label_of, values), "none"]
 
 
 def _hues(whole: Any, axes: Axis) -> list[tuple[Any, Any]]:
-    values = [None] if axes.hue is None else _values(whole[axes.hue])
+    values = [None] if axes.hue is None else _choices(whole, axes.hue, axes)
     return list(zip(values, colours(values)[0], strict=True))
+
+
+def _without(part: Any, axes: Axis) -> Iterator[str]:
+    """What is said of the runs that have no place on an axis of numbers."""
+    for name in (axes.x, axes.y) if axes.kind == "heatmap" else (axes.x,):
+        count = int(part[name].isna().sum())
+        if count and part[name].dtype.kind in "iuf":
+            yield f"{count} runs have no {name}"
 
 
 def _legend(ax: Axes, axes: Axis) -> None:
@@ -171,22 +230,24 @@ def _draw_lines(ax: Axes, part: Any, axes: Axis, whole: Any) -> Iterator[str]:
     x: Any = pd.Series(_places(ax, part, whole, axes.x), part.index)
     failed = _failed(part)
     value = part[axes.y].astype(float).where(~failed)
-    partial_somewhere = False
+    partial_somewhere, drawn = False, [np.empty(0)]
     for hue, colour in _hues(whole, axes):
-        mine = slice(None) if axes.hue is None else part[axes.hue] == hue
+        mine = slice(None) if axes.hue is None else _has(part[axes.hue], hue)
         if not value[mine].notna().any():
             continue
         by_x = value[mine].groupby(x[mine])
         quartiles = np.array([by_x.quantile(q).to_numpy() for q in (0.25, 0.5, 0.75)])
+        drawn.append(quartiles.ravel())
         share = failed[mine].groupby(x[mine]).mean().to_numpy()
         partial = (share > 0) & (share < 1)
         partial_somewhere |= bool(partial.any())
         places = np.sort(x[mine].dropna().unique())
-        label = None if axes.hue is None else label_of(hue)
+        label = None if axes.hue is None else _label(hue)
         draw_band(ax, places, quartiles, partial, color=colour, label=label)
-    drawn = value.where(value.abs() < LARGEST)
-    log_if_wide(ax, "y", drawn)
+    shown = np.concatenate(drawn)
+    log_if_wide(ax, "y", shown[np.abs(shown) < LARGEST])
     _legend(ax, axes)
+    yield from _without(part, axes)
     if value.groupby([x, *([part[axes.hue]] if axes.hue else [])]).count().max() > 1:
         yield "median, and band between the quartiles"
     if partial_somewhere:
@@ -200,20 +261,29 @@ def _draw_points(ax: Axes, part: Any, axes: Axis, whole: Any) -> Iterator[str]:
     failed = _failed(part).to_numpy()
     y = part[axes.y].astype(float).where(~failed).to_numpy()
     for hue, colour in _hues(whole, axes):
-        mine = np.full(len(part), True) if axes.hue is None else (part[axes.hue] == hue).to_numpy()
-        label = None if axes.hue is None else label_of(hue)
+        mine = np.full(len(part), True)
+        if axes.hue is not None:
+            mine = _has(part[axes.hue], hue).to_numpy()
+        label = None if axes.hue is None else _label(hue)
         if not np.isfinite(x[mine] * y[mine]).any():
             continue
         ax.plot(x[mine], y[mine], "o", ms=3.5, alpha=0.7, color=colour, label=label)
     log_if_wide(ax, "y", y[np.abs(y) < LARGEST])
     _legend(ax, axes)
+    yield from _without(part, axes)
     if failed.any():
         yield f"{failed.sum()} runs that diverged or are invalid are not drawn"
 
 
 def _draw_heatmap(ax: Axes, part: Any, axes: Axis, whole: Any) -> Iterator[str]:
-    set_scale(ax, "x", whole[axes.x])
-    set_scale(ax, "y", whole[axes.y])
+    part, ticks = part.copy(), dict[str, Any]()
+    for axis, name in (("x", axes.x), ("y", axes.y)):
+        if whole[name].dtype.kind in "iuf" and whole[name].nunique() > 1:
+            set_scale(ax, axis, whole[name])
+            continue
+        # text, or a single number beside null: a place each
+        part[name], labels = _coded(part[name], whole[name])
+        ticks |= {f"{axis}ticks": range(len(labels)), f"{axis}ticklabels": labels}
     failed = _failed(part)
     value = part[axes.value].astype(float).where(~failed)
     by = [part[axes.x], part[axes.y]]
@@ -221,12 +291,14 @@ def _draw_heatmap(ax: Axes, part: Any, axes: Axis, whole: Any) -> Iterator[str]:
     share = failed.groupby(by).mean().unstack().reindex_like(plane)
     found, drawn = _plane_dataset(plane, share, axes)
     draw_map(ax, found, found["value"], drawn, around_one=False)
+    ax.set(**ticks)
     mixed = (found["failed"] > 0) & (found["failed"] < 1)
     if value.groupby(by).count().max().max() > 1 or mixed.any():
         yield "medians"
     if lambda_levels(found, drawn):
         yield r"white: $\lambda$ (solid) and $\lambda_{KS}$ (dashed) at powers of ten"
     yield "grey: no value"
+    yield from _without(part, axes)
     if (found["failed"] < 0.5).any() and (found["failed"] >= 0.5).any():
         yield "black: edge of what diverged"
     if mixed.any():
