@@ -44,7 +44,9 @@ def datasets(draw: st.DrawFn) -> xr.Dataset:
     return found.assign_attrs(config=draw(TEXTS))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[*HealthCheck])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(dataset=datasets())
 def test_xarray_reads_what_was_written(dataset: xr.Dataset, tmp_path: Path) -> None:
     write_dataset(tmp_path / "a.nc", dataset)

@@ -227,7 +227,7 @@ def axis_values(
 
 
 _POSITIVE, _SEED = "finite and > 0", "a whole number in [0, 2^63)"
-_RANGES: dict[str, str] = dict.fromkeys((*RATES, "alpha"), _POSITIVE) | dict.fromkeys(SEEDS, _SEED)
+_RANGES = {str(name): _POSITIVE for name in (*RATES, "alpha")} | dict.fromkeys(SEEDS, _SEED)
 _RANGES["beta"] = "finite"
 
 

@@ -173,7 +173,7 @@ class Points:
     def errors_at(self, point: int) -> list[str]:
         """What is not allowed at a point."""
         parts = (self.data, self.start, self.advance, self.sampling)
-        found = [line for part in parts for line in part.errors[part.index[point]]]
+        found = [str(line) for part in parts for line in part.errors[part.index[point]]]
         return found or self._misfits(point)
 
     def config_at(self, point: int) -> DictConfig:
