@@ -199,7 +199,7 @@ def test_a_gpu_is_asked_for_where_there_is_none() -> None:
     [
         ({"X": np.ones((2, 3)), "y": np.array([1.0, 2.0])}, "not in the range of X"),
         ({"X": np.full((2, 3), np.nan), "y": np.ones(2)}, "not finite"),
-        ({"X": np.ones((3, 2)), "y": np.ones(3)}, "n"),
+        ({"X": np.tri(3, 2), "y": np.tri(3, 2).sum(1)}, "rank"),
         ({"X": np.ones((2, 3)), "y": np.ones(5)}, "y"),
         ({"A": np.ones((2, 3))}, "A"),
     ],

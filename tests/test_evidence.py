@@ -482,7 +482,7 @@ def test_a_checkpoint_s_parameters_are_no_write_from_outside(tmp_path: Path) -> 
         )
         net = DiagonalLinearNet.uniform(8, 0.3)
         module = HeavyBallModule(net, 0.02, 0.9, data, options=EngineOptions(tol=0.0))
-        resume = tmp_path / "first" / "checkpoints" / "last.ckpt" if modules else None
+        resume = tmp_path / "first" / "last.ckpt" if modules else None
         fit(
             module, tmp_path / name, [CSVLogger(tmp_path / name)],
             resume=None if resume is None else str(resume),

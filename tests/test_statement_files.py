@@ -60,4 +60,4 @@ def test_every_theory_file_has_its_statements_or_a_reason() -> None:
 def test_the_theory_needs_no_solver(name: str) -> None:
     modules = imported(ast.parse((PACKAGE / "theory" / f"{name}.py").read_text()))
     ours = {module.split(".")[1] for module in modules if module.startswith("dln_momentum.")}
-    assert ours <= {"theory", "problem", "row_space", "rates", "errors"}
+    assert ours <= {"theory", "problem", "arrays", "row_space", "rates", "errors"}

@@ -17,7 +17,7 @@ class Footprint:
 
     >>> sweep = Footprint(1024, n=20, d=30, test_rows=100, data_sets=1, records=50, points=4096)
     >>> f"{sweep.gigabytes:.2f}"
-    '1.06'
+    '1.11'
     """
 
     runs: int
