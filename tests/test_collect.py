@@ -242,6 +242,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.slow
 def test_shards_make_the_sweep_that_was_not_cut(whole: Path, tmp_path: Path) -> None:
     places = np.arange(12)
     full, *_ = (cut(whole, tmp_path, places % 3 == shard, shard, 3) for shard in range(3))
@@ -260,6 +261,7 @@ def test_shards_make_the_sweep_that_was_not_cut(whole: Path, tmp_path: Path) -> 
     assert table.attrs["skipped"] == []
 
 
+@pytest.mark.slow
 def test_a_shard_that_is_missing_or_there_twice_is_named(whole: Path, tmp_path: Path) -> None:
     for folder, shard in (("a", 0), ("b", 2), ("c", 2)):
         cut(whole, tmp_path / folder, np.arange(12) % 4 == shard, shard, 4)
@@ -273,6 +275,7 @@ def test_a_shard_that_is_missing_or_there_twice_is_named(whole: Path, tmp_path: 
     assert (status == "not run").tolist() == [False, True] * 6
 
 
+@pytest.mark.slow
 def test_other_sweeps_and_runs_are_no_shards(whole: Path, folder: Path, tmp_path: Path) -> None:
     for shard in range(2):
         cut(whole, tmp_path, np.arange(12) % 2 == shard, shard, 2)
@@ -322,6 +325,7 @@ def test_the_command_writes_tables_and_names_what_is_missing(
     assert len(dln.collect(tmp_path)) == 0
 
 
+@pytest.mark.slow
 def test_the_command_replaces_only_its_own_product(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

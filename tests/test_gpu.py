@@ -62,9 +62,11 @@ def test_a_graph_of_the_steps_gives_the_bits_of_the_steps(
 @pytest.mark.parametrize(
     "keys",
     [
-        # the next one does all that this one does, and more
-        pytest.param((), marks=pytest.mark.slow),
-        ("sampling.batch_size=2", "sampling.label_noise=0.1", "sampling.noise_until=90"),
+        (),
+        pytest.param(
+            ("sampling.batch_size=2", "sampling.label_noise=0.1", "sampling.noise_until=90"),
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             ("sampling.batch_size=2", "trainer.gradient=autograd"), marks=pytest.mark.slow
         ),

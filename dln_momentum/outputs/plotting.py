@@ -16,7 +16,6 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.image import imread
 from matplotlib.ticker import LogFormatterMathtext, NullLocator
 from PIL import Image
 
@@ -87,11 +86,6 @@ def _reduce_colours(path: Path) -> None:
     with Image.open(path) as image:
         reduced = image.convert("RGB").quantize(method=Image.Quantize.FASTOCTREE)
     reduced.save(path)
-
-
-def picture(path: Path) -> np.ndarray:
-    """A saved figure as an image [height, width, 3], for dashboards."""
-    return (255 * imread(path)[..., :3]).round().astype(np.uint8)
 
 
 @dataclass(frozen=True)

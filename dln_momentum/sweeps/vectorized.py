@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.errors import HydraException
 from hydra.types import HydraContext, TaskFunction
@@ -60,6 +61,23 @@ def launch(
         raise HydraException("hydra/launcher=vectorized is for dln-train, dln-flow and their like")
     setup_globals()
     configure_log(config.hydra.job_logging, config.hydra.verbose)
+    before = HydraConfig.instance().cfg
+    try:
+        return _launched(command, context, config, job_overrides, first, together=together)
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def _launched(
+    command: Command,
+    context: HydraContext,
+    config: DictConfig,
+    job_overrides: Sequence[Sequence[str]],
+    first: int,
+    *,
+    together: bool,
+) -> list[JobReturn]:
+    """As `launch`; leaves Hydra with the config of the last job."""
     folder = Path(str(config.hydra.sweep.dir)).absolute() / ".vectorized"
     configs, returned = JobConfigs(context, config), []
     at_once = AT_ONCE if together else 1
@@ -148,7 +166,8 @@ def _has_numbers(config: DictConfig) -> bool:
     from dln_momentum.cli.setup import Reader, momentum_of, seed_of, speed_of
 
     reader = Reader(config)
-    seed_of(reader), speed_of(reader), momentum_of(reader)
+    for read in (seed_of, speed_of, momentum_of):
+        read(reader)
     return not reader.errors
 
 
