@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from dln_momentum.cli.process import settle
 from dln_momentum.cli.status import Lock, read_status, write_status, write_text
 from dln_momentum.config import config_hash as hash_of
-from dln_momentum.config import rates_saved, register_resolvers
+from dln_momentum.config import register_resolvers, saved_values
 from dln_momentum.errors import InputError
 
 log = logging.getLogger("dln_momentum")
@@ -87,8 +87,7 @@ class Job:
     @cached_property
     def text(self) -> str:
         """What ``config.yaml`` holds: every value, and gamma, beta, lam and eps that ran."""
-        values = OmegaConf.to_container(rates_saved(self.config), resolve=True)
-        assert isinstance(values, dict)
+        values = saved_values(self.config)
         # in an order that does not depend on how the config was composed
         ordered = {key: values[key] for key in sorted(map(str, values))}
         sections = (_dumped({key: value}) for key, value in ordered.items())

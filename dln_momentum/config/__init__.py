@@ -9,7 +9,7 @@ from dln_momentum.config.composing import composed
 from dln_momentum.config.help import register_resolvers
 from dln_momentum.config.identity import config_hash
 from dln_momentum.config.location import CONF_DIR
-from dln_momentum.config.momentum import momentum, rates_saved, with_pair
+from dln_momentum.config.momentum import momentum, saved_values, with_pair
 from dln_momentum.config.reading import Given, Reader
 
 __all__ = [
@@ -19,7 +19,7 @@ __all__ = [
     "composed",
     "config_hash",
     "momentum",
-    "rates_saved",
     "register_resolvers",
+    "saved_values",
     "with_pair",
 ]

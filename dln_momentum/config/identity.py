@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dln_momentum.config.momentum import rates_saved
+from dln_momentum.config.momentum import saved_values
 from dln_momentum.errors import InputError
 
 IGNORED = (
@@ -31,20 +31,18 @@ def config_hash(config: DictConfig) -> str:
     >>> config_hash(OmegaConf.create({"seed": 1, "tol": 1})) == config_hash(a)
     False
     """
+    values: Any
     try:
-        config = rates_saved(config)
+        values = saved_values(config)
     except InputError:  # rates out of range, which whoever builds the run refuses
-        config = config.copy()
-    OmegaConf.set_struct(config, False)
-    for key in IGNORED:
-        section, _, leaf = key.rpartition(".")
-        node = OmegaConf.select(config, section) if section else config
-        if OmegaConf.is_dict(node):
-            node.pop(leaf, None)
-    try:
         values = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException:  # refused by whoever reads it
         values = OmegaConf.to_container(config)
+    for key in IGNORED:
+        section, _, leaf = key.rpartition(".")
+        node = values.get(section) if section else values
+        if isinstance(node, dict):
+            node.pop(leaf, None)
     text = json.dumps(_canonical(values), sort_keys=True, default=str)
     return blake2b(text.encode(), digest_size=8).hexdigest()
 

@@ -90,19 +90,22 @@ def with_pair(app: str, overrides: Sequence[str]) -> list[str]:
     raise InputError([f"{', '.join(named)} given: give exactly one of the pairs {allowed}{swept}"])
 
 
-def rates_saved(config: DictConfig) -> DictConfig:
-    """The config with every name of the momentum that ran, so that it says so and runs again.
+def saved_values(config: DictConfig) -> dict[str, Any]:
+    """The values of a config with every name of the momentum that ran, so that it runs again.
 
     In a sweep the parameters that are swept leave ``optimizer``.
+
+    Raises:
+        InputError: for momentum parameters that no run has.
+        OmegaConfBaseException: for what cannot be resolved.
     """
-    config = config.copy()
-    if "optimizer" not in config:
-        return config
-    swept = {key for key in KEYS if config.get("sweep", {}).get(key) is not None}
-    given = {key: value for key, value in config.optimizer.items() if key not in swept}
-    if given and not swept:
-        found = momentum(given)
-        given = {key: getattr(found, key) for key in KEYS}
-    OmegaConf.set_struct(config, False)
-    config.optimizer = given
-    return config
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    optimizer = values.get("optimizer")
+    if isinstance(optimizer, dict):
+        swept = {key for key in KEYS if (values.get("sweep") or {}).get(key) is not None}
+        given = {key: value for key, value in optimizer.items() if key not in swept}
+        if given and not swept:
+            found = momentum(given)
+            given = {key: getattr(found, key) for key in KEYS}
+        values["optimizer"] = given
+    return values
