@@ -380,7 +380,7 @@ def test_a_sweep_goes_on_to_a_lower_tolerance(tmp_path: Path, no_figures: None) 
     """Runs that had converged at different steps go on, each from its own, to the same bits."""
     keys = ["sweep.gamma=[0.01,0.02,0.05]", "sweep.beta=[0.5,0.9]", "trainer.max_steps=40000"]
     run_sweep(tmp_path / "first", *keys, "trainer.tol=1e-6")
-    checkpoint = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    checkpoint = tmp_path / "first" / "checkpoints"
     more = run_sweep(tmp_path / "more", *keys, "trainer.tol=1e-12", f"resume={checkpoint}")
     whole = run_sweep(tmp_path / "whole", *keys, "trainer.tol=1e-12")
     assert (more["status"] == "converged").all()

@@ -98,16 +98,23 @@ def in_a_folder_of_data(folder: Path, text: str) -> str:
     return text
 
 
+def shortened(words: list[str]) -> list[str]:
+    """What keeps a command short, as far as the command leaves it open."""
+    # a run that is continued in its own directory, or compared, takes no other values
+    if any(w.startswith(("resume=", "compare=")) and not w.endswith(".ckpt") for w in words):
+        return []
+    has_rates = any(w.startswith(("sweep.lam=", "sweep.eps=")) for w in words)
+    return [w for w in RUN[program(words)] if not (has_rates and w.startswith("sweep."))]
+
+
 def execute(words: list[str], folder: Path) -> None:
     """Run a command and its overrides in a folder; it must end with 0."""
     name, rest = program(words), words[1:]
     if name in SCRIPTS:
         module, _, function = SCRIPTS[name].partition(":")
         rest = ["-c", f"from {module} import {function}; {function}()", *rest]
-    # a run that is continued in its own directory takes no other values
-    resumed = any(w.startswith("resume=") and not w.endswith(".ckpt") for w in words)
     done = subprocess.run(
-        [sys.executable, *rest, *([] if resumed else RUN[name])],
+        [sys.executable, *rest, *shortened(words)],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"},
         capture_output=True,

@@ -42,9 +42,11 @@ def finish(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0, said
 
 
-def state(directory: Path) -> str:
+def state(directory: Path, process: int | None = None) -> str:
+    """What status.json says, if it was written by that process."""
     file = directory / "status.json"
-    return json.loads(file.read_text())["state"] if file.exists() else ""
+    found = json.loads(file.read_text()) if file.exists() else {"state": "", "pid": None}
+    return found["state"] if process in (None, found["pid"]) else ""
 
 
 def results(directory: Path) -> xr.Dataset:
@@ -69,7 +71,7 @@ def test_a_sweep_that_is_killed_again_and_again_loses_nothing(
     for end in ends:
         process = start(*words)
         # the clock starts when the sweep does, not when Python does
-        while process.poll() is None and state(directory) != "running":
+        while process.poll() is None and state(directory, process.pid) != "running":
             time.sleep(0.05)
         time.sleep(rng.uniform(0.0, 2.0))
         process.send_signal(end)

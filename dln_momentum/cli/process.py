@@ -17,6 +17,9 @@ from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 
+INTERRUPTED = (130, 143)
+"""Codes of a command that was asked to stop, and has closed its files."""
+
 _OWNED = [False]
 """Whether this process belongs to a command."""
 
@@ -97,6 +100,9 @@ def run_and_leave(main: Callable[[], None]) -> None:
     except SystemExit as ending:
         if ending.code is None or isinstance(ending.code, int):
             code[0] = ending.code or 0
+        if code[0] in INTERRUPTED:
+            # libraries whose import was cut short have things to say that nobody asked for
+            leave()
         raise
 
 
