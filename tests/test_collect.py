@@ -299,6 +299,7 @@ def collected(*words: object) -> int:
     return int(ended.value.code or 0)
 
 
+@pytest.mark.slow
 def test_the_command_writes_tables_and_names_what_is_missing(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

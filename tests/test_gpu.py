@@ -62,7 +62,7 @@ def test_a_graph_of_the_steps_gives_the_bits_of_the_steps(
 @pytest.mark.parametrize(
     "keys",
     [
-        (),
+        pytest.param((), marks=pytest.mark.slow),
         pytest.param(
             ("sampling.batch_size=2", "sampling.label_noise=0.1", "sampling.noise_until=90"),
             marks=pytest.mark.slow,

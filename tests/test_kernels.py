@@ -50,6 +50,7 @@ def _span(out, vectors, a, B, length, accumulate):
         set_span_product(out, 0, vectors, a, B, 0, length)
 
 
+@pytest.mark.slow
 def test_kernels_run_where_nothing_can_be_kept() -> None:
     """As in a container whose package folder and home are read-only."""
     program = (

@@ -145,6 +145,7 @@ def sweep() -> xr.Dataset:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_dataset_a_file_and_a_table_are_one_figure(sweep: xr.Dataset, tmp_path: Path) -> None:
     sweep.to_netcdf(tmp_path / "results.nc", engine="h5netcdf")
     dln.collect(tmp_path).to_csv(tmp_path / "runs.csv")
