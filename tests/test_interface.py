@@ -398,6 +398,14 @@ def test_a_pair_of_rates_without_a_run_is_invalid() -> None:
     assert np.isnan(grid["theta"].sel(lam=1.0, eps=2.0)).all()
 
 
+def test_rates_that_meet_at_beta_0_are_valid_in_spite_of_rounding() -> None:
+    gamma, lam = np.geomspace(0.7, 0.003, 10), np.geomspace(0.003, 0.7, 10)
+    grid = dln.sweep(PROBLEM, gamma=gamma, lam=lam, max_steps=1)
+    table = (grid["status"] != "invalid").to_numpy()
+    assert table[:, ::-1].diagonal().all()
+    assert table.sum() == 55  # gamma <= lam
+
+
 def test_verdicts_print_as_a_table() -> None:
     data: Any = [[1.0, 2.0]], [2.0]
     problem, start = dln.Problem(*data), dln.Start([0.5], [0.0])

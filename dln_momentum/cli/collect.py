@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dln_momentum.cli.process import answered
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.nearest import did_you_mean
 
@@ -31,14 +31,8 @@ LISTED = 40
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point: 0 done, 1 with ``--strict`` and something missing, 2 refused, 130 Ctrl-C."""
     options = _parser().parse_args(arguments)
-    try:
+    with answered():
         complete = collect(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        raise SystemExit(130) from None
     raise SystemExit(1 if options.strict and not complete else 0)
 
 

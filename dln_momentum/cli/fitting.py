@@ -68,8 +68,15 @@ def logging_to(job: Job) -> Iterator[list[Logger]]:
     """
     loggers = loggers_of(job)
     job.begin()
-    try:
+    with _closed(loggers):
         yield loggers
+
+
+@contextmanager
+def _closed(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Close loggers at the end, whatever happens."""
+    try:
+        yield
     finally:
         for logger in loggers:
             logger.finalize("success")
@@ -106,13 +113,12 @@ def report(
     figure: Path | None = None,
 ) -> None:
     """Tell every logger how a run ended: its settings beside its results."""
-    settings = settings_of(summary, read_yaml(job.text))
     results = {f"{group_of(name)}/{name}": summary.get(name) for name in RESULTS}
     for logger in loggers:
         if isinstance(logger, DashboardLogger):
             logger.finish(history, summary, job.text, figure)
         else:
-            logger.log_hyperparams(settings)
+            logger.log_hyperparams(settings_of(summary, read_yaml(job.text)))
             found = {name: float(value) for name, value in results.items() if value is not None}
             logger.log_metrics(found, step=summary["steps"])
 
@@ -122,9 +128,8 @@ def report_alone(
 ) -> None:
     """Tell the loggers of a job that was trained together with others how it ended."""
     loggers = loggers_of(job)
-    report(loggers, job, history, summary, figure)
-    for logger in loggers:
-        logger.finalize("success")
+    with _closed(loggers):
+        report(loggers, job, history, summary, figure)
 
 
 def report_sweep(

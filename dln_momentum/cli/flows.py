@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from dln_momentum.cli.flow import Until, setting
 from dln_momentum.cli.job import Job
 from dln_momentum.cli.outputs import outputs_of
-from dln_momentum.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -86,22 +85,19 @@ def _piece(path: Path, job: Job, parts: Parts, lams: list[float], until: Until) 
     from dln_momentum.interface.flow import flow_many
     from dln_momentum.outputs.flow_results import flows_dataset
     from dln_momentum.outputs.provenance import data_hash
-    from dln_momentum.sweeps.piece_files import finished_piece, read_piece, write_piece
+    from dln_momentum.sweeps.piece_files import kept_piece
 
-    data = data_hash(parts.problem)
-    found = finished_piece(path)
-    if found is None:
+    def make() -> xr.Dataset:
         rtol, net = job.config.flow.rtol, parts.net
         w = torch.stack([net.w_plus.detach(), net.w_minus.detach()])
         paths = flow_many(
             parts.problem, w, torch.tensor(lams, dtype=torch.float64), velocity=parts.velocity,
             time=until.time, times=until.times, tol=until.tol, rtol=rtol,
         )  # fmt: skip
-        made = flows_dataset(parts.problem, paths, until.times)
-        write_piece(path, made.assign_attrs(data_hash=data))
-        found = read_piece(path)
-    if found.attrs.pop("data_hash") != data:
-        raise InputError([f"data: the data have changed since {path} was made; start anew"])
+        return flows_dataset(parts.problem, paths, until.times)
+
+    found = kept_piece(path, data_hash(parts.problem), make)
+    del found.attrs["data_hash"]
     return found
 
 

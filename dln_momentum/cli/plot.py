@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.cli.process import answered
+from dln_momentum.errors import raise_if_any
 from dln_momentum.nearest import did_you_mean
 
 KEYS = ("x", "y", "z", "hue", "col", "kind", "out")
@@ -22,15 +22,9 @@ SUFFIXES = (".png", ".pdf")
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point: 0 done, 2 refused, 130 Ctrl-C."""
     words = _parser().parse_args(arguments).word
-    try:
+    with answered():
         for path in plot(words):
             print(path)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        raise SystemExit(130) from None
 
 
 def _parser() -> argparse.ArgumentParser:

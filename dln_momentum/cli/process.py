@@ -13,9 +13,12 @@ import atexit
 import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
+
+from dln_momentum.errors import InputError
 
 INTERRUPTED = (130, 143)
 """Codes of a command that was asked to stop, and has closed its files."""
@@ -32,6 +35,19 @@ def entry_point(name: str) -> Callable[[], None]:
         run_and_leave(import_module(f"dln_momentum.cli.{name}").main)
 
     return run
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """End a command that is none of Hydra's with one line: 2 for refused input, 130 for Ctrl-C."""
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def settle() -> None:

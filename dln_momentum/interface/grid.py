@@ -17,12 +17,11 @@ from dln_momentum.engine.problems import Problems
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.interface.arguments import checked, rate_errors, with_defaults
 from dln_momentum.interface.train import train
-from dln_momentum.outputs.grid import Axis, Grid, numbered
+from dln_momentum.outputs.grid import Axis, Grid, have_a_run, numbered, rates_at
 from dln_momentum.outputs.quantities import RATES, SEEDS
 from dln_momentum.outputs.results import grid_dataset, piece_dataset
 from dln_momentum.outputs.summary import end_of_runs
 from dln_momentum.problem import Problem
-from dln_momentum.rates import gamma_beta
 from dln_momentum.start import Start, uniform
 
 NOT_SWEPT = ("problem", "start", "callbacks", "progress", "records", "trajectories", "num_workers")
@@ -173,21 +172,13 @@ class _Points:
     @cached_property
     def rates(self) -> tuple[np.ndarray, np.ndarray]:
         """gamma and beta at every point, [P] each; beta may lie outside [0, 1)."""
-        size = self.grid.size
-        return gamma_beta(
-            **{
-                key: self.grid.at_points(key).astype(float)
-                if key in self.axes
-                else np.full(size, float(value))
-                for key, value in self._rates_given.items()
-            }
-        )
+        fixed = {key: rate for key, rate in self._rates_given.items() if key not in self.axes}
+        return rates_at(self.grid, fixed)
 
     @cached_property
     def valid(self) -> np.ndarray:
         """Where there is a run, boolean [P]."""
-        gamma, beta = self.rates
-        return (gamma > 0) & (beta >= 0) & (beta < 1)
+        return have_a_run(*self.rates)
 
     @cached_property
     def data(self) -> tuple[list[Problem], np.ndarray, list[str]]:

@@ -13,6 +13,8 @@ import numpy as np
 import xarray as xr
 
 from dln_momentum.arrays import is_real
+from dln_momentum.outputs.quantities import RATES
+from dln_momentum.rates import gamma_beta
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,3 +157,22 @@ def labels(values: Sequence[Any]) -> np.ndarray:
             return np.array([math.nan if value is None else value for value in values], dtype=float)
         return np.array(values)
     return np.array([value if isinstance(value, str) else str(value) for value in values], object)
+
+
+def rates_at(grid: Grid, fixed: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """gamma and beta at every point, [P] each; beta may lie outside [0, 1).
+
+    Args:
+        grid: the axes, those of gamma, beta, lam and eps among them.
+        fixed: what completes them to a pair, the same at all points.
+    """
+    given = {name: grid.at_points(name).astype(float) for name in RATES if name in grid.names}
+    given |= {name: np.full(grid.size, float(value)) for name, value in fixed.items()}
+    gamma, beta = gamma_beta(**given)
+    # two geometric axes that meet at beta = 0 meet up to rounding
+    return gamma, np.where((beta < 0) & (beta > -1e-14), 0.0, beta)
+
+
+def have_a_run(gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """Whether gamma and beta are those of a run, boolean [P]."""
+    return np.isfinite(gamma) & (gamma > 0) & (beta >= 0) & (beta < 1)

@@ -6,11 +6,13 @@ import json
 import logging
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
+from dln_momentum.errors import InputError
 from dln_momentum.outputs.files import write_whole
 
 log = logging.getLogger("dln_momentum")
@@ -44,6 +46,31 @@ def finished_piece(path: Path) -> xr.Dataset | None:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         log.warning("%s cannot be read; what it held is done anew", path)
         return None
+
+
+def kept_piece(path: Path, data: str, make: Callable[[], xr.Dataset]) -> xr.Dataset:
+    """The piece of a file, made and written first if it is not there; always read from the file.
+
+    Args:
+        path: the file.
+        data: the hash of the data that the piece is about, an attribute of what is written.
+        make: makes it.
+
+    Raises:
+        InputError: for a piece of other data.
+    """
+    found = finished_piece(path)
+    if found is None:
+        write_piece(path, make().assign_attrs(data_hash=data))
+        found = read_piece(path)
+    if found.attrs["data_hash"] != data:
+        raise InputError([changed(path)])
+    return found
+
+
+def changed(path: Path) -> str:
+    """What to say of a piece that is not the one that would be made today."""
+    return f"data: the data have changed since {path} was made; start anew"
 
 
 def read_piece(path: Path) -> xr.Dataset:

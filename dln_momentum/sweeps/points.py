@@ -24,10 +24,9 @@ from dln_momentum.cli.setup import (
     streams,
 )
 from dln_momentum.engine import EngineOptions
-from dln_momentum.outputs.grid import Grid
+from dln_momentum.outputs.grid import Grid, have_a_run, rates_at
 from dln_momentum.outputs.quantities import RATES
 from dln_momentum.problem import Problem
-from dln_momentum.rates import gamma_beta
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.start import Start
 from dln_momentum.sweeps.axes import key_of
@@ -132,22 +131,16 @@ class Points:
     @cached_property
     def rates(self) -> tuple[np.ndarray, np.ndarray]:
         """gamma and beta at every point, [P] each; beta may lie outside [0, 1)."""
-        names = [name for name in RATES if name in self.grid.names]
-        given = {name: self.grid.at_points(name) for name in names}
-        fixed = {k: float(v) for k, v in self.config.optimizer.items() if k not in names}
+        swept = [name for name in RATES if name in self.grid.names]
+        fixed = {k: v for k, v in self.config.optimizer.items() if k not in swept}
         # a saved config gives all four, of which gamma and beta ran
         fixed = fixed if len(fixed) < len(RATES) else {k: fixed[k] for k in ("gamma", "beta")}
-        for name, value in fixed.items() if len(names) < 2 else ():
-            given[name] = np.full(self.grid.size, value)
-        gamma, beta = gamma_beta(**given)
-        # two geometric axes that meet at beta = 0 meet up to rounding
-        return gamma, np.where((beta < 0) & (beta > -1e-14), 0.0, beta)
+        return rates_at(self.grid, fixed if len(swept) < 2 else {})
 
     @cached_property
     def with_momentum(self) -> np.ndarray:
         """Whether gamma and beta are those of a run, boolean [P]."""
-        gamma, beta = self.rates
-        return np.isfinite(gamma) & (gamma > 0) & (beta >= 0) & (beta < 1)
+        return have_a_run(*self.rates)
 
     @cached_property
     def allowed(self) -> np.ndarray:

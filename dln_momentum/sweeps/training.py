@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import xarray as xr
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dln_momentum.cli.fitting import monitors_of
 from dln_momentum.cli.job import Job
@@ -21,7 +21,8 @@ from dln_momentum.outputs.provenance import data_hash, digest
 from dln_momentum.outputs.results import piece_dataset
 from dln_momentum.outputs.summary import end_of_runs
 from dln_momentum.sweeps.assembly import Piece, Study
-from dln_momentum.sweeps.piece_files import finished_piece, read_piece, write_piece
+from dln_momentum.sweeps.piece_files import changed, kept_piece
+from dln_momentum.training.callbacks.progress import progress_bar
 from dln_momentum.training.module import HeavyBallModule
 from dln_momentum.training.resuming import newest_checkpoint, read_checkpoint
 from dln_momentum.training.trainer import fit, shows_progress
@@ -41,15 +42,10 @@ def trained(job: Job, study: Study, pieces: Sequence[Piece]) -> Iterator[xr.Data
     with _Bar(study, pieces, shown=shows_progress(job.config.trainer.progress)) as bar:
         for piece in pieces:
             file = folder / f"{piece.number:04d}.npz"
-            found = finished_piece(file)
-            if found is None:
-                write_piece(file, _train(job, study, piece, bar))
-                found = read_piece(file)
-            same = np.array_equal(found["point"], piece.points)
-            if not same or found.attrs["data_hash"] != _data_hash(study, piece):
-                raise InputError(
-                    [f"data: the data have changed since {file} was made; sweep them anew"]
-                )
+            train = partial(_train, job, study, piece, bar)
+            found = kept_piece(file, _data_hash(study, piece), train)
+            if not np.array_equal(found["point"], piece.points):
+                raise InputError([changed(file)])
             bar.finish(piece)
             yield found
 
@@ -89,7 +85,6 @@ def _train(job: Job, study: Study, piece: Piece, bar: _Bar) -> xr.Dataset:
         sorted(setup.plan.recorded),
     )  # fmt: skip
     return found.assign_attrs(
-        data_hash=_data_hash(study, piece),
         seconds_training=training,
         seconds_minimisers=time.perf_counter() - started - training,
         run_steps_before=int(before),
@@ -122,14 +117,7 @@ class _Bar(pl.Callback):
     """One bar over all runs of a sweep, which counts a run when it has ended."""
 
     def __init__(self, study: Study, pieces: Sequence[Piece], *, shown: bool) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            disable=not shown,
-        )
+        self._bar = progress_bar(shown=shown)
         total = sum(len(piece.points) for piece in pieces)
         self._task = self._bar.add_task("runs", total=total, note="")
         self._pieces = len(study.pieces)

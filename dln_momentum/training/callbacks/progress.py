@@ -12,17 +12,23 @@ from dln_momentum.engine import Status
 from dln_momentum.training.module import HeavyBallModule
 
 
+def progress_bar(*, shown: bool = True) -> Progress:
+    """A bar that counts, with the time that is left and a note."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
+        disable=not shown,
+    )
+
+
 class BlockProgress(pl.Callback):
     """Steps done, how many runs are under way, and the largest training loss among them."""
 
     def __init__(self) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
-        )
+        self._bar = progress_bar()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar."""
