@@ -39,13 +39,13 @@ def follow_flows(
         max_steps: when to give up.
         **options: of `EngineOptions`.
     """
-    curvature = torch.stack([_curvature(problem) for problem in problems])
-    curvature = curvature[:, 0] * (2 * curvature[:, 1] + 2 * alpha**2)
-    eps = resolution * 2 * torch.minimum(lam, (lam / curvature).sqrt())
+    sizes = torch.stack([curvature(problem) for problem in problems])
+    largest = sizes[:, 0] * (2 * sizes[:, 1] + 2 * alpha**2)
+    eps = resolution * 2 * torch.minimum(lam, (lam / largest).sqrt())
     # lambda = lambda_KS + eps/2
     gamma, beta = gamma_beta(lam=lam + eps / 2, eps=eps)
     descent = lam == 0
-    gamma = torch.where(descent, resolution / curvature, gamma)
+    gamma = torch.where(descent, resolution / largest, gamma)
     beta = torch.where(descent, 0.0, beta)
     engine = engine_over(problems, gamma.numpy(), beta.numpy(), alpha.numpy(), **options)
     return engine.run(max_steps, block_size=min(1000, math.ceil(max_steps / 20)))
@@ -70,7 +70,7 @@ def limits(end: Snapshot, problem: Problem) -> Tensor:
     return torch.where(converged & solved.converged[:, None], solved.theta, torch.nan)
 
 
-def _curvature(problem: Problem) -> Tensor:
+def curvature(problem: Problem) -> Tensor:
     """The largest eigenvalue of X X^T/n, and max_i |theta*_i|."""
     assert problem.theta_star is not None
     largest = torch.linalg.eigvalsh(problem.X @ problem.X.mT / problem.n)[-1]
