@@ -23,7 +23,7 @@ import xarray as xr
 from omegaconf import DictConfig
 from scipy.optimize import linprog
 
-from dln_momentum import Problem
+from dln_momentum import Problem, sparse
 from dln_momentum.rates import gamma_beta
 from dln_momentum.theory.interpolators import basis_pursuit
 from experiments.claim import Outcome, main
@@ -33,7 +33,6 @@ from experiments.common import (
     snapshots,
     span,
     sparse_problems,
-    spread,
     spreads,
     verdict_of,
     workers,
@@ -54,17 +53,17 @@ CAPTION = (
     "and at a large lambda; dashed where the process of that lambda predicts its saddles. (c) The "
     "exponents ln|w_+-|/ln(1/alpha) of that run, larger of the two signs, and predicted (dashed). "
     "(d) Largest error of the exponents over 1/ln(1/alpha): filled by the process of the run's own "
-    "rate, hollow by gradient flow's. (e) Distance of the process's last saddle to the interpolator "
-    "of least l1 norm over lambda, relative. (f) Distance of the run's end to either. Medians and "
-    "quartiles over data sets in (d) to (f)."
+    "rate, hollow by gradient flow's; medians and quartiles over data sets. (e) On how many data "
+    "sets the last saddle is not of least l1 norm. (f) Distance of each run's end at the smallest "
+    "alpha to its last saddle against that of the saddle to the least l1 norm, relative."
 )
 LONG_NAMES = {
     "exponent_error": "largest error of max(ln|w_+|, ln|w_-|)/ln(1/alpha) over time, by predictor",
     "plateaus": "predicted plateaus that last long enough to be judged",
     "plateaus_seen": "those with theta at their middle at the predicted saddle",
-    "end_to_saddle": "||theta - saddle||/||saddle|| at the last record",
+    "end_to_saddle": "||theta - saddle||/||saddle|| at the last record; nan if still under way",
     "end_to_l1": "||theta - theta_l1||/||theta_l1|| at the last record; nan if still under way",
-    "saddle_to_l1": "the same distance of the last saddle; nan if it comes after the last record",
+    "saddle_to_l1": "the same distance of the last saddle",
     "saddle_to_weighted_l1": "distance of the last saddle to the least weighted l1 norm, relative",
 }
 PREDICTORS = ("its own rate", "gradient flow's")
@@ -73,21 +72,26 @@ PREDICTORS = ("its own rate", "gradient flow's")
 def study(config: DictConfig) -> Outcome:
     """Every setting, lambda and alpha on all data sets."""
     parts = [_setting(setting, config) for setting in config.settings]
-    names = [problem_size(*setting) for setting in config.settings]
+    names = [_name(setting) for setting in config.settings]
     results = xr.concat(parts, xr.IndexVariable("setting", names), join="outer")
     results = results.assign(_example(config)).assign_coords(data_seed=range(config.data_seeds))
     return _judge(config, described(results, **LONG_NAMES))
 
 
-def _setting(setting: Sequence[int], config: DictConfig) -> xr.Dataset:
-    problems = sparse_problems(*setting, config.data_seeds)
+def _name(setting: Any) -> str:
+    return problem_size(setting.n, setting.d, setting.s)
+
+
+def _setting(setting: Any, config: DictConfig) -> xr.Dataset:
+    problems = sparse_problems(setting.n, setting.d, setting.s, config.data_seeds)
     rows = []
     for lam in config.lams:
         gamma, beta = _rates(problems, lam, config)
         own, flow = _processes(problems, gamma, beta), _processes(problems, 0.0, 0.0)
-        ends = [_ends(problem, process, config) for problem, process in zip(problems, own)]
+        ends = [_ends(*pair) for pair in zip(problems, own, strict=True)]
         columns = [
-            _compare(problems, gamma, beta, alpha, (own, flow), config) for alpha in config.alphas
+            _compare(problems, gamma, beta, alpha, setting.tau, (own, flow), config)
+            for alpha in config.alphas
         ]
         last = xr.Dataset({key: ("data_seed", [end[key] for end in ends]) for key in ends[0]})
         rows.append(xr.concat(columns, xr.IndexVariable("alpha", list(config.alphas))).merge(last))
@@ -111,7 +115,12 @@ def _processes(problems: Sequence[Problem], gamma: float, beta: float) -> list[S
 
 
 def _path(
-    problems: Sequence[Problem], gamma: float, beta: float, alpha: float, config: DictConfig
+    problems: Sequence[Problem],
+    gamma: float,
+    beta: float,
+    alpha: float,
+    until: float,
+    config: DictConfig,
 ) -> tuple[Array, Array, Array]:
     """tau [T], theta [T, R, d] and the exponents [T, R, 2, d] of runs of one (gamma, beta, alpha).
 
@@ -119,8 +128,7 @@ def _path(
     crosses 0 where it decays in oscillations.
     """
     eps, lam, log = gamma / (1 - beta), gamma / (1 - beta) ** 2, -math.log(alpha)
-    every = max(1, round(config.tau * log / eps / config.records))
-    steps = every * np.arange(1, config.records + 1)
+    steps = np.linspace(0, until * log / eps, config.records + 1)[1:].round().astype(int)
     engine = engine_over(
         problems, gamma, beta, alpha,
         tol=0.0, path_sums="gradient_sum", num_workers=workers(config),
@@ -139,11 +147,12 @@ def _compare(
     gamma: float,
     beta: float,
     alpha: float,
+    until: float,
     predictors: Sequence[Sequence[SaddleProcess]],
     config: DictConfig,
 ) -> xr.Dataset:
     """Runs against both predictors, dims (predictor, data_seed) and (data_seed,)."""
-    tau, theta, exponents = _path(problems, gamma, beta, alpha, config)
+    tau, theta, exponents = _path(problems, gamma, beta, alpha, until, config)
     own, _ = predictors
     errors = [
         [
@@ -154,8 +163,7 @@ def _compare(
     ]
     rest = config.rest_time * (1 + gamma / (1 - beta) ** 2) / -math.log(alpha)
     seen = [
-        plateaus_seen(process, tau, theta[:, r], rest, config.same)
-        for r, process in enumerate(own)
+        plateaus_seen(process, tau, theta[:, r], rest, config.same) for r, process in enumerate(own)
     ]
     least = [_l1(problem) for problem in problems]
     last = [process.theta[-1] for process in own]
@@ -193,12 +201,12 @@ def plateaus_seen(
     return found
 
 
-def _ends(problem: Problem, process: SaddleProcess, config: DictConfig) -> dict[str, float]:
+def _ends(problem: Problem, process: SaddleProcess) -> dict[str, float]:
     """How far the last saddle is from the least l1 norm, and from the least weighted one."""
-    end, ended = process.theta[-1], process.start[-1] < config.tau
+    end = process.theta[-1]
     weighted = least_weighted(problem, process.weights)
     return {
-        "saddle_to_l1": _distance(end, _l1(problem)) if ended else math.nan,
+        "saddle_to_l1": _distance(end, _l1(problem)),
         "saddle_to_weighted_l1": _distance(end, weighted),
     }
 
@@ -230,12 +238,15 @@ def _distances(theta: Array, others: Sequence[Array], valid: Sequence[bool]) -> 
 
 def _example(config: DictConfig) -> dict[str, Any]:
     """Records and predictions of one data set at the smallest alpha, at the shown lambdas."""
-    problem = sparse_problems(*config.settings[0], config.shown_seed + 1)[config.shown_seed]
+    setting = config.settings[0]
+    problem = sparse(setting.n, setting.d, setting.s, seed=config.shown_seed)
     drawn: dict[str, list[Array]] = {"tau": [], "theta": [], "exponent": []}
     drawn |= {"theta_predicted": [], "exponent_predicted": []}
     for lam in config.shown_lams:
         gamma, beta = _rates([problem], lam, config)
-        tau, theta, exponents = _path([problem], gamma, beta, config.alphas[-1], config)
+        tau, theta, exponents = _path(
+            [problem], gamma, beta, config.alphas[-1], setting.tau, config
+        )
         (process,) = _processes([problem], gamma, beta)
         saddle, predicted = process.at(tau)
         drawn["tau"].append(tau)
@@ -295,7 +306,7 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
         ),
         "distance_of_the_end_to_the_last_saddle": spreads(smallest["end_to_saddle"]),
         "distance_of_the_end_to_least_l1": spreads(smallest["end_to_l1"]),
-        "share_of_ends_that_are_not_of_least_l1_norm": spreads(_elsewhere(smallest, config)),
+        "ends_that_are_not_of_least_l1_norm": _elsewhere(smallest, config),
     }
     return Outcome(
         verdict=verdict_of(int(passed.sum()), passed.size),
@@ -309,11 +320,16 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
     )
 
 
-def _elsewhere(smallest: xr.Dataset, config: DictConfig) -> xr.DataArray:
-    """Share of the data sets whose run ended, with momentum, off the least l1 norm."""
-    known = smallest["end_to_l1"].notnull()
+def _elsewhere(smallest: xr.Dataset, config: DictConfig) -> dict[str, Any]:
+    """How many data sets end elsewhere than at the least l1 norm, and do so in a run."""
+    predicted = (smallest["saddle_to_l1"] > config.same).sum("data_seed")
+    ended = smallest["end_to_l1"].notnull().sum("data_seed")
     off = (smallest["end_to_l1"] > config.same) & (smallest["end_to_saddle"] <= config.same)
-    return off.where(known).mean("data_seed")
+    return {
+        "predicted": spreads(predicted),
+        "runs_that_ended": spreads(ended),
+        "of_these_elsewhere_as_predicted": spreads(off.sum("data_seed")),
+    }
 
 
 def _notes(config: DictConfig) -> list[str]:
@@ -325,8 +341,7 @@ def _notes(config: DictConfig) -> list[str]:
         "below where it started: Delta falls by a power of alpha, and the last saddle minimises an "
         "l1 norm whose weights, 1 + the exponents lost, differ by coordinate and sign. That is "
         "checked by a linear program. At fixed lambda, alpha -> 0 does not give the least l1 norm.",
-        f"Runs are followed to tau = {config.tau:g}; data sets whose last saddle comes later have no "
-        "end here.",
+        "Runs are followed to a fixed tau; those whose last saddle comes later have no end here.",
     ]
 
 
@@ -336,14 +351,16 @@ def _finding(
     typical = error.median("data_seed")
     own, flow = (typical.sel(predictor=name) for name in PREDICTORS)
     moved = flow.sel(lam=[lam for lam in config.lams if lam >= 1])
-    off = _elsewhere(smallest, config).isel(lam=-1)
     share = smallest["plateaus_seen"].sum() / smallest["plateaus"].sum()
+    last = smallest.isel(lam=-1, setting=-1)
+    off = int((last["saddle_to_l1"] > config.same).sum())
     return (
         f"In {int(passed.sum())} of {passed.size} cells (size, lambda) saddles and exponents "
-        f"ln|w|/ln(1/alpha) are as predicted, at alpha = {config.alphas[-1]:g} to "
-        f"{span(own.values.ravel(), 2)} (medians; gradient flow's rates from lambda = 1 on: "
-        f"{span(moved.values.ravel(), 2)}), {float(share):.0%} of plateaus; at lambda = "
-        f"{config.lams[-1]:g} {span(off.values.ravel(), 2)} of the runs do not end at least l1 norm."
+        f"ln|w|/ln(1/alpha) are as predicted, the latter at alpha = {config.alphas[-1]:g} to "
+        f"{span(own.values.ravel(), 2)} (by gradient flow's rate, from lambda = 1 on: "
+        f"{span(moved.values.ravel(), 2)}); {float(share):.0%} of plateaus are seen; at lambda = "
+        f"{config.lams[-1]:g} the last saddle is not of least l1 norm on {off} of "
+        f"{config.data_seeds} data sets of {last['setting'].item()}."
     )
 
 
