@@ -16,4 +16,5 @@ CLAIMS = (
     "published_settings",
     "perturbed_initialisation",
     "saddles",
+    "progressive_sharpening",
 )

@@ -6,11 +6,11 @@ constant and w_+- grow like exp(rho(-+ g) t), so that
 
     d a_+-/d tau = rho(-+ g),        a_+- <= 0.
 
-A coordinate may leave zero once its a_+ (upwards) or a_- (downwards) has reached 0; theta then jumps
-to the minimiser of the loss over the coordinates that may, each with its sign. Gradient flow has
-rho(h) = h; then a_+- = -1 +- s with s = -int g d tau, and this is the algorithm of Pesme and
+A coordinate may leave zero once its a_+ (upwards) or a_- (downwards) has reached 0; theta then
+jumps to the minimiser of the loss over the coordinates that may, each with its sign. Gradient flow
+has rho(h) = h; then a_+- = -1 +- s with s = -int g d tau, and this is the algorithm of Pesme and
 Flammarion (NeurIPS 2023, arXiv 2304.00488). Momentum has the rate at which its linear recursion
-grows, which is concave in h.
+grows, which is below h on either side of 0.
 """
 
 from __future__ import annotations
