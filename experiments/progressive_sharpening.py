@@ -44,8 +44,8 @@ CLAIM = (
 CAPTION = (
     "(a) Sharpness over 2(1+beta)/gamma along the runs of one data set at f = {shown:g}, which "
     "gradient flow's limit would leave unstable. (b) Sharpness of gradient flow's limit over that "
-    "of the start. (c) Sharpness of converged runs over 2(1+beta)/gamma, over f; dotted: at gradient "
-    "flow's limit. (d) Share of the data sets that diverge, a line for each beta; (e) that neither "
+    "of the start. (c) Sharpness of converged runs over 2(1+beta)/gamma, over f; dotted: at "
+    "gradient flow's limit. (d) Share of the data sets that diverge, a line for each beta; (e) that neither "
     "converge nor diverge. (f) Share of the records after the first crossing within {edge:.0%} of "
     "the edge. (c) to (f) at alpha = {alpha:g}. Medians and quartiles over data sets."
 )
@@ -179,9 +179,9 @@ def time_at_the_edge(ratios: np.ndarray, width: float) -> np.ndarray:
 def parts_of(results: xr.Dataset, config: DictConfig) -> xr.Dataset:
     """Which parts of the claim hold, for each alpha and beta.
 
-    rises: gradient flow's limit is sharper than the start, by a factor, on most data sets. bounded: no converged
-    run is sharper than the edge. stays: of the runs with f > 1 most neither diverge nor, if they
-    converge, do so far from the edge. no_early_divergence: runs with f < 1 hardly ever diverge.
+    rises: gradient flow's limit is sharper than the start, by a factor, on most data sets. bounded:
+    no converged run is sharper than the edge. stays: most runs with f > 1 converge near the edge or
+    stay bounded. no_early_divergence: runs with f < 1 hardly ever diverge.
     """
     above = results.sel(ratio=results["ratio"] > 1)
     below = results.sel(ratio=results["ratio"] < 1)

@@ -8,8 +8,8 @@ The start has scale alpha = 1e-5 to 1e-60. Time is tau = t/ln(1/alpha), and ln|w
 exponent of a coordinate. Both are compared with the jump process of `experiments.saddle_process`,
 whose rate of growth is that of heavy ball's linear recursion at the very gamma and beta of the run;
 and with the same process at the rate of gradient flow, which knows nothing of momentum. The process
-says where the run ends, too: with momentum that is the minimiser of a weighted l1 norm, with weights
-of their own for either sign, and not always that of least l1 norm.
+says where the run ends, too: with momentum that is the minimiser of a weighted l1 norm, with
+weights of their own for either sign, and not always that of least l1 norm.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ CLAIM = (
     "heavy ball's linear recursion."
 )
 CAPTION = (
-    "(a), (b) theta of one data set over tau = t/ln(1/alpha) at the smallest alpha, without momentum "
-    "and at a large lambda; dashed where the process of that lambda predicts its saddles. (c) The "
+    "(a), (b) theta of one data set over tau = t/ln(1/alpha) at the smallest alpha, without "
+    "momentum and at a large lambda; dashed where the process of that lambda predicts its saddles. (c) The "
     "exponents ln|w_+-|/ln(1/alpha) of that run, larger of the two signs, and predicted (dashed). "
     "(d) Largest error of the exponents over 1/ln(1/alpha): filled by the process of the run's own "
     "rate, hollow by gradient flow's; medians and quartiles over data sets. (e) On how many data "
