@@ -70,6 +70,19 @@ def limits(end: Snapshot, problem: Problem) -> Tensor:
     return torch.where(converged & solved.converged[:, None], solved.theta, torch.nan)
 
 
+def minimizer(problem: Problem, balancedness: Tensor, c: Tensor) -> Tensor:
+    """argmin D_{psi_Delta}(., theta~_0) over the interpolators; nan where it was not found."""
+    target = problem.row_space.target(problem.y)
+    found = bregman_minimizer(problem.row_space, target, balancedness, c)
+    return torch.where(found.converged[..., None], found.theta, torch.nan)
+
+
+def recovery_error(theta: Tensor, problem: Problem) -> Tensor:
+    """||theta - theta*||_2."""
+    assert problem.theta_star is not None
+    return torch.linalg.vector_norm(theta - problem.theta_star, dim=-1)
+
+
 def curvature(problem: Problem) -> Tensor:
     """The largest eigenvalue of X X^T/n, and max_i |theta*_i|."""
     assert problem.theta_star is not None

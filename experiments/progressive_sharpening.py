@@ -45,9 +45,9 @@ CAPTION = (
     "(a) Sharpness over 2(1+beta)/gamma along the runs of one data set at f = {shown:g}, which "
     "gradient flow's limit would leave unstable. (b) Sharpness of gradient flow's limit over that "
     "of the start. (c) Sharpness of converged runs over 2(1+beta)/gamma, over f; dotted: at "
-    "gradient flow's limit. (d) Share of the data sets that diverge, a line for each beta; (e) that neither "
-    "converge nor diverge. (f) Share of the records after the first crossing within {edge:.0%} of "
-    "the edge. (c) to (f) at alpha = {alpha:g}. Medians and quartiles over data sets."
+    "gradient flow's limit. (d) Share of data sets that diverge, a line for each beta; (e) that "
+    "neither converge nor diverge. (f) Share of the records after the first crossing within "
+    "{edge:.0%} of the edge. (c) to (f) at alpha = {alpha:g}. Medians and quartiles over data sets."
 )
 LONG_NAMES = {
     "sharpness_start": "largest eigenvalue of the Hessian of F at the start",

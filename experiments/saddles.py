@@ -50,8 +50,8 @@ CLAIM = (
 )
 CAPTION = (
     "(a), (b) theta of one data set over tau = t/ln(1/alpha) at the smallest alpha, without "
-    "momentum and at a large lambda; dashed where the process of that lambda predicts its saddles. (c) The "
-    "exponents ln|w_+-|/ln(1/alpha) of that run, larger of the two signs, and predicted (dashed). "
+    "momentum and at a large lambda; dashed where the process of that lambda predicts its saddles. "
+    "(c) The exponents ln|w_+-|/ln(1/alpha) of that run, larger of the two signs, and predicted. "
     "(d) Largest error of the exponents over 1/ln(1/alpha): filled by the process of the run's own "
     "rate, hollow by gradient flow's; medians and quartiles over data sets. (e) On how many data "
     "sets the last saddle is not of least l1 norm. (f) Distance of each run's end at the smallest "
