@@ -59,12 +59,15 @@ def limits(end: Snapshot, problem: Problem) -> Tensor:
     1e-6, 1e-7 against 1e-3). It takes the theorem
     for granted (docs/theory.md#discrete-limit; poster, section 6).
     """
-    converged = (end.status == int(Status.CONVERGED))[:, None]
+    delta = end.limit_balancedness
+    # after many sign changes Delta_inf may overflow
+    usable = ((delta > 0) & delta.isfinite()).all(-1)
+    converged = (usable & (end.status == int(Status.CONVERGED)))[:, None]
     c = log_init(*end.w_start.unbind(), *end.path_sums.unbind())
     solved = bregman_minimizer(
         problem.row_space,
         problem.row_space.target(problem.y),
-        torch.where(converged, end.limit_balancedness, 1.0),
+        torch.where(converged, delta, 1.0),
         torch.where(converged, c, 0.0),
     )
     return torch.where(converged & solved.converged[:, None], solved.theta, torch.nan)
