@@ -54,8 +54,8 @@ CAPTION = (
     "First row: share of the data sets on which the limit of MGF(lambda) has a smaller l1 norm "
     "than gradient flow's, a panel for each design, over lambda and alpha; crosses where it is at "
     "least {share:.0%}. Second row: mean gain ln(Delta_0/Delta_inf) off the support less that on "
-    "it, over |ln Delta_0|; to the right of the line half of the runs have sign changes. Grey: fewer "
-    "than half of the runs converged. Medians over data sets."
+    "it, over |ln Delta_0|; to the right of the line half of the runs have sign changes. Grey: "
+    "fewer than half of the runs converged. Medians over data sets."
 )
 LONG_NAMES = {
     "excess": "(||theta||_1 / min ||theta||_1 - 1) over gradient flow's; nan where not converged",
@@ -245,7 +245,7 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
         caption=CAPTION.format(share=config.share),
         notes=[
             "Sparser in a cell: a smaller l1 norm than gradient flow's on at least "
-            f"{config.share:.0%} of the data sets; runs that did not converge count as not sparser.",
+            f"{config.share:.0%} of the data sets; runs that did not converge are not sparser.",
             "From lambda of about 100 on a limit depends on eps (see sparser_than_gradient_flow); "
             "shares of data sets hardly do.",
         ],
