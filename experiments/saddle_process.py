@@ -10,7 +10,7 @@ A coordinate may leave zero once its a_+ (upwards) or a_- (downwards) has reache
 jumps to the minimiser of the loss over the coordinates that may, each with its sign. Gradient flow
 has rho(h) = h; then a_+- = -1 +- s with s = -int g d tau, and this is the algorithm of Pesme and
 Flammarion (NeurIPS 2023, arXiv 2304.00488). Momentum has the rate at which its linear recursion
-grows, which is below h on either side of 0.
+grows.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class SaddleProcess:
     def weights(self) -> Array:
         """Weights (mu_+, mu_-) of the l1 norm that the last saddle minimises, [2, d].
 
-        1 plus what momentum takes from the exponents, int (-+ g - rho(-+ g)) d tau >= 0; ones for
-        gradient flow. -int g d tau, a combination of rows, lies in [-mu_-, mu_+] and is at an end
-        of it where theta is not 0: the dual certificate of that norm.
+        1 plus what momentum takes from the exponents, int (-+ g - rho(-+ g)) d tau; ones for
+        gradient flow (docs/theory.md#weighted-l1). -int g d tau, a combination of rows, lies in
+        [-mu_-, mu_+] and is at an end of it where theta is not 0: the dual certificate of that norm.
         """
         until = np.diff(self.start)
         gradient = until @ self.gradient[:-1]

@@ -337,10 +337,10 @@ def _notes(config: DictConfig) -> list[str]:
         "Plateaus are judged that last at least "
         f"{config.rest_time:g} (1 + lambda) in t; half-way, theta must be within "
         f"{config.same:.0%} of the predicted saddle, relative to the last one.",
-        "Momentum's rates are concave in the gradient, so that a coordinate pushed to and fro ends "
+        "Momentum's rates are below the gradient, so that a coordinate pushed to and fro ends "
         "below where it started: Delta falls by a power of alpha, and the last saddle minimises an "
-        "l1 norm whose weights, 1 + the exponents lost, differ by coordinate and sign. That is "
-        "checked by a linear program. At fixed lambda, alpha -> 0 does not give the least l1 norm.",
+        "l1 norm whose weights, 1 + the exponents lost, differ by coordinate and sign. A linear "
+        "program checks that. At fixed lambda, alpha -> 0 need not give the least l1 norm.",
         "Runs are followed to a fixed tau; those whose last saddle comes later have no end here.",
     ]
 

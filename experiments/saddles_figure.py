@@ -8,6 +8,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 from omegaconf import DictConfig
 
 from dln_momentum.outputs.plotting import style
@@ -58,6 +59,7 @@ def _draw_errors(ax: Axes, part: xr.Dataset) -> None:
             if ls == "-":
                 ax.fill_between(log, low, high, color=f"C{j}", alpha=0.13, lw=0)
     ax.set(xscale="log", yscale="log", xlabel=r"$1/\ln(1/\alpha)$", ylabel="error of the exponents")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.legend(
         handles=[
             Line2D([], [], color=f"C{j}", label=rf"$\lambda$ = {lam:g}")
