@@ -15,7 +15,7 @@ PACKAGE = Path(dln_momentum.__file__).parent
 LAYERS = {
     "mathematics": (
         "arrays", "errors", "seeding", "rates", "start", "record_plan", "network", "optimizer",
-        "nearest", "problem", "row_space", "theory", "data", "flows",
+        "nearest", "problem", "problem_checks", "row_space", "theory", "data", "flows",
     ),
     "engine": ("engine", "flows.batched"),
     "outputs": ("outputs",),
