@@ -53,7 +53,7 @@ class SaddleProcess:
 
         1 plus what momentum takes from the exponents, int (-+ g - rho(-+ g)) d tau; ones for
         gradient flow (docs/theory.md#weighted-l1). -int g d tau, a combination of rows, lies in
-        [-mu_-, mu_+] and is at an end of it where theta is not 0: the dual certificate of that norm.
+        [-mu_-, mu_+] and is at an end of it where theta is not 0: the norm's dual certificate.
         """
         until = np.diff(self.start)
         gradient = until @ self.gradient[:-1]
