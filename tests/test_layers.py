@@ -14,7 +14,7 @@ PACKAGE = Path(dln_momentum.__file__).parent
 
 LAYERS = {
     "mathematics": (
-        "arrays", "errors", "seeding", "rates", "start", "record_plan", "network", "optimizer",
+        "arrays", "errors", "extras", "seeding", "rates", "start", "record_plan", "network", "optimizer",
         "nearest", "problem", "row_space", "theory", "data", "flows",
     ),
     "engine": ("engine", "flows.batched"),
