@@ -164,7 +164,7 @@ def train(
 
 @contextmanager
 def _bar(total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar, and the function that moves it to a step; one that is not shown needs no rich.
+    """A progress bar, and the function that moves it to a step; only one that is shown needs rich.
 
     Raises:
         InputError: without rich.
