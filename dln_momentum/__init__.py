@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dln_momentum.extras import naming_extra
+
 if TYPE_CHECKING:
     __version__: str
     from dln_momentum.data import diabetes, digits, load, sparse
@@ -151,7 +153,8 @@ def __getattr__(name: str) -> Any:
         return version("dln-momentum")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    with naming_extra():
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

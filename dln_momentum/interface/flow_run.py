@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import xarray as xr
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dln_momentum.arrays import short_repr
 from dln_momentum.errors import InputError
+from dln_momentum.extras import naming_extra
 from dln_momentum.flows import FlowPath
 from dln_momentum.flows.batched import Flows
 from dln_momentum.outputs.flow_summary import FlowMeasures, measure
@@ -22,6 +22,9 @@ from dln_momentum.outputs.history import flow_history, labelled
 from dln_momentum.outputs.quantities import describe
 from dln_momentum.problem import Problem
 from dln_momentum.theory.continuous_bias import path_integrals
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RECORDED = (
     "theta", "balancedness", "i_plus", "i_minus", "w_plus", "w_minus", "train_loss", "energy",
@@ -169,9 +172,10 @@ class FlowRun:
         """Loss, Delta, I_+-, distances to minimisers, identities and theta of one flow on a page.
 
         Raises:
-            InputError: for more than one flow, or output times.
+            InputError: for more than one flow, for output times, or without matplotlib.
         """
-        from dln_momentum.outputs.plotting import overview
+        with naming_extra():
+            from dln_momentum.outputs.plotting import overview
 
         found = self._measures
         values = found.scalars | found.coordinates

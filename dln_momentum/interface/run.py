@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from dln_momentum.arrays import short_repr
 from dln_momentum.engine import Engine, Snapshot, Status
 from dln_momentum.engine.problems import Measure, Problems, first_of, groups_of, measure, select
 from dln_momentum.errors import InputError
+from dln_momentum.extras import naming_extra
 from dln_momentum.outputs.along_path import distances_along_path, limit
 from dln_momentum.outputs.history import History, run_history, with_targets
 from dln_momentum.outputs.quantities import describe
@@ -32,6 +32,9 @@ from dln_momentum.outputs.summary import (
     summarise,
 )
 from dln_momentum.problem import Problem
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST_DISTANCES = 4000
 """Records, steps times runs, up to which `Run.to_dataset` adds the distances by default."""
@@ -233,9 +236,10 @@ class Run:
         """Loss, Delta, S_+-, distances to minimisers, identities and theta of one run on a page.
 
         Raises:
-            InputError: for more than one run, or without trajectories.
+            InputError: for more than one run, without trajectories, or without matplotlib.
         """
-        from dln_momentum.outputs.plotting import overview
+        with naming_extra():
+            from dln_momentum.outputs.plotting import overview
 
         if self.shape != () or not self._records.trajectories:
             raise InputError(["plot needs one run with trajectories; see to_dataset for many"])

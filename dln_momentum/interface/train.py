@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from rich.progress import Progress
 from torch import Tensor
 
 from dln_momentum.arrays import integer_of, is_real, number_of
@@ -15,6 +15,7 @@ from dln_momentum.engine import Engine, EngineOptions, Snapshot
 from dln_momentum.engine.parallel import physical_cores
 from dln_momentum.engine.problems import first_of, groups_of
 from dln_momentum.errors import raise_if_any
+from dln_momentum.extras import naming_extra
 from dln_momentum.interface.arguments import Arguments, Data, arguments
 from dln_momentum.interface.run import Records, Run
 from dln_momentum.rates import eps_of
@@ -147,19 +148,35 @@ def train(
                 callback(snapshot)
 
     record()
-    with Progress(disable=not progress) as bar:
-        task = bar.add_task("steps", total=max_steps)
+    with _bar(max_steps, shown=progress) as move:
         for _, stop in plan.blocks(0):
             if len(engine.running) == 0:
                 break
             engine.advance_to(stop)
-            bar.update(task, completed=engine.step)
+            move(engine.step)
             if stop == max_steps:
                 engine.stop()
             if stop in plan.recorded or len(engine.running) == 0:
                 record()
     engine.stop()
     return Run(given.problem, engine.snapshot(), given.shape, recorded)
+
+
+@contextmanager
+def _bar(total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar, and the function that moves it to a step; only one that is shown needs rich.
+
+    Raises:
+        InputError: without rich.
+    """
+    if not shown:
+        yield lambda step: None
+        return
+    with naming_extra():
+        from rich.progress import Progress
+    with Progress() as bar:
+        task = bar.add_task("steps", total=total)
+        yield lambda step: bar.update(task, completed=step)
 
 
 def _previous(given: Arguments, speed: float) -> tuple[Tensor, Tensor] | None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-
-import pandas as pd
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from dln_momentum.arrays import integer_of, number_of
 from dln_momentum.data import BatchStream, LabelNoise
@@ -16,7 +14,9 @@ from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
 from dln_momentum.start import Start
 from dln_momentum.verification import Measurements, Setting, Statement, Verdict, statements
-from dln_momentum.verification.table import statement_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Report:
@@ -47,6 +47,8 @@ class Report:
 
     def to_dataframe(self) -> pd.DataFrame:
         """A row for each statement: name, section, numbers, judged and verdict."""
+        import pandas as pd
+
         rows = [{k: v for k, v in s.as_dict().items() if k != "hypotheses"} for s in self]
         return pd.DataFrame(rows)
 
@@ -56,10 +58,22 @@ class Report:
         return f"Report({len(self)} statements; {found})"
 
     def __str__(self) -> str:
+        try:
+            from rich.console import Console
+
+            from dln_momentum.verification.table import statement_table
+        except ModuleNotFoundError:  # the core alone
+            return "\n".join(map(_line, self))
         console = Console(width=120)
         with console.capture() as captured:
             console.print(statement_table(self.statements, wide=True))
         return captured.get()
+
+
+def _line(s: Statement) -> str:
+    """A statement on one line, where no table can be printed."""
+    found = f"measured {s.measured:.4g} {s.relation} predicted {s.predicted:.4g}"
+    return f"{s.name}: {found}, error {s.error:.1e} of at most {s.tolerance:.1e}: {s.verdict.value}"
 
 
 def verify(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 Row = tuple[str, str, str]
 
@@ -61,6 +62,8 @@ def print_flow_report(summary: Mapping[str, Any], directory: Path) -> None:
 
 def wide_console() -> Console:
     """A console for wide tables: as wide as the terminal, or wide enough where there is none."""
+    from rich.console import Console
+
     console = Console()
     return console if console.is_terminal else Console(width=PRINTED_WIDTH)
 
@@ -84,6 +87,8 @@ def number(value: float | int | None, digits: int = 4) -> str:
 
 def table_of(*columns: str, title: str | None = None, left: Sequence[str] = ()) -> Table:
     """A table with these columns, numbers on the right; the first and ``left`` on the left."""
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left")
     for column in columns:
         on_left = column in left or (not left and column == columns[0])
@@ -101,6 +106,8 @@ def print_tables(console: Console, title: str, tables: Iterable[Table], director
 
 
 def _print(title: str, rows: Iterable[Row], directory: Path) -> None:
+    from rich.console import Console
+
     table = table_of("quantity", "prediction", "measured")
     for row in rows:
         table.add_row(*row)

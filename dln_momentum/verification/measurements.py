@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from threadpoolctl import threadpool_limits
 
 from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
 from dln_momentum.flows import (
@@ -191,7 +190,14 @@ class Measurements:
 
 
 def few_threads(problem: Problem) -> AbstractContextManager[Any]:
-    """One BLAS thread where the matrices of a flow are small: a second one makes it slower."""
+    """One BLAS thread where the matrices of a flow are small: a second one makes it slower.
+
+    Without threadpoolctl nothing is changed.
+    """
+    try:
+        from threadpoolctl import threadpool_limits
+    except ModuleNotFoundError:
+        return nullcontext()
     return threadpool_limits(1) if problem.n < SMALL_MATRIX else nullcontext()
 
 
