@@ -61,6 +61,7 @@ def read_text(file: Path, *, separator: str | None = None, decimal: str | None =
         "decimal": point or ".",
         "skipinitialspace": True,
         "low_memory": False,
+        "float_precision": "round_trip",
     }
     notes = []
     header, *rows = _fields(lines, character) or [[]]

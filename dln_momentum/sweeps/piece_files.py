@@ -32,7 +32,8 @@ def write_piece(path: Path, piece: xr.Dataset) -> None:
 
     def write(target: Path) -> None:
         with target.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays, **{LAYOUT: np.array(json.dumps(layout))})
+            # older versions of NumPy know no allow_pickle here; what is read back has no pickles
+            np.savez(file, **arrays, **{LAYOUT: np.array(json.dumps(layout))})
 
     write_whole(path, write)
 
