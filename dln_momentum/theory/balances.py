@@ -69,15 +69,52 @@ def linear_form(x: Weights, y: Weights) -> Tensor:
 
 
 @dataclass
-class RunningBalance:
-    """The balance that the increments predict, step by step.
+class Recursion:
+    """q_k by the recursion, from the products of increments.
+
+    Attributes:
+        predicted: q_k.
+        carried: m_{k-1}.
+        product: d_{k-1}.
+    """
+
+    predicted: Tensor
+    carried: Tensor
+    product: Tensor
+
+    def advance(
+        self,
+        product: Tensor,
+        beta: Tensor | float,
+        decay_step: Tensor | float = 0.0,
+        short_product: Tensor | None = None,
+    ) -> None:
+        """Go on to q_{k+1}.
+
+        Args:
+            product: d_k = Q(w_{k+1} - w_k).
+            beta: beta_k.
+            decay_step: gamma_k omega_k of coupled decay.
+            short_product: Q(x_{k+1} - z_k) of Nesterov's method; None for heavy ball.
+        """
+        q = self.predicted
+        if short_product is None:
+            self.carried = beta * self.carried + 2 * product - 2 * decay_step * q
+            self.predicted = q + self.carried - product
+        else:
+            at_ahead = q + beta * self.carried + beta * beta * self.product
+            self.predicted = (1 - 2 * decay_step) * at_ahead + short_product
+            self.carried = self.predicted - q + product
+        self.product = product
+
+
+@dataclass
+class RunningBalance(Recursion):
+    """The balance that the increments predict, with the weights that it is of.
 
     Attributes:
         form: B.
         weights: w_k.
-        predicted: q_k by the recursion.
-        carried: m_{k-1}.
-        product: d_{k-1}.
 
     >>> w = [torch.tensor([1.0]), torch.tensor([0.5])]
     >>> balance = RunningBalance.of(product_form, w)
@@ -90,9 +127,6 @@ class RunningBalance:
 
     form: Form
     weights: list[Tensor]
-    predicted: Tensor
-    carried: Tensor
-    product: Tensor
 
     @classmethod
     def of(cls, form: Form, weights: Weights, before: Weights | None = None) -> RunningBalance:
@@ -106,9 +140,10 @@ class RunningBalance:
         now = [w.clone() for w in weights]
         q = form(now, now)
         if before is None:
-            return cls(form, now, q, torch.zeros_like(q), torch.zeros_like(q))
+            zero = torch.zeros_like(q)
+            return cls(q, zero, zero, form, now)
         last = [w - b for w, b in zip(now, before, strict=True)]
-        return cls(form, now, q, 2 * form(now, last), form(last, last))
+        return cls(q, 2 * form(now, last), form(last, last), form, now)
 
     @property
     def measured(self) -> Tensor:
@@ -132,13 +167,9 @@ class RunningBalance:
         """
         now = [w.clone() for w in weights]
         increment = [a - b for a, b in zip(now, self.weights, strict=True)]
-        d, q = self.form(increment, increment), self.predicted
-        if step_from is None:
-            self.carried = beta * self.carried + 2 * d - 2 * decay_step * q
-            self.predicted = q + self.carried - d
-        else:
+        short_product = None
+        if step_from is not None:
             short = [a - b for a, b in zip(now, step_from, strict=True)]
-            at_ahead = q + beta * self.carried + beta * beta * self.product
-            self.predicted = (1 - 2 * decay_step) * at_ahead + self.form(short, short)
-            self.carried = self.predicted - q + d
-        self.weights, self.product = now, d
+            short_product = self.form(short, short)
+        self.weights = now
+        self.advance(self.form(increment, increment), beta, decay_step, short_product)

@@ -120,7 +120,7 @@ def path_sums(w: Tensor, beta: Tensor, w_before: Tensor | None = None) -> Tensor
 
     >>> w = torch.tensor([1.0, 1.25, 1.0, -0.5], dtype=torch.float64)
     >>> [f"{s:.6f}" for s in path_sums(w, torch.tensor([0.5, 0.5, 0.5], dtype=w.dtype))]
-    ['0.026856', '0.075000', '-3.844353']
+    ['0.026856', '0.075000', '-0.694353']
     """
     step = w[1:] - w[:-1]
     start = torch.zeros_like(w[0]) if w_before is None else speed_term(w_before, w[0])

@@ -28,8 +28,9 @@ def balancedness_factor(decay_step: Tensor, beta: Tensor) -> Tensor:
         decay_step: gamma_k omega_k of steps 1..K, [K, ...]; 0 where the decay is off.
         beta: beta_1, ..., beta_K.
 
-    >>> balancedness_factor(torch.tensor([0.1, 0.0]), torch.tensor([0.5, 0.5])).log().tolist()
-    [-0.2000..., -0.3000...]
+    >>> half = torch.full((2,), 0.5)
+    >>> [f"{x:.4f}" for x in balancedness_factor(torch.tensor([0.1, 0.0]), half).log()]
+    ['-0.2000', '-0.3000']
     """
     return torch.exp(-2 * weighted_sums(decay_step, beta))
 
