@@ -9,18 +9,23 @@ from typing import Any
 
 from dln_momentum.flows.trajectory import RecordedTrajectory
 from dln_momentum.verification import (
+    balances,
     continuous_bias,
+    coordinate_rates,
     discrete_bias,
     discretisation,
     entropy,
     interpolators,
     minimizers,
     mirror_flow,
+    nesterov,
     reference,
+    schedules,
     small_lambda,
     summaries,
     three_point,
     trajectory,
+    weight_decay,
 )
 from dln_momentum.verification.measurements import Measurements
 from dln_momentum.verification.recorded import recorded_flow, recorded_run
@@ -54,6 +59,7 @@ def statements(m: Measurements) -> Iterator[Statement]:
     yield from of_small_lambda(m)
     yield from of_the_engine(m)
     yield from of_iterates(m)
+    yield from of_the_family(m)
 
 
 def of_the_scheme(m: Measurements) -> Iterator[Statement]:
@@ -151,6 +157,27 @@ def of_iterates(m: Measurements) -> Iterator[Statement]:
     yield from _implicit_bias(m, run)
     yield from _evaluated([three_point.pythagoras], m, run)
     yield from _evaluated([summaries.end_summary], m)
+
+
+def of_the_family(m: Measurements) -> Iterator[Statement]:
+    """Schedules, Nesterov, weight decay, rates of coordinates and layers, balances.
+
+    (docs/theory.md#one-theorem; not on the poster.)
+    """
+    yield from _evaluated(
+        [
+            schedules.changing_rates,
+            nesterov.gradients_ahead,
+            weight_decay.coupled,
+            weight_decay.decoupled,
+            coordinate_rates.of_coordinates,
+            coordinate_rates.of_layers,
+            balances.of_unequal_layers,
+            balances.of_neurons,
+            balances.of_linear_layers,
+        ],
+        m,
+    )
 
 
 def _implicit_bias(m: Measurements, recorded: RecordedTrajectory) -> Iterator[Statement]:
