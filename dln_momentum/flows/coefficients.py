@@ -149,7 +149,7 @@ class Coefficients:
         """The friction in a word, for tables."""
         if isinstance(self.friction, InverseTime):
             return f"{self.friction.b:g}/t"
-        return "function" if callable(self.friction) else f"{self.friction:g}"
+        return f"{self.friction:g}" if isinstance(self.friction, float | int) else "function"
 
     def errors(self) -> Iterator[str]:
         """What is not allowed, one line each."""
@@ -164,7 +164,7 @@ class Coefficients:
             yield f"time = inf must be finite for {what}: {why}"
             return
         if isinstance(self.friction, InverseTime):
-            if callable(self.lam):
+            if not isinstance(self.lam, float | int):
                 yield f"friction = {self.label} needs a lam that is one number"
             elif not self.friction.b > self.lam:
                 yield f"friction = {self.label} must have b > lam = {self.lam:g}, or P is not > 0"
@@ -173,7 +173,7 @@ class Coefficients:
 
     def inertia(self, t: float) -> float:
         """lambda(t)."""
-        return float(self.lam(t)) if callable(self.lam) else self.lam
+        return self.lam if isinstance(self.lam, float | int) else float(self.lam(t))
 
     def inertia_slope(self, t: float) -> float:
         """lambda'(t)."""
@@ -181,7 +181,7 @@ class Coefficients:
 
     def damping(self, t: float) -> float:
         """f(t)."""
-        return float(self.friction(t)) if callable(self.friction) else self.friction
+        return self.friction if isinstance(self.friction, float | int) else float(self.friction(t))
 
     def damping_slope(self, t: float) -> float:
         """f'(t)."""
@@ -199,12 +199,12 @@ class Coefficients:
     def _weight(self) -> Function:
         lam, f = self.lam, self.friction
         if isinstance(f, InverseTime):
-            assert not callable(lam)
+            assert isinstance(lam, float | int)
             factor = lam / (f.b - lam)
             return lambda t: factor * t
-        if not callable(lam) and not callable(f):
+        if isinstance(lam, float | int) and isinstance(f, float | int):
             return lambda t: lam / f
-        if isinstance(lam, Annealed) and not callable(f):
+        if isinstance(lam, Annealed) and isinstance(f, float | int):
             last = lam.end / f
             slope = (lam.end - lam.start) / lam.time
             if lam.kind == "linear" and slope not in (0.0, f):

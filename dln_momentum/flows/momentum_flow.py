@@ -121,7 +121,7 @@ def coefficients_of(lam: Any, friction: Any, time: float) -> Coefficients | None
     Raises:
         InputError: for a friction of another kind.
     """
-    found = friction_of(friction)
+    found: Any = friction_of(friction)
     if not callable(lam) and (lam == 0 or found == 1.0):
         raise_if_any(
             [f"friction = {friction!r} must be 1 for lam = 0, gradient flow"]

@@ -53,7 +53,7 @@ def quadrature_path_integrals(problem: Problem, path: FlowPath) -> Tensor:
     if crossed or path.is_gradient_flow:
         found = f"lambda = {path.last_lam:g} must be > 0 and sign changes 0"
         raise InputError([f"{found}, found {crossed} coordinates"])
-    return _accumulated(_step_integrals(problem, path).value)
+    return accumulated(step_integrals(problem, path).value)
 
 
 def summed_path_integrals(
@@ -82,12 +82,12 @@ def summed_path_integrals(
     """
     if path.is_gradient_flow:
         raise InputError(["lambda = 0 must be > 0: gradient flow has no I_+-"])
-    steps = _step_integrals(problem, path)
+    steps = step_integrals(problem, path)
     summed = steps.change <= cutoff
     skipped = (~summed * path.t.diff().unsqueeze(-1)).sum(1).max()
     return SummedIntegrals(
-        _accumulated(torch.where(summed, steps.value, path_integrals(path).diff(dim=1))),
-        _accumulated(torch.where(summed, steps.error_estimate, 0.0)).amax((0, 2)),
+        accumulated(torch.where(summed, steps.value, path_integrals(path).diff(dim=1))),
+        accumulated(torch.where(summed, steps.error_estimate, 0.0)).amax((0, 2)),
         1.0 - float(skipped / path.t[-1].clamp_min(TINY)),
     )
 
@@ -101,7 +101,7 @@ class _StepIntegrals(NamedTuple):
     """|w'/w| times the length of the step; infinite across a zero"""
 
 
-def _step_integrals(problem: Problem, path: FlowPath) -> _StepIntegrals:
+def step_integrals(problem: Problem, path: FlowPath) -> _StepIntegrals:
     """int P q^2 over each step for q = w'/w, which obeys lambda (q' + q^2) + f q +- g = 0."""
     w, dw = path.w, path.dw
     residual_rate = (w[0] * dw[0] - w[1] * dw[1]) / 2 @ problem.X.mT
@@ -163,6 +163,6 @@ def _weighted_square(
     return found
 
 
-def _accumulated(steps: Tensor) -> Tensor:
+def accumulated(steps: Tensor) -> Tensor:
     """The sums up to each time, [2, T, d], of [2, T - 1, d]."""
     return torch.cat([steps.new_zeros(2, 1, steps.shape[-1]), steps.cumsum(1)], 1)
