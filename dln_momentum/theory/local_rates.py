@@ -57,7 +57,7 @@ def curvatures_at_minimum(problem: Problem, w: Tensor) -> Tensor:
     return found[found > NONZERO * found.max()].flip(0)
 
 
-def predicted_contraction(problem: Problem, w: Tensor, gamma: float, beta: float) -> Tensor:
+def predicted_contraction(problem: Problem, w: Tensor, gamma: float, beta: float) -> float:
     """rho, by which the distance to the interpolators contracts a step near w; the loss by rho^2.
 
     Args:
@@ -65,4 +65,4 @@ def predicted_contraction(problem: Problem, w: Tensor, gamma: float, beta: float
         w: w_+- of the limit, [2, d].
         gamma, beta: of heavy ball.
     """
-    return step_contraction(curvatures_at_minimum(problem, w), gamma, beta).max()
+    return float(step_contraction(curvatures_at_minimum(problem, w), gamma, beta).max())

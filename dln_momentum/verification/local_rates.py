@@ -19,6 +19,8 @@ WINDOW = (1e-26, 1e-18)
 from the rounding of the loss at 1e-31."""
 FEWEST = 40
 """Steps in the window: a mode that oscillates has then passed its zeros many times."""
+LONGEST = 300_000
+"""Steps of a run that are taken a second time, and twice as many, in a second or less."""
 SETTLED = 0.02
 """Relative difference of the rates of both halves of the window above which another mode is still
 in the loss."""
@@ -27,16 +29,17 @@ TOLERANCE = 0.02
 
 def contraction(m: Measurements) -> Statement:
     """ln of the contraction of ||.|| a step: half the slope of ln loss, and that of the Hessian."""
-    name = (
-        "MGD: contraction a step at the end = largest spectral radius of the Hessian's modes (ln)"
-    )
+    name = "MGD: contraction a step at the end = spectral radius of the Hessian's modes (ln)"
     full = Hypothesis(
         "every step follows the full gradient",
         not m.setting.stochastic,
         "batches or label noise" if m.setting.stochastic else "no batches, no label noise",
     )
-    if not full.met or m.run_diverged:
-        ended = Hypothesis("the run converged", not m.run_diverged, "it diverged")
+    taken = m.snapshots[-1].step
+    short = not m.run_diverged and taken <= LONGEST
+    found = "it diverged" if m.run_diverged else f"{taken} steps"
+    ended = Hypothesis(f"the run ended within {LONGEST} steps", short, found)
+    if not (full.met and ended.met):
         return Statement(name, 6, (full, ended))
     steps, losses, w = m.last_losses
     inside = (losses >= WINDOW[0] * m.setting.loss) & (losses <= WINDOW[1] * m.setting.loss)
@@ -45,7 +48,7 @@ def contraction(m: Measurements) -> Statement:
     found = f"{count} steps with a loss of {WINDOW[0]:g} to {WINDOW[1]:g} of the first"
     enough = Hypothesis("the linear regime is long enough", reached and count >= FEWEST, found)
     if not enough.met:
-        return Statement(name, 6, (full, enough))
+        return Statement(name, 6, (full, ended, enough))
     k, logs = steps[inside], losses[inside].log() / 2
     rate = _slope(k, logs)
     half = len(k) // 2
@@ -53,13 +56,12 @@ def contraction(m: Measurements) -> Statement:
     settled = Hypothesis(
         "the rate has settled", change <= SETTLED, f"its halves differ by {change:.1%}"
     )
-    predicted = math.log(
-        float(predicted_contraction(m.problem, w, m.momentum.gamma, m.momentum.beta))
-    )
+    momentum = m.momentum
+    predicted = math.log(predicted_contraction(m.problem, w, momentum.gamma, momentum.beta))
     return equal(
         name,
         6,
-        (full, enough, settled),
+        (full, ended, enough, settled),
         predicted=predicted,
         measured=rate,
         error=abs(rate / predicted - 1),
@@ -69,10 +71,8 @@ def contraction(m: Measurements) -> Statement:
 
 
 def interpolating_hessian(m: Measurements) -> Statement:
-    """The non-zero eigenvalues at the limit are those of the Hessian as it is written, in (u, v)."""
-    name = (
-        "Hessian of F at theta_inf: its non-zero eigenvalues are those of X diag(u^2 + v^2) X^T/n"
-    )
+    """The non-zero eigenvalues at the limit are those of the Hessian as written, in (u, v)."""
+    name = "Hessian of F at theta_inf: non-zero eigenvalues of X diag(u^2 + v^2) X^T/n"
     path = m.momentum_path
     w, problem = path.w[:, -1], m.problem
     u, v = (w[0] + w[1]) / 2, (w[0] - w[1]) / 2

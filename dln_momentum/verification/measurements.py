@@ -42,12 +42,12 @@ EXPLICIT_STEPS = 1000
 """Steps of the explicit method: some thousand times the inverse of the fastest rate, computed in a
 fraction of a second. The remaining motion is slow."""
 BLOCK = 1000
-ITERATES = 10_000
-"""Steps of the plain program whose every iterate is kept: half a second."""
+ITERATES = 3000
+"""Steps of the plain program whose every iterate is kept: a tenth of a second."""
 CHECKED = 50
-CHANGING = 30.0
+CHANGING = 15.0
 """Length of the flows whose coefficients change, in units of the fastest oscillation over 2 pi."""
-LOSSES = 1000
+LOSSES = 300
 """Losses along the whole run that the contraction at its end is read off."""
 RETRACED = 2000
 """Steps of the written update that are searched for a w_+- that is exactly 0."""
