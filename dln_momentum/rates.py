@@ -23,6 +23,8 @@ from dln_momentum.errors import InputError, raise_if_any
 
 PAIRS = (("gamma", "beta"), ("lam", "eps"), ("lam", "beta"), ("lam", "gamma"))
 """The pairs of rates that determine a run."""
+LAYERS = ("gamma_u", "gamma_v")
+"""Step sizes of u and of v, which come with beta: gamma is their geometric mean."""
 
 GRADIENT_FLOW_BELOW = 0.1
 OSCILLATION_ABOVE = 10.0

@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from dln_momentum.cli.method_setup import loss_of, method_of
 from dln_momentum.cli.outputs import check_outputs, outputs_of
 from dln_momentum.config import Given, Reader, momentum
 from dln_momentum.data import LOADERS, BatchStream, LabelNoise, read_archive
@@ -22,6 +23,7 @@ from dln_momentum.engine.problems import Problems, first_of
 from dln_momentum.errors import raise_if_any
 from dln_momentum.flows import FlowOptions
 from dln_momentum.flows.options import option_errors
+from dln_momentum.method import Method
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
@@ -75,6 +77,8 @@ class Parts(NamedTuple):
     label_noise: LabelNoise | None
     velocity: tuple[Tensor, Tensor] | None
     """w_+-'(0), [d] each; None at rest"""
+    method: Method
+    """how the run is advanced"""
 
 
 class Rates(NamedTuple):
@@ -92,6 +96,7 @@ class Setup:
     problems: Problem | Problems
     net: DiagonalLinearNet
     momentum: Momentum | Rates
+    method: Method
     batches: BatchStream
     label_noise: LabelNoise | None
     options: EngineOptions
@@ -130,6 +135,7 @@ class Setup:
                 self.momentum.gamma,
                 self.momentum.beta,
                 data,
+                method=self.method,
                 options=self.options,
                 trajectories=trajectories,
                 **given,
@@ -161,6 +167,7 @@ def build(config: DictConfig) -> Setup:
         parts.problem.to(device),
         parts.net.to(device),
         built(rates),
+        parts.method,
         parts.batches,
         parts.label_noise,
         built(options),
@@ -184,6 +191,7 @@ def build_parts(reader: Reader, seed: int | None) -> Parts:
     problem, start = load_problem(reader), start_of(reader, seed)
     speed = speed_of(reader)
     drawn = streams(reader, problem and problem.n, seed)
+    method = method_of(reader, 2.0 if start is None else getattr(start, "depth", 2.0))
     net = None
     if problem is not None and start is not None:
         net = network(reader, start, problem.d)
@@ -195,7 +203,7 @@ def build_parts(reader: Reader, seed: int | None) -> Parts:
     velocity = None
     if speed:
         velocity = gradient_velocity(problem, net.w_plus.detach(), net.w_minus.detach(), speed)
-    return Parts(problem, net, *drawn, velocity)
+    return Parts(problem, net, *drawn, velocity, built(method))
 
 
 def seed_of(reader: Reader) -> int | None:
@@ -210,13 +218,16 @@ def seed_of(reader: Reader) -> int | None:
 
 
 def load_problem(reader: Reader, **given: Any) -> Problem | None:
-    """The problem of section ``data``, with other arguments in place of the config's."""
-    loader = _choice(reader, "data.kind", LOADERS)
+    """The problem of sections ``data`` and ``loss``, with other arguments for the config's."""
+    loader, loss = _choice(reader, "data.kind", LOADERS), loss_of(reader)
     if loader is None:
         reader.free("data")
         return None
     keys = reader.section("data", loader, "kind")
-    return reader.build(loader, reader.given(loader, keys), "data", **given)
+    found = reader.given(loader, keys)
+    if loss is None:
+        return None
+    return reader.build(loader, found, "data", loss=loss, **given)
 
 
 def start_of(reader: Reader, seed: int | None, **given: Any) -> Start | None:

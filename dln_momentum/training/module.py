@@ -1,4 +1,4 @@
-"""Heavy ball as a LightningModule: one ``training_step`` is a block of optimiser steps."""
+"""A method of the family as a LightningModule: a ``training_step`` is a block of its steps."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
 from dln_momentum.engine.problems import Measure, Report, groups_of
 from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.interface.methods import as_plain, from_plain
+from dln_momentum.method import Method
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
 from dln_momentum.outputs.history import History
@@ -35,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 class HeavyBallModule(pl.LightningModule):
-    """Trains a network by MGD(gamma, beta), with the quantities of the theory for callbacks.
+    """Trains a network by MGD(gamma, beta) or its family, with the theory's quantities.
 
     A diagonal network is advanced by the engine, thousands of runs as easily as one; any other
     module, or a diagonal one on request, by autograd and `HeavyBall`.
@@ -47,6 +49,8 @@ class HeavyBallModule(pl.LightningModule):
         net: the network; a `DiagonalLinearNet` may have one leading run dimension.
         gamma, beta: numbers, or tensors [R] for R runs.
         data: the problem, its mini-batches and the plan.
+        method: schedule, Nesterov's step, weight decay, dampening, rates of coordinates and layers,
+            depth; heavy ball at constant rates by default.
         options: of the engine; its ``tol`` and ``divergence_bound`` hold for autograd as well.
         gradient: ``closed_form`` or ``autograd``; a network that is not diagonal needs the latter.
         speed: the initial speed is w'(0) = -speed grad F(w_0), so that w_1 - w_0 = eps w'(0) with
@@ -55,7 +59,8 @@ class HeavyBallModule(pl.LightningModule):
 
     Raises:
         InputError: for parameters not in double precision, another ``gradient``, autograd of more
-            than one diagonal network, or rates that `HeavyBall` refuses.
+            than one diagonal network or by another method than heavy ball at constant rates, or
+            rates that `HeavyBall` refuses.
 
     >>> from dln_momentum.data import BatchStream, sparse
     >>> from dln_momentum.record_plan import RecordPlan
@@ -75,6 +80,7 @@ class HeavyBallModule(pl.LightningModule):
         beta: float | Tensor,
         data: BlockDataModule,
         *,
+        method: Method | None = None,
         options: EngineOptions | None = None,
         gradient: Gradient = "closed_form",
         speed: float = 0.0,
@@ -87,10 +93,11 @@ class HeavyBallModule(pl.LightningModule):
         self.history = History()
         self.trajectories = trajectories
         self.optimizer = HeavyBall(net.parameters(), gamma, beta)
-        options = options or EngineOptions()
-        raise_if_any(module_problems(net, gradient, speed))
+        options, method = options or EngineOptions(), method or Method()
+        raise_if_any(module_problems(net, gradient, speed, method, data.problem))
         rates = {"gamma": gamma, "beta": beta}
         others = {"gradient": gradient, "speed": speed, "trajectories": trajectories}
+        others |= {"method": as_plain(method)}
         self.save_hyperparameters(hyper_parameters(rates, data, options, **others), logger=False)
         self._origin = origin(net, data)
         if speed:
@@ -98,8 +105,15 @@ class HeavyBallModule(pl.LightningModule):
         # the network is only now where the run starts
         arithmetic = f"{gradient}, {options.path_sums}"
         self.identity = identity(
-            data.problems, net, (gamma, beta, speed), data.batches, data.label_noise, arithmetic
+            data.problems,
+            net,
+            (gamma, beta, speed),
+            data.batches,
+            data.label_noise,
+            arithmetic,
+            method,
         )
+        self.method = method
         self.stepper = self._make_stepper(options, gradient)
         self._snapshot: Snapshot | None = None
         self._left = False
@@ -277,7 +291,9 @@ class HeavyBallModule(pl.LightningModule):
         gamma, beta = (rate if rate.ndim else float(rate) for rate in rates)
         given = {key: settings[key] for key in ("gradient", "speed", "trajectories")}
         options = EngineOptions(**settings["options"])
-        module = cls(net, gamma, beta, data, options=options, **given)
+        # a checkpoint from before there were other methods is of the poster's
+        method = from_plain(settings["method"]) if "method" in settings else None
+        module = cls(net, gamma, beta, data, method=method, options=options, **given)
         module.load_state_dict(saved["state_dict"])
         module.optimizer.load_state_dict(saved["optimizer_states"][0])
         module.stepper.load_state_dict(saved["stepper"])
@@ -303,6 +319,7 @@ class HeavyBallModule(pl.LightningModule):
             batches=data.batches,
             label_noise=data.label_noise,
             options=options,
+            method=self.method,
         )
         logger.info(
             "engine: %s (%s) for R = %d, n = %d, d = %d",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dln_momentum.engine.problems import groups_of
+from dln_momentum.method import Method
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
 from dln_momentum.problem import Problem
@@ -19,8 +20,18 @@ from dln_momentum.training.datamodule import BlockDataModule
 Gradient = Literal["closed_form", "autograd"]
 
 
-def module_problems(net: nn.Module, gradient: str, speed: float) -> Iterator[str]:
+def module_problems(
+    net: nn.Module, gradient: str, speed: float, method: Method, problem: Problem
+) -> Iterator[str]:
     """What keeps a network from being trained."""
+    if gradient == "autograd" or not isinstance(net, DiagonalLinearNet):
+        if not method.is_plain:
+            yield (
+                "method: autograd trains by HeavyBall at constant rates; another method needs "
+                "gradient = 'closed_form' and a diagonal network"
+            )
+        if problem.loss_name != "squared":
+            yield f"loss = {problem.loss_name!r} needs gradient = 'closed_form'"
     if not math.isfinite(speed):
         yield f"speed = {speed:g} must be finite"
     kinds = {parameter.dtype for parameter in net.parameters()} - {torch.float64}

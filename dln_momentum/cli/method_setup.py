@@ -1,0 +1,118 @@
+"""From the sections ``schedule``, ``method`` and ``loss`` to the method that advances a run.
+
+A config that was saved before there were these sections is about the poster's method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dln_momentum.config import Reader
+from dln_momentum.config.momentum import layer_ratio
+from dln_momentum.data import read_archive
+from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.method import Method
+from dln_momentum.schedules import SCHEDULES, Arrays, Constant, Schedule
+
+LOSSES = ("squared", "logistic", "exponential")
+"""What ``loss.name`` may be."""
+
+
+def loss_of(reader: Reader) -> str | None:
+    """The name of the loss; ``squared`` where the config has no such section."""
+    if "loss" not in reader.config:
+        return "squared"
+    name = reader.value("loss.name", str)
+    if name is not None and name not in LOSSES:
+        reader.errors.append(f"loss.name = {name!r} must be one of {', '.join(LOSSES)}")
+        return None
+    return name
+
+
+def schedule_of(reader: Reader) -> Schedule | None:
+    """The schedule of section ``schedule``; constant where the config has none."""
+    if "schedule" not in reader.config:
+        return Constant()
+    name = reader.value("schedule.name", str)
+    makers = {**SCHEDULES, "arrays": _arrays}
+    if name not in makers:
+        if name is not None:
+            known = ", ".join(makers)
+            reader.errors.append(f"schedule.name = {name!r} must be one of {known}")
+        reader.free("schedule")
+        return None
+    make = makers[name]
+    keys = reader.section("schedule", make, "name")
+    return reader.build(make, reader.given(make, keys), "schedule")
+
+
+def method_of(reader: Reader, depth: Any = 2.0) -> Method | None:
+    """The method of sections ``method``, ``schedule`` and ``optimizer``.
+
+    Args:
+        depth: of the network, which the start has.
+    """
+    schedule = schedule_of(reader)
+    if "method" not in reader.config:
+        return None if schedule is None else Method(schedule=schedule, depth=depth)
+    keys = reader.section("method", _method)
+    given = reader.given(_method, keys)
+    if schedule is None:
+        return None
+    ratio = _ratio(reader)
+    return reader.build(
+        _method, given, "method", schedule=schedule, depth=depth, layer_ratio=ratio
+    )
+
+
+def _method(
+    name: str,
+    weight_decay: float,
+    decoupled: bool,
+    decay_until: int | None,
+    dampening: float,
+    kappa: list[float] | None,
+    **others: Any,
+) -> Method:
+    return Method(
+        name,
+        weight_decay=weight_decay,
+        decoupled=decoupled,
+        decay_until=decay_until,
+        dampening=dampening,
+        kappa=kappa,
+        **others,
+    )
+
+
+def _ratio(reader: Reader) -> float:
+    """gamma_v/gamma_u; of rates that are wrong, which `momentum_of` says, 1."""
+    try:
+        return layer_ratio(reader.config.get("optimizer", {}))
+    except (TypeError, ValueError, ZeroDivisionError):
+        return 1.0
+
+
+def _arrays(
+    gamma: list[float] | None = None, beta: list[float] | None = None, path: str | None = None
+) -> Schedule:
+    """gamma_k and beta_k as two lists, or as arrays of an ``.npz``.
+
+    Raises:
+        InputError: for neither or both, or what `Arrays` refuses.
+    """
+    given = {"gamma": gamma, "beta": beta}
+    if (gamma is None and beta is None) == (path is None):
+        raise InputError(["give either schedule.gamma and schedule.beta, or schedule.path"])
+    if path is not None:
+        found = read_archive(path, "schedule.path")
+        given = {key: found.get(key) for key in given}
+        raise_if_any(
+            [f"schedule.path = {path!r} lacks both gamma and beta"]
+            if all(value is None for value in given.values())
+            else []
+        )
+    return Arrays(**{key: None if value is None else np.asarray(value) for key, value in given.items()})
