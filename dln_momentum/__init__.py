@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     )
     from dln_momentum.interface.train import train
     from dln_momentum.interface.verify import Report, verify
+    from dln_momentum import schedules
     from dln_momentum.network import DiagonalLinearNet
     from dln_momentum.optimizer import HeavyBall
     from dln_momentum.outputs.summary import summarise
@@ -135,6 +136,7 @@ __all__ = [
     "momentum_flows",
     "plot",
     "results",
+    "schedules",
     "sparse",
     "summarise",
     "sweep",
@@ -149,6 +151,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("dln-momentum")
+    if name == "schedules":
+        return import_module("dln_momentum.schedules")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -5,12 +5,12 @@ A config that was saved before there were these sections is about the poster's m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from dln_momentum.config import Reader
+from dln_momentum.config import Given, Reader
 from dln_momentum.config.momentum import layer_ratio
 from dln_momentum.data import read_archive
 from dln_momentum.errors import InputError, raise_if_any
@@ -37,7 +37,7 @@ def schedule_of(reader: Reader) -> Schedule | None:
     if "schedule" not in reader.config:
         return Constant()
     name = reader.value("schedule.name", str)
-    makers = {**SCHEDULES, "arrays": _arrays}
+    makers: dict[str, Callable[..., Schedule]] = {**SCHEDULES, "arrays": _arrays}
     if name not in makers:
         if name is not None:
             known = ", ".join(makers)
@@ -49,51 +49,38 @@ def schedule_of(reader: Reader) -> Schedule | None:
     return reader.build(make, reader.given(make, keys), "schedule")
 
 
-def method_of(reader: Reader, depth: Any = 2.0) -> Method | None:
-    """The method of sections ``method``, ``schedule`` and ``optimizer``.
+def method_of(reader: Reader, **others: Any) -> Method | None:
+    """The method of sections ``method`` and ``schedule``.
 
     Args:
-        depth: of the network, which the start has.
+        **others: ``depth`` of the network, which the start has, and ``layer_ratio``.
     """
     schedule = schedule_of(reader)
-    if "method" not in reader.config:
-        return None if schedule is None else Method(schedule=schedule, depth=depth)
-    keys = reader.section("method", _method)
-    given = reader.given(_method, keys)
+    found = Given({}, {"name": "heavy_ball"})
+    if "method" in reader.config:
+        found = reader.given(method_given, reader.section("method", method_given))
     if schedule is None:
         return None
-    ratio = _ratio(reader)
-    return reader.build(
-        _method, given, "method", schedule=schedule, depth=depth, layer_ratio=ratio
-    )
+    return reader.build(Method, found, "method", schedule=schedule, **others)
 
 
-def _method(
+def layer_ratio_of(reader: Reader) -> float:
+    """gamma_v/gamma_u of section ``optimizer``; 1 for rates that `momentum_of` refuses."""
+    try:
+        return layer_ratio(reader.config.get("optimizer") or {})
+    except (TypeError, ValueError, ZeroDivisionError):
+        return 1.0
+
+
+def method_given(
     name: str,
     weight_decay: float,
     decoupled: bool,
     decay_until: int | None,
     dampening: float,
     kappa: list[float] | None,
-    **others: Any,
-) -> Method:
-    return Method(
-        name,
-        weight_decay=weight_decay,
-        decoupled=decoupled,
-        decay_until=decay_until,
-        dampening=dampening,
-        kappa=kappa,
-        **others,
-    )
-
-
-def _ratio(reader: Reader) -> float:
-    """gamma_v/gamma_u; of rates that are wrong, which `momentum_of` says, 1."""
-    try:
-        return layer_ratio(reader.config.get("optimizer", {}))
-    except (TypeError, ValueError, ZeroDivisionError):
-        return 1.0
+) -> None:
+    """The keys of section ``method`` and their types."""
 
 
 def _arrays(

@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from dln_momentum.cli.method_setup import loss_of, method_of
+from dln_momentum.cli.method_setup import layer_ratio_of, loss_of, method_of
 from dln_momentum.cli.outputs import check_outputs, outputs_of
 from dln_momentum.config import Given, Reader, momentum
 from dln_momentum.data import LOADERS, BatchStream, LabelNoise, read_archive
@@ -191,7 +191,8 @@ def build_parts(reader: Reader, seed: int | None) -> Parts:
     problem, start = load_problem(reader), start_of(reader, seed)
     speed = speed_of(reader)
     drawn = streams(reader, problem and problem.n, seed)
-    method = method_of(reader, 2.0 if start is None else getattr(start, "depth", 2.0))
+    depth = 2.0 if start is None else getattr(start, "depth", 2.0)
+    method = method_of(reader, depth=depth, layer_ratio=layer_ratio_of(reader))
     net = None
     if problem is not None and start is not None:
         net = network(reader, start, problem.d)
@@ -227,7 +228,8 @@ def load_problem(reader: Reader, **given: Any) -> Problem | None:
     found = reader.given(loader, keys)
     if loss is None:
         return None
-    return reader.build(loader, found, "data", loss=loss, **given)
+    given = given if loss == "squared" else given | {"loss": loss}
+    return reader.build(loader, found, "data", **given)
 
 
 def start_of(reader: Reader, seed: int | None, **given: Any) -> Start | None:
@@ -287,9 +289,21 @@ def streams(
 
 def momentum_of(reader: Reader) -> Momentum | None:
     """The momentum of section ``optimizer``."""
-    keys = reader.section("optimizer", Momentum.from_pair)
-    found = reader.given(Momentum.from_pair, keys)
+    keys = reader.section("optimizer", rates_given)
+    found = reader.given(rates_given, keys)
     return reader.build(lambda **given: momentum(given), found, "optimizer")
+
+
+def rates_given(
+    *,
+    gamma: float | None = None,
+    beta: float | None = None,
+    lam: float | None = None,
+    eps: float | None = None,
+    gamma_u: float | None = None,
+    gamma_v: float | None = None,
+) -> None:
+    """The keys of section ``optimizer`` and their types."""
 
 
 def engine_options(reader: Reader) -> EngineOptions | None:

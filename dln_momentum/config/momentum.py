@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dln_momentum.config.location import options_of
 from dln_momentum.errors import InputError, raise_if_any
-from dln_momentum.rates import LAYERS, PAIRS, Momentum
+from dln_momentum.rates import LAYERS, PAIRS, Momentum, of_layers
 
 KEYS = ("gamma", "beta", "lam", "eps")
 AGREEMENT = 1e-9
@@ -35,7 +35,7 @@ def momentum(optimizer: Mapping[str, Any]) -> Momentum:
     """
     given = {key: _number(key, value) for key, value in optimizer.items() if value is not None}
     if set(given) & set(LAYERS):
-        return of_layers(**given)[0]
+        return Momentum(**_of_layers(given))
     if set(given) != set(KEYS):
         return Momentum.from_pair(**given)
     found = Momentum(given["gamma"], given["beta"])
@@ -48,15 +48,8 @@ def momentum(optimizer: Mapping[str, Any]) -> Momentum:
     return found
 
 
-def of_layers(**given: float) -> tuple[Momentum, float]:
-    """The momentum of gamma_u, gamma_v and beta, and gamma_v/gamma_u.
-
-    Raises:
-        InputError: for other keys, or values out of range.
-
-    >>> of_layers(gamma_u=0.01, gamma_v=0.04, beta=0.5)
-    (Momentum(gamma=0.02, beta=0.5), 4.0)
-    """
+def _of_layers(given: Mapping[str, float]) -> dict[str, float]:
+    """gamma and beta of gamma_u, gamma_v and beta."""
     if set(given) != {*LAYERS, "beta"}:
         raise InputError([f"{', '.join(given)} given: give {', '.join(LAYERS)} and beta, or a pair"])
     raise_if_any(
@@ -64,14 +57,12 @@ def of_layers(**given: float) -> tuple[Momentum, float]:
         for key in LAYERS
         if not 0 < given[key] < math.inf
     )
-    u, v = (given[key] for key in LAYERS)
-    return Momentum(math.sqrt(u) * math.sqrt(v), given["beta"]), v / u
+    return of_layers(given)[0]
 
 
 def layer_ratio(optimizer: Mapping[str, Any]) -> float:
     """gamma_v/gamma_u of a section ``optimizer`` that `momentum` accepts; 1 without them."""
-    u, v = (optimizer.get(key) for key in LAYERS)
-    return 1.0 if u is None or v is None else float(v) / float(u)
+    return of_layers({key: float(x) for key, x in optimizer.items() if x is not None})[1]
 
 
 def _number(key: str, value: Any) -> float:

@@ -16,9 +16,8 @@ from dln_momentum.arrays import array_of, common_shape
 from dln_momentum.engine.problems import Problems, first_of, flat_problem
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.method import Method
-from dln_momentum.per_run import Number
 from dln_momentum.problem import Problem
-from dln_momentum.rates import LAYERS, PAIRS, gamma_beta
+from dln_momentum.rates import LAYERS, PAIRS, gamma_beta, of_layers
 from dln_momentum.schedules import Constant, Schedule
 from dln_momentum.start import Start, uniform
 
@@ -80,7 +79,7 @@ def arguments(
     raise_if_any(rate_errors(given))
     shapes = {key: value.shape for key, value in given.items()}
     given, ratio = of_layers(given)
-    method = _method(settings, ratio, start)
+    method = method_of(settings, ratio, getattr(start, "depth", 2.0))
     shapes |= {key: tuple(torch.as_tensor(getattr(method, key)).shape) for key in _OWN}
     shapes["schedule"] = tuple(method.schedule.runs)
     seeds = _seeds(seed)
@@ -105,17 +104,12 @@ _OWN = ("weight_decay", "dampening", "depth")
 """Numbers of a method that are given as such, each of which may be an array."""
 
 
-def of_layers(given: Mapping[str, Array]) -> tuple[dict[str, Array], Number]:
-    """The rates with gamma in place of gamma_u and gamma_v, and gamma_v/gamma_u."""
-    if "gamma_u" not in given:
-        return dict(given), 1.0
-    u, v = np.broadcast_arrays(given["gamma_u"], given["gamma_v"])
-    rest = {key: value for key, value in given.items() if key not in LAYERS}
-    return rest | {"gamma": np.sqrt(u) * np.sqrt(v)}, torch.from_numpy(np.asarray(v / u))
+def method_of(settings: Mapping[str, Any], layer_ratio: Any = 1.0, depth: Any = 2.0) -> Method:
+    """The method of some of the fields of `Method`; a schedule may be None.
 
-
-def _method(settings: Mapping[str, Any], ratio: Number, start: Start) -> Method:
-    """The method of these settings, whose errors name the arguments."""
+    Raises:
+        InputError: naming the arguments of `train`.
+    """
     given = dict(settings)
     schedule = given.pop("schedule", None)
     schedule = Constant() if schedule is None else schedule
@@ -124,7 +118,7 @@ def _method(settings: Mapping[str, Any], ratio: Number, start: Start) -> Method:
             [f"schedule = {schedule!r} must be one of dln.schedules, as dln.schedules.Cosine(1000)"]
         )
     try:
-        return Method(schedule=schedule, layer_ratio=ratio, depth=getattr(start, "depth", 2.0), **given)
+        return Method(schedule=schedule, layer_ratio=layer_ratio, depth=depth, **given)
     except InputError as error:
         lines = (line.replace("method.name", "method") for line in error.problems)
         raise InputError([line.removeprefix("method.") for line in lines]) from None
