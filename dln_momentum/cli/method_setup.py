@@ -5,16 +5,19 @@ A config that was saved before there were these sections is about the poster's m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import torch
 
 from dln_momentum.config import Given, Reader
 from dln_momentum.config.momentum import layer_ratio
 from dln_momentum.data import read_archive
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.method import Method
+from dln_momentum.problem import Problem
+from dln_momentum.rates import Momentum
 from dln_momentum.schedules import SCHEDULES, Arrays, Constant, Schedule
 
 LOSSES = ("squared", "logistic", "exponential")
@@ -64,12 +67,22 @@ def method_of(reader: Reader, **others: Any) -> Method | None:
     return reader.build(Method, found, "method", schedule=schedule, **others)
 
 
+def misfits(method: Method, problem: Problem | None, rates: Momentum | None) -> Iterator[str]:
+    """What a method does not fit: gamma and beta, and the coordinates of a problem."""
+    if rates is not None:
+        gamma, beta = (torch.tensor([x], dtype=torch.float64) for x in (rates.gamma, rates.beta))
+        yield from method.problems(gamma, beta)
+    if problem is not None and method.kappa is not None and len(method.kappa) != problem.d:
+        yield f"method.kappa has {len(method.kappa)} numbers, must have d = {problem.d}"
+
+
 def layer_ratio_of(reader: Reader) -> float:
     """gamma_v/gamma_u of section ``optimizer``; 1 for rates that `momentum_of` refuses."""
     try:
-        return layer_ratio(reader.config.get("optimizer") or {})
+        found = layer_ratio(reader.config.get("optimizer") or {})
     except (TypeError, ValueError, ZeroDivisionError):
         return 1.0
+    return found if found > 0 else 1.0
 
 
 def method_given(

@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from dln_momentum.cli.method_setup import layer_ratio_of, loss_of, method_of
+from dln_momentum.cli.method_setup import layer_ratio_of, loss_of, method_of, misfits
 from dln_momentum.cli.outputs import check_outputs, outputs_of
 from dln_momentum.config import Given, Reader, momentum
 from dln_momentum.data import LOADERS, BatchStream, LabelNoise, read_archive
@@ -161,7 +161,7 @@ def build(config: DictConfig) -> Setup:
     seed = seed_of(reader)
     rates, device = momentum_of(reader), device_of(reader)
     options, plan = engine_options(reader), plan_of(reader)
-    parts = build_parts(reader, seed)
+    parts = build_parts(reader, seed, rates)
     return Setup(
         config,
         parts.problem.to(device),
@@ -182,8 +182,13 @@ def built(value: T | None) -> T:
     return value
 
 
-def build_parts(reader: Reader, seed: int | None) -> Parts:
-    """Build the data, one network and the streams of a config; the last of its sections.
+def build_parts(reader: Reader, seed: int | None, rates: Momentum | None) -> Parts:
+    """Build the data, one network, its method and the streams of a config; its last sections.
+
+    Args:
+        reader: of the config.
+        seed: of the run.
+        rates: gamma and beta, which not every schedule fits.
 
     Raises:
         InputError: everything that the reader has found wrong with the config.
@@ -193,6 +198,8 @@ def build_parts(reader: Reader, seed: int | None) -> Parts:
     drawn = streams(reader, problem and problem.n, seed)
     depth = 2.0 if start is None else getattr(start, "depth", 2.0)
     method = method_of(reader, depth=depth, layer_ratio=layer_ratio_of(reader))
+    if method is not None:
+        reader.errors += misfits(method, problem, rates)
     net = None
     if problem is not None and start is not None:
         net = network(reader, start, problem.d)
@@ -228,7 +235,8 @@ def load_problem(reader: Reader, **given: Any) -> Problem | None:
     found = reader.given(loader, keys)
     if loss is None:
         return None
-    given = given if loss == "squared" else given | {"loss": loss}
+    if loss != "squared":
+        given |= {"loss": loss}
     return reader.build(loader, found, "data", **given)
 
 
@@ -251,7 +259,7 @@ def network(reader: Reader, start: Start, d: int) -> DiagonalLinearNet | None:
     if start.runs:
         reader.errors.append(f"model: one start is needed, its keys give {list(start.runs)}")
         return None
-    return reader.build(lambda: DiagonalLinearNet(*start.layers(d)), Given({}, {}), "model")
+    return reader.build(lambda: DiagonalLinearNet.from_start(start, d), Given({}, {}), "model")
 
 
 def speed_of(reader: Reader) -> float | None:

@@ -76,7 +76,7 @@ def build_setting(config: DictConfig) -> Setting:
         reader.errors.append(f"max_steps = {steps} must be >= 1 or null")
     if not 0 < tol < math.inf:
         reader.errors.append(f"tol = {tol:g} must be finite and > 0")
-    parts = build_parts(reader, seed_of(reader))
+    parts = build_parts(reader, seed_of(reader), momentum)
     setting = reader.build(
         Setting,
         given,

@@ -109,7 +109,7 @@ def with_pair(app: str, overrides: Sequence[str]) -> list[str]:
             return [*overrides, f"optimizer={option}"]
     named = [f"optimizer.{key} = {given[f'optimizer.{key}']}" for key in rates]
     named += [f"sweep.{key}" for key in axes]
-    allowed = ", ".join(f"({', '.join(pair)})" for pair in PAIRS)
+    allowed = ", ".join(f"({', '.join(pair)})" for pair in (*PAIRS, (*LAYERS, "beta")))
     swept = ", swept or fixed" if app == "sweep" else ""
     raise InputError([f"{', '.join(named)} given: give exactly one of the pairs {allowed}{swept}"])
 

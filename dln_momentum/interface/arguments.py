@@ -35,7 +35,7 @@ class Arguments:
         problem: shared, with run dimensions [R], or several and which of them each run has, [R].
         shape: the shape that the arrays of the user broadcast to; () for one run.
         gamma, beta: [R].
-        w_plus, w_minus: the start, [R, d].
+        w_plus, w_minus: the start, [R, d]; u and v of a deeper network.
         seed: one seed that all runs share, or R of them.
         method: how they are advanced; its numbers are shared, or [R].
     """
@@ -87,7 +87,9 @@ def arguments(
     shape, d = common_shape(shapes), first_of(problem).d
     gamma, beta = (np.broadcast_to(rate, shape).reshape(-1) for rate in gamma_beta(**given))
     raise_if_any(_pair_problems(gamma, beta))
-    w_plus, w_minus = (w.expand(*shape, d).reshape(-1, d) for w in start.weights(d))
+    # the iterates of a deeper network are u and v themselves
+    pair = start.layers(d) if method.is_deep else start.weights(d)
+    w_plus, w_minus = (w.expand(*shape, d).reshape(-1, d) for w in pair)
     return Arguments(
         flat_problem(problem, shape),
         shape,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from dln_momentum.cli.method_setup import method_of
+from dln_momentum.cli.method_setup import method_of, misfits
 from dln_momentum.cli.setup import (
     Given,
     Reader,
@@ -250,9 +250,7 @@ class Points:
         network(reader, start, problem.d)
         streams(reader, problem.n, 0)
         reader.build(lambda: self.method_at(point), Given({}, {}), "method")
-        kappa = self.method.at(point).kappa
-        if kappa is not None and len(kappa) != problem.d:
-            reader.errors.append(f"method.kappa has {len(kappa)} numbers, must have d = {problem.d}")
+        reader.errors += misfits(self.method.at(point), problem, None)
         return reader.errors
 
     def _part(self, sections: Collection[str], make: Callable[[Reader], T | None]) -> Part[T]:

@@ -304,7 +304,9 @@ class HeavyBallModule(pl.LightningModule):
         if not isinstance(self.net, DiagonalLinearNet) or gradient == "autograd":
             return AutogradStepper(self.net, self.optimizer, self.data, options)
         net, data, group = self.net, self.data, self.optimizer.param_groups[0]
-        w_plus, w_minus = (w.detach().reshape(-1, w.shape[-1]) for w in (net.w_plus, net.w_minus))
+        # the iterates of a deeper network are u and v themselves
+        pair = (net.u, net.v) if net.is_deep else (net.w_plus, net.w_minus)
+        w_plus, w_minus = (w.detach().reshape(-1, w.shape[-1]) for w in pair)
         like = {"dtype": w_plus.dtype, "device": w_plus.device}
         gamma, beta = (
             torch.as_tensor(group[key], **like).expand(len(w_plus)) for key in ("lr", "momentum")
@@ -333,6 +335,8 @@ class HeavyBallModule(pl.LightningModule):
         if not any(bool(increment.any()) for increment in increments):
             return None
         du, dv = (increment.reshape(w_plus.shape) for increment in increments)
+        if self.method.is_deep:
+            return w_plus - du, w_minus - dv
         return w_plus - (du + dv), w_minus - (du - dv)
 
     def _stop_if_finished(self) -> None:

@@ -67,6 +67,10 @@ def _full_gradients(net: nn.Module, problem: Problem, runs: slice | Tensor) -> l
     """grad F of the full batch for each parameter; of a diagonal network, [R, d] of these runs."""
     if isinstance(net, DiagonalLinearNet):
         u, v = (w.detach().reshape(-1, w.shape[-1])[runs] for w in (net.u, net.v))
+        if net.is_deep:
+            D = net.depth.reshape(-1)[:, None].to(u)
+            gradient = problem.gradient(u**D - v**D)
+            return [D * u ** (D - 1) * gradient, -D * v ** (D - 1) * gradient]
         gradient = problem.gradient(u * v)
         return [gradient * v, gradient * u]
     loss = (net(problem.X).reshape(problem.n) - problem.y).square().sum() / (2 * problem.n)
