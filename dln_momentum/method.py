@@ -198,7 +198,7 @@ class Method(PerRun):
                 "the layers would decay apart"
             )
         if self.decays and self.kappa is not None:
-            yield "method.weight_decay must be 0 with kappa: each coordinate would have its own decay"
+            yield "method.weight_decay must be 0 with kappa: coordinates would decay apart"
         if self.is_deep:
             for key, wrong in (
                 ("name", self.name != "heavy_ball"),
