@@ -72,7 +72,9 @@ class DiagonalLinearNet(nn.Module):
         DiagonalLinearNet(runs=(2,), d=3)
         """
         u, v = start.layers(d)
-        return cls(u.expand(*runs, *u.shape), v.expand(*runs, *v.shape), getattr(start, "depth", 2.0))
+        return cls(
+            u.expand(*runs, *u.shape), v.expand(*runs, *v.shape), getattr(start, "depth", 2.0)
+        )
 
     @classmethod
     def uniform(cls, d: int, alpha: float, runs: tuple[int, ...] = ()) -> DiagonalLinearNet:

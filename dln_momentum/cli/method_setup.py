@@ -115,4 +115,6 @@ def _arrays(
             if all(value is None for value in given.values())
             else []
         )
-    return Arrays(**{key: None if value is None else np.asarray(value) for key, value in given.items()})
+    return Arrays(
+        **{key: None if value is None else np.asarray(value) for key, value in given.items()}
+    )

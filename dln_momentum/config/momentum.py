@@ -51,7 +51,9 @@ def momentum(optimizer: Mapping[str, Any]) -> Momentum:
 def _of_layers(given: Mapping[str, float]) -> dict[str, float]:
     """gamma and beta of gamma_u, gamma_v and beta."""
     if set(given) != {*LAYERS, "beta"}:
-        raise InputError([f"{', '.join(given)} given: give {', '.join(LAYERS)} and beta, or a pair"])
+        raise InputError(
+            [f"{', '.join(given)} given: give {', '.join(LAYERS)} and beta, or a pair"]
+        )
     raise_if_any(
         f"{key} = {given[key]:g} must be finite and > 0"
         for key in LAYERS
@@ -126,7 +128,9 @@ def saved_values(config: DictConfig) -> dict[str, Any]:
     values: Any = OmegaConf.to_container(config, resolve=True)
     optimizer = values.get("optimizer")
     if isinstance(optimizer, dict):
-        swept = {key for key in (*KEYS, *LAYERS) if (values.get("sweep") or {}).get(key) is not None}
+        swept = {
+            key for key in (*KEYS, *LAYERS) if (values.get("sweep") or {}).get(key) is not None
+        }
         given = {key: value for key, value in optimizer.items() if key not in swept}
         if given and not swept and not set(given) & set(LAYERS):
             found = momentum(given)

@@ -254,9 +254,14 @@ class _Points:
         methods, of_method = self._methods
         starts, of_start = self._starts
         texts = [structure(method) for method in methods]
-        kinds = [[texts.index(text) for text in texts], [getattr(start, "depth", 2.0) for start in starts]]
+        kinds = [
+            [texts.index(text) for text in texts],
+            [getattr(start, "depth", 2.0) for start in starts],
+        ]
         layered = layer_ratios_at(self.grid, self._fixed_rates) != 1
-        found = np.column_stack([np.array(kinds[0])[of_method], np.array(kinds[1])[of_start], layered])
+        found = np.column_stack(
+            [np.array(kinds[0])[of_method], np.array(kinds[1])[of_start], layered]
+        )
         return np.unique(found, axis=0, return_inverse=True)[1].reshape(-1)
 
     @property
@@ -293,7 +298,6 @@ class _Points:
         start = Start(u, v)
         run = train(data, start, **self._rates_of(points), **options)
         return piece_dataset(run.measure(end_of_runs), points)
-
 
     def _rates_of(self, points: np.ndarray) -> dict[str, np.ndarray]:
         gamma, beta = (rate[points] for rate in self.rates)

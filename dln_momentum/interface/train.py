@@ -190,7 +190,7 @@ def train(
             if stop in plan.recorded or len(engine.running) == 0:
                 record()
     engine.stop()
-    return Run(given.problem, engine.snapshot(), given.shape, recorded)
+    return Run(given.problem, engine.snapshot(), given.shape, recorded, given.method)
 
 
 def _previous(given: Arguments, speed: float) -> tuple[Tensor, Tensor] | None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from dln_momentum.method import Method
+from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of, lam_of
 from dln_momentum.schedules import Schedule
 
@@ -38,7 +43,7 @@ def rates_at_step(schedule: Schedule, gamma: Tensor, beta: Tensor, step: int) ->
     }
 
 
-def times_at(schedule: Schedule, gamma: Tensor, beta: Tensor, steps: list[int]) -> np.ndarray:
+def times_at(schedule: Schedule, gamma: Tensor, beta: Tensor, steps: Sequence[int]) -> np.ndarray:
     """The sum of eps_k = gamma_k/(1-beta_k) over the steps taken, [len(steps), R].
 
     Args:
@@ -59,3 +64,27 @@ def times_at(schedule: Schedule, gamma: Tensor, beta: Tensor, steps: list[int]) 
             done += count
         found.append(total)
     return torch.stack(found).cpu().numpy()
+
+
+def method_settings(method: Method, problem: Problem, rates: Mapping[str, Any]) -> dict[str, Any]:
+    """What a summary says of the method of one run beside gamma and beta; what is usual is left out.
+
+    Args:
+        method: of the run.
+        problem: its data.
+        rates: gamma and beta among its numbers.
+    """
+    gamma, ratio = rates["gamma"], float(method.layer_ratio)
+    found: dict[str, Any] = {
+        "method": method.name,
+        "schedule": method.schedule.name,
+        "loss_name": getattr(problem, "loss_name", "squared"),
+        "depth": float(method.depth),
+        "weight_decay": float(method.weight_decay),
+        "dampening": float(method.dampening),
+        "gamma_u": gamma / ratio**0.5,
+        "gamma_v": gamma * ratio**0.5,
+    }
+    usual = {"loss_name": "squared", "depth": 2.0, "weight_decay": 0.0, "dampening": 0.0}
+    usual |= {"gamma_u": gamma, "gamma_v": gamma}
+    return {name: value for name, value in found.items() if value != usual.get(name)}

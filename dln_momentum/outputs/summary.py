@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot, Status
+from dln_momentum.engine.family_snapshot import FamilySnapshot
 from dln_momentum.flows.trajectory import RecordedTrajectory
 from dln_momentum.outputs.references import references
 from dln_momentum.problem import Problem
@@ -123,23 +124,43 @@ def minimiser_distances(snapshot: Snapshot, problem: Problem) -> dict[str, Tenso
     where gradient flow would end.
     """
     theta, (delta, c) = snapshot.theta, potential(snapshot)
+    data, kappa = in_one_rate(problem, kappa_of(snapshot))
+    near, delta = theta / kappa, delta / kappa
     # arcsinh(2 theta_0/Delta_0) is the log form with no path sums
     zero = torch.zeros_like(theta)
     start = log_init(snapshot.w_start[0], snapshot.w_start[1], zero, zero)
-    target = problem.row_space.target(problem.y)
-    flow = _minimiser_of_equals(problem, target, snapshot.balancedness_start, start)
+    target = data.row_space.target(data.y)
+    flow = _minimiser_of_equals(data, target, snapshot.balancedness_start / kappa, start)
     missing = torch.full_like(snapshot.loss, torch.nan)
     to_minimiser = missing
     if snapshot.certifies:
-        to_minimiser = distance(theta, minimiser(problem, target, delta, c, theta))
+        to_minimiser = distance(theta, kappa * minimiser(data, target, delta, c, near))
     return {
         "distance_to_minimizer": to_minimiser,
         "distance_to_unperturbed_minimizer": distance(
-            theta, minimiser(problem, target, delta, zero, theta)
+            theta, kappa * minimiser(data, target, delta, zero, near)
         ),
-        "distance_to_gradient_flow_minimizer": distance(theta, flow),
+        "distance_to_gradient_flow_minimizer": distance(theta, kappa * flow),
         **certificate(snapshot, problem),
     }
+
+
+def kappa_of(snapshot: Snapshot) -> Tensor | None:
+    """The rates of the coordinates, [d]; None where all have one."""
+    return snapshot.kappa if isinstance(snapshot, FamilySnapshot) else None
+
+
+def in_one_rate(problem: Problem, kappa: Tensor | None) -> tuple[Problem, Tensor]:
+    """The data X diag(kappa), and kappa, or 1 where all coordinates have one rate.
+
+    A run with steps kappa_i gamma_k is one of steps gamma_k on these data, with theta/kappa,
+    Delta/kappa and the same c (docs/theory.md#coordinate-rates).
+    """
+    if kappa is None:
+        return problem, problem.X.new_ones(())
+    kappa = kappa.to(problem.X)
+    data = Problem(problem.X * kappa, problem.y, name=problem.name)
+    return data, kappa
 
 
 def certificate(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
@@ -149,8 +170,10 @@ def certificate(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
     """
     delta, c = potential(snapshot)
     usable = _usable(delta, c) & snapshot.certifies
+    data, _ = in_one_rate(problem, kappa_of(snapshot))
     safe = torch.where(usable, snapshot.theta, 1.0), torch.where(usable, delta, 1.0)
-    residual = kkt_residual(problem.row_space, *safe, torch.where(usable, c, 0.0))
+    # of theta and Delta as they are: the mirror map depends on their ratio
+    residual = kkt_residual(data.row_space, *safe, torch.where(usable, c, 0.0))
     return {
         "kkt_residual": torch.where(usable[:, 0], residual, torch.nan),
         "log_perturbed_init_norm": log_perturbed_init_norm(delta, c),

@@ -18,6 +18,7 @@ from dln_momentum.interface.methods import as_plain, from_plain
 from dln_momentum.method import Method
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
+from dln_momentum.outputs.changing_rates import rates_at_step
 from dln_momentum.outputs.history import History
 from dln_momentum.outputs.quantities import group_of
 from dln_momentum.outputs.summary import certificate, recovery
@@ -239,6 +240,16 @@ class HeavyBallModule(pl.LightningModule):
                 board.follow(self.history, step, self.time_step)
             else:
                 board.log_metrics(_shown(group, scalars), step=step)
+
+    @property
+    def changing_rates(self) -> dict[str, Tensor]:
+        """gamma_k, beta_k and what follows from them at this step, [R] each; empty if constant."""
+        runs, group = len(self.stepper.loss), self.optimizer.param_groups[0]
+        gamma, beta = (
+            torch.as_tensor(group[key], dtype=torch.float64).expand(runs)
+            for key in ("lr", "momentum")
+        )
+        return rates_at_step(self.method.schedule, gamma, beta, self.stepper.step)
 
     @property
     def time_step(self) -> float:
