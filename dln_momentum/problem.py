@@ -1,4 +1,4 @@
-"""The regression problem: data with more unknowns than equations, so that interpolators exist.
+"""The problem: data with more unknowns than equations, so that interpolators exist, and a loss.
 
 With data X in R^{n x d} of rank below d, and y in the range of X (docs/theory.md#problem; poster,
 section 3), the loss and the set of its minimisers are
@@ -8,6 +8,9 @@ section 3), the loss and the set of its minimisers are
 That y is in the range makes S not empty, so that the loss converges to 0. A rank below d makes S
 more than one point, so that which of its points training ends at is a question. Both concern the
 rank and not the number of rows: rows may be repeated.
+
+The logistic and the exponential loss of labels -1 and +1 have no minimiser: on separable data they
+fall to 0 as theta grows (docs/theory.md#other-losses), and the question is in which direction.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from torch import Tensor
 from dln_momentum.arrays import broadcast_shapes, is_real, tensor_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.row_space import RowSpace, apply
+from dln_momentum.theory.losses import LOSSES, Loss
 
 RANGE_TOLERANCE = 1e-10
 """Largest ||y - P y|| / ||y||, P the projection on the range of X, that counts as rounding.
@@ -38,7 +42,10 @@ _TENSORS = ("X", "y", "theta_star", "X_test", "y_test")
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
 class Problem:
-    """Underdetermined least squares, L(theta) = 1/(2n) ||X theta - y||^2 with rank(X) < d.
+    """Underdetermined least squares, or separable classification, with rank(X) < d.
+
+    The loss is L(theta) = 1/(2n) ||X theta - y||^2, or the mean over the rows of the logistic loss
+    ln(1 + exp(-y_i <x_i, theta>)) or the exponential loss exp(-y_i <x_i, theta>).
 
     A problem shared by all runs has X [n, d] and y [n]; one problem per run has leading run
     dimensions on X, y or both (see `stack`). Numbers, lists, arrays, tensors, data frames and
@@ -47,7 +54,8 @@ class Problem:
     and the statements on which of them is found hold of any vector. The scalar network, d = 1, is
     the exception: it is an object of study in the plane of (u, v).
     ``X theta_star != y`` is allowed, for noisy labels: theta_star is then a reference for
-    distances, not an interpolator.
+    distances, not an interpolator. The labels of classification are -1 and +1 and must be
+    separable, y_i <x_i, theta> > 0 for all i and some theta, instead of in the range of X.
 
     Args:
         X: design matrix, [*runs, n, d].
@@ -60,10 +68,12 @@ class Problem:
             a label for tables, which nothing is computed from.
         name: a label for tables and figures.
         notes: what was done to the data before (dropped columns, for example).
+        loss: ``squared``, ``logistic`` or ``exponential``; the attribute `loss_name`.
 
     Raises:
         InputError: for values that are not numeric or not finite, shapes that do not fit, rank d
-            of d > 1 columns, or y outside the range of X; it lists all errors.
+            of d > 1 columns, or y outside the range of X; for classification, for labels other
+            than -1 and +1, or data that are not separable. It lists all errors.
 
     >>> problem = Problem(X=[[1.0, 2.0, 2.0]], y=[9.0], theta_star=[1.0, 2.0, 2.0])
     >>> problem.n, problem.d
@@ -85,6 +95,7 @@ class Problem:
     noise: float
     name: str
     notes: tuple[str, ...]
+    loss_name: str
 
     # written out so that the arguments may be anything numeric while the fields are tensors
     def __init__(
@@ -97,10 +108,14 @@ class Problem:
         noise: float = 0.0,
         name: str = "",
         notes: tuple[str, ...] = (),
+        loss: str = "squared",
     ) -> None:
         given = {"X": X, "y": y, "theta_star": theta_star, "X_test": X_test, "y_test": y_test}
         fields: dict[str, Any] = {"noise": noise, "name": name, "notes": tuple(notes)}
+        fields["loss_name"] = loss
         errors = []
+        if loss not in LOSSES:
+            errors.append(f"loss = {loss!r} must be one of {', '.join(LOSSES)}")
         for key, value in given.items():
             optional = value is None and key not in ("X", "y")
             try:
@@ -115,13 +130,14 @@ class Problem:
             object.__setattr__(self, key, value)
         # each check reads only what the checks before it have found valid
         errors = errors or [*_shape_problems(self), *_entry_problems(self)]
-        errors = errors or [*_zero_problems(self)]
+        errors = errors or [*_zero_problems(self), *_label_problems(self)]
         errors = errors or [*_rank_problems(self)]
-        errors = errors or [*_range_problems(self)]
+        errors = errors or [*self._target_problems()]
         raise_if_any([*errors, *(f"note: {note}" for note in self.notes)] if errors else [])
 
     def __repr__(self) -> str:
-        return f"Problem({self.name!r}, runs={list(self.runs)}, n={self.n}, d={self.d})"
+        loss = "" if self.loss_name == "squared" else f", loss={self.loss_name!r}"
+        return f"Problem({self.name!r}, runs={list(self.runs)}, n={self.n}, d={self.d}{loss})"
 
     @property
     def n(self) -> int:
@@ -149,20 +165,44 @@ class Problem:
         """The span of the rows of X, in which every gradient of the loss lies."""
         return RowSpace.of(self.X)
 
+    @property
+    def loss_of_row(self) -> Loss:
+        """The loss of a prediction and a label, of which the loss is the mean, with derivatives."""
+        return LOSSES[self.loss_name]
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether the labels are -1 and +1, and the loss falls to 0 as margins grow."""
+        return self.loss_of_row.is_classification
+
     def residual(self, theta: Any) -> Tensor:
         """X theta - y for theta [*runs, d], an array or a tensor; [*runs, n]."""
         return apply(self.X, self._predictor(theta)) - self.y
 
+    def residual_weights(self, theta: Any) -> Tensor:
+        """The weights of the rows in the gradient X^T r / n, for theta [*runs, d]; [*runs, n].
+
+        The residual for the squared loss; -y_i sigmoid(-y_i <x_i, theta>) for the logistic and
+        -y_i exp(-y_i <x_i, theta>) for the exponential one.
+        """
+        if not self.is_classification:
+            return self.residual(theta)
+        return self.loss_of_row.slope(apply(self.X, self._predictor(theta)), self.y)
+
     def loss(self, theta: Any) -> Tensor:
-        """The training loss 1/(2n) ||X theta - y||^2 for theta [*runs, d]; [*runs]."""
-        return self.residual(theta).square().sum(-1) / (2 * self.n)
+        """The training loss for theta [*runs, d], 1/(2n) ||X theta - y||^2 if squared; [*runs].
+
+        >>> Problem(X=[[1.0, 2.0]], y=[-1], loss="exponential").loss([0.0, 0.5]).log()
+        tensor(1., dtype=torch.float64)
+        """
+        return self._mean_loss(apply(self.X, self._predictor(theta)), self.y)
 
     def gradient(self, theta: Any) -> Tensor:
-        """The full-batch gradient X^T (X theta - y) / n for theta [*runs, d]; [*runs, d]."""
-        return apply(self.X.mT, self.residual(theta)) / self.n
+        """The full-batch gradient for theta [*runs, d], X^T (X theta - y) / n if squared."""
+        return apply(self.X.mT, self.residual_weights(theta)) / self.n
 
     def test_error(self, theta: Any) -> Tensor:
-        """1/(2m) ||X_test theta - y_test||^2, the loss on the held-out rows; [*runs].
+        """The loss on the held-out rows, 1/(2m) ||X_test theta - y_test||^2 if squared; [*runs].
 
         NaN where there are no held-out rows.
 
@@ -174,8 +214,12 @@ class Problem:
         if self.X_test is None or self.y_test is None:
             runs = broadcast_shapes(self.runs, theta.shape[:-1])
             return torch.full(runs, torch.nan, dtype=torch.float64, device=self.X.device)
-        residual = apply(self.X_test, theta) - self.y_test
-        return residual.square().sum(-1) / (2 * self.y_test.shape[-1])
+        return self._mean_loss(apply(self.X_test, theta), self.y_test)
+
+    def _mean_loss(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        if not self.is_classification:
+            return (predictions - labels).square().sum(-1) / (2 * labels.shape[-1])
+        return self.loss_of_row.value(predictions, labels).mean(-1)
 
     def _predictor(self, theta: Any) -> Tensor:
         if isinstance(theta, Tensor):
@@ -186,7 +230,36 @@ class Problem:
         """The same problem with its tensors on `device`."""
         present = {field: getattr(self, field) for field in _TENSORS}
         moved = {key: value.to(device) for key, value in present.items() if value is not None}
-        return dataclasses.replace(self, **moved)
+        return self.replace(**moved)
+
+    def replace(self, **fields: Any) -> Problem:
+        """The same problem with other values of some arguments.
+
+        >>> problem = Problem(X=[[1.0, 2.0]], y=[1], name="one row")
+        >>> problem.replace(loss="logistic")
+        Problem('one row', runs=[], n=1, d=2, loss='logistic')
+        """
+        kept = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        kept["loss"] = kept.pop("loss_name")
+        return Problem(**(kept | fields))
+
+    def with_loss(self, loss: str) -> Problem:
+        """The same rows with another loss; for classification the labels are the signs of y.
+
+        Raises:
+            InputError: as for `Problem`; an entry of y that is 0 has no sign.
+
+        >>> problem = Problem(X=[[1.0, 2.0, 0.0], [0.0, 1.0, 1.0]], y=[3.0, -0.5])
+        >>> problem.with_loss("logistic").y
+        tensor([ 1., -1.], dtype=torch.float64)
+        """
+        if loss == "squared" or loss not in LOSSES:
+            return self.replace(loss=loss)
+        y_test = None if self.y_test is None else self.y_test.sign()
+        return self.replace(loss=loss, y=self.y.sign(), y_test=y_test)
+
+    def _target_problems(self) -> Iterator[str]:
+        yield from _separation_problems(self) if self.is_classification else _range_problems(self)
 
 
 def stack(problems: Sequence[Problem]) -> Problem:
@@ -222,13 +295,16 @@ def stack(problems: Sequence[Problem]) -> Problem:
             fields[field] = torch.stack(present)
     if any(problem.runs for problem in problems):
         errors.append("problems to stack must not have run dimensions of their own")
+    losses = sorted({problem.loss_name for problem in problems})
+    if len(losses) > 1:
+        errors.append(f"problems to stack must have one loss, found {', '.join(losses)}")
     raise_if_any(errors)
     names = list(dict.fromkeys(problem.name for problem in problems))
     name = names[0] if len(names) == 1 else f"{len(problems)} problems, {names[0]} to {names[-1]}"
     notes = dict.fromkeys(note for problem in problems for note in problem.notes)
     noises = {problem.noise for problem in problems}
     noise = noises.pop() if len(noises) == 1 else math.nan
-    return Problem(**fields, noise=noise, name=name, notes=tuple(notes))
+    return Problem(**fields, noise=noise, name=name, notes=tuple(notes), loss=losses[0])
 
 
 def _squeezed(fields: dict[str, Any]) -> dict[str, Any]:
@@ -297,10 +373,14 @@ def _rank_problems(problem: Problem) -> Iterator[str]:
     full = problem.row_space.ranks == problem.d
     if problem.d > 1 and bool(full.any()):
         which = f" in {int(full.sum())} of {full.numel()} runs" if full.ndim else ""
+        why = (
+            "every vector is then in the span of the rows, and it says nothing to lie in it"
+            if problem.is_classification
+            else "one theta alone solves X theta = y and no start or momentum can choose another"
+        )
         yield (
-            f"X has rank d = {problem.d}{which} (n = {problem.n}): it must be below d, since one "
-            "theta alone solves X theta = y and no start or momentum can choose another; take "
-            f"{_fewer(problem.d - 1)}"
+            f"X has rank d = {problem.d}{which} (n = {problem.n}): it must be below d, since {why}; "
+            f"take {_fewer(problem.d - 1)}"
         )
 
 
@@ -320,4 +400,41 @@ def _range_problems(problem: Problem) -> Iterator[str]:
             f"y is not in the range of X ({which}n = {problem.n}, rank {problem.row_space.rank}): "
             f"relative residual {float(residual.max()):.2e}, allowed {RANGE_TOLERANCE:g}; no theta "
             f"interpolates these targets; take {_fewer(problem.row_space.rank)}"
+        )
+
+
+def _label_problems(problem: Problem) -> Iterator[str]:
+    if not problem.is_classification:
+        return
+    for key in ("y", "y_test"):
+        labels = getattr(problem, key)
+        if labels is None or bool((labels.abs() == 1).all()):
+            continue
+        wrong = labels[labels.abs() != 1]
+        yield (
+            f"{key}: {len(wrong)} of {labels.numel()} labels are neither -1 nor +1 (one is "
+            f"{float(wrong[0]):g}); loss = {problem.loss_name!r} takes no others"
+        )
+
+
+def _separation_problems(problem: Problem) -> Iterator[str]:
+    """Whether no theta has y_i <x_i, theta> > 0 for all i."""
+    rows = problem.row_space
+    fitted = apply(rows.range_basis.mT, apply(rows.range_basis, problem.y))
+    # the least-squares fit separates the data where y is in the range of X or nearly so, as that of
+    # centred columns does: a linear program is needed for others only
+    open_runs = ~(problem.y * fitted > RANGE_TOLERANCE).all(-1)
+    if not bool(open_runs.any()):
+        return
+    from dln_momentum.theory.max_margin import is_separable
+
+    X = problem.X.expand(*problem.runs, problem.n, problem.d)[open_runs]
+    y = problem.y.expand(*problem.runs, problem.n)[open_runs]
+    wrong = sum(not is_separable(*pair) for pair in zip(X, y, strict=True))
+    if wrong:
+        which = f"{wrong} of {open_runs.numel()} runs, " if open_runs.ndim else ""
+        yield (
+            f"the data are not separable ({which}n = {problem.n}, rank {rows.rank}): no theta has "
+            f"y_i <x_i, theta> > 0 for every row, so that the {problem.loss_name} loss does not "
+            f"fall to 0; take {_fewer(rows.rank)}"
         )
