@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from dln_momentum.errors import InputError
     from dln_momentum.flows import FlowPath, gradient_flow, momentum_flow
     from dln_momentum.flows.batched import Flows, momentum_flows
+    from dln_momentum.interface.certify import certify
     from dln_momentum.interface.collect import collect, results
     from dln_momentum.interface.flow import flow
     from dln_momentum.interface.flow_run import FlowRun
     from dln_momentum.interface.grid import sweep
+    from dln_momentum.interface.path_certificate import PathCertificate
+    from dln_momentum.interface.path_recorder import PathRecorder
     from dln_momentum.interface.plot import plot
     from dln_momentum.interface.run import Certificate, Run
     from dln_momentum.interface.theory import (
@@ -59,6 +62,8 @@ _HOMES = {
     "HeavyBall": "optimizer",
     "InputError": "errors",
     "Momentum": "rates",
+    "PathCertificate": "interface.path_certificate",
+    "PathRecorder": "interface.path_recorder",
     "Problem": "problem",
     "Report": "interface.verify",
     "RowSpace": "row_space",
@@ -68,6 +73,7 @@ _HOMES = {
     "Status": "engine",
     "basis_pursuit": "interface.theory",
     "biased": "start",
+    "certify": "interface.certify",
     "collect": "interface.collect",
     "bregman_divergence": "interface.theory",
     "bregman_minimizer": "interface.theory",
@@ -107,6 +113,8 @@ __all__ = [
     "HeavyBall",
     "InputError",
     "Momentum",
+    "PathCertificate",
+    "PathRecorder",
     "Problem",
     "Report",
     "RowSpace",
@@ -119,6 +127,7 @@ __all__ = [
     "biased",
     "bregman_divergence",
     "bregman_minimizer",
+    "certify",
     "collect",
     "diabetes",
     "digits",
