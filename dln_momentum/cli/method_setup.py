@@ -19,9 +19,7 @@ from dln_momentum.method import Method
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
 from dln_momentum.schedules import SCHEDULES, Arrays, Constant, Schedule
-
-LOSSES = ("squared", "logistic", "exponential")
-"""What ``loss.name`` may be."""
+from dln_momentum.theory.losses import LOSSES
 
 
 def loss_of(reader: Reader) -> str | None:

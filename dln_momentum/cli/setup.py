@@ -235,9 +235,10 @@ def load_problem(reader: Reader, **given: Any) -> Problem | None:
     found = reader.given(loader, keys)
     if loss is None:
         return None
-    if loss != "squared":
-        given |= {"loss": loss}
-    return reader.build(loader, found, "data", **given)
+    problem = reader.build(loader, found, "data", **given)
+    if problem is None or loss == problem.loss_name:
+        return problem
+    return reader.build(problem.with_loss, Given({"loss": "loss.name"}, {"loss": loss}), "data")
 
 
 def start_of(reader: Reader, seed: int | None, **given: Any) -> Start | None:

@@ -78,7 +78,7 @@ def method_settings(method: Method, problem: Problem, rates: Mapping[str, Any]) 
     found: dict[str, Any] = {
         "method": method.name,
         "schedule": method.schedule.name,
-        "loss_name": getattr(problem, "loss_name", "squared"),
+        "loss_name": problem.loss_name,
         "depth": float(method.depth),
         "weight_decay": float(method.weight_decay),
         "dampening": float(method.dampening),

@@ -50,7 +50,7 @@ def identity(
         "mini-batches": "full" if batches.full_batch else digest([], repr(batches)),
         "label noise": "none" if label_noise is None else digest([], repr(label_noise)),
         "gradient and path sums": arithmetic,
-        "loss": getattr(groups[0].problem, "loss_name", "squared"),
+        "loss": groups[0].problem.loss_name,
         "method": _PLAIN if method.is_plain else json.dumps(method.identity(), sort_keys=True),
     }
 

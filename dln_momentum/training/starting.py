@@ -30,9 +30,8 @@ def module_problems(
                 "method: autograd trains by HeavyBall at constant rates; another method needs "
                 "gradient = 'closed_form' and a diagonal network"
             )
-        loss = getattr(problem, "loss_name", "squared")
-        if loss != "squared":
-            yield f"loss = {loss!r} needs gradient = 'closed_form'"
+        if problem.is_classification:
+            yield f"loss = {problem.loss_name!r} needs gradient = 'closed_form' and a diagonal network"
     if not math.isfinite(speed):
         yield f"speed = {speed:g} must be finite"
     kinds = {parameter.dtype for parameter in net.parameters()} - {torch.float64}
