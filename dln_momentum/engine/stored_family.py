@@ -87,10 +87,10 @@ class StoredFamily:
         both = torch.stack([state.w[:, runs], self._increment(state, runs)])
         if self.family.kind == POWER:
             return both[0], both[1]
-        u, v = (x.unbind(0) for x in layers(both / (2 * self.scale)))
+        values, increments = layers(both / (2 * self.scale))
         ratio = self._layer_ratio(runs) ** 0.25
-        values, increments = (torch.stack([u[i] / ratio, v[i] * ratio]) for i in range(2))
-        return values, increments
+        back = torch.stack([1 / ratio, ratio])
+        return values * back, increments * back
 
     def account_for_changes(self, state: State) -> None:
         """Count what something else has done to w since the last block as a step of the run."""
