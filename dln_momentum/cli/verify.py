@@ -81,8 +81,10 @@ def build_setting(config: DictConfig) -> Setting:
         Setting,
         given,
         problem=parts.problem,
-        w_plus=parts.net.w_plus.detach(),
-        w_minus=parts.net.w_minus.detach(),
+        # the iterates of a deeper network are u and v themselves
+        w_plus=(parts.net.u if parts.net.is_deep else parts.net.w_plus).detach(),
+        w_minus=(parts.net.v if parts.net.is_deep else parts.net.w_minus).detach(),
+        method=parts.method,
         momentum=momentum,
         batches=parts.batches,
         label_noise=parts.label_noise,

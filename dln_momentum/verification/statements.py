@@ -16,6 +16,7 @@ from dln_momentum.verification import (
     interpolators,
     minimizers,
     mirror_flow,
+    own_method,
     reference,
     small_lambda,
     summaries,
@@ -24,7 +25,7 @@ from dln_momentum.verification import (
 )
 from dln_momentum.verification.measurements import Measurements
 from dln_momentum.verification.recorded import recorded_flow, recorded_run
-from dln_momentum.verification.statement import Statement
+from dln_momentum.verification.statement import Hypothesis, Statement
 
 Evaluate = Callable[..., Statement | list[Statement]]
 
@@ -48,12 +49,40 @@ def statements(m: Measurements) -> Iterator[Statement]:
     >>> sorted({statement.verdict.value for statement in statements(Measurements(setting))})
     ['holds', 'holds in part']
     """
-    yield from of_the_scheme(m)
-    yield from of_gradient_flow(m)
-    yield from of_momentum_flow(m)
-    yield from of_small_lambda(m)
-    yield from of_the_engine(m)
-    yield from of_iterates(m)
+    constant, flows = _scope(m)
+    yield from _in_scope(of_the_scheme, m, [*constant, *flows])
+    yield from _in_scope(of_gradient_flow, m, flows)
+    yield from _in_scope(of_momentum_flow, m, flows)
+    yield from _in_scope(of_small_lambda, m, flows)
+    yield from _in_scope(of_the_engine, m, [*constant, *flows])
+    yield from _in_scope(of_iterates, m, [*constant, *flows])
+    if constant or flows:
+        yield from _evaluated([own_method.of_own_method], m)
+
+
+def _scope(m: Measurements) -> tuple[list[Hypothesis], list[Hypothesis]]:
+    """What keeps statements on heavy ball at constant rates, and those on flows, from applying."""
+    method, problem = m.setting.method, m.problem
+    found = f"method {method.name}, schedule {method.schedule.name}"
+    constant = [Hypothesis("heavy ball at constant rates, nothing else", method.is_plain, found)]
+    flows = [
+        Hypothesis("the squared loss", not problem.is_classification, problem.loss_name),
+        Hypothesis("theta = u v", not method.is_deep, f"depth {method.depth}"),
+    ]
+    return [h for h in constant if not h.met], [h for h in flows if not h.met]
+
+
+def _in_scope(
+    group: Callable[[Measurements], Iterator[Statement]],
+    m: Measurements,
+    unmet: Sequence[Hypothesis],
+) -> Iterator[Statement]:
+    """The statements of a group, or one that names why none of them applies."""
+    if not unmet:
+        yield from group(m)
+        return
+    about = (group.__doc__ or "").splitlines()[0]
+    yield Statement(about.rstrip("."), 0, tuple(unmet))
 
 
 def of_the_scheme(m: Measurements) -> Iterator[Statement]:
