@@ -33,13 +33,18 @@ from dln_momentum.flows.path import Path
 from dln_momentum.flows.quadrature import SummedIntegrals
 from dln_momentum.outputs import flow_summary, summary
 from dln_momentum.theory import (
+    balances,
     continuous_bias,
+    coordinate_rates,
     discrete_bias,
     entropy,
     interpolators,
+    nesterov,
+    schedules,
     small_lambda,
     three_point,
     trajectory,
+    weight_decay,
 )
 from dln_momentum.theory.trajectory import Trajectory, Weights
 from dln_momentum.verification import (
@@ -307,6 +312,7 @@ FLOW_SUMMARY = ("MGF: flow_summary and FlowPath",)
 GF = ("gradient_path", "explicit_gradient_path", "effective_path")
 RUN = ("snapshots",)
 engine, scheme, iterates = "of_the_engine", "of_the_scheme", "of_iterates"
+family = "of_the_family"
 gradient, momentum_part, small = "of_gradient_flow", "of_momentum_flow", "of_small_lambda"
 
 FAULTS = [
@@ -469,6 +475,34 @@ FAULTS = [
     Fault("a minimiser off by 1 %, of a run", "quiet", iterates,
           lambda p: scaled(p, summary.minimiser, 1.01),
           ("MGD: theta_inf = argmin psi", "MGD: theta_inf = argmin D", "MGD: theta_k")),
+    Fault("path sums without weights", "quiet", family,
+          lambda p: everywhere(p, schedules.path_sums, lambda w, beta, before:
+                               schedules.weighted_sums(w[1:] * 0, beta, 0.0)
+                               - schedules.backward_remainder(w[:-1], w[1:]).cumsum(0)),
+          ("Schedules: Delta", "Schedules: theta", "Weight decay: Delta", "Weight decay: theta",
+           "Decoupled weight decay (rescaled iterates): Delta",
+           "Decoupled weight decay (rescaled iterates): theta",
+           "Rates of coordinates: Delta", "Rates of layers: Delta")),
+    Fault("heavy ball's sums for Nesterov's method", "quiet", family,
+          lambda p: everywhere(p, nesterov.path_sums, schedules.path_sums),
+          ("Nesterov: Delta", "Nesterov: theta")),
+    Fault("half of the decay in Delta", "quiet", family,
+          lambda p: everywhere(p, weight_decay.balancedness_factor, lambda step, beta:
+                               torch.exp(-schedules.weighted_sums(step, beta))),
+          ("Weight decay: Delta", "Weight decay: theta")),
+    Fault("decay that is not taken out", "quiet", family,
+          lambda p: everywhere(p, weight_decay.rescaled, lambda w, shrink: w),
+          ("Decoupled weight decay (rescaled iterates): Delta",)),
+    Fault("a potential without the rates of coordinates", "quiet", family,
+          lambda p: everywhere(p, coordinate_rates.scaled_rows, lambda X, kappa: X),
+          ("Rates of coordinates: theta",)),
+    Fault("layers scaled by the square root", "quiet", family,
+          lambda p: everywhere(p, coordinate_rates.scaled_layers, lambda u, v, a, b:
+                               (u * (b / a) ** 0.5, v * (a / b) ** 0.5)),
+          ("Rates of layers: Delta", "Rates of layers: theta")),
+    Fault("balances without the products of increments", "quiet", family,
+          lambda p: p.setattr(balances.RunningBalance, "advance", lambda *a: None),
+          ("Balances: u_2^2", "Balances: a_j^2", "Balances: W_2^T W_2")),
     Fault("theta of a snapshot", "quiet", iterates,
           lambda p: with_property(p, Snapshot, "theta", lambda s: s.w[0] ** 2 - s.w[1] ** 2),
           ("MGD: summarise and Snapshot give the numbers of the last iterate",)),

@@ -159,7 +159,9 @@ class PathRecorder:
         """Whether the two layers no longer step alike, which is noted."""
         found = []
         pairs = (("beta", first.beta, second.beta), ("nesterov", first.nesterov, second.nesterov))
-        found += [f"{key} of u is {a} and of v {b}" for key, a, b in pairs if a != b]
+        found += [
+            f"{key} of u is {float(a):g} and of v {float(b):g}" for key, a, b in pairs if a != b
+        ]
         if not _close(first.decay, second.decay):
             found.append(
                 f"gamma times weight_decay of u is {first.decay:g} and of v {second.decay:g}: the "

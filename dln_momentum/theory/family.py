@@ -25,6 +25,9 @@ from torch import Tensor
 from dln_momentum.theory.nesterov import weighted_remainder
 from dln_momentum.theory.schedules import backward_remainder
 
+SAFETY = 4.0
+"""Roundings of w_+- in a step: in the gradient and in the increment too, not in storage alone."""
+
 
 class StepTerms(NamedTuple):
     """The terms of one step or of many; `...` is [] or [K]."""
@@ -83,7 +86,7 @@ def step_terms(
     asymmetry = minus * e_plus + plus * e_minus + 2 * decay_step * plus * minus
     short = x_next - base
     # half an ulp of u and of v, whose |.| add to the larger |w_+-|, and as much of u +- v
-    one_ulp = ulp * x_next.abs().amax(-2, keepdim=True)
+    one_ulp = SAFETY * ulp * x_next.abs().amax(-2, keepdim=True)
     return StepTerms(
         weighted=weighted_remainder(x, base, x_next),
         backward=backward_remainder(x, x_next),

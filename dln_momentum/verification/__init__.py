@@ -12,14 +12,22 @@ The statements on each file of `dln_momentum.theory` are in the file of the same
     three_point         three_point: the right angle at theta_t
     mirror_flow         mirror_flow: the time-varying mirror flow
     small_lambda        small_lambda: threshold, drift, and Delta_inf as lambda -> 0
+    schedules           schedules: Delta and c under rates that change
+    nesterov            nesterov: the same of Nesterov's method
+    weight_decay        weight_decay: the same with coupled and decoupled decay
+    coordinate_rates    coordinate_rates: the same with rates of coordinates and of layers
+    balances            balances: the log-free identity of unequal layers, neurons, linear layers
+    family              none: checks of single steps, which `dln.certify` reports
     reference           reference: the engine against the update as it is written
     initial_speed       none: it is a start, not a statement; every statement takes any start
 
 Two more files have no counterpart there: `discretisation` (orders in eps and the acceleration rule,
 of `dln_momentum.rates`) and `summaries` (the printed numbers of `dln_momentum.outputs`).
-`own_method` has the theorem for the method of a config that is not the poster's.
+`own_method` has the theorem for the method of a config that is not the poster's, and `scope` says
+which statements are about it.
 `setting` holds the input, `measurements` the runs, `recorded` their trajectories and hypotheses,
-`written_update` the second program, `statement` the verdict, `statements` the order of them all.
+`written_update` the second program, `family_run` that of the other members of the family,
+`statement` the verdict, `statements` the order of them all.
 """
 
 from dln_momentum.verification.measurements import Measurements

@@ -9,23 +9,29 @@ from typing import Any
 
 from dln_momentum.flows.trajectory import RecordedTrajectory
 from dln_momentum.verification import (
+    balances,
     continuous_bias,
+    coordinate_rates,
     discrete_bias,
     discretisation,
     entropy,
     interpolators,
     minimizers,
     mirror_flow,
+    nesterov,
     own_method,
     reference,
+    schedules,
     small_lambda,
     summaries,
     three_point,
     trajectory,
+    weight_decay,
 )
 from dln_momentum.verification.measurements import Measurements
 from dln_momentum.verification.recorded import recorded_flow, recorded_run
-from dln_momentum.verification.statement import Hypothesis, Statement
+from dln_momentum.verification.scope import in_scope, scope
+from dln_momentum.verification.statement import Statement
 
 Evaluate = Callable[..., Statement | list[Statement]]
 
@@ -49,40 +55,16 @@ def statements(m: Measurements) -> Iterator[Statement]:
     >>> sorted({statement.verdict.value for statement in statements(Measurements(setting))})
     ['holds', 'holds in part']
     """
-    constant, flows = _scope(m)
-    yield from _in_scope(of_the_scheme, m, [*constant, *flows])
-    yield from _in_scope(of_gradient_flow, m, flows)
-    yield from _in_scope(of_momentum_flow, m, flows)
-    yield from _in_scope(of_small_lambda, m, flows)
-    yield from _in_scope(of_the_engine, m, [*constant, *flows])
-    yield from _in_scope(of_iterates, m, [*constant, *flows])
+    constant, flows = scope(m)
+    yield from in_scope(of_the_scheme, m, [*constant, *flows])
+    yield from in_scope(of_gradient_flow, m, flows)
+    yield from in_scope(of_momentum_flow, m, flows)
+    yield from in_scope(of_small_lambda, m, flows)
+    yield from in_scope(of_the_engine, m, [*constant, *flows])
+    yield from in_scope(of_iterates, m, [*constant, *flows])
+    yield from in_scope(of_the_family, m, flows)
     if constant or flows:
         yield from _evaluated([own_method.of_own_method], m)
-
-
-def _scope(m: Measurements) -> tuple[list[Hypothesis], list[Hypothesis]]:
-    """What keeps statements on heavy ball at constant rates, and those on flows, from applying."""
-    method, problem = m.setting.method, m.problem
-    found = f"method {method.name}, schedule {method.schedule.name}"
-    constant = [Hypothesis("heavy ball at constant rates, nothing else", method.is_plain, found)]
-    flows = [
-        Hypothesis("the squared loss", not problem.is_classification, problem.loss_name),
-        Hypothesis("theta = u v", not method.is_deep, f"depth {method.depth}"),
-    ]
-    return [h for h in constant if not h.met], [h for h in flows if not h.met]
-
-
-def _in_scope(
-    group: Callable[[Measurements], Iterator[Statement]],
-    m: Measurements,
-    unmet: Sequence[Hypothesis],
-) -> Iterator[Statement]:
-    """The statements of a group, or one that names why none of them applies."""
-    if not unmet:
-        yield from group(m)
-        return
-    about = (group.__doc__ or "").splitlines()[0]
-    yield Statement(about.rstrip("."), 0, tuple(unmet))
 
 
 def of_the_scheme(m: Measurements) -> Iterator[Statement]:
@@ -180,6 +162,27 @@ def of_iterates(m: Measurements) -> Iterator[Statement]:
     yield from _implicit_bias(m, run)
     yield from _evaluated([three_point.pythagoras], m, run)
     yield from _evaluated([summaries.end_summary], m)
+
+
+def of_the_family(m: Measurements) -> Iterator[Statement]:
+    """Schedules, Nesterov, weight decay, rates of coordinates and layers, balances.
+
+    (docs/theory.md#one-theorem; not on the poster.)
+    """
+    yield from _evaluated(
+        [
+            schedules.changing_rates,
+            nesterov.gradients_ahead,
+            weight_decay.coupled,
+            weight_decay.decoupled,
+            coordinate_rates.of_coordinates,
+            coordinate_rates.of_layers,
+            balances.of_unequal_layers,
+            balances.of_neurons,
+            balances.of_linear_layers,
+        ],
+        m,
+    )
 
 
 def _implicit_bias(m: Measurements, recorded: RecordedTrajectory) -> Iterator[Statement]:
