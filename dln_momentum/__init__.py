@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __version__: str
+    from dln_momentum import schedules
     from dln_momentum.data import diabetes, digits, load, sparse
     from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
     from dln_momentum.errors import InputError
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     )
     from dln_momentum.interface.train import train
     from dln_momentum.interface.verify import Report, verify
-    from dln_momentum import schedules
     from dln_momentum.network import DiagonalLinearNet
     from dln_momentum.optimizer import HeavyBall
     from dln_momentum.outputs.summary import summarise

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -27,17 +27,9 @@ from torch import Tensor
 
 from dln_momentum.arrays import broadcast_shapes, is_real, tensor_of
 from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.problem_checks import TENSORS, problem_errors
 from dln_momentum.row_space import RowSpace, apply
 from dln_momentum.theory.losses import LOSSES, Loss
-
-RANGE_TOLERANCE = 1e-10
-"""Largest ||y - P y|| / ||y||, P the projection on the range of X, that counts as rounding.
-
-It is about 1e-15 in float64 if an interpolator exists, and 1e-8 or more for data that were rounded
-to single precision.
-"""
-
-_TENSORS = ("X", "y", "theta_star", "X_test", "y_test")
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
@@ -128,11 +120,7 @@ class Problem:
             errors.append(f"noise = {noise!r} must be finite and >= 0, or nan where it is unknown")
         for key, value in (fields if errors else _squeezed(fields)).items():
             object.__setattr__(self, key, value)
-        # each check reads only what the checks before it have found valid
-        errors = errors or [*_shape_problems(self), *_entry_problems(self)]
-        errors = errors or [*_zero_problems(self), *_label_problems(self)]
-        errors = errors or [*_rank_problems(self)]
-        errors = errors or [*self._target_problems()]
+        errors = errors or problem_errors(self)
         raise_if_any([*errors, *(f"note: {note}" for note in self.notes)] if errors else [])
 
     def __repr__(self) -> str:
@@ -228,7 +216,7 @@ class Problem:
 
     def to(self, device: torch.device | str) -> Problem:
         """The same problem with its tensors on `device`."""
-        present = {field: getattr(self, field) for field in _TENSORS}
+        present = {field: getattr(self, field) for field in TENSORS}
         moved = {key: value.to(device) for key, value in present.items() if value is not None}
         return self.replace(**moved)
 
@@ -258,9 +246,6 @@ class Problem:
         y_test = None if self.y_test is None else self.y_test.sign()
         return self.replace(loss=loss, y=self.y.sign(), y_test=y_test)
 
-    def _target_problems(self) -> Iterator[str]:
-        yield from _separation_problems(self) if self.is_classification else _range_problems(self)
-
 
 def stack(problems: Sequence[Problem]) -> Problem:
     """One problem per run: X [R, n, d] and y [R, n] from R problems of equal shapes.
@@ -283,7 +268,7 @@ def stack(problems: Sequence[Problem]) -> Problem:
         raise InputError(["there is no problem to stack"])
     errors = []
     fields: dict[str, Tensor] = {}
-    for field in _TENSORS:
+    for field in TENSORS:
         tensors = [getattr(problem, field) for problem in problems]
         present = [tensor for tensor in tensors if tensor is not None]
         shapes = sorted({tuple(tensor.shape) for tensor in present})
@@ -319,122 +304,3 @@ def _squeezed(fields: dict[str, Any]) -> dict[str, Any]:
         if tuple(vector.shape[-2:]) == (matrix.shape[axis], 1):
             found[key] = vector.squeeze(-1)
     return found
-
-
-def _shape_problems(problem: Problem) -> Iterator[str]:
-    X = problem.X
-    if X.ndim < 2 or X.numel() == 0:
-        yield f"X has shape {tuple(X.shape)}, must be [*runs, n, d] with n >= 1"
-        return
-    n, d = X.shape[-2:]
-    expected = {"y": (n,), "theta_star": (d,)}
-    if (problem.X_test is None) != (problem.y_test is None):
-        yield "X_test and y_test must be given together"
-    elif problem.X_test is not None and problem.y_test is not None:
-        m = problem.y_test.shape[-1] if problem.y_test.ndim else 0
-        if m == 0:
-            yield "X_test and y_test must have at least one row"
-        expected |= {"y_test": (m,), "X_test": (m, d)}
-    runs = X.shape[:-2]
-    for name, shape in expected.items():
-        tensor = getattr(problem, name)
-        if tensor is None:
-            continue
-        own = tensor.shape[: -len(shape)]
-        if tuple(tensor.shape[-len(shape) :]) != shape:
-            yield f"{name} has shape {tuple(tensor.shape)}, must end in {list(shape)}"
-            continue
-        try:
-            runs = broadcast_shapes(own, runs)
-        except ValueError:
-            yield f"{name} has run dimensions {list(own)}, the others {list(runs)}"
-
-
-def _entry_problems(problem: Problem) -> Iterator[str]:
-    for field in _TENSORS:
-        tensor = getattr(problem, field)
-        if tensor is None or bool(torch.isfinite(tensor).all()):
-            continue
-        bad = ~torch.atleast_1d(tensor).isfinite()
-        places = bad.reshape(-1, bad.shape[-1]).any(0).nonzero().flatten().tolist()
-        kind = "columns" if field in ("X", "X_test") else "entries"
-        shown = ", ".join(map(str, places[:10])) + (", ..." if len(places) > 10 else "")
-        yield f"{field}: {int(bad.sum())} of {bad.numel()} entries are not finite ({kind} {shown})"
-
-
-def _zero_problems(problem: Problem) -> Iterator[str]:
-    zero = (problem.X == 0).flatten(-2).all(-1)
-    if bool(zero.any()):
-        yield "X is zero" + (f" in {int(zero.sum())} of {zero.numel()} runs" if zero.ndim else "")
-
-
-def _rank_problems(problem: Problem) -> Iterator[str]:
-    """Rank d, which can be of n >= d rows only; the scalar network is d = 1."""
-    full = problem.row_space.ranks == problem.d
-    if problem.d > 1 and bool(full.any()):
-        which = f" in {int(full.sum())} of {full.numel()} runs" if full.ndim else ""
-        why = (
-            "every vector is then in the span of the rows, and it says nothing to lie in it"
-            if problem.is_classification
-            else "one theta alone solves X theta = y and no start or momentum can choose another"
-        )
-        yield (
-            f"X has rank d = {problem.d}{which} (n = {problem.n}): it must be below d, since {why}; "
-            f"take {_fewer(problem.d - 1)}"
-        )
-
-
-def _fewer(rows: int) -> str:
-    return (
-        f"at most {rows} rows (of a file: data.rows={rows} draws them and keeps the others as test "
-        "rows)"
-    )
-
-
-def _range_problems(problem: Problem) -> Iterator[str]:
-    residual = problem.row_space.range_residual(problem.y)
-    outside = residual > RANGE_TOLERANCE
-    if bool(outside.any()):
-        which = f"{int(outside.sum())} of {outside.numel()} runs, " if outside.ndim else ""
-        yield (
-            f"y is not in the range of X ({which}n = {problem.n}, rank {problem.row_space.rank}): "
-            f"relative residual {float(residual.max()):.2e}, allowed {RANGE_TOLERANCE:g}; no theta "
-            f"interpolates these targets; take {_fewer(problem.row_space.rank)}"
-        )
-
-
-def _label_problems(problem: Problem) -> Iterator[str]:
-    if not problem.is_classification:
-        return
-    for key in ("y", "y_test"):
-        labels = getattr(problem, key)
-        if labels is None or bool((labels.abs() == 1).all()):
-            continue
-        wrong = labels[labels.abs() != 1]
-        yield (
-            f"{key}: {len(wrong)} of {labels.numel()} labels are neither -1 nor +1 (one is "
-            f"{float(wrong[0]):g}); loss = {problem.loss_name!r} takes no others"
-        )
-
-
-def _separation_problems(problem: Problem) -> Iterator[str]:
-    """Whether no theta has y_i <x_i, theta> > 0 for all i."""
-    rows = problem.row_space
-    fitted = apply(rows.range_basis.mT, apply(rows.range_basis, problem.y))
-    # the least-squares fit separates the data where y is in the range of X or nearly so, as that of
-    # centred columns does: a linear program is needed for others only
-    open_runs = ~(problem.y * fitted > RANGE_TOLERANCE).all(-1)
-    if not bool(open_runs.any()):
-        return
-    from dln_momentum.theory.max_margin import is_separable
-
-    X = problem.X.expand(*problem.runs, problem.n, problem.d)[open_runs]
-    y = problem.y.expand(*problem.runs, problem.n)[open_runs]
-    wrong = sum(not is_separable(*pair) for pair in zip(X, y, strict=True))
-    if wrong:
-        which = f"{wrong} of {open_runs.numel()} runs, " if open_runs.ndim else ""
-        yield (
-            f"the data are not separable ({which}n = {problem.n}, rank {rows.rank}): no theta has "
-            f"y_i <x_i, theta> > 0 for every row, so that the {problem.loss_name} loss does not "
-            f"fall to 0; take {_fewer(rows.rank)}"
-        )

@@ -67,7 +67,7 @@ def times_at(schedule: Schedule, gamma: Tensor, beta: Tensor, steps: Sequence[in
 
 
 def method_settings(method: Method, problem: Problem, rates: Mapping[str, Any]) -> dict[str, Any]:
-    """What a summary says of the method of one run beside gamma and beta; what is usual is left out.
+    """What a summary says of the method of one run beside gamma and beta; the usual is left out.
 
     Args:
         method: of the run.

@@ -31,7 +31,10 @@ def module_problems(
                 "gradient = 'closed_form' and a diagonal network"
             )
         if problem.is_classification:
-            yield f"loss = {problem.loss_name!r} needs gradient = 'closed_form' and a diagonal network"
+            yield (
+                f"loss = {problem.loss_name!r} needs gradient = 'closed_form' and a diagonal "
+                "network"
+            )
     if not math.isfinite(speed):
         yield f"speed = {speed:g} must be finite"
     kinds = {parameter.dtype for parameter in net.parameters()} - {torch.float64}
