@@ -182,7 +182,7 @@ def built(value: T | None) -> T:
     return value
 
 
-def build_parts(reader: Reader, seed: int | None, rates: Momentum | None) -> Parts:
+def build_parts(reader: Reader, seed: int | None, rates: Momentum | None = None) -> Parts:
     """Build the data, one network, its method and the streams of a config; its last sections.
 
     Args:
@@ -232,11 +232,8 @@ def load_problem(reader: Reader, **given: Any) -> Problem | None:
         reader.free("data")
         return None
     keys = reader.section("data", loader, "kind")
-    found = reader.given(loader, keys)
-    if loss is None:
-        return None
-    problem = reader.build(loader, found, "data", **given)
-    if problem is None or loss == problem.loss_name:
+    problem = reader.build(loader, reader.given(loader, keys), "data", **given)
+    if problem is None or loss in (None, problem.loss_name):
         return problem
     return reader.build(problem.with_loss, Given({"loss": "loss.name"}, {"loss": loss}), "data")
 

@@ -67,7 +67,7 @@ def times_at(schedule: Schedule, gamma: Tensor, beta: Tensor, steps: Sequence[in
 
 
 def method_settings(method: Method, problem: Problem, rates: Mapping[str, Any]) -> dict[str, Any]:
-    """What a summary says of the method of one run beside gamma and beta; the usual is left out.
+    """What a summary says of the method of one run beside gamma and beta.
 
     Args:
         method: of the run.
@@ -75,7 +75,7 @@ def method_settings(method: Method, problem: Problem, rates: Mapping[str, Any]) 
         rates: gamma and beta among its numbers.
     """
     gamma, ratio = rates["gamma"], float(method.layer_ratio)
-    found: dict[str, Any] = {
+    return {
         "method": method.name,
         "schedule": method.schedule.name,
         "loss_name": problem.loss_name,
@@ -85,6 +85,3 @@ def method_settings(method: Method, problem: Problem, rates: Mapping[str, Any]) 
         "gamma_u": gamma / ratio**0.5,
         "gamma_v": gamma * ratio**0.5,
     }
-    usual = {"loss_name": "squared", "depth": 2.0, "weight_decay": 0.0, "dampening": 0.0}
-    usual |= {"gamma_u": gamma, "gamma_v": gamma}
-    return {name: value for name, value in found.items() if value != usual.get(name)}
