@@ -102,7 +102,7 @@ def weights_of(beta: list[float]) -> list[float]:
 
 
 def path_sums(w: Tensor, beta: list[float], ahead: list[Tensor] | None = None) -> Tensor:
-    """S of iterates w_0, ..., w_{K+1}, [K + 2, d], and z_1, ..., z_K of Nesterov by their definition."""
+    """S by its definition, of w_0, ..., w_{K+1}, [K + 2, d], and z_1, ..., z_K of Nesterov."""
     p = weights_of(beta)
     total = -p[0] * beta[0] * (1 - w[0] / w[1])
     for k in range(1, len(w) - 1):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from dln_momentum.engine.family import NESTEROV, POWER, Family
 from dln_momentum.engine.family_snapshot import FamilySnapshot
 from dln_momentum.engine.options import EngineOptions
+from dln_momentum.engine.power_snapshot import PowerSnapshot
 from dln_momentum.engine.problems import ProblemGroup
 from dln_momentum.engine.scaled import ScaledProblem
 from dln_momentum.engine.snapshot import Snapshot
@@ -115,7 +117,11 @@ class StoredFamily:
         sums = state.path_sums[:, runs] - self._potential_gained(start, w, runs)
         if self.family.decoupled:
             sums = sums - decay
-        return FamilySnapshot(
+        kept: dict[str, Any] = {}
+        if self.family.kind == POWER:
+            kept["depth"] = self.family.depth[runs, None]
+        kind = PowerSnapshot if kept else FamilySnapshot
+        return kind(
             step=step,
             gamma=self.gamma[runs, None],
             beta=self.beta[runs, None],
@@ -136,6 +142,7 @@ class StoredFamily:
             ahead=state.p[:, runs] / self.scale if self._looks_ahead else w,
             layer_ratio=self._layer_ratio(runs),
             kappa=self.method.kappa,
+            **kept,
         )
 
     @property

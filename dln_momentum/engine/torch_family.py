@@ -1,7 +1,7 @@
 """One block of steps of any member of the family in torch, in place, on any device.
 
-The frame is that of `dln_momentum.engine.torch_kernel`: steps `CHECK_EVERY` at a time in memory that
-stays where it is. The updates and sums are those of `dln_momentum.engine.cpu.family_passes`.
+The frame is that of `dln_momentum.engine.torch_kernel`: steps `CHECK_EVERY` at a time in memory
+that stays where it is. The updates and sums are those of `dln_momentum.engine.cpu.family_passes`.
 """
 
 from __future__ import annotations

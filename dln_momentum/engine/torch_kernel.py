@@ -29,8 +29,8 @@ from dln_momentum.theory.discrete_bias import path_sum_increment, telescoped_inc
 
 Replay = Callable[[], None]
 Drawn = tuple[Tensor | None, ...]
-"""Label noise and batch weights, [steps, R_t or 1, n] each, or None; then what a subclass of `Steps`
-takes for each step."""
+"""Label noise and batch weights, [steps, R_t or 1, n] each, or None; then what a subclass of
+`Steps` takes for each step."""
 
 
 def advance(scaled: ScaledProblem, state: State, runs: Tensor, chunk: Chunk) -> None:
