@@ -72,9 +72,7 @@ class DiagonalLinearNet(nn.Module):
         DiagonalLinearNet(runs=(2,), d=3)
         """
         u, v = start.layers(d)
-        return cls(
-            u.expand(*runs, *u.shape), v.expand(*runs, *v.shape), getattr(start, "depth", 2.0)
-        )
+        return cls(u.expand(*runs, *u.shape), v.expand(*runs, *v.shape), start.depth)
 
     @classmethod
     def uniform(cls, d: int, alpha: float, runs: tuple[int, ...] = ()) -> DiagonalLinearNet:

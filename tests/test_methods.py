@@ -48,6 +48,8 @@ MEMBERS = [
     "method.dampening=0.5",
     "method.kappa=[1,2,1,1,0.5,1,1,1]",
     "optimizer.gamma_u=0.02 optimizer.gamma_v=0.005",
+    "model=power model.alpha=0.3 optimizer.gamma=0.003",
+    "model=power model.alpha=0.3 model.depth=2.5 loss=logistic schedule=cosine schedule.steps=300",
     "loss=logistic",
     "loss=exponential sampling.batch_size=2",
 ]
@@ -224,6 +226,25 @@ def test_the_layers_of_a_sweep_have_rates(problem: dln.Problem) -> None:
     found = dln.sweep(problem, gamma_u=[0.01, 0.02], gamma_v=0.02, beta=[0.5, 0.9], max_steps=200)
     np.testing.assert_allclose(found.gamma[:, 0], [0.02 / 2**0.5, 0.02], rtol=1e-15)
     assert float(found.kkt_residual.max()) < KKT
+
+
+def test_depths_of_a_sweep_are_trained_together(problem: dln.Problem) -> None:
+    given = {"gamma": 0.003, "beta": [0.5, 0.9], "max_steps": 300}
+    found = dln.sweep(problem, dln.power, alpha=0.3, depth=[2.5, 3.0], **given)
+    assert dict(found.status.sizes) == {"depth": 2, "beta": 2}
+    assert float(found.kkt_residual.max()) < KKT
+    same = dln.sweep(problem, dln.power(0.3, [2.5, 3.0]), **given)
+    np.testing.assert_array_equal(found.theta.to_numpy(), same.theta.to_numpy().swapaxes(0, 1))
+
+
+def test_margins_of_classification(problem: dln.Problem) -> None:
+    labels = problem.with_loss("logistic")
+    run = dln.train(labels, dln.power(0.3, 3), gamma=0.01, max_steps=300)
+    margin = (labels.y.numpy() * (labels.X.numpy() @ run.theta)).min()
+    np.testing.assert_allclose(run.summary["min_margin"], margin, rtol=1e-13)
+    np.testing.assert_allclose(run.summary["l1_margin"], margin / np.abs(run.theta).sum())
+    assert run.certify().kkt_residual < KKT
+    assert np.isnan(run.summary["distance_to_minimizer"])  # there is no interpolator to end at
 
 
 def test_what_train_refuses(problem: dln.Problem) -> None:

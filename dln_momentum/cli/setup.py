@@ -29,7 +29,7 @@ from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.seeding import is_seed
-from dln_momentum.start import Start, biased, gaussian, uniform
+from dln_momentum.start import Start, biased, gaussian, power, uniform
 from dln_momentum.theory.initial_speed import gradient_velocity
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ STARTS: dict[str, Callable[..., Start]] = {
     "uniform": uniform,
     "biased": biased,
     "gaussian": gaussian,
+    "power": power,
     "arrays": arrays,
 }
 """What ``model.init`` may be."""
@@ -196,7 +197,7 @@ def build_parts(reader: Reader, seed: int | None, rates: Momentum | None = None)
     problem, start = load_problem(reader), start_of(reader, seed)
     speed = speed_of(reader)
     drawn = streams(reader, problem and problem.n, seed)
-    depth = 2.0 if start is None else getattr(start, "depth", 2.0)
+    depth = 2.0 if start is None else start.depth
     method = method_of(reader, depth=depth, layer_ratio=layer_ratio_of(reader))
     if method is not None:
         reader.errors += misfits(method, problem, rates)

@@ -79,7 +79,7 @@ def arguments(
     raise_if_any(rate_errors(given))
     shapes = {key: value.shape for key, value in given.items()}
     given, ratio = of_layers(given)
-    method = method_of(settings, ratio, getattr(start, "depth", 2.0))
+    method = method_of(settings, ratio, start.depth)
     shapes |= {key: tuple(torch.as_tensor(getattr(method, key)).shape) for key in _OWN}
     shapes["schedule"] = tuple(method.schedule.runs)
     seeds = _seeds(seed)
@@ -87,9 +87,7 @@ def arguments(
     shape, d = common_shape(shapes), first_of(problem).d
     gamma, beta = (np.broadcast_to(rate, shape).reshape(-1) for rate in gamma_beta(**given))
     raise_if_any(_pair_problems(gamma, beta))
-    # the iterates of a deeper network are u and v themselves
-    pair = start.layers(d) if method.is_deep else start.weights(d)
-    w_plus, w_minus = (w.expand(*shape, d).reshape(-1, d) for w in pair)
+    w_plus, w_minus = (w.expand(*shape, d).reshape(-1, d) for w in start.weights(d))
     return Arguments(
         flat_problem(problem, shape),
         shape,

@@ -96,7 +96,8 @@ def sweep(
     if rows:
         assert isinstance(start, Start)
         # last, as the start's own run dimension is when shapes are broadcast
-        axes |= {"start": [*range(*rows)]} if start.alpha is None else {"alpha": [*start.alpha]}
+        named = start.alpha is not None and np.ndim(start.depth) == 0
+        axes |= {"alpha": [*start.alpha]} if named else {"start": [*range(*rows)]}
     points = _Points(
         _problem_maker(problem, keys),
         _start_maker(start),
@@ -256,7 +257,7 @@ class _Points:
         texts = [structure(method) for method in methods]
         kinds = [
             [texts.index(text) for text in texts],
-            [getattr(start, "depth", 2.0) for start in starts],
+            [start.is_deep for start in starts],
         ]
         layered = layer_ratios_at(self.grid, self._fixed_rates) != 1
         found = np.column_stack(
@@ -295,7 +296,8 @@ class _Points:
         method = stacked([methods[number] for number in of_method[points]])
         shared |= {key: getattr(method, name) for key, name in METHOD.items()}
         options = {"records": 2, "trajectories": False, "progress": progress} | shared
-        start = Start(u, v)
+        depth = np.array([float(starts[number].depth) for number in chosen])[which]
+        start = Start(u, v, depth=depth)
         run = train(data, start, **self._rates_of(points), **options)
         return piece_dataset(run.measure(end_of_runs), points)
 
@@ -340,7 +342,8 @@ def _start_maker(start: Any) -> _Maker:
     given = uniform() if start is None else start
     if not getattr(given, "runs", ()):
         return _Maker(lambda: given, {})
-    name, values = ("start", range(*given.runs)) if given.alpha is None else ("alpha", given.alpha)
+    named = given.alpha is not None and np.ndim(given.depth) == 0
+    name, values = ("alpha", given.alpha) if named else ("start", range(*given.runs))
     rows = {value: place for place, value in enumerate(values)}
     return _Maker(lambda value: _Row(given, rows[value]), {name: "value"})
 
@@ -356,6 +359,8 @@ class _Row(Start):
 
     def __init__(self, start: Start, row: int) -> None:
         self._of, self._row = start, row
+        depth = np.asarray(start.depth)
+        self.depth = float(depth[row] if depth.ndim else depth)
 
     @property
     def runs(self) -> tuple[int, ...]:

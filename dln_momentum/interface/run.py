@@ -17,7 +17,7 @@ from dln_momentum.engine import Engine, Snapshot, Status
 from dln_momentum.engine.problems import Measure, Problems, first_of, groups_of, measure, select
 from dln_momentum.errors import InputError
 from dln_momentum.method import Method
-from dln_momentum.outputs.along_path import distances_along_path, limit
+from dln_momentum.outputs.along_path import distances_along_path, has_path_distances, limit
 from dln_momentum.outputs.changing_rates import rates_at_step
 from dln_momentum.outputs.history import History, run_history, with_targets
 from dln_momentum.outputs.quantities import describe
@@ -227,7 +227,7 @@ class Run:
                 columns,
                 end,
                 self._groups,
-                certifies=self.snapshot.certifies,
+                certifies=has_path_distances(self.snapshot, self.problem),
                 kappa=kappa_of(self.snapshot),
             )
         found = run_history(

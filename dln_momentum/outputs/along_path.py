@@ -8,8 +8,16 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
+from dln_momentum.engine.power_snapshot import PowerSnapshot
 from dln_momentum.engine.problems import ProblemGroup, flat_problem
-from dln_momentum.outputs.summary import distance, in_one_rate, kappa_of, minimiser, potential
+from dln_momentum.outputs.summary import (
+    distance,
+    in_one_rate,
+    kappa_of,
+    minimiser,
+    potential,
+    power_limit,
+)
 from dln_momentum.problem import Problem
 
 AT_ONCE = 2**20
@@ -19,11 +27,25 @@ DISTANCES = ("own_level_set_distance", "distance_to_minimizer", "distance_to_lim
 
 
 def limit(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
-    """argmin D_{psi_Delta}(., theta~_0) over the interpolators, [R, d], as ``minimizer``."""
+    """argmin D_{psi_Delta}(., theta~_0) over the interpolators, [R, d], as ``minimizer``.
+
+    It is nan for classification, which ends at no interpolator.
+    """
+    if problem.is_classification:
+        return {"minimizer": torch.full_like(snapshot.theta, torch.nan)}
+    if isinstance(snapshot, PowerSnapshot):
+        found = power_limit(snapshot, problem, snapshot.predicted_scale, snapshot.log_init)
+        return {"minimizer": found}
     data, kappa = in_one_rate(problem, kappa_of(snapshot))
     target, (delta, c) = data.row_space.target(data.y), potential(snapshot)
     found = minimiser(data, target, delta / kappa, c, snapshot.theta / kappa)
     return {"minimizer": kappa * found}
+
+
+def has_path_distances(snapshot: Snapshot, problem: Problem) -> bool:
+    """Whether `distances_along_path` is about these runs: theta = u v, which interpolates."""
+    deep = isinstance(snapshot, PowerSnapshot)
+    return snapshot.certifies and not deep and not problem.is_classification
 
 
 def distances_along_path(

@@ -131,7 +131,7 @@ class Points:
         Raises:
             InputError: for settings that do not go together.
         """
-        depth, ratio = getattr(self.start.at(point), "depth", 2.0), float(self.layer_ratios[point])
+        depth, ratio = self.start.at(point).depth, float(self.layer_ratios[point])
         return replace(self.method.at(point), depth=depth, layer_ratio=ratio)
 
     @cached_property
