@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from dln_momentum.problem import Problem
     from dln_momentum.rates import Momentum
     from dln_momentum.row_space import RowSpace
-    from dln_momentum.start import Start, biased, gaussian, uniform
+    from dln_momentum.start import Start, biased, gaussian, power, uniform
 
 _HOMES = {
     "Certificate": "interface.run",
@@ -92,6 +92,7 @@ _HOMES = {
     "momentum_flow": "flows",
     "momentum_flows": "flows.batched",
     "plot": "interface.plot",
+    "power": "start",
     "results": "interface.collect",
     "sparse": "data",
     "summarise": "outputs.summary",
@@ -144,6 +145,7 @@ __all__ = [
     "momentum_flow",
     "momentum_flows",
     "plot",
+    "power",
     "results",
     "schedules",
     "sparse",
