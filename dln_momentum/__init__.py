@@ -17,6 +17,7 @@ from dln_momentum.extras import naming_extra
 
 if TYPE_CHECKING:
     __version__: str
+    from dln_momentum import schedules
     from dln_momentum.data import diabetes, digits, load, sparse
     from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
     from dln_momentum.errors import InputError
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from dln_momentum.problem import Problem
     from dln_momentum.rates import Momentum
     from dln_momentum.row_space import RowSpace
-    from dln_momentum.start import Start, biased, gaussian, uniform
+    from dln_momentum.start import Start, biased, gaussian, power, uniform
 
 _HOMES = {
     "Annealed": "flows.coefficients",
@@ -94,6 +95,7 @@ _HOMES = {
     "momentum_flow": "flows",
     "momentum_flows": "flows.batched",
     "plot": "interface.plot",
+    "power": "start",
     "results": "interface.collect",
     "sparse": "data",
     "summarise": "outputs.summary",
@@ -147,7 +149,9 @@ __all__ = [
     "momentum_flow",
     "momentum_flows",
     "plot",
+    "power",
     "results",
+    "schedules",
     "sparse",
     "summarise",
     "sweep",
@@ -162,6 +166,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("dln-momentum")
+    if name == "schedules":
+        return import_module("dln_momentum.schedules")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     with naming_extra():

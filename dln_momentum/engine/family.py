@@ -48,8 +48,7 @@ class Family:
 
 def loss_name(problem: Problem) -> str:
     """The loss that a problem asks for."""
-    name = getattr(problem, "loss", "squared")
-    return name if isinstance(name, str) else "squared"
+    return problem.loss_name
 
 
 def slope(loss: int, predicted: Tensor, target: Tensor, n: int) -> Tensor:

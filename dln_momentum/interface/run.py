@@ -16,7 +16,9 @@ from dln_momentum.engine import Engine, Snapshot, Status
 from dln_momentum.engine.problems import Measure, Problems, first_of, groups_of, measure, select
 from dln_momentum.errors import InputError
 from dln_momentum.extras import naming_extra
-from dln_momentum.outputs.along_path import distances_along_path, limit
+from dln_momentum.method import Method
+from dln_momentum.outputs.along_path import distances_along_path, has_path_distances, limit
+from dln_momentum.outputs.changing_rates import rates_at_step
 from dln_momentum.outputs.history import History, run_history, with_targets
 from dln_momentum.outputs.quantities import describe
 from dln_momentum.outputs.summary import (
@@ -25,6 +27,7 @@ from dln_momentum.outputs.summary import (
     certificate,
     coordinates,
     distance,
+    kappa_of,
     log_free_error,
     path_sum_scalars,
     potential,
@@ -50,7 +53,9 @@ class Records:
 
     def add(self, engine: Engine) -> None:
         """Record the runs as they stand."""
-        self.history.record(engine.step, engine.measure(self._values))
+        found = engine.measure(self._values)
+        found |= rates_at_step(engine.method.schedule, engine.gamma, engine.beta, engine.step)
+        self.history.record(engine.step, found)
 
     def _values(self, snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
         values = {
@@ -100,6 +105,7 @@ class Run:
         problem: the data, flat over the runs; of several problems the first.
         shape: S; () for one run.
         snapshot: the end of all runs, as the engine has it, flat.
+        method: how they were advanced, flat.
     """
 
     def __init__(
@@ -108,7 +114,9 @@ class Run:
         snapshot: Snapshot,
         shape: tuple[int, ...],
         records: Records,
+        method: Method,
     ) -> None:
+        self.method = method
         self.problem, self._groups = first_of(problem), groups_of(problem)
         self.snapshot, self.shape, self._records = snapshot, shape, records
 
@@ -218,9 +226,16 @@ class Run:
             if not records.trajectories:
                 raise InputError(["distances need trajectories: train(..., trajectories=True)"])
             end = self.measure(limit)["minimizer"]
-            certifies = self.snapshot.certifies
-            columns |= distances_along_path(columns, end, self._groups, certifies=certifies)
-        found = run_history(columns, history.steps, self.snapshot, self.shape, self.dims)
+            columns |= distances_along_path(
+                columns,
+                end,
+                self._groups,
+                certifies=has_path_distances(self.snapshot, self.problem),
+                kappa=kappa_of(self.snapshot),
+            )
+        found = run_history(
+            columns, history.steps, self.snapshot, self.shape, self.dims, self.method.schedule
+        )
         return describe(
             found.assign(status=(self.dims, self.status), steps=(self.dims, self.steps))
         )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from dln_momentum.arrays import integer_of, number_of
 from dln_momentum.data import BatchStream, LabelNoise
-from dln_momentum.errors import InputError
-from dln_momentum.interface.arguments import checked, with_defaults
+from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.interface.arguments import checked, method_of, with_defaults
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
+from dln_momentum.schedules import Schedule
 from dln_momentum.start import Start
 from dln_momentum.verification import Measurements, Setting, Statement, Verdict, statements
 
@@ -84,6 +87,13 @@ def verify(
     eps: float | None = None,
     gamma: float | None = None,
     beta: float | None = None,
+    method: str = "heavy_ball",
+    schedule: Schedule | None = None,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+    decay_until: int | None = None,
+    dampening: float = 0.0,
+    kappa: Any = None,
     batch_size: int | None = None,
     sampling: str = "with_replacement",
     label_noise: float = 0.0,
@@ -99,6 +109,9 @@ def verify(
         start: one start; `uniform(0.1)` if left out.
         lam, eps, gamma, beta: a pair, as for `train`; lam alone chooses a step that resolves the
             flow of that lambda.
+        method, schedule, weight_decay, decoupled, decay_until, dampening, kappa: of the discrete
+            run, as for `train`. Statements about heavy ball at constant rates do not apply to
+            another one; its own certificate is judged in their place.
         batch_size, sampling, label_noise, noise_until, seed: of the discrete run, as for `train`.
         max_steps: of the discrete run; None for as many as take a few seconds.
         tol: the energy at which a run or a flow counts as converged.
@@ -120,6 +133,19 @@ def verify(
     given = {key: number_of(key, value) for key, value in pair.items() if value is not None}
     only_flow = set(given) == {"lam"}
     momentum = None if only_flow else Momentum.from_pair(**with_defaults(given))
+    settings = {
+        "name": method,
+        "schedule": schedule,
+        "weight_decay": weight_decay,
+        "decoupled": decoupled,
+        "decay_until": None if decay_until is None else integer_of("decay_until", decay_until, 0),
+        "dampening": dampening,
+        "kappa": kappa,
+    }
+    own = method_of(settings, depth=start.depth)
+    if momentum is not None:
+        rates = (torch.tensor([x], dtype=torch.float64) for x in (momentum.gamma, momentum.beta))
+        raise_if_any(own.problems(*rates))
     w_plus, w_minus = start.weights(problem.d)
     setting = Setting(
         problem,
@@ -129,6 +155,7 @@ def verify(
         lam=given["lam"] if only_flow else None,
         batches=BatchStream(problem.n, batch_size, sampling, seed),
         label_noise=LabelNoise(problem.n, label_noise, noise_until, seed) if label_noise else None,
+        method=own,
         max_steps=None if max_steps is None else integer_of("max_steps", max_steps, 1),
         tol=number_of("tol", tol),
     )

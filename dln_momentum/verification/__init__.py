@@ -25,6 +25,8 @@ The statements on each file of `dln_momentum.theory` are in the file of the same
 
 Two more files have no counterpart there: `discretisation` (orders in eps and the acceleration rule,
 of `dln_momentum.rates`) and `summaries` (the printed numbers of `dln_momentum.outputs`).
+`own_method` has the theorem for the method of a config that is not the poster's, and `scope` says
+which statements are about it.
 `setting` holds the input, `measurements` the runs, `recorded` their trajectories and hypotheses,
 `written_update` the second program, `family_run` that of the other members of the family,
 `statement` the verdict, `statements` the order of them all.

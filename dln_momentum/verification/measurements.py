@@ -261,6 +261,8 @@ class Measurements:
     ) -> Engine:
         """The discrete run at its start, with S_+- summed from the iterates."""
         setting, momentum = self.setting, self.momentum
+        if not setting.method.is_plain or self.problem.is_classification:
+            path_sums = "telescoped"  # the one way that the general kernels have
         one = torch.ones(1, dtype=torch.float64)
         before = None if setting.at_rest else (setting.w - momentum.eps * setting.dw)[:, None]
         return Engine(
@@ -273,6 +275,7 @@ class Measurements:
             batches=setting.batches,
             label_noise=setting.label_noise,
             options=EngineOptions(path_sums=path_sums, tol=tol, backend=backend),
+            method=setting.method,
         )
 
     def _targets(self) -> list[int]:

@@ -21,6 +21,7 @@ from dln_momentum.verification import (
     minimizers,
     mirror_flow,
     nesterov,
+    own_method,
     reference,
     schedules,
     small_lambda,
@@ -31,6 +32,7 @@ from dln_momentum.verification import (
 )
 from dln_momentum.verification.measurements import Measurements
 from dln_momentum.verification.recorded import recorded_flow, recorded_run
+from dln_momentum.verification.scope import in_scope, scope
 from dln_momentum.verification.statement import Statement
 
 Evaluate = Callable[..., Statement | list[Statement]]
@@ -55,15 +57,18 @@ def statements(m: Measurements) -> Iterator[Statement]:
     >>> sorted({statement.verdict.value for statement in statements(Measurements(setting))})
     ['holds', 'holds in part']
     """
-    yield from of_the_scheme(m)
-    yield from of_gradient_flow(m)
-    yield from of_momentum_flow(m)
-    yield from of_small_lambda(m)
-    yield from of_the_engine(m)
-    yield from of_iterates(m)
-    yield from of_the_family(m)
-    yield from of_changing_flows(m)
-    yield from of_curvature(m)
+    constant, flows = scope(m)
+    yield from in_scope(of_the_scheme, m, [*constant, *flows])
+    yield from in_scope(of_gradient_flow, m, flows)
+    yield from in_scope(of_momentum_flow, m, flows)
+    yield from in_scope(of_small_lambda, m, flows)
+    yield from in_scope(of_the_engine, m, [*constant, *flows])
+    yield from in_scope(of_iterates, m, [*constant, *flows])
+    yield from in_scope(of_the_family, m, flows)
+    yield from in_scope(of_changing_flows, m, flows)
+    yield from in_scope(of_curvature, m, [*constant, *flows])
+    if constant or flows:
+        yield from _evaluated([own_method.of_own_method], m)
 
 
 def of_the_scheme(m: Measurements) -> Iterator[Statement]:
