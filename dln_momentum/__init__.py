@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from dln_momentum.problem import Problem
     from dln_momentum.rates import Momentum
     from dln_momentum.row_space import RowSpace
-    from dln_momentum.start import Start, biased, gaussian, uniform
+    from dln_momentum.start import Start, biased, gaussian, power, uniform
 
 _HOMES = {
     "Certificate": "interface.run",
@@ -85,6 +85,7 @@ _HOMES = {
     "momentum_flow": "flows",
     "momentum_flows": "flows.batched",
     "plot": "interface.plot",
+    "power": "start",
     "results": "interface.collect",
     "sparse": "data",
     "summarise": "outputs.summary",
@@ -134,6 +135,7 @@ __all__ = [
     "momentum_flow",
     "momentum_flows",
     "plot",
+    "power",
     "results",
     "sparse",
     "summarise",

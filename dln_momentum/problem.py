@@ -1,4 +1,4 @@
-"""The regression problem: data with more unknowns than equations, so that interpolators exist.
+"""The problem: data with more unknowns than equations, so that interpolators exist, and a loss.
 
 With data X in R^{n x d} of rank below d, and y in the range of X (docs/theory.md#problem; poster,
 section 3), the loss and the set of its minimisers are
@@ -8,13 +8,16 @@ section 3), the loss and the set of its minimisers are
 That y is in the range makes S not empty, so that the loss converges to 0. A rank below d makes S
 more than one point, so that which of its points training ends at is a question. Both concern the
 rank and not the number of rows: rows may be repeated.
+
+The logistic and the exponential loss of labels -1 and +1 have no minimiser: on separable data they
+fall to 0 as theta grows (docs/theory.md#other-losses), and the question is in which direction.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,21 +27,17 @@ from torch import Tensor
 
 from dln_momentum.arrays import broadcast_shapes, is_real, tensor_of
 from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.problem_checks import TENSORS, problem_errors
 from dln_momentum.row_space import RowSpace, apply
-
-RANGE_TOLERANCE = 1e-10
-"""Largest ||y - P y|| / ||y||, P the projection on the range of X, that counts as rounding.
-
-It is about 1e-15 in float64 if an interpolator exists, and 1e-8 or more for data that were rounded
-to single precision.
-"""
-
-_TENSORS = ("X", "y", "theta_star", "X_test", "y_test")
+from dln_momentum.theory.losses import LOSSES, Loss
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
 class Problem:
-    """Underdetermined least squares, L(theta) = 1/(2n) ||X theta - y||^2 with rank(X) < d.
+    """Underdetermined least squares, or separable classification, with rank(X) < d.
+
+    The loss is L(theta) = 1/(2n) ||X theta - y||^2, or the mean over the rows of the logistic loss
+    ln(1 + exp(-y_i <x_i, theta>)) or the exponential loss exp(-y_i <x_i, theta>).
 
     A problem shared by all runs has X [n, d] and y [n]; one problem per run has leading run
     dimensions on X, y or both (see `stack`). Numbers, lists, arrays, tensors, data frames and
@@ -47,7 +46,8 @@ class Problem:
     and the statements on which of them is found hold of any vector. The scalar network, d = 1, is
     the exception: it is an object of study in the plane of (u, v).
     ``X theta_star != y`` is allowed, for noisy labels: theta_star is then a reference for
-    distances, not an interpolator.
+    distances, not an interpolator. The labels of classification are -1 and +1 and must be
+    separable, y_i <x_i, theta> > 0 for all i and some theta, instead of in the range of X.
 
     Args:
         X: design matrix, [*runs, n, d].
@@ -60,10 +60,12 @@ class Problem:
             a label for tables, which nothing is computed from.
         name: a label for tables and figures.
         notes: what was done to the data before (dropped columns, for example).
+        loss: ``squared``, ``logistic`` or ``exponential``; the attribute `loss_name`.
 
     Raises:
         InputError: for values that are not numeric or not finite, shapes that do not fit, rank d
-            of d > 1 columns, or y outside the range of X; it lists all errors.
+            of d > 1 columns, or y outside the range of X; for classification, for labels other
+            than -1 and +1, or data that are not separable. It lists all errors.
 
     >>> problem = Problem(X=[[1.0, 2.0, 2.0]], y=[9.0], theta_star=[1.0, 2.0, 2.0])
     >>> problem.n, problem.d
@@ -85,6 +87,7 @@ class Problem:
     noise: float
     name: str
     notes: tuple[str, ...]
+    loss_name: str
 
     # written out so that the arguments may be anything numeric while the fields are tensors
     def __init__(
@@ -97,10 +100,14 @@ class Problem:
         noise: float = 0.0,
         name: str = "",
         notes: tuple[str, ...] = (),
+        loss: str = "squared",
     ) -> None:
         given = {"X": X, "y": y, "theta_star": theta_star, "X_test": X_test, "y_test": y_test}
         fields: dict[str, Any] = {"noise": noise, "name": name, "notes": tuple(notes)}
+        fields["loss_name"] = loss
         errors = []
+        if loss not in LOSSES:
+            errors.append(f"loss = {loss!r} must be one of {', '.join(LOSSES)}")
         for key, value in given.items():
             optional = value is None and key not in ("X", "y")
             try:
@@ -113,15 +120,12 @@ class Problem:
             errors.append(f"noise = {noise!r} must be finite and >= 0, or nan where it is unknown")
         for key, value in (fields if errors else _squeezed(fields)).items():
             object.__setattr__(self, key, value)
-        # each check reads only what the checks before it have found valid
-        errors = errors or [*_shape_problems(self), *_entry_problems(self)]
-        errors = errors or [*_zero_problems(self)]
-        errors = errors or [*_rank_problems(self)]
-        errors = errors or [*_range_problems(self)]
+        errors = errors or problem_errors(self)
         raise_if_any([*errors, *(f"note: {note}" for note in self.notes)] if errors else [])
 
     def __repr__(self) -> str:
-        return f"Problem({self.name!r}, runs={list(self.runs)}, n={self.n}, d={self.d})"
+        loss = "" if self.loss_name == "squared" else f", loss={self.loss_name!r}"
+        return f"Problem({self.name!r}, runs={list(self.runs)}, n={self.n}, d={self.d}{loss})"
 
     @property
     def n(self) -> int:
@@ -149,20 +153,44 @@ class Problem:
         """The span of the rows of X, in which every gradient of the loss lies."""
         return RowSpace.of(self.X)
 
+    @property
+    def loss_of_row(self) -> Loss:
+        """The loss of a prediction and a label, of which the loss is the mean, with derivatives."""
+        return LOSSES[self.loss_name]
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether the labels are -1 and +1, and the loss falls to 0 as margins grow."""
+        return self.loss_of_row.is_classification
+
     def residual(self, theta: Any) -> Tensor:
         """X theta - y for theta [*runs, d], an array or a tensor; [*runs, n]."""
         return apply(self.X, self._predictor(theta)) - self.y
 
+    def residual_weights(self, theta: Any) -> Tensor:
+        """The weights of the rows in the gradient X^T r / n, for theta [*runs, d]; [*runs, n].
+
+        The residual for the squared loss; -y_i sigmoid(-y_i <x_i, theta>) for the logistic and
+        -y_i exp(-y_i <x_i, theta>) for the exponential one.
+        """
+        if not self.is_classification:
+            return self.residual(theta)
+        return self.loss_of_row.slope(apply(self.X, self._predictor(theta)), self.y)
+
     def loss(self, theta: Any) -> Tensor:
-        """The training loss 1/(2n) ||X theta - y||^2 for theta [*runs, d]; [*runs]."""
-        return self.residual(theta).square().sum(-1) / (2 * self.n)
+        """The training loss for theta [*runs, d], 1/(2n) ||X theta - y||^2 if squared; [*runs].
+
+        >>> Problem(X=[[1.0, 2.0]], y=[-1], loss="exponential").loss([0.0, 0.5]).log()
+        tensor(1., dtype=torch.float64)
+        """
+        return self._mean_loss(apply(self.X, self._predictor(theta)), self.y)
 
     def gradient(self, theta: Any) -> Tensor:
-        """The full-batch gradient X^T (X theta - y) / n for theta [*runs, d]; [*runs, d]."""
-        return apply(self.X.mT, self.residual(theta)) / self.n
+        """The full-batch gradient for theta [*runs, d], X^T (X theta - y) / n if squared."""
+        return apply(self.X.mT, self.residual_weights(theta)) / self.n
 
     def test_error(self, theta: Any) -> Tensor:
-        """1/(2m) ||X_test theta - y_test||^2, the loss on the held-out rows; [*runs].
+        """The loss on the held-out rows, 1/(2m) ||X_test theta - y_test||^2 if squared; [*runs].
 
         NaN where there are no held-out rows.
 
@@ -174,8 +202,12 @@ class Problem:
         if self.X_test is None or self.y_test is None:
             runs = broadcast_shapes(self.runs, theta.shape[:-1])
             return torch.full(runs, torch.nan, dtype=torch.float64, device=self.X.device)
-        residual = apply(self.X_test, theta) - self.y_test
-        return residual.square().sum(-1) / (2 * self.y_test.shape[-1])
+        return self._mean_loss(apply(self.X_test, theta), self.y_test)
+
+    def _mean_loss(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        if not self.is_classification:
+            return (predictions - labels).square().sum(-1) / (2 * labels.shape[-1])
+        return self.loss_of_row.value(predictions, labels).mean(-1)
 
     def _predictor(self, theta: Any) -> Tensor:
         if isinstance(theta, Tensor):
@@ -184,9 +216,35 @@ class Problem:
 
     def to(self, device: torch.device | str) -> Problem:
         """The same problem with its tensors on `device`."""
-        present = {field: getattr(self, field) for field in _TENSORS}
+        present = {field: getattr(self, field) for field in TENSORS}
         moved = {key: value.to(device) for key, value in present.items() if value is not None}
-        return dataclasses.replace(self, **moved)
+        return self.replace(**moved)
+
+    def replace(self, **fields: Any) -> Problem:
+        """The same problem with other values of some arguments.
+
+        >>> problem = Problem(X=[[1.0, 2.0]], y=[1], name="one row")
+        >>> problem.replace(loss="logistic")
+        Problem('one row', runs=[], n=1, d=2, loss='logistic')
+        """
+        kept = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        kept["loss"] = kept.pop("loss_name")
+        return Problem(**(kept | fields))
+
+    def with_loss(self, loss: str) -> Problem:
+        """The same rows with another loss; for classification the labels are the signs of y.
+
+        Raises:
+            InputError: as for `Problem`; an entry of y that is 0 has no sign.
+
+        >>> problem = Problem(X=[[1.0, 2.0, 0.0], [0.0, 1.0, 1.0]], y=[3.0, -0.5])
+        >>> problem.with_loss("logistic").y
+        tensor([ 1., -1.], dtype=torch.float64)
+        """
+        if loss == "squared" or loss not in LOSSES:
+            return self.replace(loss=loss)
+        y_test = None if self.y_test is None else self.y_test.sign()
+        return self.replace(loss=loss, y=self.y.sign(), y_test=y_test)
 
 
 def stack(problems: Sequence[Problem]) -> Problem:
@@ -210,7 +268,7 @@ def stack(problems: Sequence[Problem]) -> Problem:
         raise InputError(["there is no problem to stack"])
     errors = []
     fields: dict[str, Tensor] = {}
-    for field in _TENSORS:
+    for field in TENSORS:
         tensors = [getattr(problem, field) for problem in problems]
         present = [tensor for tensor in tensors if tensor is not None]
         shapes = sorted({tuple(tensor.shape) for tensor in present})
@@ -222,13 +280,16 @@ def stack(problems: Sequence[Problem]) -> Problem:
             fields[field] = torch.stack(present)
     if any(problem.runs for problem in problems):
         errors.append("problems to stack must not have run dimensions of their own")
+    losses = sorted({problem.loss_name for problem in problems})
+    if len(losses) > 1:
+        errors.append(f"problems to stack must have one loss, found {', '.join(losses)}")
     raise_if_any(errors)
     names = list(dict.fromkeys(problem.name for problem in problems))
     name = names[0] if len(names) == 1 else f"{len(problems)} problems, {names[0]} to {names[-1]}"
     notes = dict.fromkeys(note for problem in problems for note in problem.notes)
     noises = {problem.noise for problem in problems}
     noise = noises.pop() if len(noises) == 1 else math.nan
-    return Problem(**fields, noise=noise, name=name, notes=tuple(notes))
+    return Problem(**fields, noise=noise, name=name, notes=tuple(notes), loss=losses[0])
 
 
 def _squeezed(fields: dict[str, Any]) -> dict[str, Any]:
@@ -243,81 +304,3 @@ def _squeezed(fields: dict[str, Any]) -> dict[str, Any]:
         if tuple(vector.shape[-2:]) == (matrix.shape[axis], 1):
             found[key] = vector.squeeze(-1)
     return found
-
-
-def _shape_problems(problem: Problem) -> Iterator[str]:
-    X = problem.X
-    if X.ndim < 2 or X.numel() == 0:
-        yield f"X has shape {tuple(X.shape)}, must be [*runs, n, d] with n >= 1"
-        return
-    n, d = X.shape[-2:]
-    expected = {"y": (n,), "theta_star": (d,)}
-    if (problem.X_test is None) != (problem.y_test is None):
-        yield "X_test and y_test must be given together"
-    elif problem.X_test is not None and problem.y_test is not None:
-        m = problem.y_test.shape[-1] if problem.y_test.ndim else 0
-        if m == 0:
-            yield "X_test and y_test must have at least one row"
-        expected |= {"y_test": (m,), "X_test": (m, d)}
-    runs = X.shape[:-2]
-    for name, shape in expected.items():
-        tensor = getattr(problem, name)
-        if tensor is None:
-            continue
-        own = tensor.shape[: -len(shape)]
-        if tuple(tensor.shape[-len(shape) :]) != shape:
-            yield f"{name} has shape {tuple(tensor.shape)}, must end in {list(shape)}"
-            continue
-        try:
-            runs = broadcast_shapes(own, runs)
-        except ValueError:
-            yield f"{name} has run dimensions {list(own)}, the others {list(runs)}"
-
-
-def _entry_problems(problem: Problem) -> Iterator[str]:
-    for field in _TENSORS:
-        tensor = getattr(problem, field)
-        if tensor is None or bool(torch.isfinite(tensor).all()):
-            continue
-        bad = ~torch.atleast_1d(tensor).isfinite()
-        places = bad.reshape(-1, bad.shape[-1]).any(0).nonzero().flatten().tolist()
-        kind = "columns" if field in ("X", "X_test") else "entries"
-        shown = ", ".join(map(str, places[:10])) + (", ..." if len(places) > 10 else "")
-        yield f"{field}: {int(bad.sum())} of {bad.numel()} entries are not finite ({kind} {shown})"
-
-
-def _zero_problems(problem: Problem) -> Iterator[str]:
-    zero = (problem.X == 0).flatten(-2).all(-1)
-    if bool(zero.any()):
-        yield "X is zero" + (f" in {int(zero.sum())} of {zero.numel()} runs" if zero.ndim else "")
-
-
-def _rank_problems(problem: Problem) -> Iterator[str]:
-    """Rank d, which can be of n >= d rows only; the scalar network is d = 1."""
-    full = problem.row_space.ranks == problem.d
-    if problem.d > 1 and bool(full.any()):
-        which = f" in {int(full.sum())} of {full.numel()} runs" if full.ndim else ""
-        yield (
-            f"X has rank d = {problem.d}{which} (n = {problem.n}): it must be below d, since one "
-            "theta alone solves X theta = y and no start or momentum can choose another; take "
-            f"{_fewer(problem.d - 1)}"
-        )
-
-
-def _fewer(rows: int) -> str:
-    return (
-        f"at most {rows} rows (of a file: data.rows={rows} draws them and keeps the others as test "
-        "rows)"
-    )
-
-
-def _range_problems(problem: Problem) -> Iterator[str]:
-    residual = problem.row_space.range_residual(problem.y)
-    outside = residual > RANGE_TOLERANCE
-    if bool(outside.any()):
-        which = f"{int(outside.sum())} of {outside.numel()} runs, " if outside.ndim else ""
-        yield (
-            f"y is not in the range of X ({which}n = {problem.n}, rank {problem.row_space.rank}): "
-            f"relative residual {float(residual.max()):.2e}, allowed {RANGE_TOLERANCE:g}; no theta "
-            f"interpolates these targets; take {_fewer(problem.row_space.rank)}"
-        )

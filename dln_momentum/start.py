@@ -3,7 +3,8 @@
     w_+ = u + v,    w_- = u - v,    theta_0 = u_0 v_0,    Delta_0 = |u_0^2 - v_0^2| = |w_+ w_-|
 
 A start takes its number of coordinates from the problem that it is used with. Parameters may be
-numbers, or arrays with one entry per run.
+numbers, or arrays with one entry per run. A start of depth D > 2 is one of the network
+theta = u^D - v^D, whose layers are positive (docs/theory.md#depth).
 """
 
 from __future__ import annotations
@@ -38,31 +39,50 @@ class Start:
         u, v: first and second layer, [*runs, d], or [*runs, 1] for one value in every coordinate;
             numbers, lists, arrays or tensors, cast to float64.
         name: the label in tables and figures.
+        depth: D of theta = u^D - v^D, finite and > 2, a number or one for each run; 2, the default,
+            is the network theta = u v.
 
     Attributes:
-        alpha: the scales of `uniform` and `gaussian`, of the shape of the runs; None otherwise.
+        alpha: the scales of `uniform`, `gaussian` and `power`, of the shape of the runs; None
+            otherwise.
+        depth: D, a number or an array of the shape of the runs.
 
     Raises:
         InputError: for entries that are not finite numbers, shapes that do not broadcast, or an
-            entry with u^2 = v^2, which violates condition (C1) of the theory (Delta_0 nowhere 0).
+            entry with u^2 = v^2, which violates condition (C1) of the theory (Delta_0 nowhere 0);
+            at depth D > 2, for an entry that is not positive, or for D out of range.
 
     >>> w_plus, w_minus = Start([0.1, 0.2], [0.0, 0.1]).weights(d=2)
     >>> [round(w, 12) for w in w_plus.tolist()]
     [0.1, 0.3]
+    >>> [w.tolist() for w in Start([0.1], [0.2], depth=3).weights(d=1)]
+    [[0.1], [0.2]]
     """
 
     alpha: NDArray[np.float64] | None = None
+    depth: float | NDArray[np.float64]
 
-    def __init__(self, u: ArrayLike, v: ArrayLike, name: str = "arrays") -> None:
+    def __init__(
+        self, u: ArrayLike, v: ArrayLike, name: str = "arrays", depth: ArrayLike = 2.0
+    ) -> None:
         # one number is the same in every coordinate
         layers = {key: np.atleast_1d(array_of(key, w)) for key, w in (("u", u), ("v", v))}
-        shape = common_shape({key: w.shape for key, w in layers.items()})
+        depths = checked_depth(depth)
+        self.depth = float(depths) if depths.ndim == 0 else depths
+        shapes = {key: w.shape for key, w in layers.items()}
+        shape = common_shape(shapes | ({"depth": (*depths.shape, 1)} if depths.ndim else {}))
         self._u, self._v = (torch.from_numpy(w).expand(shape) for w in layers.values())
-        check_layers(self._u, self._v)
+        check = check_positive if self.is_deep else check_layers
+        check(self._u, self._v)
         self.name = name
 
     def __repr__(self) -> str:
         return f"Start({self.name})"
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether the network is theta = u^D - v^D with D > 2."""
+        return bool(np.any(np.asarray(self.depth) > 2))
 
     @property
     def runs(self) -> tuple[int, ...]:
@@ -81,9 +101,12 @@ class Start:
         return self._u.expand(*self.runs, d), self._v.expand(*self.runs, d)
 
     def weights(self, d: int) -> tuple[Tensor, Tensor]:
-        """w_+ = u + v and w_- = u - v for d coordinates, [*runs, d] each."""
+        """w_+ = u + v and w_- = u - v for d coordinates, [*runs, d] each.
+
+        At depth D > 2 the theorem is about u and v themselves, which are returned.
+        """
         u, v = self.layers(d)
-        return u + v, u - v
+        return (u, v) if self.is_deep else (u + v, u - v)
 
 
 class _Gaussian(Start):
@@ -122,6 +145,38 @@ def check_layers(u: Tensor, v: Tensor) -> None:
         )
 
 
+def check_positive(u: Tensor, v: Tensor) -> None:
+    """Check that the layers of a network of depth D > 2 are positive.
+
+    Raises:
+        InputError: where they are not, or an entry is not finite.
+    """
+    for key, layer in (("u", u), ("v", v)):
+        bad = ~(layer.isfinite() & (layer > 0))
+        if bool(bad.any()):
+            raise InputError(
+                [
+                    f"{key} has {int(bad.sum())} entries that are not finite and > 0; the layers "
+                    "of depth > 2 must be positive"
+                ]
+            )
+
+
+def checked_depth(depth: ArrayLike) -> NDArray[np.float64]:
+    """D as an array: 2 everywhere, or finite and above 2 everywhere.
+
+    Raises:
+        InputError: for other values.
+    """
+    depths = array_of("depth", depth)
+    if not (np.all(depths == 2) or np.all(np.isfinite(depths) & (depths > 2))):
+        wrong = depths[~(np.isfinite(depths) & (depths > 2))].flat[0]
+        raise InputError(
+            [f"depth = {wrong:g} must be 2 in all runs, or finite and > 2 in all of them"]
+        )
+    return depths
+
+
 def drawn(seed: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Two layers of i.i.d. N(0, 1) entries, from the generator of a seed in [0, 2^64)."""
     rng = seeded_generator(Purpose.INITIALISATION, seed)
@@ -144,6 +199,34 @@ def uniform(alpha: ArrayLike = 0.1) -> Start:
     """
     scale = _positive("alpha", alpha)
     start = Start(math.sqrt(2) * scale, 0 * scale, f"uniform, alpha = {_shown(alpha)}")
+    start.alpha = scale[..., 0].numpy()
+    return start
+
+
+def power(alpha: ArrayLike = 0.1, depth: ArrayLike = 3.0) -> Start:
+    """u_0 = v_0 = alpha of the network theta = u^D - v^D, D > 2: theta_0 = 0.
+
+    A_0 = alpha^(2-D), and the minimiser depends on alpha as on the balancedness
+    4 A_0^(-2/(D-2)) = 4 alpha^2 (docs/theory.md#depth).
+
+    Args:
+        alpha: initialisation scale, finite and > 0; a number or an array of them.
+        depth: D, real, finite and > 2; a number or an array of them.
+
+    Raises:
+        InputError: for other values.
+
+    >>> start = power(alpha=0.1, depth=3)
+    >>> start.depth, [w.tolist() for w in start.layers(d=2)]
+    (3.0, [[0.1, 0.1], [0.1, 0.1]])
+    """
+    scale, depths = _positive("alpha", alpha), checked_depth(depth)
+    if np.any(depths == 2):
+        raise InputError(["depth = 2 must be > 2; uniform and biased are starts of depth 2"])
+    shape = common_shape({"alpha": tuple(scale.shape[:-1]), "depth": depths.shape})
+    scale = scale.expand(*shape, 1)
+    name = f"power, depth = {_shown(depth)}, alpha = {_shown(alpha)}"
+    start = Start(scale, scale, name, depth=np.broadcast_to(depths, shape) if shape else depths)
     start.alpha = scale[..., 0].numpy()
     return start
 

@@ -229,7 +229,7 @@ def test_runs_do_not_depend_on_their_neighbours() -> None:
 def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     X, b = gaussian(5, 4, 7), gaussian(5, 4, seed=1)
     whole = bregman_minimizer(RowSpace.of(X), b, torch.ones(7, dtype=torch.float64))
-    monkeypatch.setattr("dln_momentum.theory.minimizers._CHUNK_ENTRIES", 2 * 4 * 7)
+    monkeypatch.setattr("dln_momentum.theory.minimizers.CHUNK_ENTRIES", 2 * 4 * 7)
     parts = bregman_minimizer(RowSpace.of(X), b, torch.ones(7, dtype=torch.float64))
     torch.testing.assert_close(parts.theta, whole.theta, rtol=0, atol=1e-12)
     assert bregman_minimizer(RowSpace.of(X[0]), b[:0], b.new_ones(7)).theta.shape == (0, 7)

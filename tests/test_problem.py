@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array, csr_matrix
 
 from dln_momentum import InputError, Problem
-from dln_momentum.problem import RANGE_TOLERANCE, stack
+from dln_momentum.engine.problems import Problems, flat_problem
+from dln_momentum.outputs.provenance import data_hash
+from dln_momentum.problem import stack
+from dln_momentum.problem_checks import RANGE_TOLERANCE
+from dln_momentum.theory.losses import LOSSES
 
 
 def random_problem(seed: int, n: int = 5, d: int = 8, m: int = 3) -> Problem:
@@ -268,3 +272,65 @@ def test_a_problem_keeps_numbers_of_its_own() -> None:
     problem = Problem(X, torch.tensor([2.0]))
     X[0, 1] = 5.0
     assert problem.X.tolist() == [[1.0, 2.0]]
+
+
+LABELS = {"logistic": torch.nn.functional.softplus, "exponential": torch.exp}
+"""The loss of the negative margin, by another program."""
+
+
+@pytest.mark.parametrize("loss", LABELS)
+def test_classification_losses_and_gradients_are_those_of_autograd(loss: str) -> None:
+    problem = random_problem(0).with_loss(loss)
+    assert set(problem.y.tolist()) == {-1.0, 1.0}
+    theta = random_theta(1, 4, problem.d).requires_grad_()
+    expected = LABELS[loss](-problem.y * (theta @ problem.X.T)).mean(-1)
+    (gradient,) = torch.autograd.grad(expected.sum(), theta)
+    found = problem.loss(theta.detach()), problem.gradient(theta.detach())
+    # means of 5 terms of size 1 to 100; softplus of torch drops e^-20 = 2e-9 of values above 20
+    torch.testing.assert_close(found[0], expected.detach(), rtol=1e-9, atol=0)
+    torch.testing.assert_close(found[1], gradient, rtol=1e-9, atol=1e-13)
+    of_row = problem.loss_of_row
+    p = random_theta(2, 6).requires_grad_()
+    y = p.detach().sign()
+    (slope,) = torch.autograd.grad(of_row.value(p, y).sum(), p, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope.sum(), p)
+    torch.testing.assert_close(of_row.slope(p, y), slope, rtol=1e-13, atol=0)
+    torch.testing.assert_close(of_row.curvature(p, y), curvature, rtol=1e-12, atol=0)
+
+
+def test_logistic_loss_keeps_its_digits_at_margins_of_any_size() -> None:
+    problem = Problem([[1.0, 0.0]], [1.0], loss="logistic")
+    theta = torch.tensor([[40.0, 0.0], [700.0, 0.0], [-1e5, 0.0]], dtype=torch.float64)
+    # ln(1 + e^-m) = e^-m for m = 40 and 700 to the last digit, and m + e^m for m = -1e5
+    expected = torch.tensor([np.exp(-40.0), np.exp(-700.0), 1e5], dtype=torch.float64)
+    torch.testing.assert_close(problem.loss(theta), expected, rtol=1e-15, atol=0)
+    weights = torch.tensor([[-np.exp(-40.0)], [-np.exp(-700.0)], [-1.0]], dtype=torch.float64)
+    torch.testing.assert_close(problem.residual_weights(theta), weights, rtol=1e-15, atol=0)
+
+
+def test_labels_of_classification_are_signs_of_separable_rows() -> None:
+    X = [[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [2.0, 1.0, 0.0]]
+    with pytest.raises(InputError, match=r"y: 1 of 3 labels .* \(one is 0\)"):
+        Problem(X, [1, -1, 0], loss="logistic")
+    with pytest.raises(InputError, match="loss = 'hinge' must be one of squared, logistic"):
+        Problem(X, [1, -1, 1], loss="hinge")
+    with pytest.raises(InputError, match=r"not separable .* take at most 2 rows"):
+        Problem(X, [1, 1, 1], loss="exponential")
+    assert Problem(X, [1, -1, -1], loss="exponential").is_classification  # theta = (1, -3, 0)
+    with pytest.raises(InputError, match="rank d = 2"):
+        Problem([[1.0, 0.0], [0.0, 1.0]], [1, -1], loss="logistic")
+    with pytest.raises(InputError, match="y_test: 1 of 1"):
+        Problem([[1.0, 0.0]], [1], X_test=[[1.0, 0.0]], y_test=[2.0], loss="logistic")
+
+
+def test_the_loss_stays_with_the_problem() -> None:
+    problems = [random_problem(seed).with_loss("logistic") for seed in range(2)]
+    both = stack(problems)
+    for kept in (both, problems[0].to("cpu"), flat_problem(both, (2,))):
+        assert kept.loss_name == "logistic"
+    with pytest.raises(InputError, match="one loss, found exponential, logistic"):
+        stack([problems[0], problems[0].replace(loss="exponential")])
+    with pytest.raises(InputError, match="all must have one loss"):
+        Problems([problems[0], problems[0].replace(loss="squared")], torch.tensor([0, 1]))
+    hashes = {data_hash(problems[0].replace(loss=loss)) for loss in LOSSES}
+    assert len(hashes) == 3

@@ -45,17 +45,21 @@ def diabetes(n: int = 20, *, seed: int = 0) -> Problem:
     return _split(X, data.target, n, seed, f"diabetes n={n} seed={seed}")
 
 
-def digits(n: int = 30, classes: Sequence[int] = (0, 1), *, seed: int = 0) -> Problem:
+def digits(
+    n: int = 30, classes: Sequence[int] = (0, 1), *, seed: int = 0, loss: str = "squared"
+) -> Problem:
     """Two classes of handwritten digits, 8 x 8 pixels, with labels -1 and +1.
 
     `seed` draws n training images of the two classes from scikit-learn's ``load_digits``; the other
     images of these classes are the test rows. Pixels constant on the training rows are dropped, so
-    d depends on the draw; the others and the labels are standardised on the training rows.
+    d depends on the draw; the others are standardised on the training rows, and so are the labels
+    for the squared loss.
 
     Args:
         n: number of training rows, >= 2 and below the number of pixels that vary (at most 64).
         classes: two different digits; the first has label -1, the second +1.
         seed: integer in [0, 2^64).
+        loss: ``squared``, ``logistic`` (the natural loss of two classes) or ``exponential``.
 
     Raises:
         InputError: for arguments out of range, n >= d, or a draw of one class only.
@@ -63,6 +67,8 @@ def digits(n: int = 30, classes: Sequence[int] = (0, 1), *, seed: int = 0) -> Pr
     >>> problem = digits()
     >>> problem.n, problem.d, problem.row_space.rank, problem.X_test.shape[0]
     (30, 46, 29, 330)
+    >>> digits(loss="logistic").y.unique()
+    tensor([-1.,  1.], dtype=torch.float64)
     """
     raise_if_any([*_problems(n, 63, seed), *_class_problems(classes)])
     from sklearn.datasets import load_digits
@@ -71,7 +77,7 @@ def digits(n: int = 30, classes: Sequence[int] = (0, 1), *, seed: int = 0) -> Pr
     chosen = np.isin(data.target, list(classes))
     labels = np.where(data.target[chosen] == classes[1], 1.0, -1.0)
     name = f"digits {classes[0]} against {classes[1]} n={n} seed={seed}"
-    return _split(data.data[chosen], labels, n, seed, name)
+    return _split(data.data[chosen], labels, n, seed, name).with_loss(loss)
 
 
 def _split(X: np.ndarray, y: np.ndarray, n: int, seed: int, name: str) -> Problem:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, overload
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -93,6 +93,11 @@ class Problems:
                     f"problem: {problem.name} has (n, d) = {(problem.n, problem.d)}, "
                     f"{first.name} has {(first.n, first.d)}; all must have one shape"
                 )
+            if problem.loss_name != first.loss_name:
+                yield (
+                    f"problem: {problem.name} has the {problem.loss_name} loss, {first.name} the "
+                    f"{first.loss_name} one; all must have one loss"
+                )
         index = self.index
         if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < len(self.each):
             yield f"index must be in [0, {len(self.each)})"
@@ -161,13 +166,13 @@ def flat_problem(problem: Problem | Problems, shape: tuple[int, ...]) -> Problem
         return Problems(problem.each, problem.index.expand(shape).reshape(-1))
     if not problem.runs:
         return problem
-    fields: dict[str, Any] = {key: getattr(problem, key) for key in ("noise", "name", "notes")}
+    fields: dict[str, Tensor] = {}
     for name, core in (("X", 2), ("y", 1), ("theta_star", 1), ("X_test", 2), ("y_test", 1)):
         tensor = getattr(problem, name)
         if tensor is not None:
             inner = tensor.shape[-core:]
             fields[name] = tensor.expand(*shape, *inner).reshape(-1, *inner)
-    return Problem(**fields)
+    return problem.replace(**fields)
 
 
 def measure(

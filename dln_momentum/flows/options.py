@@ -59,6 +59,8 @@ def start_errors(
     problem: Problem, start: Mapping[str, Tensor | None], runs: int | None = None
 ) -> Iterator[str]:
     """Errors in an initial state of one flow [d], or of ``runs`` flows, [d] or [runs, d]."""
+    if problem.is_classification:
+        yield f"a flow takes loss = squared, this problem has loss = {problem.loss_name}"
     if runs is None and problem.runs:
         yield f"a flow takes one problem, this one has runs {list(problem.runs)}"
     shapes = [(problem.d,)] if runs is None else [(problem.d,), (runs, problem.d)]

@@ -40,8 +40,9 @@ def provenance(*data_hashes: str) -> dict[str, Any]:
 
 
 def data_hash(problem: Problem) -> str:
-    """`digest` of X and y."""
-    return digest((problem.X, problem.y))
+    """`digest` of X and y, and of the name of the loss where it is not the squared one."""
+    loss = "" if problem.loss_name == "squared" else problem.loss_name
+    return digest((problem.X, problem.y), loss)
 
 
 def file_attributes(summary: Mapping[str, Any], config: str) -> dict[str, str]:

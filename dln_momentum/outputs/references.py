@@ -27,8 +27,8 @@ def references(theta: Tensor, problem: Problem) -> dict[str, Tensor]:
     ``theta_star_norm`` = ||theta*||_2 and ``relative_recovery_error`` = ||theta - theta*||_2 over
     it; ``least_l1_norm``, the least ||.||_1 with X theta = y, ``l1_excess`` = ||theta||_1 over it,
     minus 1, and ``l1_distance`` = ||theta - its minimiser||_1, nan where that is not unique. They
-    are nan without theta*, or for problems beyond `LARGEST_PROGRAM`. There is one linear program
-    for each data set, however many runs and calls there are.
+    are nan without theta*, or for problems beyond `LARGEST_PROGRAM` or of classification. There is
+    one linear program for each data set, however many runs and calls there are.
 
     >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0], theta_star=[2.0, 0.0])
     >>> found = references(torch.tensor([[0.4, 0.8]], dtype=torch.float64), problem)
@@ -57,11 +57,12 @@ def references(theta: Tensor, problem: Problem) -> dict[str, Tensor]:
 def least_l1(problem: Problem) -> tuple[Tensor, Tensor]:
     """The interpolator of least l1 norm, [*runs, d], and whether it is unique, [*runs].
 
-    It is nan beyond `LARGEST_PROGRAM`. What was found is remembered by the content of X and y: the
-    copies that runs on the same data have, on any device, are solved once.
+    It is nan beyond `LARGEST_PROGRAM`, and for classification, which does not interpolate. What was
+    found is remembered by the content of X and y: the copies that runs on the same data have, on
+    any device, are solved once.
     """
     runs, d = problem.runs, problem.d
-    if problem.n * d > LARGEST_PROGRAM:
+    if problem.n * d > LARGEST_PROGRAM or problem.is_classification:
         return torch.full((*runs, d), torch.nan, dtype=torch.float64), torch.zeros(runs).bool()
     X = problem.X.expand(*runs, -1, -1).reshape(-1, problem.n, d)
     y = problem.y.expand(*runs, -1).reshape(-1, problem.n)

@@ -209,7 +209,14 @@ def kkt_residual(
     >>> [kkt_residual(rows, theta, one, c) for c in (0 * one, torch.asinh(2 * theta))]
     [tensor(0.8000), tensor(0.)]
     """
-    mirror, start = mirror_map(theta, balancedness), log_init / 2
+    return relative_distance(row_space, mirror_map(theta, balancedness), log_init / 2)
+
+
+def relative_distance(row_space: RowSpace, mirror: Tensor, start: Tensor) -> Tensor:
+    """The norm of z = mirror - start outside span(x_1..x_n), relative to that of z, [*runs].
+
+    It is 0 where z is 0 to the rounding of its two terms, [*runs, d] each.
+    """
     z = mirror - start
     outside, norm, *terms = (
         torch.linalg.vector_norm(x, dim=-1) for x in (row_space.reject(z), z, mirror, start)

@@ -21,13 +21,13 @@ from dln_momentum.row_space import (
 )
 from dln_momentum.theory.entropy import checked_balancedness
 
-_CHUNK_ENTRIES = 2**20
+CHUNK_ENTRIES = 2**20
 """Matrix entries of the runs that are solved together; it bounds the memory."""
-_CHORD = 0.03
+CHORD = 0.03
 """Length of the chord whose slope replaces the curvature, over the residual; see `_chord_slope`."""
-_STRETCH = 16.0
+STRETCH = 16.0
 """First multiple of a step that is tried where theta has to shrink by orders of magnitude."""
-_HALVINGS = 60
+HALVINGS = 60
 _LARGEST = 2.0**1000
 """Largest Delta/2 that is not rescaled: a sum of a few of them does not overflow."""
 _NEAR = 0.1
@@ -104,18 +104,19 @@ def bregman_minimizer(
             [3.3333e-01, 3.3333e-01, 6.6667e-01]], dtype=torch.float64)
     """
     vectors = {"target": target, "balancedness": balancedness, "log_init": log_init, "near": near}
-    raise_if_any(_faults(row_space, tol, max_iterations, **vectors))
+    raise_if_any(solver_errors(row_space, tol, max_iterations, **vectors))
     half = checked_balancedness(balancedness) / 2
     log_init = torch.zeros_like(half) if log_init is None else log_init
     guess = half.new_full(half.shape[-1:], torch.nan) if near is None else near
-    runs, basis, b, half, c, guess = _flatten(row_space.basis, target, half, log_init, guess)
+    runs, basis, b, (half, c, guess) = flatten(row_space.basis, target, half, log_init, guess)
     # (b, Delta) -> (k b, k Delta) scales theta by k: keep sums of a few entries in range
     unit = (half.amax(-1, keepdim=True) / _LARGEST).clamp(min=1.0)
     b, half, guess = b / unit, half / unit, guess / unit
-    size = max(1, _CHUNK_ENTRIES // basis.shape[-2:].numel())
+    size = max(1, CHUNK_ENTRIES // basis.shape[-2:].numel())
     chunks = (slice(i, i + size) for i in range(0, max(len(b), 1), size))
     parts = [
-        _solve(_part(basis, i), b[i], half[i], c[i], guess[i], tol, max_iterations) for i in chunks
+        _solve(basis_of(basis, i), b[i], half[i], c[i], guess[i], tol, max_iterations)
+        for i in chunks
     ]
     z, residual, iterations = (torch.cat(part) for part in zip(*parts, strict=True))
     return Minimizer(
@@ -127,9 +128,10 @@ def bregman_minimizer(
     )
 
 
-def _faults(
+def solver_errors(
     row_space: RowSpace, tol: float, max_iterations: int, **vectors: Tensor | None
 ) -> Iterator[str]:
+    """Errors in the arguments of a minimiser; all vectors but ``target`` are [*runs, d]."""
     if not tol > 0:
         yield f"tol = {tol} must be > 0"
     if max_iterations < 1:
@@ -149,20 +151,21 @@ def _faults(
         yield f"the run dimensions {runs} must broadcast"
 
 
-def _flatten(
+def flatten(
     basis: Tensor, target: Tensor, *of_coordinates: Tensor
-) -> tuple[torch.Size, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[torch.Size, Tensor, Tensor, list[Tensor]]:
     """The shape of the runs, and the inputs with the runs along one axis."""
     r, d = basis.shape[-2:]
     leading = [t.shape[:-1] for t in (target, *of_coordinates)]
     runs = broadcast_shapes(*leading, basis.shape[:-2])
     if basis.ndim > 2:
         basis = basis.expand(*runs, r, d).reshape(-1, r, d)
-    half, c, guess = (t.expand(*runs, d).reshape(-1, d) for t in of_coordinates)
-    return runs, basis, target.expand(*runs, r).reshape(-1, r), half, c, guess
+    flat = [t.expand(*runs, d).reshape(-1, d) for t in of_coordinates]
+    return runs, basis, target.expand(*runs, r).reshape(-1, r), flat
 
 
-def _part(basis: Tensor, index: slice | Tensor) -> Tensor:
+def basis_of(basis: Tensor, index: slice | Tensor) -> Tensor:
+    """The matrices of some runs; a shared one is that of all."""
     return basis if basis.ndim == 2 else basis[index]
 
 
@@ -183,7 +186,7 @@ def _solve(
     for k in range(max_iterations + 1):
         theta = _predictor(z, half)
         slack = b - apply(basis, theta)
-        residual = _relative_norm(slack, b, theta)
+        residual = relative_norm(slack, b, theta)
         # one step beyond the tolerance squares the error
         going = torch.isfinite(residual) & ~(best[active] <= tol)
         better = residual < best[active]
@@ -191,7 +194,7 @@ def _solve(
         if k == max_iterations or not bool(going.any()):
             break
         if not bool(going.all()):
-            basis = _part(basis, going)
+            basis = basis_of(basis, going)
             active, z, theta, slack, b, half = (
                 t[going] for t in (active, z, theta, slack, b, half)
             )
@@ -206,7 +209,8 @@ def _predictor(z: Tensor, half: Tensor) -> Tensor:
     return 2 * half * torch.sinh(z / 2) * torch.cosh(z / 2)
 
 
-def _relative_norm(slack: Tensor, b: Tensor, theta: Tensor) -> Tensor:
+def relative_norm(slack: Tensor, b: Tensor, theta: Tensor) -> Tensor:
+    """||slack|| over the larger of ||b|| and ||theta||."""
     scale = torch.maximum(vector_norm(b), vector_norm(theta))
     return vector_norm(slack) / torch.where(scale == 0, 1.0, scale)
 
@@ -216,10 +220,10 @@ def _start(basis: Tensor, b: Tensor, half: Tensor, c: Tensor, guess: Tensor) -> 
     away = torch.asinh(guess / half) - c
     z = c + apply(basis.mT, apply(basis, away))
     theta = _predictor(z, half)
-    near = _relative_norm(b - apply(basis, theta), b, theta) < _NEAR
+    near = relative_norm(b - apply(basis, theta), b, theta) < _NEAR
     if not bool(near.all()):
         far = ~near
-        z[far] = _cold_start(_part(basis, far), b[far], half[far], c[far])
+        z[far] = _cold_start(basis_of(basis, far), b[far], half[far], c[far])
     return z
 
 
@@ -241,13 +245,13 @@ def _newton_step(
     stretch: bool,
 ) -> Tensor:
     size = vector_norm(slack)
-    weights = _chord_slope(theta.abs(), half, _CHORD * size)
+    weights = _chord_slope(theta.abs(), half, CHORD * size)
     # if Delta spans many decades the decrement underflows: weights and slack are kept in units
     units = binary_centre(weights), binary_scale(slack)
     step, decrement = weighted_solution(basis, weights / units[0], slack / units[1])
     # far above the solution a Newton step reduces exp by a factor e at most: try a longer step
     far = size > 2 * vector_norm(b)
-    first = torch.where(far & stretch, _STRETCH, 1.0).to(z.dtype)
+    first = torch.where(far & stretch, STRETCH, 1.0).to(z.dtype)
     scale = units[1] / units[0]
     return z + _step_length(z, step, scale, theta / units[1], half / units[1], decrement, first)
 
@@ -293,7 +297,7 @@ def _step_length(
     """
     length, pending = first.clone(), torch.arange(len(z), device=z.device)
     whole = step * scale
-    for _ in range(_HALVINGS):
+    for _ in range(HALVINGS):
         t = length[pending]
         ahead = _predictor(z[pending] + t[:, None] * whole[pending], half[pending])
         slope = ((ahead - theta[pending]) * step[pending]).sum(-1) / decrement[pending] - 1

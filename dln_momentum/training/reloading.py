@@ -61,7 +61,7 @@ def origin(net: nn.Module, data: BlockDataModule) -> dict[str, Any] | None:
     if size > LARGEST:
         return None
     saved = {name: value.to("cpu", copy=True) for name, value in (tensors | start).items()}
-    return saved | {"name": problem.name}
+    return saved | {"name": problem.name, "loss": problem.loss_name}
 
 
 def remade(
@@ -89,7 +89,12 @@ def remade(
     if data is None:
         noise = settings["label_noise"]
         data = BlockDataModule(
-            Problem(**{name: saved.get(name) for name in TENSORS}, name=saved["name"]),
+            Problem(
+                **{name: saved.get(name) for name in TENSORS},
+                name=saved["name"],
+                # checkpoints before there were others have none
+                loss=saved.get("loss", "squared"),
+            ),
             RecordPlan(**settings["plan"]),
             BatchStream(**settings["batches"]),
             None if noise is None else LabelNoise(**noise),

@@ -39,8 +39,9 @@ def identity(
     """
     groups = groups_of(problem)
     data = [t for g in groups for t in (g.problem.X, g.problem.y, g.runs)]
+    loss = groups[0].problem.loss_name
     return {
-        "data": digest(data),
+        "data": digest(data, "" if loss == "squared" else loss),
         "initial weights": digest(start.state_dict().values()),
         "gamma and beta": digest(torch.as_tensor(rate, dtype=torch.float64) for rate in rates),
         "mini-batches": "full" if batches.full_batch else digest([], repr(batches)),

@@ -1,0 +1,136 @@
+r"""The formulas of a trajectory at depth D > 2: theta, A, c and the certificate.
+
+The counterpart of `dln_momentum.theory.trajectory.Trajectory` for theta = u^D - v^D, with layers
+u, v > 0 in the place of w_+- (docs/theory.md#depth; not on the poster). With S_u, S_v summed with
+the weights of the horizon there is no boundary term:
+
+    u_t^(-m) + v_t^(-m) = 2 A,   h_A^{-1}(theta_t) - c in span(x_1..x_n).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from dln_momentum.problem import Problem
+from dln_momentum.theory.depth import (
+    balancedness,
+    is_power_potential,
+    potential_scale,
+    power_kkt_residual,
+)
+from dln_momentum.theory.trajectory import Trajectory
+
+
+def power_theta(w: Tensor, depth: Tensor | float) -> Tensor:
+    """theta = u^D - v^D from w = (u, v), [2, ..., d] -> [..., d].
+
+    >>> power_theta(torch.tensor([[2.0], [1.0]]), 3.0)
+    tensor([7.])
+    """
+    return w[0] ** depth - w[1] ** depth
+
+
+def layer_scale(w: Tensor, depth: Tensor | float) -> Tensor:
+    """A = (u^(-m) + v^(-m))/2 of the layers themselves, [2, ..., d] -> [..., d].
+
+    >>> layer_scale(torch.tensor([[0.5], [0.25]]), 3.0)
+    tensor([3.])
+    """
+    m = depth - 2
+    return (w[0] ** -m + w[1] ** -m) / 2
+
+
+class PowerTrajectory(Trajectory):
+    """Layers u, v > 0 of theta = u^D - v^D with their start and path sums, at one time or many.
+
+    Attributes:
+        w: (u, v), [2, ..., d], and w_start, (u_1, v_1).
+        exponents: S_u and S_v, [2, ..., d], with the term of an initial speed subtracted.
+        depth: D > 2, a number or [..., 1].
+    """
+
+    depth: Tensor | float
+    boundary: Tensor = torch.zeros((), dtype=torch.float64)
+    start_term: Tensor = torch.zeros((), dtype=torch.float64)
+
+    @property
+    def u(self) -> Tensor:
+        """First layer."""
+        return self.w[0]
+
+    @property
+    def v(self) -> Tensor:
+        """Second layer."""
+        return self.w[1]
+
+    @cached_property
+    def theta(self) -> Tensor:
+        """Predictor, theta = u^D - v^D."""
+        return power_theta(self.w, self.depth)
+
+    @cached_property
+    def theta_start(self) -> Tensor:
+        """theta at the start."""
+        return power_theta(self.w_start, self.depth)
+
+    @cached_property
+    def scale(self) -> Tensor:
+        """A = (u^(-m) + v^(-m))/2 of the layers."""
+        return layer_scale(self.w, self.depth)
+
+    @cached_property
+    def balancedness(self) -> Tensor:
+        """Delta = 4 A^(-2/m), which is |u^2 - v^2| of theta = u v as D -> 2."""
+        return balancedness(self.scale, self.depth)
+
+    @cached_property
+    def balancedness_start(self) -> Tensor:
+        """Delta at the start."""
+        return balancedness(layer_scale(self.w_start, self.depth), self.depth)
+
+    @cached_property
+    def predicted_scale(self) -> Tensor:
+        """A from the start and the path sums, equal to `scale` in theory, [..., d]."""
+        return self._scale_and_init[0]
+
+    @cached_property
+    def log_init(self) -> Tensor:
+        """c, |c| < A, of the perturbed initialisation theta~ = h_A(c), [..., d]."""
+        return self._scale_and_init[1]
+
+    @cached_property
+    def predicted_balancedness(self) -> Tensor:
+        """4 A^(-2/m) of the predicted A, equal to Delta in theory, [..., d]."""
+        return balancedness(self.predicted_scale, self.depth)
+
+    @property
+    def limit_balancedness(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The predicted one: there is no boundary term."""
+        return self.predicted_balancedness
+
+    @property
+    def limit_log_init(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """c: there is no boundary term."""
+        return self.log_init
+
+    @cached_property
+    def _scale_and_init(self) -> tuple[Tensor, Tensor]:
+        plus, minus = self.exponents_with_boundary
+        return potential_scale((self.w_start[0], self.w_start[1]), (plus, minus), self.depth)
+
+    @cached_property
+    def is_valid(self) -> Tensor:
+        """Where the predicted potential is valid: 0 < A < inf and |c| < A, and u, v > 0, [...]."""
+        positive = (self.w > 0).all(0).all(-1)
+        return positive & is_power_potential(self.predicted_scale, self.log_init)
+
+    def certificate(self, problem: Problem) -> Tensor:
+        """The KKT residual of theta at each time, [...]; nan where the potential is not valid."""
+        valid = self.is_valid[..., None]
+        theta, c = (torch.where(valid, x, 0.0) for x in (self.theta, self.log_init))
+        scale = torch.where(valid, self.predicted_scale, 1.0)
+        residual = power_kkt_residual(problem.row_space, theta, scale, c, self.depth)
+        return torch.where(self.is_valid, residual, torch.nan)
