@@ -20,7 +20,7 @@ class PowerSnapshot(PowerTrajectory, FamilySnapshot):
     and A_+- = w_{+-,1}^(-m) + m S_+-.
     """
 
-    depth: Tensor
+    depth: Tensor  # pyright: ignore[reportGeneralTypeIssues]
     """D, [R, 1]"""
 
     @cached_property
