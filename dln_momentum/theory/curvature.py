@@ -13,6 +13,8 @@ ball is stable on a quadratic of curvature h for ``h < 2 (1 + beta)/gamma``; a f
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
@@ -94,7 +96,7 @@ def sharpness(problem: Problem, w: Tensor) -> Tensor:
     return found.reshape(shape)
 
 
-def sharpness_threshold(gamma: Tensor | float, beta: Tensor | float) -> Tensor | float:
+def sharpness_threshold(gamma: Any, beta: Any) -> Any:
     """2 (1 + beta)/gamma, the sharpness above which heavy ball is unstable on a quadratic.
 
     >>> round(sharpness_threshold(0.01, 0.9), 9)
