@@ -6,20 +6,23 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-import mpmath as mp
+import mpmath
 import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
 
 import dln_momentum as dln
-from dln_momentum import FlowPath, InputError, momentum_flow, sparse
-from dln_momentum.flows import Annealed, contour_integrals, summed_path_integrals
+from dln_momentum import Annealed, FlowPath, InputError, momentum_flow, sparse
+from dln_momentum.flows import contour_integrals, summed_path_integrals
 from dln_momentum.flows.coefficients import Coefficients, friction_of
 from dln_momentum.flows.driven_system import DrivenSystem
 from dln_momentum.theory.continuous_bias import log_free_error, path_integrals
 from tests.flow_oracles import uniform_start
+
+mp: Any = mpmath.mp
 
 PROBLEM = sparse(5, 8, 1, seed=0)
 W_0 = uniform_start(PROBLEM)
@@ -91,14 +94,14 @@ def test_elimination_solves_the_dense_system(c: complex) -> None:
     system = DrivenSystem(PROBLEM.X.numpy(), PROBLEM.y.numpy(), given)
     rng = np.random.default_rng(0)
     state = rng.standard_normal(5 * 8 + 5 + 1)
-    columns = [system.rhs(1.0, state + 1e-30j * row).imag / 1e-30 for row in np.eye(state.size)]
+    columns = [np.imag(system.rhs(1.0, state + 1e-30j * row)) / 1e-30 for row in np.eye(state.size)]
     right = rng.standard_normal(state.size)
     found = system.linearise(1.0, state).factor(c)(right)
     matrix = c * np.eye(state.size) - np.stack(columns, axis=1)
     np.testing.assert_allclose(found, np.linalg.solve(matrix, right), rtol=1e-10, atol=1e-11)
 
 
-def series(m: list, f: list, w: list, dw: list, x: list, y: mp.mpf, order: int) -> list:
+def series(m: list, f: list, w: list, dw: list, x: list, y: Any, order: int) -> list:
     """Taylor coefficients of w_+-, [2][d][order], for n = 1, polynomial m and t f(t)."""
     d = len(x)
     c = [[[w[s][i], dw[s][i]] for i in range(d)] for s in (0, 1)]
@@ -130,10 +133,10 @@ def test_the_identity_in_forty_digits() -> None:
         w, dw = [[mp.mpf("0.3"), mp.mpf("0.5")], [mp.mpf("0.4"), mp.mpf("-0.2")]], [[0, 0], [0, 0]]
         plus, minus, gradient = series([mp.mpf(1), mp.mpf(1) / 5], [mp.mpf(1)], w, dw, x, y, 60)
 
-        def value(c: list, at: mp.mpf) -> mp.mpf:
+        def value(c: list, at: Any) -> Any:
             return mp.polyval(c[::-1], at)
 
-        def slope(c: list, at: mp.mpf) -> mp.mpf:
+        def slope(c: list, at: Any) -> Any:
             return mp.polyval([k * a for k, a in enumerate(c)][:0:-1], at)
 
         P = lambda at: (1 + at / 5) / (1 - mp.mpf(1) / 5)  # noqa: E731

@@ -165,6 +165,6 @@ def _by_lanczos(data: _Data, w: Tensor) -> float:
     operator = LinearOperator((2 * d, 2 * d), matvec=product, dtype=np.float64)  # type: ignore[call-overload]
     # a start of its own: ARPACK's is drawn from a generator that is not seeded
     first = np.abs(D).ravel() + 1e-3 * np.abs(D).max()
-    found = eigsh(operator, 1, which="LA", v0=first, tol=LANCZOS_TOLERANCE,
-                  return_eigenvectors=False)  # fmt: skip
+    options: dict[str, Any] = {"v0": first, "tol": LANCZOS_TOLERANCE}
+    found = eigsh(operator, 1, which="LA", return_eigenvectors=False, **options)
     return float(found[0])
