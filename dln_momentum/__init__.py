@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from dln_momentum.start import Start, biased, gaussian, power, uniform
 
 _HOMES = {
+    "Annealed": "flows.coefficients",
     "Certificate": "interface.run",
     "DiagonalLinearNet": "network",
     "Engine": "engine",
@@ -104,6 +105,7 @@ _HOMES = {
 """The module, below this package, that each public name is in."""
 
 __all__ = [
+    "Annealed",
     "Certificate",
     "DiagonalLinearNet",
     "Engine",

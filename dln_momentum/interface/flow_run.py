@@ -94,8 +94,10 @@ class FlowRun:
 
     @property
     def lam(self) -> Any:
-        """lambda, a number or an array of shape S."""
+        """lambda, a number or an array of shape S; [T] where lambda or the friction changes."""
         lam = self.path.lam
+        if isinstance(self.path, FlowPath) and isinstance(lam, Tensor):
+            return lam[:, 0].numpy()
         return lam.numpy().reshape(self.shape) if isinstance(lam, Tensor) else lam
 
     @property
@@ -160,7 +162,9 @@ class FlowRun:
         shared = of_flows[:, 0]
         coords = {"time": shared} if (of_flows == shared[:, None]).all() else {}
         found = labelled(values, ("time", *dims, "coordinate"), coords)
-        found = found.assign(status=(dims, self.status)).assign_coords(lam=(dims, self.lam))
+        found = found.assign(status=(dims, self.status))
+        changing = not dims and np.ndim(self.lam) == 1
+        found = found.assign_coords(lam=("time" if changing else dims, self.lam))
         if dims:
             found = found.assign_coords(t=(("time", *dims), self.t))
         return describe(found)
@@ -176,7 +180,7 @@ class FlowRun:
         found = self._measures
         values = found.scalars | found.coordinates
         history = flow_history(values, found.times, self.problem, found.minimizer)
-        names = {"lam": self.lam, "data": self.problem.name, "status": self.status}
+        names = {"lam": self._measures.end["lam"], "data": self.problem.name, "status": self.status}
         return overview(history, names)
 
     @cached_property
