@@ -14,7 +14,7 @@ from dln_momentum.cli.setup import build
 from dln_momentum.cli.sweep import sweep
 from dln_momentum.cli.train import train
 from dln_momentum.cli.verify import verify
-from dln_momentum.config import composed, config_hash
+from dln_momentum.config import CONF_DIR, composed, config_hash
 from dln_momentum.config.location import options_of
 from dln_momentum.interface.methods import as_plain, from_plain
 from dln_momentum.method import Method
@@ -72,11 +72,11 @@ def test_every_schedule_and_loss_is_an_option_of_its_group() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(SCHEDULES) - {"arrays"}))
 def test_a_schedule_has_the_defaults_of_its_config(name: str) -> None:
-    config, python = composed("train", [f"schedule={name}"]).schedule, fields(SCHEDULES[name])
+    # what a run makes of each is in the slow tests
+    config, python = OmegaConf.load(CONF_DIR / f"schedule/{name}.yaml"), fields(SCHEDULES[name])
     assert set(config) == {"name", *(field.name for field in python)}
     for field in python:
         assert field.default in (MISSING, config[field.name]), field.name
-    assert build(composed("train", [f"schedule={name}", *SMALL])).method.schedule.name == name
 
 
 def test_a_method_has_the_defaults_of_its_config() -> None:
@@ -85,11 +85,15 @@ def test_a_method_has_the_defaults_of_its_config() -> None:
     assert build(composed("train", SMALL)).method.is_plain
 
 
+@pytest.mark.slow
 def test_an_npz_of_rates(tmp_path: Path) -> None:
     np.savez(tmp_path / "rates.npz", gamma=np.linspace(0.01, 0.02, 5))
     words = [*SMALL, "schedule=arrays", f"schedule.path={tmp_path / 'rates.npz'}"]
     schedule = build(composed("train", words)).method.schedule
     assert schedule == S.Arrays(gamma=np.linspace(0.01, 0.02, 5))
+
+
+SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
@@ -102,15 +106,15 @@ def test_an_npz_of_rates(tmp_path: Path) -> None:
                 "loss.name = 'l1' must be one of squared, logistic, exponential",
             ],
         ),
-        ("schedule=acceleration schedule.rho=20", ["schedule.rho = 20 must be in (0, 10]"]),
-        ("schedule=warmup schedule.steps=0", ["schedule.steps = 0 must be finite and >= 1"]),
-        ("schedule=warmup +schedule.every=5", ["unknown key schedule.every"]),
-        ("schedule=arrays", ["schedule.gamma and schedule.beta, or schedule.path"]),
-        ("method.weight_decay=fast", ["method.weight_decay = 'fast' must be of type float"]),
-        ("method.kappa=[1,2]", ["method.kappa has 2 numbers, must have d = 30"]),
-        ("optimizer.gamma_u=-1", ["optimizer.gamma_u = -1 must be finite and > 0"]),
+        pytest.param("schedule=acceleration schedule.rho=20", ["schedule.rho = 20 must be in (0, 10]"], marks=SLOW),
+        pytest.param("schedule=warmup schedule.steps=0", ["schedule.steps = 0 must be finite and >= 1"], marks=SLOW),
+        pytest.param("schedule=warmup +schedule.every=5", ["unknown key schedule.every"], marks=SLOW),
+        pytest.param("schedule=arrays", ["schedule.gamma and schedule.beta, or schedule.path"], marks=SLOW),
+        pytest.param("method.weight_decay=fast", ["method.weight_decay = 'fast' must be of type float"], marks=SLOW),
+        pytest.param("method.kappa=[1,2]", ["method.kappa has 2 numbers, must have d = 30"], marks=SLOW),
+        pytest.param("optimizer.gamma_u=-1", ["optimizer.gamma_u = -1 must be finite and > 0"], marks=SLOW),
         ("optimizer.gamma_u=1 optimizer.gamma=1", ["(gamma_u, gamma_v, beta)"]),
-        ("method=nesterov method.dampening=0.5", ["dampening must be 0"]),
+        pytest.param("method=nesterov method.dampening=0.5", ["dampening must be 0"], marks=SLOW),
     ],
 )  # fmt: skip
 def test_what_is_refused_is_named(words: str, messages: list[str]) -> None:
@@ -120,12 +124,14 @@ def test_what_is_refused_is_named(words: str, messages: list[str]) -> None:
         assert message in str(refused.value)
 
 
+@pytest.mark.slow
 def test_autograd_trains_by_no_other_method() -> None:
     setup = build(composed("train", [*SMALL, "method=nesterov", "trainer.gradient=autograd"]))
     with pytest.raises(dln.InputError, match="HeavyBall at constant rates"):
         setup.module()
 
 
+@pytest.mark.slow
 def test_the_hash_of_a_config_tells_methods_apart() -> None:
     others = ["method=nesterov", "method.weight_decay=0.1", "schedule=cosine", "loss=logistic"]
     configs = [composed("train", [word]) for word in ["seed=0", *others]]
@@ -139,6 +145,7 @@ def test_the_hash_of_a_config_tells_methods_apart() -> None:
 # ---- checkpoints
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_method_is_refused(tmp_path: Path) -> None:
     run = run_app(tmp_path / "one", *SHORT, "method=nesterov")
     last = run.directory / "checkpoints" / "last.ckpt"
@@ -204,6 +211,7 @@ def test_numbers_of_a_method_broadcast(problem: dln.Problem) -> None:
     np.testing.assert_allclose(runs.to_dataset().gamma_k.sel(step=0), np.tile(0.01 / steps, (3, 1)))
 
 
+@pytest.mark.slow
 def test_a_sweep_over_numbers_and_methods(tmp_path: Path, problem: dln.Problem) -> None:
     axes = "{schedule.steps: [50,100], method.weight_decay: [0,1e-3], method.name: [heavy_ball,nesterov]}"  # noqa: E501
     words = [*SHORT, "schedule=warmup", "trainer.tol=0", f"sweep.axes={axes}", "callbacks=none"]
@@ -228,6 +236,7 @@ def test_the_layers_of_a_sweep_have_rates(problem: dln.Problem) -> None:
     assert float(found.kkt_residual.max()) < KKT
 
 
+@pytest.mark.slow
 def test_depths_of_a_sweep_are_trained_together(problem: dln.Problem) -> None:
     given = {"gamma": 0.003, "beta": [0.5, 0.9], "max_steps": 300}
     found = dln.sweep(problem, dln.power, alpha=0.3, depth=[2.5, 3.0], **given)
@@ -276,6 +285,7 @@ def test_verify_judges_the_run_of_its_own_method(tmp_path: Path, words: str) -> 
     assert any("heavy ball at constant" in str(s) or "squared loss" in str(s) for s in unmet)
 
 
+@pytest.mark.slow
 def test_train_is_what_the_command_does(tmp_path: Path, problem: dln.Problem) -> None:
     run = dln.train(problem, method="nesterov", max_steps=400, tol=0.0)
     run_job("train", train, tmp_path, *SHORT, "method=nesterov", "trainer.tol=0", "callbacks=none")

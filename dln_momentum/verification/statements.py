@@ -61,7 +61,7 @@ def statements(m: Measurements) -> Iterator[Statement]:
     yield from in_scope(of_the_scheme, m, [*constant, *flows])
     yield from in_scope(of_gradient_flow, m, flows)
     yield from in_scope(of_momentum_flow, m, flows)
-    yield from in_scope(of_small_lambda, m, flows)
+    yield from in_scope(of_small_lambda, m, [*constant, *flows])
     yield from in_scope(of_the_engine, m, [*constant, *flows])
     yield from in_scope(of_iterates, m, [*constant, *flows])
     yield from in_scope(of_the_family, m, flows)
