@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -28,7 +29,7 @@ def write_piece(path: Path, piece: xr.Dataset) -> None:
         "coords": [str(name) for name in piece.coords],
         "attrs": piece.attrs,
     }
-    arrays = {str(name): variable.to_numpy() for name, variable in piece.variables.items()}
+    arrays: dict[str, Any] = {str(name): v.to_numpy() for name, v in piece.variables.items()}
 
     def write(target: Path) -> None:
         with target.open("wb") as file:
