@@ -30,11 +30,12 @@ def write_piece(path: Path, piece: xr.Dataset) -> None:
         "attrs": piece.attrs,
     }
     arrays: dict[str, Any] = {str(name): v.to_numpy() for name, v in piece.variables.items()}
+    arrays[LAYOUT] = np.array(json.dumps(layout))
 
     def write(target: Path) -> None:
         with target.open("wb") as file:
             # older versions of NumPy know no allow_pickle here; what is read back has no pickles
-            np.savez(file, **arrays, **{LAYOUT: np.array(json.dumps(layout))})
+            np.savez(file, **arrays)
 
     write_whole(path, write)
 
