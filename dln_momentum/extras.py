@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from dln_momentum.errors import InputError
 
@@ -39,7 +40,7 @@ class MissingExtraError(InputError, ImportError):
         super().__init__([f"{module} is not installed: pip install {wanted}, or {everything}"])
         self.name = module
 
-    def __reduce__(self) -> tuple[type, tuple[str]]:
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
         return type(self), (self.name,)
 
 

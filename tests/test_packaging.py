@@ -38,9 +38,8 @@ def test_constraints_are_versions_that_are_allowed() -> None:
     for requirement in requirements():
         name = requirement.name
         assert newest[name] in requirement.specifier, requirement
-        if name != "torch":  # its oldest CPU builds are on no index page
-            (least,) = (c.version for c in requirement.specifier if c.operator == ">=")
-            assert oldest[name] == Version(least), requirement
+        (least,) = (c.version for c in requirement.specifier if c.operator == ">=")
+        assert oldest[name] == Version(least), requirement
 
 
 def test_one_version() -> None:

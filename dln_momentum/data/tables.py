@@ -61,8 +61,10 @@ def read_text(file: Path, *, separator: str | None = None, decimal: str | None =
         "decimal": point or ".",
         "skipinitialspace": True,
         "low_memory": False,
-        "float_precision": "round_trip",
     }
+    if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):
+        # later versions read every digit by default
+        options["float_precision"] = "round_trip"
     notes = []
     header, *rows = _fields(lines, character) or [[]]
     if rows and all(len(row) == len(header) + 1 for row in rows):
