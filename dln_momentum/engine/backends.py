@@ -53,25 +53,33 @@ class Backend:
         return most - most % self.multiple
 
 
-def choose_backend(name: str, problem: Problem) -> Backend:
-    """The backend of that name; ``auto`` decides."""
+def choose_backend(name: str, problem: Problem, *, plain: bool = True) -> Backend:
+    """The backend of that name; ``auto`` decides.
+
+    Args:
+        name: one of `dln_momentum.engine.options.BACKENDS`.
+        problem: the data, for its device.
+        plain: whether the method is the poster's, which has a kernel of its own.
+    """
     on_cpu = problem.X.device.type == "cpu"
     if name == "numba" and not on_cpu:
         raise InputError(["engine.backend = 'numba' runs on a CPU only; must be auto or torch"])
     if name != "auto":
-        return _load(name, "asked for", on_cpu)
+        return _load(name, "asked for", on_cpu, plain)
     chosen = ("numba", "fastest on a CPU") if on_cpu else ("torch", "runs on this device")
-    return _load(*chosen, on_cpu)
+    return _load(*chosen, on_cpu, plain)
 
 
-def _load(name: str, why: str, on_cpu: bool) -> Backend:
+def _load(name: str, why: str, on_cpu: bool, plain: bool) -> Backend:
     # numba takes a second to import, which a run on a GPU need not spend
     if name == "numba":
-        from dln_momentum.engine.cpu import kernel
+        from dln_momentum.engine.cpu import family_kernel, kernel
 
-        return Backend(name, why, kernel.advance, kernel.LANES)
-    from dln_momentum.engine import torch_kernel
+        advance = kernel.advance if plain else family_kernel.advance
+        return Backend(name, why, advance, kernel.LANES)
+    from dln_momentum.engine import torch_family, torch_kernel
 
     elements = TILE_ELEMENTS if on_cpu else GPU_ELEMENTS
     # short operations spend their time under the interpreter's lock
-    return Backend(name, why, torch_kernel.advance, elements=elements, threads_from=100)
+    advance = torch_kernel.advance if plain else torch_family.advance
+    return Backend(name, why, advance, elements=elements, threads_from=100)

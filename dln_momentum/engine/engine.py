@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine.backends import choose_backend
+from dln_momentum.engine.checks import family_faults, faults
+from dln_momentum.engine.family import Family
 from dln_momentum.engine.options import EngineOptions
 from dln_momentum.engine.parallel import for_each, split
 from dln_momentum.engine.problems import (
@@ -23,21 +25,16 @@ from dln_momentum.engine.problems import (
 from dln_momentum.engine.random_inputs import RandomInputs
 from dln_momentum.engine.scaled import CHECK_EVERY, ScaledProblem
 from dln_momentum.engine.snapshot import Snapshot
-from dln_momentum.engine.state import State
 from dln_momentum.engine.status import Status, divergence_ceiling, judge
+from dln_momentum.engine.stored import Runs, Stored
+from dln_momentum.engine.stored_family import StoredFamily
 from dln_momentum.errors import raise_if_any
+from dln_momentum.method import Method, StepRates
 from dln_momentum.problem import Problem
-from dln_momentum.theory.discrete_bias import (
-    boundary_term,
-    telescoped_increment,
-    telescoped_path_sums,
-)
 
 if TYPE_CHECKING:
     from dln_momentum.data.label_noise import LabelNoise
     from dln_momentum.data.sampling import BatchStream
-
-Runs = Tensor | slice
 
 
 class Engine:
@@ -60,6 +57,8 @@ class Engine:
         batches: the mini-batch stream; None for the full batch.
         label_noise: the label noise stream, if any.
         options: see `EngineOptions`.
+        method: the member of the family; None for heavy ball with constant rates. Its numbers are
+            one for all runs or [R].
 
     Raises:
         InputError: for shapes that do not fit, rates out of their range, and fewer than no steps.
@@ -85,30 +84,39 @@ class Engine:
         batches: BatchStream | None = None,
         label_noise: LabelNoise | None = None,
         options: EngineOptions | None = None,
+        method: Method | None = None,
     ) -> None:
         gamma, beta, w_plus, w_minus = (t.detach() for t in (gamma, beta, w_plus, w_minus))
         if previous is not None:
             previous = (previous[0].detach(), previous[1].detach())
-        raise_if_any(_faults(problem, gamma, beta, w_plus, w_minus, previous))
+        self.options, self.method = options or EngineOptions(), method or Method()
+        raise_if_any(faults(problem, gamma, beta, w_plus, w_minus, previous))
+        loss = first_of(problem).loss_name
+        plain = self.method.is_plain and loss == "squared"
+        if not plain:
+            raise_if_any(
+                family_faults(problem, gamma, beta, self.method, self.options, label_noise)
+            )
+            self.method = self.method.flat((len(gamma),))
         self.problem, self.groups = first_of(problem), groups_of(problem)
-        self.options = options or EngineOptions()
         self.random_inputs = RandomInputs(batches, label_noise)
         self.gamma, self.beta = gamma, beta
-        self.scaled = ScaledProblem.of(
-            self.groups, gamma, beta, self.options.tol, self.options.divergence_bound
-        )
-        self.backend = choose_backend(self.options.backend, self.problem)
-        self._scale = gamma.sqrt()[:, None] / 2
-        self._start = tuple(_stored_once(w) for w in (w_plus, w_minus))
-        self._speed_term = None
-        if previous is not None and self.options.path_sums != "gradient_sum":
-            self._speed_term = torch.stack(
-                [
-                    boundary_term(a, b, beta[:, None])
-                    for a, b in zip(previous, self._start, strict=True)
-                ]
+        self._stored = (
+            Stored(gamma, beta, (w_plus, w_minus), previous, self.options.path_sums)
+            if plain
+            else StoredFamily(
+                self.method,
+                Family.of(self.method, loss, gamma),
+                gamma,
+                beta,
+                (w_plus, w_minus),
+                previous,
             )
-        self.state = self._first_state(previous)
+        )
+        self._rates = None if plain else self._rates_of
+        self.scaled = self._stored.scaled_problems(self.groups, self.options)
+        self.backend = choose_backend(self.options.backend, self.problem, plain=plain)
+        self.state = self._stored.first_state(self.problem.n)
         self._advance(torch.arange(len(gamma), device=gamma.device), 0, 0)
         self.state.loss_start = self.state.loss.clone()
         self._judge(self.running)
@@ -139,7 +147,7 @@ class Engine:
 
         Runs that a lower tolerance has reopened are behind the others; they catch up.
         """
-        self._account_for_changes()
+        self._stored.account_for_changes(self.state)
         running = self.running
         steps = self.state.steps[running]
         for start in steps.unique().tolist():
@@ -186,14 +194,7 @@ class Engine:
         What a program needs to go on by itself, at a tenth of a snapshot's cost. Increments are 0
         where beta is, since nothing depends on them there.
         """
-        beta, scale = self.beta[runs, None], 2 * self._scale[runs]
-        w = self.state.w[:, runs]
-        # p = w_k - beta w_{k-1}, so that p - (1 - beta) w is beta times the increment
-        step = (self.state.p[:, runs] - (1 - beta) * w) / beta
-        both = torch.stack([w, step.where(beta != 0, 0.0)]) / scale
-        plus, minus = both.unbind(1)
-        first, second = torch.stack([plus + minus, plus - minus], dim=1)
-        return first, second
+        return self._stored.variables(self.state, runs)
 
     def snapshot(self, runs: Runs | None = None) -> Snapshot:
         """The runs as they stand, in the poster's variables.
@@ -204,28 +205,7 @@ class Engine:
                 once. All runs by default.
         """
         runs = slice(None) if runs is None else runs
-        state, gamma, beta = self.state, self.gamma[runs, None], self.beta[runs, None]
-        scale = self._scale[runs]
-        products, speed = state.increment_products, self._speed_term
-        w = state.w[:, runs]
-        # beta (1 - w_{k-1}/w_k) = p/w - (1 - beta)
-        boundary = (state.p[:, runs] / w).div_(1 - beta).sub_(1)
-        return Snapshot(
-            step=self.step,
-            gamma=gamma,
-            beta=beta,
-            w_start=torch.stack([w[runs] for w in self._start]),
-            w=w / scale,
-            boundary=boundary,
-            speed_term=None if speed is None else speed[:, runs],
-            gradient_sum=self._gradient_sum(runs),
-            path_sums_from_iterates=self._path_sums(runs),
-            increment_products=None if products is None else products[runs] / scale**2,
-            loss=state.loss[runs].clone(),
-            sign_changes=state.sign_changes[runs].clone(),
-            steps=state.steps[runs].clone(),
-            status=state.status[runs].clone(),
-        )
+        return self._stored.snapshot(self.state, runs, self._summed_gradients(runs), self.step)
 
     def measure(self, function: Measure, report: Report | None = None) -> dict[str, Tensor]:
         """What a function of runs and their problem gives for all runs, in their order.
@@ -245,49 +225,18 @@ class Engine:
         """Continue from `state_dict` of an engine built from the same inputs."""
         self.state.load_state_dict(saved)
 
-    def _first_state(self, previous: tuple[Tensor, Tensor] | None) -> State:
-        w = torch.stack(self._start).mul_(self._scale)
-        increment = None if previous is None else w - torch.stack(previous) * self._scale
-        return State.at_start(w, increment, self.beta, self.problem.n, self.options.path_sums)
-
-    def _path_sums(self, runs: Runs) -> Tensor | None:
-        """S_+- from the iterates, without its boundary term, [2, R, d], if it is summed."""
-        sums = self.state.path_sums
-        if sums is None:
-            return None
-        found = sums[:, runs].clone()
-        if self.state.summed_until is not None:
-            now = self.state.w[:, runs] / self._scale[runs]
-            start = torch.stack([w[runs] for w in self._start])
-            found = telescoped_path_sums(found, start, now, self.beta[runs, None])
-        return found if self._speed_term is None else found - self._speed_term[:, runs]
-
-    def _account_for_changes(self) -> None:
-        """Count what something else has done to w since the last block as a step of the run.
-
-        The telescoped sum knows the way from its last iterate to the present one by its ends
-        alone; without this it would certify a run whose weights were written to.
-        """
-        state = self.state
-        if state.summed_until is None or torch.equal(state.summed_until, state.w):
-            return
-        assert state.path_sums is not None
-        jump = telescoped_increment(state.summed_until, state.w, self.beta[:, None])
-        state.path_sums += jump.where(state.w != state.summed_until, 0.0)
-
-    def _gradient_sum(self, runs: Runs) -> Tensor:
-        """The sum of the batch gradients, [R, d]."""
+    def _summed_gradients(self, runs: Runs) -> Tensor:
+        """X^T/sqrt(n) times the summed residuals, [R, d]."""
         if len(self.groups) == 1:
-            return self._summed_gradients(self.scaled[0], runs).div_(self.gamma[runs, None])
+            return self._of_one_group(self.scaled[0], runs)
         chosen = torch.arange(len(self.gamma), device=self.gamma.device)[runs]
         sums = self.state.w.new_empty(len(chosen), self.problem.d)
         for scaled, members in zip(self.scaled, self._members(chosen), strict=True):
             if len(members):
-                sums[members] = self._summed_gradients(scaled, chosen[members])
-        return sums.div_(self.gamma[chosen, None])
+                sums[members] = self._of_one_group(scaled, chosen[members])
+        return sums
 
-    def _summed_gradients(self, scaled: ScaledProblem, runs: Runs) -> Tensor:
-        """gamma times the sum of the batch gradients, for runs of one group."""
+    def _of_one_group(self, scaled: ScaledProblem, runs: Runs) -> Tensor:
         residuals = self.state.residual_sum[runs]
         if scaled.shared:
             return residuals @ scaled.A
@@ -328,7 +277,7 @@ class Engine:
         def advance_tile(of_group: tuple[ScaledProblem, Tensor]) -> None:
             scaled, tile = of_group
             draws = self.random_inputs if alone else self.random_inputs.for_a_thread()
-            for chunk in draws.chunks(start, steps, tile):
+            for chunk in draws.chunks(start, steps, tile, self._rates):
                 if chunk.start == start:
                     backend.advance(scaled, state, tile, chunk)
                     continue
@@ -339,43 +288,12 @@ class Engine:
 
         for_each(advance_tile, tiles, workers)
 
+    def _rates_of(self, runs: Tensor, first: int, steps: int) -> StepRates:
+        """The rates of some runs for the steps from k = first on."""
+        return self.method.of(runs).rates(self.gamma[runs], self.beta[runs], first, steps)
+
     def _judge(self, runs: Tensor) -> None:
         """Give runs whose loss is known their status."""
         state, options = self.state, self.options
         ceiling = divergence_ceiling(state.loss_start[runs], options.tol, options.divergence_bound)
         state.status[runs] = judge(state.loss[runs], ceiling, options.tol)
-
-
-def _faults(
-    problem: Problem | Problems,
-    gamma: Tensor,
-    beta: Tensor,
-    w_plus: Tensor,
-    w_minus: Tensor,
-    previous: tuple[Tensor, Tensor] | None,
-) -> Iterator[str]:
-    runs = (gamma.numel(),)
-    rates = {"gamma": gamma, "beta": beta}
-    iterates = {"w_plus": w_plus, "w_minus": w_minus}
-    if previous is not None:
-        iterates |= {"previous[0]": previous[0], "previous[1]": previous[1]}
-    for name, tensor in (rates | iterates).items():
-        shape = runs if name in rates else (*runs, first_of(problem).d)
-        if tensor.shape != shape or tensor.dtype != torch.float64 or runs == (0,):
-            yield f"{name} is {list(tensor.shape)} {tensor.dtype}; must be {list(shape)} float64"
-    if isinstance(problem, Problems):
-        if len(problem.index) != runs[0]:
-            yield f"problem: index has {len(problem.index)} entries, one for each of {runs[0]} runs"
-    elif tuple(problem.runs) not in ((), runs):
-        yield f"problem is a stack of {list(problem.runs)}; must be one, or one for each run"
-    if not bool(((gamma > 0) & gamma.isfinite()).all()):
-        yield "gamma must be finite and > 0"
-    # the leapfrog scheme has a beta below 0
-    if not bool((beta.abs() < 1).all()):
-        yield "beta must be in (-1, 1)"
-
-
-def _stored_once(w: Tensor) -> Tensor:
-    """A copy of w [R, d]; of one row where all are alike, so that thousands cost nothing."""
-    alike = bool((w == w[:1]).all())
-    return w[:1].clone().expand_as(w) if alike else w.clone()

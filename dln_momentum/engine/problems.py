@@ -34,8 +34,13 @@ Report = Callable[[int], object]
 """Called with the number of runs that have just been measured, from any thread."""
 
 
-_RUNS_SECOND = ("w_start", "w", "boundary", "speed_term", "path_sums_from_iterates")
+_RUNS_SECOND = (
+    "w_start", "w", "boundary", "speed_term", "path_sums_from_iterates", "increment", "ahead",
+)  # fmt: skip
 """The fields of a snapshot that have the runs along axis 1, after the axis of w_+ and w_-."""
+
+_NO_RUNS = ("kappa",)
+"""The fields that all runs share."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,8 +214,8 @@ def select(snapshot: Snapshot, runs: Tensor | slice) -> Snapshot:
     """The snapshot of some of its runs."""
     parts = {
         field.name: value[:, runs] if field.name in _RUNS_SECOND else value[runs]
-        for field in dataclasses.fields(Snapshot)
-        if isinstance(value := getattr(snapshot, field.name), Tensor)
+        for field in dataclasses.fields(snapshot)
+        if isinstance(value := getattr(snapshot, field.name), Tensor) and field.name not in _NO_RUNS
     }
     return dataclasses.replace(snapshot, **parts)
 

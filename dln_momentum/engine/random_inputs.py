@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dln_momentum.method import StepRates
+
 if TYPE_CHECKING:
     from dln_momentum.data.label_noise import LabelNoise
     from dln_momentum.data.sampling import BatchStream
 
 CHUNK_BYTES = 2**25
 """How much a chunk may take; longer blocks of steps are cut."""
+
+
+RatesOf = Callable[[Tensor, int, int], StepRates]
 
 
 class Chunk(NamedTuple):
@@ -29,17 +34,20 @@ class Chunk(NamedTuple):
     """the rows in each batch, [steps, R_t or 1, |B|] int64; None for the full batch"""
     noise: Tensor | None = None
     """label noise, [steps, R_t or 1, n]"""
+    rates: StepRates | None = None
+    """the rates of the steps and of one more, [steps + 1, R_t]; None for the poster's method"""
 
     def part(self, places: Tensor | slice) -> Chunk:
         """The same for some of the runs; what all of them share is kept once."""
-        if self.batches is None and self.noise is None:
-            return self
-        return self._replace(batches=_part(self.batches, places), noise=_part(self.noise, places))
+        batches, noise = _part(self.batches, places), _part(self.noise, places)
+        rates = self.rates and StepRates(*(rate[:, places] for rate in self.rates))
+        return self._replace(batches=batches, noise=noise, rates=rates)
 
     def to(self, device: torch.device) -> Chunk:
         """The same where the runs are."""
         batches, noise = (t if t is None else t.to(device) for t in (self.batches, self.noise))
-        return self._replace(batches=batches, noise=noise)
+        rates = self.rates and StepRates(*(rate.to(device) for rate in self.rates))
+        return self._replace(batches=batches, noise=noise, rates=rates)
 
 
 def _part(drawn: Tensor | None, places: Tensor | slice) -> Tensor | None:
@@ -74,13 +82,24 @@ class RandomInputs:
             noise = replace(noise)
         return RandomInputs(batches, noise)
 
-    def chunks(self, start: int, steps: int, runs: Tensor) -> Iterator[Chunk]:
-        """The steps start <= t < start + steps of these runs, in order; all at once if it fits."""
-        per_step = self._bytes_per_step(len(runs))
+    def chunks(
+        self, start: int, steps: int, runs: Tensor, rates: RatesOf | None = None
+    ) -> Iterator[Chunk]:
+        """The steps start <= t < start + steps of these runs, in order; all at once if it fits.
+
+        Args:
+            start, steps: which steps.
+            runs: indices.
+            rates: gives the rates of some runs from a step k on, for so many steps.
+        """
+        per_step = self._bytes_per_step(len(runs)) + (0 if rates is None else 24 * len(runs))
         most = max(1, CHUNK_BYTES // per_step) if per_step and steps else max(1, steps)
         for first in range(start, start + max(1, steps), most):
             last = min(first + most, start + steps)
-            yield Chunk(first, last - first, *self._drawn(first, last, runs))
+            chunk = Chunk(first, last - first, *self._drawn(first, last, runs))
+            # step t = 0 is k = 1 of the theory
+            own = None if rates is None else rates(runs, first + 1, last - first + 1)
+            yield chunk._replace(rates=own)
 
     def _drawn(self, first: int, last: int, runs: Tensor) -> tuple[Tensor | None, Tensor | None]:
         batches, noise = None, None

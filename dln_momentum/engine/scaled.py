@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dln_momentum.engine.family import SQUARED, Family
 from dln_momentum.engine.problems import ProblemGroup
 
 CHECK_EVERY = 10
@@ -20,14 +21,17 @@ the multiples of it, whatever the blocks, and a run ends at the check that finds
 
 @dataclass(frozen=True, eq=False)
 class ScaledProblem:
-    """The data for R runs whose iterates are stored as sqrt(gamma) w / 2 (see `State`)."""
+    """The data for R runs whose iterates are stored as sqrt(gamma) w / 2 (see `State`).
+
+    The general kernels keep gamma out of the scale: it is 1 in all formulas below.
+    """
 
     A: Tensor
     """X / sqrt(n), [n, d] or [M, n, d]"""
     matrix: Tensor
     """which of the M matrices each of the R runs has, [R] int64; not read if there is one"""
     target: Tensor
-    """gamma y / sqrt(n), [R, n]"""
+    """gamma y / sqrt(n), [R, n]; the labels themselves for a loss of labels"""
     gamma: Tensor
     """[R]"""
     beta: Tensor
@@ -36,6 +40,8 @@ class ScaledProblem:
     """a loss at or below it has converged"""
     divergence_bound: float
     """a loss above this many times the first has diverged"""
+    family: Family | None = None
+    """what the general kernels advance; None for the poster's method"""
     layouts: dict[str, Any] = field(default_factory=dict)
     """what a kernel has made of A for itself, by a name of its choice"""
 
@@ -47,20 +53,29 @@ class ScaledProblem:
         beta: Tensor,
         tol: float,
         divergence_bound: float,
+        family: Family | None = None,
+        kappa: Tensor | None = None,
     ) -> list[ScaledProblem]:
-        """Scale the problem of each group; what belongs to a run, [R, ...], all of them share."""
+        """Scale the problem of each group; what belongs to a run, [R, ...], all of them share.
+
+        With steps kappa_i gamma_k, X diag(kappa) is the matrix of theta/kappa, which is that of
+        the iterates w/sqrt(kappa), and has the step gamma_k in every coordinate.
+        """
+        labels = family is not None and family.loss != SQUARED
         n = groups[0].problem.n
         root, target = math.sqrt(n), gamma.new_empty(len(gamma), n)
         matrix = torch.zeros(len(gamma), dtype=torch.int64, device=gamma.device)
         found = []
         for problem, runs in ((group.problem, group.places) for group in groups):
-            target[runs] = gamma[runs, None] * (problem.y / root)
+            target[runs] = problem.y if labels else gamma[runs, None] * (problem.y / root)
             A = (problem.X / root).contiguous()
+            if kappa is not None:
+                A = A * kappa
             if A.ndim == 3 and len(A) == 1:
                 A = A[0]
             if A.ndim == 3:
                 matrix[runs] = torch.arange(len(A), device=gamma.device)
-            found.append(cls(A, matrix, target, gamma, beta, tol, divergence_bound))
+            found.append(cls(A, matrix, target, gamma, beta, tol, divergence_bound, family))
         return found
 
     @property

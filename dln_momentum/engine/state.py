@@ -20,6 +20,8 @@ class State:
         p_{k+1} = p_k - gamma g_k * w_k,    w_{k+1} = p_{k+1} + beta w_k
 
     is two passes over memory and does not cancel. Index 0 of the first axis is w_+, index 1 w_-.
+    Methods other than the poster's are stored as w/2 (u and v themselves at a depth D > 2), with
+    the last increment, or z_k of Nesterov, for ``p``; see `dln_momentum.engine.stored_family`.
     The state is kept across blocks and checkpoints exactly as the kernels left it, so that
     neither changes a single bit of a run.
     """
@@ -49,6 +51,13 @@ class State:
     summed_until: Tensor | None = None
     """the iterate that the telescoped sum has come to, [2, R, d]: it is w unless something else
     has written to w, and then the way from here to there counts as a step"""
+    recent_sums: Tensor | None = None
+    """T_k of the forward form of S_+-, [2, R, d]; this and what follows for the general kernels"""
+    recent_residual: Tensor | None = None
+    """H_k = gamma_k r_k + beta_k H_{k-1}, whose sum is `residual_sum`, [R, n]"""
+    decays: Tensor | None = None
+    """the same of the coupled decay in the place of r_k, and the sum of it or of -ln(1 - eta_k),
+    [R, 2]; absent without decay"""
 
     @classmethod
     def at_start(
@@ -74,6 +83,27 @@ class State:
             path_sums=torch.zeros_like(w) if summed else None,
             increment_products=torch.zeros_like(w[0]) if summed else None,
             summed_until=w.clone() if path_sums == "telescoped" else None,
+        )
+
+    @classmethod
+    def of_family(cls, *, w: Tensor, p: Tensor, n: int, recent_sums: Tensor, decays: bool) -> State:
+        """The state at step 0 for the general kernels, from tensors that it keeps."""
+        runs = w.shape[1]
+        counts = torch.zeros(runs, dtype=torch.int64, device=w.device)
+        return cls(
+            w=w,
+            p=p.contiguous(),
+            residual_sum=w.new_zeros(runs, n),
+            sign_changes=counts.clone(),
+            loss=w.new_full((runs,), torch.nan),
+            loss_start=w.new_full((runs,), torch.nan),
+            steps=counts.clone(),
+            status=counts + int(Status.RUNNING),
+            path_sums=torch.zeros_like(w),
+            summed_until=w.clone(),
+            recent_sums=recent_sums.contiguous(),
+            recent_residual=w.new_zeros(runs, n),
+            decays=w.new_zeros(runs, 2) if decays else None,
         )
 
     def state_dict(self) -> dict[str, Tensor]:

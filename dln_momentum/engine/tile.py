@@ -75,12 +75,17 @@ class Tile:
 
     def scatter(self, state: State, runs: Tensor) -> None:
         """Write the rows back."""
-        kept = [state.w, state.p, state.residual_sum, state.sign_changes]
-        if state.path_sums is not None and state.increment_products is not None:
-            kept += [state.path_sums, state.increment_products]
-        for place, (rows, axis) in zip(kept, self.rows(), strict=True):
-            place.index_copy_(axis, runs, rows)
+        for place, (rows, axis) in zip(self.kept(state), self.rows(), strict=True):
+            if place is not None:
+                place.index_copy_(axis, runs, rows)
         state.loss[runs], state.status[runs], state.steps[runs] = self.loss, self.status, self.steps
+
+    def kept(self, state: State) -> list[Tensor | None]:
+        """Where the rows belong."""
+        found = [state.w, state.p, state.residual_sum, state.sign_changes]
+        if state.path_sums is not None and state.increment_products is not None:
+            found += [state.path_sums, state.increment_products]
+        return [*found]
 
     def residual_into(self, residual: Tensor, theta: Tensor) -> None:
         """gamma (X theta - y)/sqrt(n), [R_t, n], of the scaled theta [R_t, d]."""

@@ -14,7 +14,7 @@ them once a block, as a CUDA graph, and repeats that: one launch in place of som
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 
 import torch
@@ -28,25 +28,31 @@ from dln_momentum.engine.tile import Tile
 from dln_momentum.theory.discrete_bias import path_sum_increment, telescoped_increment
 
 Replay = Callable[[], None]
-Drawn = tuple[Tensor | None, Tensor | None]
-"""Label noise and batch weights, [steps, R_t or 1, n] each, or None."""
+Drawn = tuple[Tensor | None, ...]
+"""Label noise and batch weights, [steps, R_t or 1, n] each, or None; then what a subclass of
+`Steps` takes for each step."""
 
 
 def advance(scaled: ScaledProblem, state: State, runs: Tensor, chunk: Chunk) -> None:
     """Advance ``runs`` of the state by the steps of a chunk, in place; see `backends.Kernel`."""
     tile = Tile.gather(scaled, state, runs)
-    stepping = _Steps(tile, scaled, state, runs, chunk.start)
-    drawn = partial(_drawn, chunk.part(slice(None)).to(tile.w.device), scaled.target.shape[-1])
-    to_check = min(-chunk.start % CHECK_EVERY, chunk.steps)
-    done = chunk.steps - (chunk.steps - to_check) % CHECK_EVERY
-    stepping.take(to_check, drawn(0, to_check), check=False)
-    _repeat(stepping, drawn, range(to_check, done, CHECK_EVERY), tile.w.device)
-    stepping.take(chunk.steps - done, drawn(done, chunk.steps), check=True)
-    stepping.finish(chunk.start + chunk.steps)
+    take_steps(Steps(tile, scaled, state, runs, chunk.start), chunk)
     tile.scatter(state, runs)
 
 
-class _Steps:
+def take_steps(stepping: Steps, chunk: Chunk) -> None:
+    """Take the steps of a chunk, and leave the runs that end on the way at their ends."""
+    device = stepping.tile.w.device
+    drawn = partial(stepping.drawn, chunk.to(device))
+    to_check = min(-chunk.start % CHECK_EVERY, chunk.steps)
+    done = chunk.steps - (chunk.steps - to_check) % CHECK_EVERY
+    stepping.take(to_check, drawn(0, to_check), check=False)
+    _repeat(stepping, drawn, range(to_check, done, CHECK_EVERY), device)
+    stepping.take(chunk.steps - done, drawn(done, chunk.steps), check=True)
+    stepping.finish(chunk.start + chunk.steps)
+
+
+class Steps:
     """The steps of a tile and their buffers: every call uses the same memory.
 
     A run that has ended goes on with the others, which is cheaper than to leave it out; what it
@@ -56,7 +62,7 @@ class _Steps:
     def __init__(
         self, tile: Tile, scaled: ScaledProblem, state: State, runs: Tensor, step: int
     ) -> None:
-        self._tile, self._noise_scale = tile, scaled.noise_scale[runs, None]
+        self.tile, self._noise_scale = tile, scaled.noise_scale[runs, None]
         self._tol, self._loss_scale = scaled.tol, 2 * scaled.gamma[runs] ** 2
         self._ceiling = divergence_ceiling(
             state.loss_start[runs], scaled.tol, scaled.divergence_bound
@@ -69,11 +75,12 @@ class _Steps:
 
     def take(self, steps: int, drawn: Drawn, *, check: bool) -> None:
         """Take so many steps, at most `CHECK_EVERY`, after a check of the loss if one is due."""
-        noise, weights = drawn
+        noise, weights, *rates = drawn
         for k in range(steps):
             self._evaluate()
             if check and k == 0:
                 self._keep_ended()
+            self._set_rates(rates, k)
             if noise is not None:
                 self._residual.addcmul_(noise[k], self._noise_scale, value=-1)
             if weights is not None:
@@ -81,12 +88,12 @@ class _Steps:
             self._update()
         self._step.add_(steps)
         # an entry's count is a byte
-        self._tile.sign_changes.add_(self._tile.new_sign_changes.sum((0, 2), dtype=torch.int64))
-        self._tile.new_sign_changes.zero_()
+        self.tile.sign_changes.add_(self.tile.new_sign_changes.sum((0, 2), dtype=torch.int64))
+        self.tile.new_sign_changes.zero_()
 
     def finish(self, step: int) -> None:
         """Put what was kept of the runs that ended in place of what they have become since."""
-        tile = self._tile
+        tile = self.tile
         self._evaluate()
         running = tile.status == Status.RUNNING
         tile.loss.copy_(torch.where(running, self._loss(), tile.loss))
@@ -94,12 +101,19 @@ class _Steps:
         for (rows, axis), kept in zip(tile.rows(), self._ended, strict=True):
             rows.copy_(torch.where(_along(running, rows, axis), rows, kept))
 
+    def drawn(self, chunk: Chunk, start: int, stop: int) -> Drawn:
+        """What differs between the steps from start to stop of a chunk."""
+        return _drawn(chunk, self.tile.residual_sum.shape[-1], start, stop)
+
+    def _set_rates(self, rates: Sequence[Tensor | None], k: int) -> None:
+        """Take the rates of step k, where they change, with the predictions still in residual."""
+
     def _loss(self) -> Tensor:
         return self._residual.square().sum(-1) / self._loss_scale
 
     def _keep_ended(self) -> None:
         """Note which runs have ended, and keep what they are."""
-        tile, loss = self._tile, self._loss()
+        tile, loss = self.tile, self._loss()
         verdicts = judge(loss, self._ceiling, self._tol)
         now = (verdicts != Status.RUNNING) & (tile.status == Status.RUNNING)
         # a recorded graph cannot ask whether there are any
@@ -112,13 +126,13 @@ class _Steps:
             kept.copy_(torch.where(_along(now, rows, axis), rows, kept))
 
     def _evaluate(self) -> None:
-        w, theta = self._tile.w, self._theta
+        w, theta = self.tile.w, self._theta
         torch.mul(w[0], w[0], out=theta)
         theta.addcmul_(w[1], w[1], value=-1)
-        self._tile.residual_into(self._residual, theta)
+        self.tile.residual_into(self._residual, theta)
 
     def _update(self) -> None:
-        tile = self._tile
+        tile = self.tile
         tile.residual_sum.add_(self._residual)
         tile.gradient_into(self._gradient, self._residual)
         tile.p[0].addcmul_(self._gradient, tile.w[0], value=-1)
@@ -127,14 +141,18 @@ class _Steps:
             torch.addcmul(tile.p, tile.w, tile.beta, out=tile.w)
         else:
             _summed_update(tile)
+        self._count_sign_changes()
+
+    def _count_sign_changes(self) -> None:
         # an even number of steps leaves both where they were, as a recording needs
         self._negative, self._before = self._before, self._negative
-        torch.signbit(tile.w, out=self._negative)
-        tile.new_sign_changes.add_(self._before.logical_xor_(self._negative).view(torch.uint8))
+        torch.signbit(self.tile.w, out=self._negative)
+        changed = self._before.logical_xor_(self._negative)
+        self.tile.new_sign_changes.add_(changed.view(torch.uint8))
 
 
 def _repeat(
-    stepping: _Steps,
+    stepping: Steps,
     drawn: Callable[[int, int], Drawn],
     starts: range,
     device: torch.device,
@@ -145,10 +163,10 @@ def _repeat(
         for chunk in chunks:
             stepping.take(CHECK_EVERY, chunk, check=True)
         return
-    noise, weights = (None if t is None else t.clone() for t in next(chunks))
-    replay = _graph(device, lambda: stepping.take(CHECK_EVERY, (noise, weights), check=True))
+    first = tuple(None if t is None else t.clone() for t in next(chunks))
+    replay = _graph(device, lambda: stepping.take(CHECK_EVERY, first, check=True))
     for chunk in chunks:
-        for kept, now in zip((noise, weights), chunk, strict=True):
+        for kept, now in zip(first, chunk, strict=True):
             if kept is not None and now is not None:
                 kept.copy_(now)
         replay()

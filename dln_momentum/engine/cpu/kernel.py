@@ -42,8 +42,7 @@ _NO_BATCHES, _NO_NOISE, _NO_SCALE = np.empty((0, 1, 1), np.int64), np.empty((0, 
 
 def advance(scaled: ScaledProblem, state: State, runs: Tensor, chunk: Chunk) -> None:
     """Advance ``runs`` of the state by the steps of a chunk, in place; see `backends.Kernel`."""
-    left = len(runs) % LANES
-    side_by_side = len(runs) - (left if left <= FEW else 0) if scaled.shared else 0
+    side_by_side = simd_blocks(scaled, len(runs))
     if side_by_side > 0:
         _advance_simd_blocks(scaled, state, runs[:side_by_side], chunk.part(slice(side_by_side)))
     if side_by_side < len(runs):
@@ -51,15 +50,26 @@ def advance(scaled: ScaledProblem, state: State, runs: Tensor, chunk: Chunk) -> 
         _advance_one_by_one(scaled, state, runs[part], chunk.part(part))
 
 
+def simd_blocks(scaled: ScaledProblem, runs: int) -> int:
+    """How many of so many runs, the first ones, go in SIMD blocks."""
+    left = runs % LANES
+    return runs - (left if left <= FEW else 0) if scaled.shared else 0
+
+
+def slots_of(runs: int) -> Tensor:
+    """Which run each slot of the blocks has: the padding lanes of the last repeat the last run."""
+    return torch.arange(-(-runs // LANES) * LANES).clamp_max_(runs - 1)
+
+
 def _advance_one_by_one(scaled: ScaledProblem, state: State, runs: Tensor, chunk: Chunk) -> None:
     advance_one_by_one(
-        *_spans(scaled),
+        *spans_of(scaled),
         scaled.matrix.numpy(),
         scaled.target.numpy(),
         scaled.beta.numpy(),
         _carried(state),
-        _endings(scaled, state),
-        _drawn(scaled, chunk, runs),
+        endings_of(scaled, state),
+        drawn_by(scaled, chunk, runs),
         _summing(state),
         runs.numpy(),
         chunk.start,
@@ -68,18 +78,17 @@ def _advance_one_by_one(scaled: ScaledProblem, state: State, runs: Tensor, chunk
 
 
 def _advance_simd_blocks(scaled: ScaledProblem, state: State, runs: Tensor, chunk: Chunk) -> None:
-    # the padding lanes of the last block repeat the last run
-    slots = torch.arange(-(-len(runs) // LANES) * LANES).clamp_max_(len(runs) - 1)
+    slots = slots_of(len(runs))
     run_of_slot = runs[slots]
     advance_simd_blocks(
-        _panels(scaled),
+        panels_of(scaled),
         GROUP,
-        _pack(scaled.target, run_of_slot),
+        pack(scaled.target, run_of_slot),
         scaled.beta[run_of_slot].numpy(),
-        Carried(*(_pack(tensor, run_of_slot) for tensor in _tensors(state))),
+        Carried(*(pack(tensor, run_of_slot) for tensor in _tensors(state))),
         _carried(state),
-        _endings(scaled, state),
-        _drawn(scaled, chunk.part(slots), run_of_slot),
+        endings_of(scaled, state),
+        drawn_by(scaled, chunk.part(slots), run_of_slot),
         _summing(state),
         runs.numpy(),
         chunk.start,
@@ -87,7 +96,7 @@ def _advance_simd_blocks(scaled: ScaledProblem, state: State, runs: Tensor, chun
     )
 
 
-def _spans(scaled: ScaledProblem) -> tuple[np.ndarray, ...]:
+def spans_of(scaled: ScaledProblem) -> tuple[np.ndarray, ...]:
     """A, one matrix or one for each run, and how `one_run` reads it."""
     if "spans" not in scaled.layouts:
         A = scaled.A.reshape(-1, *scaled.A.shape[-2:]).numpy()
@@ -101,7 +110,7 @@ def _spans(scaled: ScaledProblem) -> tuple[np.ndarray, ...]:
     return (A, by_column, by_row) if len(A) == 1 else (A, by_column.copy(), by_row.copy())
 
 
-def _panels(scaled: ScaledProblem) -> Panels:
+def panels_of(scaled: ScaledProblem) -> Panels:
     """How `simd_block` reads a shared A: in panels of nearly equal size."""
     if "panels" not in scaled.layouts:
         A = scaled.A.numpy()
@@ -126,7 +135,8 @@ def _carried(state: State) -> Carried:
     return Carried(*(np.empty((0,) * k) if t is None else t.numpy() for t, k in pairs))
 
 
-def _endings(scaled: ScaledProblem, state: State) -> Endings:
+def endings_of(scaled: ScaledProblem, state: State) -> Endings:
+    """When each run has ended, and where to write it."""
     ceiling = divergence_ceiling(state.loss_start, scaled.tol, scaled.divergence_bound)
     return Endings(
         scaled.tol,
@@ -145,7 +155,7 @@ def _summing(state: State) -> int:
     return DIRECT if state.summed_until is None else TELESCOPED
 
 
-def _drawn(scaled: ScaledProblem, chunk: Chunk, runs: Tensor) -> Drawn:
+def drawn_by(scaled: ScaledProblem, chunk: Chunk, runs: Tensor) -> Drawn:
     """Batches and noise of the runs, and what the noise is multiplied by."""
     return Drawn(
         _NO_BATCHES if chunk.batches is None else chunk.batches.contiguous().numpy(),
@@ -154,7 +164,7 @@ def _drawn(scaled: ScaledProblem, chunk: Chunk, runs: Tensor) -> Drawn:
     )
 
 
-def _pack(tensor: Tensor | None, run_of_slot: Tensor) -> np.ndarray:
+def pack(tensor: Tensor | None, run_of_slot: Tensor) -> np.ndarray:
     """Rows [..., R, k] of the runs of all slots as SIMD blocks [..., S, k, LANES], flat."""
     if tensor is None:
         return np.empty(0)

@@ -97,11 +97,11 @@ def _take_steps(
     gradient, theta, filled = buffers.gradient, buffers.theta, len(buffers.theta)
     residual, ahead, weights = zeros(len(target)), zeros(len(target)), np.empty(n)
     zero, minus, size = unsigned(0), unsigned(filled), unsigned(filled)
-    columns, rows, noise, batches = _cut(d), _cut(n), drawn.noise, drawn.batches
+    columns, rows, noise, batches = cut(d), cut(n), drawn.noise, drawn.batches
     squares_difference(own.w, theta, zero, minus, zero, size)
     for j in range(len(target)):
         residual[j] = -target[j]
-    _add_product(by_row, rows, d, theta, residual)
+    add_product(by_row, rows, d, theta, residual)
     for k in range(steps):
         if (step + k) % CHECK_EVERY == 0:
             loss = _squared_norm(residual, n) / (2 * gamma**2)
@@ -121,7 +121,7 @@ def _take_steps(
             start, vectors = columns[span] * WIDTH, columns[span + 1] - columns[span]
             set_span_product(gradient, start, vectors, residual, by_column, start * n, n)
         chosen_update(summing, own, buffers, zero, minus, zero, size)
-        _add_product(by_row, rows, d, theta, ahead)
+        add_product(by_row, rows, d, theta, ahead)
         residual, ahead = ahead, residual
     return RUNNING, steps, _squared_norm(residual, n) / (2 * gamma**2)
 
@@ -132,7 +132,7 @@ def filled_up(length):
 
 
 @compiled
-def _cut(length):
+def cut(length):
     """Where the spans of a length start, and its end, in registers.
 
     They are balanced, because a short span is a slow one.
@@ -151,7 +151,7 @@ def fill_spans(A, laid_out, transposed):
     rows, columns = A.shape
     if transposed:
         rows, columns = columns, rows
-    starts = _cut(columns)
+    starts = cut(columns)
     for span in range(len(starts) - 1):
         start, width = starts[span] * WIDTH, (starts[span + 1] - starts[span]) * WIDTH
         for j in range(rows):
@@ -161,7 +161,7 @@ def fill_spans(A, laid_out, transposed):
 
 
 @compiled
-def _add_product(by_row, starts, d, theta, residual):
+def add_product(by_row, starts, d, theta, residual):
     """Add X theta/sqrt(n) to the residual."""
     for span in range(len(starts) - 1):
         start, vectors = starts[span] * WIDTH, starts[span + 1] - starts[span]

@@ -61,7 +61,7 @@ def advance_simd_blocks(
             sign_changes[i] = 0
         for c in range(len(panels.columns) - 1):
             _panel_theta(panels, c, first, last, blocks, packed.w, buffers.theta)
-            _add_panel(panels, c, first, last, buffers.theta, residual)
+            add_panel(panels, c, first, last, buffers.theta, residual)
         running = lanes
         for k in range(steps):
             if (step + k) % CHECK_EVERY == 0:
@@ -82,15 +82,15 @@ def advance_simd_blocks(
                 if running == 0:
                     break
             if len(noise) > 0:
-                _subtract_noise(residual, noise[k], drawn.noise_scale, first, last)
+                subtract_noise(residual, noise[k], drawn.noise_scale, first, last)
             if len(batches) > 0:
-                _keep_batches(residual, batches[k], first, last, n)
+                keep_batches(residual, batches[k], first, last, n)
             start, size = unsigned(first * n * LANES), unsigned((last - first) * n * LANES)
             finish_residual(residual, ahead, target, packed.residual_sum, start, size)
             for c in range(len(panels.columns) - 1):
-                _panel_gradient(panels, c, first, last, residual, buffers.gradient)
+                panel_gradient(panels, c, first, last, residual, buffers.gradient)
                 _panel_update(panels, c, first, last, blocks, packed, buffers, summing)
-                _add_panel(panels, c, first, last, buffers.theta, ahead)
+                add_panel(panels, c, first, last, buffers.theta, ahead)
             residual, ahead = ahead, residual
         _squared_norms(residual, norms, first, last, n)
         for lane in range(lanes):
@@ -127,7 +127,7 @@ def _write_back(
 
 
 @inlined
-def _panel_bounds(columns, c, s, blocks):
+def panel_bounds(columns, c, s, blocks):
     """Where panel c of block s lies in arrays for w_+ and for w_-, and its size."""
     d = columns[-1]
     plus, minus = (s * d + columns[c]) * LANES, ((blocks + s) * d + columns[c]) * LANES
@@ -138,12 +138,13 @@ def _panel_bounds(columns, c, s, blocks):
 @inlined
 def _panel_theta(panels, c, first, last, blocks, w, theta):
     for s in range(first, last):
-        plus, minus, size = _panel_bounds(panels.columns, c, s, blocks)
+        plus, minus, size = panel_bounds(panels.columns, c, s, blocks)
         squares_difference(w, theta, plus, minus, unsigned((s - first) * panels.size), size)
 
 
 @inlined
-def _panel_gradient(panels, c, first, last, residual, gradient):
+def panel_gradient(panels, c, first, last, residual, gradient):
+    """Write the gradient of panel c of the coordinates."""
     A, columns, rows = panels.A, panels.columns, panels.rows
     n, width = rows[-1], columns[c + 1] - columns[c]
     for b in range(len(rows) - 1):
@@ -161,13 +162,13 @@ def _panel_update(panels, c, first, last, blocks, packed, buffers, summing):
     # where a panel has all columns, the blocks lie one after the other: one pass over all of them
     at_once = last - first if len(panels.columns) == 2 else 1
     for s in range(first, last, at_once):
-        plus, minus, size = _panel_bounds(panels.columns, c, s, blocks)
+        plus, minus, size = panel_bounds(panels.columns, c, s, blocks)
         at, size = unsigned((s - first) * panels.size), size * unsigned(at_once)
         chosen_update(summing, packed, buffers, plus, minus, at, size)
 
 
 @compiled
-def _add_panel(panels, c, first, last, theta, residual):
+def add_panel(panels, c, first, last, theta, residual):
     """Add X theta/sqrt(n) of panel c of the coordinates to the residual."""
     A, columns, rows = panels.A, panels.columns, panels.rows
     n, width = rows[-1], columns[c + 1] - columns[c]
@@ -191,7 +192,8 @@ def _squared_norms(residual, norms, first, last, n):
 
 
 @compiled
-def _subtract_noise(residual, noise, scale, first, last):
+def subtract_noise(residual, noise, scale, first, last):
+    """Take the label noise of a step from the residual."""
     n = noise.shape[1]
     for slot in range(first * LANES, last * LANES):
         drawn = noise[slot if len(noise) > 1 else 0]
@@ -200,7 +202,7 @@ def _subtract_noise(residual, noise, scale, first, last):
 
 
 @compiled
-def _keep_batches(residual, batches, first, last, n):
+def keep_batches(residual, batches, first, last, n):
     """Weight each row by how often it is in the run's batch, times n / |B|."""
     weights = np.empty(n)
     for slot in range(first * LANES, last * LANES):

@@ -1,0 +1,113 @@
+"""What the general kernels do between their products: rates, losses and sums over the rows."""
+
+from __future__ import annotations
+
+import math
+
+from dln_momentum.engine.cpu.compiled import compiled, inlined, unsigned, zeros
+from dln_momentum.engine.cpu.family_carried import PERIOD, Laid, Lanes
+from dln_momentum.engine.cpu.family_passes import power_difference, powers
+from dln_momentum.engine.cpu.passes import squares_difference
+from dln_momentum.engine.cpu.products import LANES
+from dln_momentum.engine.family import LOGISTIC, NESTEROV, POWER, SQUARED
+
+
+@compiled
+def room_for_rates(blocks):
+    """`Laid` and `Lanes` for so many blocks of lanes."""
+    size, lanes = blocks * PERIOD, blocks * LANES
+    laid = Laid(zeros(size), zeros(size), zeros(size), zeros(size), zeros(size), zeros(size))
+    return laid, Lanes(zeros(lanes), zeros(lanes), zeros(lanes))
+
+
+@compiled
+def lay_out_rates(codes, rates, depth, k, first, slots, columns, laid, lanes):
+    """Write the rates of step k of ``slots`` slots from ``first`` on; columns <= 32 of them.
+
+    Slots beyond the last, and all lanes of a single run, have the rates of the last.
+    """
+    own = k if len(rates.step) > 1 else 0
+    following = min(own + 1, len(rates.step) - 1)
+    for lane in range(len(lanes.weight)):
+        slot = first + min(lane, slots - 1)
+        step, beta, power = rates.step[own, slot], rates.beta[own, slot], 1.0
+        decay = rates.decay[own, slot]
+        shrink, weight, carry, loss = 0.0, step, beta, decay
+        if codes.decoupled:
+            shrink, decay, loss = decay, 0.0, -math.log1p(-decay)
+            weight, carry = step / (1 - shrink), beta / (1 - shrink)
+        if codes.kind == NESTEROV:
+            beta = rates.beta[following, slot]
+        if codes.kind == POWER:
+            step, power = step * depth[slot], depth[slot] - 1
+        lanes.weight[lane], lanes.carry[lane], lanes.decay[lane] = weight, carry, loss
+        start = lane // LANES * PERIOD + lane % LANES
+        for i in range(start, start + columns * LANES, LANES):
+            laid.step[i], laid.beta[i], laid.decay[i] = step, beta, decay
+            laid.shrink[i], laid.carry[i], laid.power[i] = shrink, carry, power
+
+
+@inlined
+def family_theta(codes, values, buffers, laid, plus, minus, at, rate, size):
+    """theta of stored iterates: a difference of squares, or of powers."""
+    if codes.kind == POWER:
+        powers(values, plus, buffers.scratch, unsigned(0), laid.power, rate, size)
+        powers(values, minus, buffers.scratch, size, laid.power, rate, size)
+        power_difference(values, plus, minus, buffers.scratch, unsigned(0), buffers.theta, at, size)
+    else:
+        squares_difference(values, buffers.theta, plus, minus, at, size)
+
+
+@compiled
+def start_residual(codes, residual, target, start, stop):
+    """The residual of theta = 0: what the predictions are added to."""
+    for i in range(start, stop):
+        residual[i] = -target[i] if codes.loss == SQUARED else 0.0
+
+
+@inlined
+def entry_loss(loss, value, label, root):
+    """What one row adds to n times the loss, or to twice it for the squared one."""
+    if loss == SQUARED:
+        return value * value
+    margin = label * value * root
+    if loss == LOGISTIC:
+        return max(-margin, 0.0) + math.log1p(math.exp(-abs(margin)))
+    return math.exp(-margin)
+
+
+@inlined
+def mean_of(loss, total, n):
+    """The loss from its sum over the rows."""
+    return total / 2 if loss == SQUARED else total / n
+
+
+@compiled
+def apply_slope(loss, residual, target, root, start, stop):
+    """The derivative of a loss of labels, over sqrt(n), in place of the predictions."""
+    for i in range(start, stop):
+        margin = target[i] * residual[i] * root
+        size = 1 / (1 + math.exp(margin)) if loss == LOGISTIC else math.exp(-margin)
+        residual[i] = -target[i] * size / root
+
+
+@compiled
+def add_rows(residual, recent, sums, weight, carry, start, lanes, count):
+    """H_k = weight r_k + carry H_{k-1} and its sum, for ``count`` rows of ``lanes`` runs."""
+    for j in range(count):
+        for lane in range(lanes):
+            i = start + j * lanes + lane
+            recent[i] = weight[lane] * residual[i] + carry[lane] * recent[i]
+            sums[i] += recent[i]
+
+
+@compiled
+def add_decay(decays, lanes, carries, first, slots, decoupled):
+    """The same for the decay: its recent sum and its total, [slots, 2] flat."""
+    for lane in range(slots):
+        at = 2 * (first + lane)
+        if decoupled:
+            decays[at + 1] += lanes.decay[lane]
+        else:
+            decays[at] = lanes.decay[lane] + carries[lane] * decays[at]
+            decays[at + 1] += decays[at]
