@@ -9,40 +9,19 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine.family_snapshot import FamilySnapshot
+from dln_momentum.theory.power_trajectory import PowerTrajectory
 
 
 @dataclass(frozen=True, eq=False)
-class PowerSnapshot(FamilySnapshot):
+class PowerSnapshot(PowerTrajectory, FamilySnapshot):
     """A `FamilySnapshot` whose w are u and v themselves (docs/theory.md#depth).
 
     With m = D - 2, u^(-m) = A_+ + m D G and v^(-m) = A_- - m D G, where G = sum_k p_k gamma_k g_k
     and A_+- = w_{+-,1}^(-m) + m S_+-.
     """
 
-    depth: Tensor
+    depth: Tensor  # pyright: ignore[reportGeneralTypeIssues]
     """D, [R, 1]"""
-
-    @property
-    def u(self) -> Tensor:
-        """First layer."""
-        return self.w[0]
-
-    @property
-    def v(self) -> Tensor:
-        """Second layer."""
-        return self.w[1]
-
-    @cached_property
-    def theta(self) -> Tensor:
-        """u^D - v^D."""
-        powers = self.w**self.depth
-        return powers[0] - powers[1]
-
-    @cached_property
-    def theta_start(self) -> Tensor:
-        """theta_1."""
-        powers = self.w_start**self.depth
-        return powers[0] - powers[1]
 
     @cached_property
     def path_sums_from_gradients(self) -> Tensor:
