@@ -21,7 +21,6 @@ def draw(results: xr.Dataset, config: DictConfig) -> Figure:
         axes = figure.subplots(2, 3)
         _over_lambda(axes[0, 0], finest["excess"])
         axes[0, 0].set(yscale="log", ylabel=r"$\ell_1$ excess")
-        axes[0, 0].legend(fontsize=6, title="D", ncols=2)
         _over_depth(axes[0, 1], finest["excess"])
         moved = results["moved"].isel(halving=-1, drop=True)
         _over_lambda(axes[0, 2], moved.sel(lam=moved["lam"] > 0))
@@ -43,9 +42,7 @@ def _place(lam: xr.DataArray) -> np.ndarray:
 def _over_lambda(ax: Axes, values: xr.DataArray) -> None:
     x = _place(values["lam"])
     for j, depth in enumerate(values["depth"].to_numpy()):
-        low, middle, high = band(
-            values.sel(depth=depth).transpose("data_seed", "lam").to_numpy()
-        )
+        low, middle, high = band(values.sel(depth=depth).transpose("data_seed", "lam").to_numpy())
         ax.plot(x, middle, "o-", ms=3, color=f"C{j}", label=f"{depth:g}")
         ax.fill_between(x, low, high, color=f"C{j}", alpha=0.12, lw=0)
     ax.set(xscale="log", xlabel=r"$\lambda$ (leftmost: 0)")
@@ -55,9 +52,7 @@ def _over_depth(ax: Axes, excess: xr.DataArray) -> None:
     known = excess.notnull().mean("data_seed").min("depth") >= 0.5
     lams = [lam for lam in excess["lam"].to_numpy() if bool(known.sel(lam=lam))] or [0]
     for j, lam in enumerate(dict.fromkeys((lams[0], lams[-1]))):
-        low, middle, high = band(
-            excess.sel(lam=lam).transpose("data_seed", "depth").to_numpy()
-        )
+        low, middle, high = band(excess.sel(lam=lam).transpose("data_seed", "depth").to_numpy())
         ax.errorbar(
             excess["depth"], middle, np.abs([middle - low, high - middle]), fmt="o-", ms=3,
             color=f"C{j + 5}", label=rf"$\lambda$ = {lam:g}",
@@ -71,9 +66,10 @@ def _shares(ax: Axes, finest: xr.Dataset) -> None:
     sparser = (finest["excess"] < finest["excess"].sel(lam=0, drop=True)).mean("data_seed")
     crossed = finest["crossed"].mean("data_seed")
     for j, depth in enumerate(finest["depth"].to_numpy()):
-        ax.plot(x, crossed.sel(depth=depth), "o-", ms=3, color=f"C{j}")
+        ax.plot(x, crossed.sel(depth=depth), "o-", ms=3, color=f"C{j}", label=f"{depth:g}")
         ax.plot(x, sparser.sel(depth=depth), "s--", ms=2.5, lw=0.8, color=f"C{j}")
     ax.set(xscale="log", xlabel=r"$\lambda$ (leftmost: 0)", ylabel="share of runs")
+    ax.legend(fontsize=6, title="D", loc="upper left")
 
 
 def _certificates(ax: Axes, results: xr.Dataset) -> None:

@@ -152,9 +152,7 @@ def _measure(snapshot: Any, problem: Problem, best: dict[str, Tensor]) -> dict[s
     """What the runs are at one record, [R]."""
     theta = snapshot.theta
     least = margins(problem, theta).amin(-1)
-    found = margin_certificate(
-        problem, theta, snapshot.predicted_balancedness, snapshot.log_init
-    )
+    found = margin_certificate(problem, theta, snapshot.predicted_balancedness, snapshot.log_init)
     identity = (snapshot.predicted_balancedness / snapshot.balancedness - 1).abs().amax(-1)
     values = {
         "margin": least,
@@ -264,7 +262,7 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
         sizes=data_sets(config.data_seeds, problem_size(config.n, config.d, config.s)),
         measured=measured,
         results=results,
-        figure=draw(results, config),
+        figure=draw(results, power, config),
         caption=CAPTION,
         notes=_notes(config),
     )
@@ -307,12 +305,13 @@ def _finding(
     far = last["to_l1"].median("data_seed").values.ravel()
     reached, cells = counts[PARTS[1]]
     same, others = counts[PARTS[4]]
+    straight, _ = counts[PARTS[3]]
     return (
-        f"All runs move towards the max l1 margin in {reached} of {cells} cells: it is missed by "
-        f"{span(early, 2)} at ln t = {span(when[0], 2)}, {span(late, 2)} at {span(when[1], 3)} "
-        f"(directions still {span(far, 2)} apart), like (ln t)^-p, p = {span(rates, 2)}; "
-        f"{config.near:.0%} would need ln t = {span(needed, 2)}; momentum keeps the deficit at "
-        f"equal t within {config.same:g} in {same} of {others}."
+        f"Towards the max l1 margin in {reached} of {cells} cells: missed by {span(early, 2)} at "
+        f"ln t = {span(when[0], 2)}, {span(late, 2)} at {span(when[1], 3)} (directions "
+        f"{span(far, 2)} apart); fitted (ln t)^-p has p = {span(rates, 2)}, one power in "
+        f"{straight} cells, and {config.near:.0%} would need ln t = {span(needed, 2)}; momentum "
+        f"keeps it within {config.same:g} times in {same} of {others}."
     )
 
 
