@@ -75,7 +75,7 @@ PARTS = ("exact", "towards the l1 margin", "l2 first at large alpha", "power of 
 
 def study(config: DictConfig) -> Outcome:
     """Every loss, alpha, lambda and data set."""
-    rows = []
+    rows: list[xr.Dataset] = []
     for loss in config.losses:
         plain = sparse_problems(config.n, config.d, config.s, config.data_seeds)
         problems = [problem.with_loss(loss) for problem in plain]
@@ -175,9 +175,9 @@ def exponents(results: xr.Dataset, part: slice = slice(None)) -> xr.DataArray:
     """p of deficit ~ (ln t)^-p, fitted to the records at which gamma grows, or some of them."""
     growing = int(results["growing"].isel(loss=0, alpha=0, lam=0).sum())
     one = results.isel(record=slice(-growing, None)).isel(record=part)
-    x = np.log(one["log_time"])
+    x: xr.DataArray = one["log_time"].pipe(np.log)
     x = x - x.mean("record")
-    y = np.log(one["deficit_l1"].where(one["deficit_l1"] > 0))
+    y = one["deficit_l1"].where(one["deficit_l1"] > 0).pipe(np.log)
     return -(x * y).sum("record") / (x**2).sum("record")
 
 
@@ -297,7 +297,7 @@ def _finding(
     ends: tuple[xr.Dataset, xr.Dataset],
     power: xr.DataArray,
 ) -> str:
-    middle, last = ends
+    last = ends[1]
     early, late = (end["deficit_l1"].median("data_seed").values.ravel() for end in ends)
     rates = power.median("data_seed").values.ravel()
     needed = _needed(last, power, config.near).median("data_seed").values.ravel()
