@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import MISSING, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,15 +107,47 @@ SLOW = pytest.mark.slow
                 "loss.name = 'l1' must be one of squared, logistic, exponential",
             ],
         ),
-        pytest.param("schedule=acceleration schedule.rho=20", ["schedule.rho = 20 must be in (0, 10]"], marks=SLOW),
-        pytest.param("schedule=warmup schedule.steps=0", ["schedule.steps = 0 must be finite and >= 1"], marks=SLOW),
-        pytest.param("schedule=warmup +schedule.every=5", ["unknown key schedule.every"], marks=SLOW),
-        pytest.param("schedule=arrays", ["schedule.gamma and schedule.beta, or schedule.path"], marks=SLOW),
-        pytest.param("method.weight_decay=fast", ["method.weight_decay = 'fast' must be of type float"], marks=SLOW),
-        pytest.param("method.kappa=[1,2]", ["method.kappa has 2 numbers, must have d = 30"], marks=SLOW),
-        pytest.param("optimizer.gamma_u=-1", ["optimizer.gamma_u = -1 must be finite and > 0"], marks=SLOW),
+        pytest.param(
+            "schedule=acceleration schedule.rho=20",
+            ["schedule.rho = 20 must be in (0, 10]"],
+            marks=SLOW,
+        ),
+        pytest.param(
+            "schedule=warmup schedule.steps=0",
+            ["schedule.steps = 0 must be finite and >= 1"],
+            marks=SLOW,
+        ),
+        pytest.param(
+            "schedule=warmup +schedule.every=5",
+            ["unknown key schedule.every"],
+            marks=SLOW,
+        ),
+        pytest.param(
+            "schedule=arrays",
+            ["schedule.gamma and schedule.beta, or schedule.path"],
+            marks=SLOW,
+        ),
+        pytest.param(
+            "method.weight_decay=fast",
+            ["method.weight_decay = 'fast' must be of type float"],
+            marks=SLOW,
+        ),
+        pytest.param(
+            "method.kappa=[1,2]",
+            ["method.kappa has 2 numbers, must have d = 30"],
+            marks=SLOW,
+        ),
+        pytest.param(
+            "optimizer.gamma_u=-1",
+            ["optimizer.gamma_u = -1 must be finite and > 0"],
+            marks=SLOW,
+        ),
         ("optimizer.gamma_u=1 optimizer.gamma=1", ["(gamma_u, gamma_v, beta)"]),
-        pytest.param("method=nesterov method.dampening=0.5", ["dampening must be 0"], marks=SLOW),
+        pytest.param(
+            "method=nesterov method.dampening=0.5",
+            ["dampening must be 0"],
+            marks=SLOW,
+        ),
     ],
 )  # fmt: skip
 def test_what_is_refused_is_named(words: str, messages: list[str]) -> None:
@@ -238,7 +271,7 @@ def test_the_layers_of_a_sweep_have_rates(problem: dln.Problem) -> None:
 
 @pytest.mark.slow
 def test_depths_of_a_sweep_are_trained_together(problem: dln.Problem) -> None:
-    given = {"gamma": 0.003, "beta": [0.5, 0.9], "max_steps": 300}
+    given: dict[str, Any] = {"gamma": 0.003, "beta": [0.5, 0.9], "max_steps": 300}
     found = dln.sweep(problem, dln.power, alpha=0.3, depth=[2.5, 3.0], **given)
     assert dict(found.status.sizes) == {"depth": 2, "beta": 2}
     assert float(found.kkt_residual.max()) < KKT
@@ -257,7 +290,10 @@ def test_margins_of_classification(problem: dln.Problem) -> None:
 
 
 def test_what_train_refuses(problem: dln.Problem) -> None:
-    for key, value in (("method", "adam"), ("weight_decay", -1), ("schedule", "cosine")):
+    given: list[tuple[str, Any]] = [
+        ("method", "adam"), ("weight_decay", -1), ("schedule", "cosine"),
+    ]  # fmt: skip
+    for key, value in given:
         with pytest.raises(dln.InputError, match=f"^{key}"):
             dln.train(problem, **{key: value})
     with pytest.raises(dln.InputError, match="shapes must broadcast"):

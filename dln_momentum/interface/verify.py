@@ -95,9 +95,9 @@ def verify(
         start: one start; `uniform(0.1)` if left out.
         lam, eps, gamma, beta: a pair, as for `train`; lam alone chooses a step that resolves the
             flow of that lambda.
-        method, schedule, weight_decay, decoupled, decay_until, dampening, kappa: of the discrete run,
-            as for `train`. Statements about heavy ball at constant rates do not apply to another
-            one; its own certificate is judged in their place.
+        method, schedule, weight_decay, decoupled, decay_until, dampening, kappa: of the discrete
+            run, as for `train`. Statements about heavy ball at constant rates do not apply to
+            another one; its own certificate is judged in their place.
         batch_size, sampling, label_noise, noise_until, seed: of the discrete run, as for `train`.
         max_steps: of the discrete run; None for as many as take a few seconds.
         tol: the energy at which a run or a flow counts as converged.

@@ -71,7 +71,7 @@ def summarise(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
 
 
 def _threshold(snapshot: Snapshot, problem: Problem) -> Tensor:
-    """lambda below which Delta never vanishes, [R]; nan at depth D > 2, where no lambda is known."""
+    """lambda below which Delta never vanishes, [R]; nan at depth D > 2, where none is known."""
     if isinstance(snapshot, PowerSnapshot):
         return torch.full_like(snapshot.loss, torch.nan)
     return lambda_threshold(problem, *snapshot.w_start.unbind())
