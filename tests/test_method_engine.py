@@ -14,6 +14,7 @@ from torch import Tensor
 from dln_momentum import Engine, EngineOptions, InputError, Problem, sparse
 from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.sampling import BatchStream
+from dln_momentum.engine.family_snapshot import FamilySnapshot
 from dln_momentum.engine.problems import Problems, select
 from dln_momentum.engine.torch_family import FamilySteps
 from dln_momentum.method import Method
@@ -110,7 +111,7 @@ def written(method: Method, run: int, *, drawn: bool = False, moving: bool = Fal
     weights = batches.weights(0, STEPS)
     assert weights is not None
     return written_run(
-        PROBLEM.X, PROBLEM.y, u, v, gamma, beta,
+        PROBLEM.X, keys.pop("y", PROBLEM.y), u, v, gamma, beta,
         nesterov=method.name == "nesterov",
         omega=number(method.weight_decay, run),
         decoupled=method.decoupled,
@@ -131,7 +132,7 @@ def written(method: Method, run: int, *, drawn: bool = False, moving: bool = Fal
 def test_iterates_are_those_of_the_run_written_out(name: str, backend: str) -> None:
     """One block of lanes and a single run; batches, label noise and an initial speed."""
     method = METHODS[name]
-    keys = {"drawn": True, "moving": name != "nesterov_momentum"}
+    keys: Any = {"drawn": True, "moving": name != "nesterov_momentum"}
     engine = engine_of(method, backend=backend, **keys)
     engine.advance(STEPS)
     snapshot = engine.snapshot()
@@ -208,6 +209,9 @@ def test_the_identity_at_any_depth(name: str) -> None:
             sums = power_sums(w, expected.beta, depth)
             torch.testing.assert_close(s.exponents[i, run], sums, rtol=1e-11, atol=1e-11)
     torch.testing.assert_close(s.exponents, s.path_sums_from_gradients, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(s.predicted_balancedness, s.balancedness, rtol=1e-11, atol=0)
+    assert s.certificate(PROBLEM).max() < 1e-11
+    torch.testing.assert_close(PROBLEM.loss(s.theta), s.loss, rtol=1e-11, atol=0)
 
 
 def power_sums(w: Tensor, beta: list[float], depth: float) -> Tensor:
@@ -222,6 +226,35 @@ def power_sums(w: Tensor, beta: list[float], depth: float) -> Tensor:
         a, b = w[k], w[k + 1]
         total = total + p[k - 1] * remainder(a, b) + (p[k - 1] - 1) * remainder(b, a)
     return total
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+@pytest.mark.parametrize("method", ["warmup", "nesterov", "depth_3"])
+@pytest.mark.parametrize("loss", ["logistic", "exponential"])
+def test_losses_of_labels(loss: str, method: str, backend: str) -> None:
+    """The run written out, its loss at w itself, and the certificate, which knows no loss."""
+    problem = PROBLEM.with_loss(loss)
+    engine = engine_of(METHODS[method], problem=problem, backend=backend)
+    engine.advance(STEPS)
+    s = engine.snapshot()
+    for run in (0, 8):
+        expected = written(METHODS[method], run, y=problem.y, loss=loss)
+        u, v = engine.variables(slice(run, run + 1))[0]
+        for found, layer in ((u, expected.u), (v, expected.v)):
+            torch.testing.assert_close(found[0], layer[-1], rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(problem.loss(s.theta), s.loss, rtol=1e-12, atol=0)
+    torch.testing.assert_close(s.exponents, s.path_sums_from_gradients, rtol=1e-11, atol=1e-11)
+    assert s.certificate(problem).max() < 1e-11
+
+
+def test_a_loss_of_labels_changes_no_bit_between_layouts() -> None:
+    keys: Any = {"problem": PROBLEM.with_loss("logistic"), "drawn": False}
+    whole = engine_of(METHODS["arrays"], **keys)
+    whole.advance(60)
+    engine = engine_of(METHODS["arrays"], slice(3, 4), **keys)
+    engine.advance(23)
+    engine.advance(37)
+    assert_same_bits(engine, whole, slice(3, 4))
 
 
 KINDS = ["arrays", "nesterov_decay", "decoupled", "depths"]
@@ -239,12 +272,13 @@ def assert_same_bits(engine: Engine, whole: Engine, runs: slice = slice(None)) -
 def test_blocks_tiles_threads_and_neighbours_change_no_bit(name: str) -> None:
     whole = engine_of(METHODS[name], drawn=True)
     whole.advance(97)
-    for runs, options in (
+    layouts: tuple[tuple[slice, Any], ...] = (
         (slice(0, 1), {}),
         (slice(2, 9), {}),
         (slice(None), {"tile_runs": 2}),
         (slice(None), {"num_workers": 2}),
-    ):
+    )
+    for runs, options in layouts:
         engine = engine_of(METHODS[name], runs, drawn=True, **options)
         for steps in (1, 33, 63):
             engine.advance(steps)
@@ -298,7 +332,8 @@ def test_each_run_may_have_a_problem_of_its_own() -> None:
     assert found["kkt"].max() < 1e-12
     part = select(s, odd)
     assert torch.equal(part.theta, s.theta[odd])
-    assert part.kappa is s.kappa
+    assert isinstance(part, FamilySnapshot)
+    assert torch.equal(torch.as_tensor(part.kappa), KAPPA)
 
 
 def faults_seen(engine: Engine) -> float:
@@ -376,12 +411,13 @@ def test_any_rates_at_all_are_certified(
 
 
 def test_refusals() -> None:
-    for method, options, line in (
+    wrong: tuple[tuple[Method, Any, str], ...] = (
         (Method("nesterov"), {"path_sums": "direct"}, "path_sums = 'direct' must be 'telescoped'"),
         (Method(kappa=[1.0, 2.0]), {}, "method.kappa has 2 entries, must have d = 9"),
         (Method(schedule=Warmup(EACH[:4] + 1)), {}, "method has numbers for runs [4]"),
         (Method(schedule=Acceleration(9, 5)), {}, "schedule.rho = 9 must be in"),
-    ):
+    )
+    for method, options, line in wrong:
         with pytest.raises(InputError) as error:
             engine_of(replace(method), **options)
         assert line in str(error.value)

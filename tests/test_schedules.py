@@ -110,7 +110,7 @@ def test_every_schedule_is_tried_here_and_has_an_identity() -> None:
 
 def test_numbers_of_a_grid_of_runs_are_laid_out_in_order() -> None:
     grid = Warmup(column(1, 2)).flat((3, 2))
-    assert torch.equal(grid.steps, column(1, 2, 1, 2, 1, 2))
+    assert torch.equal(torch.as_tensor(grid.steps), column(1, 2, 1, 2, 1, 2))
     arrays = Arrays(gamma=torch.ones(4, 3, 1, dtype=torch.float64)).flat((3, 2))
     assert arrays.gamma.shape == (4, 6)
     method = Method(schedule=Warmup(column(1, 2)), weight_decay=0.1).flat((3, 2))

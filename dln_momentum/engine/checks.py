@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dln_momentum.engine.family import loss_name
 from dln_momentum.engine.options import EngineOptions
 from dln_momentum.engine.problems import Problems, first_of
 from dln_momentum.method import Method
@@ -68,7 +67,7 @@ def family_faults(
         )
     if method.kappa is not None and len(method.kappa) != first.d:
         yield f"method.kappa has {len(method.kappa)} entries, must have d = {first.d}"
-    if isinstance(problem, Problems) and len({loss_name(each) for each in problem.each}) > 1:
+    if isinstance(problem, Problems) and len({each.loss_name for each in problem.each}) > 1:
         yield "problem: all problems must have the same loss"
-    if loss_name(first) != "squared" and label_noise is not None:
-        yield f"label noise needs loss = 'squared', not {loss_name(first)!r}: it changes targets"
+    if first.loss_name != "squared" and label_noise is not None:
+        yield f"label noise needs loss = 'squared', not {first.loss_name!r}: it changes targets"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dln_momentum.engine.backends import choose_backend
 from dln_momentum.engine.checks import family_faults, faults
-from dln_momentum.engine.family import Family, loss_name
+from dln_momentum.engine.family import Family
 from dln_momentum.engine.options import EngineOptions
 from dln_momentum.engine.parallel import for_each, split
 from dln_momentum.engine.problems import (
@@ -91,7 +91,7 @@ class Engine:
             previous = (previous[0].detach(), previous[1].detach())
         self.options, self.method = options or EngineOptions(), method or Method()
         raise_if_any(faults(problem, gamma, beta, w_plus, w_minus, previous))
-        loss = loss_name(first_of(problem))
+        loss = first_of(problem).loss_name
         plain = self.method.is_plain and loss == "squared"
         if not plain:
             raise_if_any(

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from dln_momentum.method import Method
 from dln_momentum.per_run import tensor_like
-from dln_momentum.problem import Problem
 
 HEAVY_BALL, NESTEROV, POWER = 0, 1, 2
 """Kinds of update: heavy ball on theta = u v, Nesterov on it, heavy ball on u^D - v^D."""
@@ -44,11 +43,6 @@ class Family:
     def inner(self) -> float:
         """What the stored iterates are times in theta = w_+^D - w_-^D: 1/2 for theta = u v."""
         return 1.0 if self.kind == POWER else 0.5
-
-
-def loss_name(problem: Problem) -> str:
-    """The loss that a problem asks for."""
-    return problem.loss_name
 
 
 def slope(loss: int, predicted: Tensor, target: Tensor, n: int) -> Tensor:
