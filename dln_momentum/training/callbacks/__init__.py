@@ -1,6 +1,7 @@
 """What is watched during training, one callback a file."""
 
 from dln_momentum.training.callbacks.balancedness import BalancednessMonitor
+from dln_momentum.training.callbacks.balances import BalanceMonitor
 from dln_momentum.training.callbacks.checkpoints import StepCheckpoints
 from dln_momentum.training.callbacks.implicit_bias import ImplicitBiasMonitor
 from dln_momentum.training.callbacks.monitor import Monitor
@@ -9,6 +10,7 @@ from dln_momentum.training.callbacks.progress import BlockProgress
 from dln_momentum.training.callbacks.recovery import RecoveryMonitor
 
 __all__ = [
+    "BalanceMonitor",
     "BalancednessMonitor",
     "BlockProgress",
     "ImplicitBiasMonitor",
