@@ -109,7 +109,8 @@ def friction_of(value: Any) -> float | InverseTime | Function:
     """
     allowed = "must be a number > 0, 'b/t' with b > 0 as '3/t', or a function of t"
     if callable(value):
-        return value
+        function: Any = value
+        return function
     text = value.removesuffix("/t") if isinstance(value, str) and value.endswith("/t") else None
     try:
         found = float(value if text is None else text)
@@ -232,8 +233,8 @@ def _linear_weight(lam: Annealed, f: float, slope: float, t: float) -> float:
     return own + rest * (lam(t) / lam.end) ** (f / slope)
 
 
-def _slope(value: Any, t: float) -> float:
-    if not callable(value):
+def _slope(value: float | Annealed | InverseTime | Function, t: float) -> float:
+    if isinstance(value, float | int):
         return 0.0
     if isinstance(value, Annealed | InverseTime):
         return value.slope(t)

@@ -92,8 +92,8 @@ def contour_integrals(problem: Problem, path: FlowPath, cutoff: float = REACH) -
         here = skipped[:, first:last].any(1)
         # one number for the whole window, at its last step
         values[:, first:last] = torch.where(here[:, None], 0.0, values[:, first:last])
-        values[:, last - 1] += torch.where(here, torch.from_numpy(integral.real), 0.0)
-        counts = torch.from_numpy(integral.imag / np.pi)
+        values[:, last - 1] += torch.where(here, torch.from_numpy(np.real(integral)), 0.0)
+        counts = torch.from_numpy(np.imag(integral) / np.pi)
         worst = max(worst, float((counts - counts.round()).abs().max()))
         zeros += counts.round()
     uncertainty = accumulated(torch.where(skipped, 0.0, steps.error_estimate)).amax((0, 2))
@@ -129,7 +129,7 @@ def _window(problem: Problem, path: FlowPath, first: int, last: int) -> np.ndarr
     height = HEIGHT * duration
     for _ in range(HALVINGS):
         found = _along(problem, w, dw, path, duration, height)
-        counts = found.imag / np.pi
+        counts = np.imag(found) / np.pi
         whole = np.abs(counts - counts.round()) <= COUNT_ERROR
         if whole.all() and (counts.round() % 2 == changes).all():
             return found

@@ -121,7 +121,8 @@ def coefficients_of(lam: Any, friction: Any, time: float) -> Coefficients | None
     Raises:
         InputError: for a friction of another kind.
     """
-    found: Any = friction_of(friction)
+    found = friction_of(friction)
+    inertia: Any = lam
     if not callable(lam) and (lam == 0 or found == 1.0):
         raise_if_any(
             [f"friction = {friction!r} must be 1 for lam = 0, gradient flow"]
@@ -129,7 +130,7 @@ def coefficients_of(lam: Any, friction: Any, time: float) -> Coefficients | None
             else []
         )
         return None
-    return Coefficients(lam, found, time)
+    return Coefficients(inertia, found, time)
 
 
 def _switch(given: Coefficients) -> float:

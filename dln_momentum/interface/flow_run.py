@@ -22,6 +22,7 @@ from dln_momentum.outputs.history import flow_history, labelled
 from dln_momentum.outputs.quantities import describe
 from dln_momentum.problem import Problem
 from dln_momentum.theory.continuous_bias import path_integrals
+from dln_momentum.theory.curvature import sharpness
 
 RECORDED = (
     "theta", "balancedness", "i_plus", "i_minus", "w_plus", "w_minus", "train_loss", "energy",
@@ -132,6 +133,15 @@ class FlowRun:
         """Sign changes of the entries of w_+ and w_-; a number or an array of shape S."""
         changes = self.path.sign_changes
         return changes.numpy().reshape(self.shape) if self.shape else int(changes.sum())
+
+    @cached_property
+    def sharpness(self) -> NDArray[np.float64]:
+        """The largest eigenvalue of the Hessian of F at every time, [T] + S."""
+        problem, w = self.problem, self.path.w
+        if problem.runs:
+            found = [sharpness(problem, w[:, place]) for place in range(w.shape[1])]
+            return self._shaped(torch.stack(found))
+        return self._shaped(sharpness(problem, w))
 
     def certify(self) -> FlowCertificate:
         """The certificate of the end of one flow.

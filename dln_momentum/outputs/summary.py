@@ -17,6 +17,7 @@ from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of, lam_ks_of, lam_of
 from dln_momentum.row_space import apply
 from dln_momentum.theory.depth import is_power_potential, potential_scale
+from dln_momentum.theory.curvature import sharpness, sharpness_threshold
 from dln_momentum.theory.discrete_bias import (
     is_potential,
     kkt_residual,
@@ -142,6 +143,14 @@ def recovery(theta: Tensor, problem: Problem) -> dict[str, Tensor]:
         "min_margin": margin,
         "l1_margin": torch.where(norm > 0, margin / found["l1_norm"], torch.nan),
         "l2_margin": torch.where(norm > 0, margin / norm, torch.nan),
+    }
+
+
+def curvature(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
+    """The sharpness of R runs, and 2 (1 + beta)/gamma, above which a quadratic is unstable."""
+    return {
+        "sharpness": sharpness(problem, snapshot.w),
+        "sharpness_threshold": sharpness_threshold(snapshot.gamma, snapshot.beta)[:, 0],
     }
 
 

@@ -13,6 +13,8 @@ ball is stable on a quadratic of curvature h for ``h < 2 (1 + beta)/gamma``; a f
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
@@ -94,7 +96,7 @@ def sharpness(problem: Problem, w: Tensor) -> Tensor:
     return found.reshape(shape)
 
 
-def sharpness_threshold(gamma: Tensor | float, beta: Tensor | float) -> Tensor | float:
+def sharpness_threshold(gamma: Any, beta: Any) -> Any:
     """2 (1 + beta)/gamma, the sharpness above which heavy ball is unstable on a quadratic.
 
     >>> round(sharpness_threshold(0.01, 0.9), 9)
@@ -163,6 +165,6 @@ def _by_lanczos(data: _Data, w: Tensor) -> float:
     operator = LinearOperator((2 * d, 2 * d), matvec=product, dtype=np.float64)  # type: ignore[call-overload]
     # a start of its own: ARPACK's is drawn from a generator that is not seeded
     first = np.abs(D).ravel() + 1e-3 * np.abs(D).max()
-    found = eigsh(operator, 1, which="LA", v0=first, tol=LANCZOS_TOLERANCE,
-                  return_eigenvectors=False)  # fmt: skip
+    options: dict[str, Any] = {"v0": first, "tol": LANCZOS_TOLERANCE}
+    found = eigsh(operator, 1, which="LA", return_eigenvectors=False, **options)
     return float(found[0])
