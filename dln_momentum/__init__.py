@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from dln_momentum.errors import InputError
     from dln_momentum.flows import FlowPath, gradient_flow, momentum_flow
     from dln_momentum.flows.batched import Flows, momentum_flows
-    from dln_momentum.interface.certify import certify
     from dln_momentum.flows.coefficients import Annealed
+    from dln_momentum.interface.certify import certify
     from dln_momentum.interface.collect import collect, results
     from dln_momentum.interface.flow import flow
     from dln_momentum.interface.flow_run import FlowRun

@@ -16,8 +16,8 @@ from dln_momentum.outputs.references import references
 from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of, lam_ks_of, lam_of
 from dln_momentum.row_space import apply
-from dln_momentum.theory.depth import is_power_potential, potential_scale
 from dln_momentum.theory.curvature import sharpness, sharpness_threshold
+from dln_momentum.theory.depth import is_power_potential, potential_scale
 from dln_momentum.theory.discrete_bias import (
     is_potential,
     kkt_residual,
