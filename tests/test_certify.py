@@ -24,7 +24,8 @@ KAPPA = np.array([0.3, 1.0, 2.0, 0.5])
 def in_doubles(case: Draw, *, full: bool = True) -> Draw:
     arrays = (case.X, case.y, case.u, case.v, case.gamma / 2, case.beta)
     rows = [np.arange(2)] * len(case.gamma) if full else case.rows
-    return Draw(*(np.asarray(x).astype(float) for x in arrays), rows)
+    X, y, u, v, gamma, beta = (np.asarray(x).astype(float) for x in arrays)
+    return Draw(X, y, u, v, gamma, beta, rows)
 
 
 CASE = in_doubles(draw(1, steps=STEPS))
@@ -33,8 +34,8 @@ PROBLEM = dln.Problem(CASE.X, CASE.y)
 GIVEN: dict[str, Any] = {
     "gamma": CASE.gamma, "beta": CASE.beta, "previous": (CASE.u[0], CASE.v[0]),
 }  # fmt: skip
-LAYERS = {"gamma": None, "gamma_u": CASE.gamma / 3, "gamma_v": CASE.gamma * 3}
-NESTEROV = {"method": "nesterov"}
+LAYERS: dict[str, Any] = {"gamma": None, "gamma_u": CASE.gamma / 3, "gamma_v": CASE.gamma * 3}
+NESTEROV: dict[str, Any] = {"method": "nesterov"}
 MEMBERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "heavy ball": ({}, {}),
     "nesterov": ({"nesterov": True}, NESTEROV),
@@ -156,7 +157,8 @@ def test_the_minimiser_is_where_a_converged_run_ends() -> None:
 def test_arrays_of_any_kind_and_other_parametrisations() -> None:
     case = in_doubles(draw(14, steps=30, rest=True))
     path, problem = run(case), dln.Problem(case.X, case.y)
-    u, v, told = path.u[1:], path.v[1:], {"gamma": case.gamma, "beta": case.beta}
+    u, v = path.u[1:], path.v[1:]
+    told: dict[str, Any] = {"gamma": case.gamma, "beta": case.beta}
     reference = dln.certify(problem, (u, v), **told)
     assert reference.is_valid, reference
     for pair in ((u.tolist(), v.tolist()), (torch.from_numpy(u), torch.from_numpy(v))):
