@@ -156,6 +156,7 @@ def test_the_callback_watches_any_module() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.slow
 def test_the_callback_records_what_autograd_trains() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(8, 3), nn.ReLU(), nn.Linear(3, 1)).double()
