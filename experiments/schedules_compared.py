@@ -41,7 +41,7 @@ from experiments.common import (
     workers,
 )
 from experiments.figures import data_sets, problem_size
-from experiments.limits import curvature
+from experiments.limits import curvature, minimizer
 from experiments.schedules_compared_figure import draw
 
 SECTION = ""
@@ -58,7 +58,7 @@ CAPTION = (
     "and quartiles over data sets."
 )
 LONG_NAMES = {
-    "excess": "||theta_K||_1 / min ||theta||_1 - 1; nan where the loss is above usable",
+    "excess": "||theta_inf||_1 / min ||theta||_1 - 1; nan where the loss is above usable",
     "excess_without_c": "the same of the minimiser at Delta and c = 0",
     "excess_by_size": "the same at the geometric mean of Delta and c = 0",
     "unexplained": "distance of theta_K to the minimiser at Delta and c, relative",
@@ -134,19 +134,16 @@ def _ends(end: Snapshot, problem: Problem, least: Tensor, config: DictConfig) ->
     def excess(other: Tensor) -> np.ndarray:
         return torch.where(usable, other.abs().sum(-1) / least - 1, torch.nan).numpy()
 
-    def minimiser(balancedness: Tensor, init: Tensor) -> Tensor:
-        found = bregman_minimizer(problem.row_space, target, balancedness, init)
-        return torch.where(found.converged[:, None], found.theta, torch.nan)
-
     norm = torch.linalg.vector_norm
-    exact = minimiser(delta, c)
+    found = bregman_minimizer(problem.row_space, target, delta, c)
+    exact = torch.where(found.converged[:, None], found.theta, torch.nan)
     apart = torch.where(usable, norm(exact - theta, dim=-1) / norm(theta, dim=-1), torch.nan)
     gain = torch.where(usable, (end.balancedness_start / delta).log().mean(-1), torch.nan)
     nothing = torch.zeros_like(c)
     values = {
-        "excess": excess(theta),
-        "excess_without_c": excess(minimiser(delta, nothing)),
-        "excess_by_size": excess(minimiser(size, nothing)),
+        "excess": excess(minimizer(problem, delta, c)),
+        "excess_without_c": excess(minimizer(problem, delta, nothing)),
+        "excess_by_size": excess(minimizer(problem, size, nothing)),
         "unexplained": apart.numpy(),
         "gain": gain.numpy(),
         "loss": end.loss.numpy(),
@@ -213,7 +210,7 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
         caption=CAPTION,
         notes=[
             f"Every schedule takes {config.steps} steps; ends with a loss above {config.usable:g} "
-            "are left out, since they are no interpolators.",
+            "are left out: what is missing of their Delta and c is of that order.",
             "lambda_up and lambda_down change lambda by a factor at constant gamma; acceleration "
             "keeps lambda and takes eps up; the others change gamma or beta alone.",
             "Without c, the end is not the minimiser: where lambda is large and signs have "

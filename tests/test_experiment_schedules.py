@@ -16,8 +16,8 @@ NAN = float("nan")
 
 @pytest.mark.parametrize("beta", [0.0, 0.4, 0.9])
 def test_nesterovs_label_is_that_of_its_path_sums_at_leading_order(beta: float) -> None:
-    """One coordinate under a constant gradient h per step: S over gamma int h^2 dt as gamma -> 0."""
-    gamma, h = 1e-4, 1.0
+    """One coordinate under a constant gradient h: S over int h^2 dt as gamma -> 0."""
+    gamma, h = 1e-4, 0.05
     x, before, total, steps = 1.0, 1.0, 0.0, 4000
     p = 1 / (1 - beta)
 
@@ -30,8 +30,8 @@ def test_nesterovs_label_is_that_of_its_path_sums_at_leading_order(beta: float) 
         total += p * (r(after / z) + r(z / x)) + (p - 1) * r(x / after)
         before, x = x, after
     eps = gamma / (1 - beta)
-    # the start from rest takes 1/(1-beta) steps of 4000; the next order is that of eps h
-    assert total / (steps * eps * h**2) == pytest.approx(nesterov.label(gamma, beta), rel=5e-3)
+    # the start from rest takes some 1/(1-beta) steps of 4000; the next order is that of eps h
+    assert total / (steps * eps * h**2) == pytest.approx(nesterov.label(gamma, beta), rel=1e-2)
 
 
 def test_the_heavy_ball_of_a_label_has_its_eps_and_lambda_ks() -> None:
