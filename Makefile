@@ -9,7 +9,7 @@ JOBS ?= 2
 GENERIC := ATEN_CPU_CAPABILITY=default NUMBA_CPU_NAME=x86-64-v2 \
 	NUMBA_CPU_FEATURES=+sse4.2,+popcnt OPENBLAS_CORETYPE=Nehalem
 
-.PHONY: train test test-generic test-slow coverage lint bench reproduce reproduce-fast clean
+.PHONY: train test test-generic test-slow coverage lint docs bench reproduce reproduce-fast clean
 
 train: $(INSTALLED)
 	$(BIN)/dln-train $(ARGS)
@@ -31,6 +31,13 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# the site, under build/site; a warning, as of a link that leads nowhere, is an error
+docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	rm -rf build/docs build/site
+	$(BIN)/python docs/site/pages.py build/docs
+	$(BIN)/python -m sphinx -q -W --keep-going -b html build/docs build/site
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
