@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dln_momentum.errors import InputError
     from dln_momentum.flows import FlowPath, gradient_flow, momentum_flow
     from dln_momentum.flows.batched import Flows, momentum_flows
+    from dln_momentum.flows.coefficients import Annealed
     from dln_momentum.interface.collect import collect, results
     from dln_momentum.interface.flow import flow
     from dln_momentum.interface.flow_run import FlowRun
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from dln_momentum.start import Start, biased, gaussian, uniform
 
 _HOMES = {
+    "Annealed": "flows.coefficients",
     "Certificate": "interface.run",
     "DiagonalLinearNet": "network",
     "Engine": "engine",
@@ -96,6 +98,7 @@ _HOMES = {
 """The module, below this package, that each public name is in."""
 
 __all__ = [
+    "Annealed",
     "Certificate",
     "DiagonalLinearNet",
     "Engine",

@@ -28,15 +28,18 @@ from dln_momentum.engine import torch_kernel
 from dln_momentum.engine.cpu import passes
 from dln_momentum.engine.random_inputs import RandomInputs
 from dln_momentum.engine.scaled import ScaledProblem
-from dln_momentum.flows import quadrature
+from dln_momentum.flows import contour, quadrature
+from dln_momentum.flows.coefficients import Coefficients
 from dln_momentum.flows.path import Path
 from dln_momentum.flows.quadrature import SummedIntegrals
 from dln_momentum.outputs import flow_summary, summary
 from dln_momentum.theory import (
     continuous_bias,
+    curvature,
     discrete_bias,
     entropy,
     interpolators,
+    local_rates,
     small_lambda,
     three_point,
     trajectory,
@@ -93,6 +96,10 @@ def intact(name: str) -> Measurements:
         _ = measurements.summed_integrals, measurements.explicit_gradient_path
     if name != "biased":
         _ = measurements.snapshots
+    if name == "quiet":
+        _ = measurements.last_losses
+    if name == "momentum":
+        _ = measurements.first_iterates, measurements.contour
     return measurements
 
 
@@ -222,6 +229,18 @@ def doubled_quadrature(patch: Patch) -> None:
     replaced(patch, quadrature.summed_path_integrals, change)
 
 
+def other_contour(patch: Patch) -> None:
+    def change(c: contour.ContourIntegrals) -> contour.ContourIntegrals:
+        return dataclasses.replace(c, integrals=1.001 * c.integrals, zeros=c.zeros + 1)
+
+    replaced(patch, contour.contour_integrals, change)
+
+
+def other_weight(patch: Patch) -> None:
+    """P with an error of 1 %: it no longer solves its equation."""
+    patch.setattr(Coefficients, "weight", lambda c, t: 1.01 * c._weight(t))
+
+
 def dissipated(factor: float) -> Callable[[Patch], None]:
     def plant(patch: Patch) -> None:
         path = intact("momentum").momentum_path
@@ -308,6 +327,7 @@ GF = ("gradient_path", "explicit_gradient_path", "effective_path")
 RUN = ("snapshots",)
 engine, scheme, iterates = "of_the_engine", "of_the_scheme", "of_iterates"
 gradient, momentum_part, small = "of_gradient_flow", "of_momentum_flow", "of_small_lambda"
+changing, geometry = "of_changing_flows", "of_curvature"
 
 FAULTS = [
     Fault("gradient flow from (w_+, w_+)", "biased", gradient, from_the_wrong_side,
@@ -390,6 +410,26 @@ FAULTS = [
           ("MGF: sum_i |q",)),
     Fault("grad L for its square", "small", small, gradients_of_the_text,
           ("MGF: ln(Delta_inf/Delta_0)",)),
+    Fault("the discrete bound twice", "momentum", small,
+          lambda p: scaled(p, small_lambda.discrete_drift_bound, 2.0), ("M of a step",)),
+    Fault("the discrete bound over 1000", "momentum", small,
+          lambda p: scaled(p, small_lambda.discrete_drift_bound, 1e-3), ("MGD: sum_i |q",)),
+    Fault("the discrete threshold times 1000", "momentum", small,
+          lambda p: scaled(p, small_lambda.discrete_threshold, 1e3), ("MGD: Delta_k > 0",)),
+    Fault("M of a step off by 1 %", "momentum", small,
+          lambda p: scaled(p, small_lambda.descent_modulus, 1.01), ("M of a step",)),
+    Fault("another contour", "momentum", momentum_part, other_contour,
+          ("MGF: Re int lambda", "MGF: Im int lambda"), ("contour",)),
+    Fault("P off by 1 %", "momentum", changing, other_weight,
+          ("b/t flow: I_+-", "b/t flow: u^2", "annealed flow: I_+-", "annealed flow: u^2",
+           "b/t flow: KKT", "annealed flow: KKT"), ("changing_paths",)),
+    Fault("the Hessian off by 1 %", "quiet", geometry,
+          lambda p: scaled(p, curvature.hessian_product, 1.01), ("Hessian of F in closed form",)),
+    Fault("the sharpness times 1000", "quiet", geometry,
+          lambda p: scaled(p, curvature.sharpness, 1e3), ("MGD: the sharpness",)),
+    Fault("curvatures at the minimum", "quiet", geometry,
+          lambda p: scaled(p, local_rates.curvatures_at_minimum, 1.2),
+          ("Hessian of F at theta_inf", "MGD: contraction")),
     Fault("gamma of the kernels", "momentum", engine, gamma_off, ITERATES),
     Fault("batches of the next step", "batches", engine, drawn_wrongly(1.0, 1), ITERATES),
     Fault("label noise twice", "batches", engine, drawn_wrongly(2.0, 0), ITERATES),

@@ -321,7 +321,7 @@ def test_a_run_that_leaves_float64_is_judged_up_to_there() -> None:
     assert measurements.snapshots[-1].w.abs().min() < 1e-300
 
 
-@pytest.mark.parametrize("alpha", [1e-160, 1e-100, 1e60, 1e100])
+@pytest.mark.parametrize("alpha", [1e-140, 1e-100, 1e60, 1e100])
 def test_a_start_at_the_ends_of_float64_has_verdicts(alpha: float) -> None:
     problem = sparse(3, 5, 1, seed=0)
     for momentum in (Momentum(0.01, 0.5), Momentum(1e-70, 0.5)):

@@ -24,6 +24,7 @@ from dln_momentum.outputs.summary import (
     balancedness_scalars,
     certificate,
     coordinates,
+    curvature,
     distance,
     log_free_error,
     path_sum_scalars,
@@ -43,6 +44,8 @@ class Records:
 
     trajectories: bool
     """whether values per coordinate are kept"""
+    curvature: bool = False
+    """whether the sharpness is kept"""
     history: History = field(default_factory=History)
 
     def add(self, engine: Engine) -> None:
@@ -57,6 +60,8 @@ class Records:
             **path_sum_scalars(snapshot),
             **certificate(snapshot, problem),
         }
+        if self.curvature:
+            values |= curvature(snapshot, problem)
         if self.trajectories:
             values |= coordinates(snapshot)
         return values
@@ -174,6 +179,16 @@ class Run:
     def sign_changes(self) -> Any:
         """Sign changes of the entries of w_+ and w_-."""
         return self._shaped(self.snapshot.sign_changes)
+
+    @cached_property
+    def sharpness(self) -> Any:
+        """The largest eigenvalue of the Hessian of F at the end; `train` records it on request."""
+        return self._shaped(self.measure(curvature)["sharpness"])
+
+    @property
+    def sharpness_threshold(self) -> Any:
+        """2 (1 + beta)/gamma, above which heavy ball is unstable on a quadratic."""
+        return self._shaped(2 * (1 + self.snapshot.beta[:, 0]) / self.snapshot.gamma[:, 0])
 
     @cached_property
     def summary(self) -> dict[str, Any]:

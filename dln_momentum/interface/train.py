@@ -50,6 +50,7 @@ def train(
     divergence_bound: float = 1e10,
     records: int = 200,
     trajectories: bool | None = None,
+    curvature: bool = False,
     path_sums: str = "telescoped",
     backend: str = "auto",
     num_workers: int | None = None,
@@ -83,6 +84,8 @@ def train(
         records: the largest number of recorded steps, log-spaced.
         trajectories: whether to keep theta, Delta and S_+- of every coordinate at these steps; by
             default up to four million numbers each.
+        curvature: whether to record the sharpness, the largest eigenvalue of the Hessian of F, and
+            2 (1 + beta)/gamma; an eigenvalue problem of 2d unknowns a record and run.
         path_sums, backend: see `EngineOptions`.
         num_workers: cores to use; None for all physical cores.
         callbacks: functions, called with a `Snapshot` of all runs at every recorded step.
@@ -137,7 +140,7 @@ def train(
     )
     if trajectories is None:
         trajectories = len(plan.recorded) * R * d <= MOST_TRAJECTORIES
-    recorded = Records(trajectories)
+    recorded = Records(trajectories, curvature)
 
     def record() -> None:
         recorded.add(engine)

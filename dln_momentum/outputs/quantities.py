@@ -35,6 +35,7 @@ PLACES = {
     "p": "history.nc and summary.json of dln-flow compare=DIR",
     "r": "results.nc of dln-sweep",
     "a": "attribute of Run, Snapshot or FlowPath",
+    "k": "history.nc of dln-train with callbacks=curvature or callbacks=average",
     "b": "TensorBoard alone",
 }
 """Where a quantity is found, by the letter that stands for the place in `Quantity.found`."""

@@ -38,6 +38,8 @@ def print_flow_report(summary: Mapping[str, Any], directory: Path) -> None:
     """Print the table of one flow, and where its files are."""
     s = summary
     kind = "gradient flow" if s["lam"] == 0 else f"momentum flow, lambda = {s['lam']:.4g}"
+    if s["friction"] != "1":
+        kind += f", friction {s['friction']}"
     title = (
         f"{s['data']}: {s['status']} at t = {s['time']:.6g} in {s['seconds']:.1f} s\n"
         f"{kind}; {s['solver_steps']} steps of {s['solver']}"
@@ -111,14 +113,17 @@ def _energy_rows(s: Mapping[str, Any]) -> Iterator[Row]:
     yield "energy F + lambda/2 ||w'||^2", "0", number(s["energy"])
     # E_0, which is F(w_0) from rest
     bound = f"<= {number(s['initial_energy'])}"
-    yield "energy spent, int ||w'||^2", bound, number(s["dissipated"])
+    spent = "" if s["friction"] != "1" else ", int ||w'||^2"
+    yield f"energy spent{spent}", bound, number(s["dissipated"])
     yield "  against E_0 - energy, relative", "0", number(s["energy_balance_error"])
 
 
 def _balancedness_rows(s: Mapping[str, Any]) -> Iterator[Row]:
-    below = s["small_lambda_threshold"] is not None and s["lam"] < s["small_lambda_threshold"]
-    threshold = number(s["small_lambda_threshold"])
+    given = s["small_lambda_threshold"]
+    below, threshold = given is not None and s["lam"] < given, number(given)
     signs = f"0 (lambda < {threshold})" if below else f"any (lambda >= {threshold})"
+    if given is not None and math.isnan(given):
+        signs = "any"
     yield "sign changes of w_+-", signs, number(s["sign_changes"])
     shrinks = "1" if s["lam"] == 0 else "< 1" if s["sign_changes"] == 0 else "any"
     yield "||Delta_inf||_1 / ||Delta_0||_1", shrinks, number(s["balancedness_ratio"])

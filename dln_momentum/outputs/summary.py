@@ -13,6 +13,7 @@ from dln_momentum.flows.trajectory import RecordedTrajectory
 from dln_momentum.outputs.references import references
 from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of, lam_ks_of, lam_of
+from dln_momentum.theory.curvature import sharpness, sharpness_threshold
 from dln_momentum.theory.discrete_bias import (
     is_potential,
     kkt_residual,
@@ -111,6 +112,14 @@ def recovery(theta: Tensor, problem: Problem) -> dict[str, Tensor]:
         "recovery_error": missing if star is None else distance(theta, star),
         "test_error": problem.test_error(theta),
         "l1_norm": theta.abs().sum(-1),
+    }
+
+
+def curvature(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
+    """The sharpness of R runs, and 2 (1 + beta)/gamma, above which a quadratic is unstable."""
+    return {
+        "sharpness": sharpness(problem, snapshot.w),
+        "sharpness_threshold": sharpness_threshold(snapshot.gamma, snapshot.beta)[:, 0],
     }
 
 

@@ -5,13 +5,15 @@ The statements on each file of `dln_momentum.theory` are in the file of the same
     theory              statements here that evaluate it
     trajectory          trajectory: implicit bias of a run and of a flow, Delta, KKT, minimisers
     discrete_bias       discrete_bias: the identities of S_+- at every step
-    continuous_bias     continuous_bias: energy, and I_+- by definition and read off
+    continuous_bias     continuous_bias: energy, I_+- by definition, on contours and read off
     entropy             entropy: psi, its gradient and divergence; gradient flow as a mirror flow
     minimizers          minimizers: the limits of gradient flow
     interpolators       interpolators: least l1 norm and least weighted l2 norm
     three_point         three_point: the right angle at theta_t
     mirror_flow         mirror_flow: the time-varying mirror flow
-    small_lambda        small_lambda: threshold, drift, and Delta_inf as lambda -> 0
+    small_lambda        small_lambda: threshold, drift, in discrete time too, and lambda -> 0
+    curvature           curvature: the Hessian of F, and the sharpness where a run ends
+    local_rates         local_rates: contraction at the end of a run, from the Hessian there
     reference           reference: the engine against the update as it is written
     initial_speed       none: it is a start, not a statement; every statement takes any start
 

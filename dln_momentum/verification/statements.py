@@ -10,10 +10,12 @@ from typing import Any
 from dln_momentum.flows.trajectory import RecordedTrajectory
 from dln_momentum.verification import (
     continuous_bias,
+    curvature,
     discrete_bias,
     discretisation,
     entropy,
     interpolators,
+    local_rates,
     minimizers,
     mirror_flow,
     reference,
@@ -54,6 +56,8 @@ def statements(m: Measurements) -> Iterator[Statement]:
     yield from of_small_lambda(m)
     yield from of_the_engine(m)
     yield from of_iterates(m)
+    yield from of_changing_flows(m)
+    yield from of_curvature(m)
 
 
 def of_the_scheme(m: Measurements) -> Iterator[Statement]:
@@ -93,6 +97,7 @@ def of_momentum_flow(m: Measurements) -> Iterator[Statement]:
             continuous_bias.energy_balance,
             continuous_bias.energy_bound,
             continuous_bias.integrals_by_definition,
+            continuous_bias.along_a_contour,
             continuous_bias.read_off,
             continuous_bias.positive_integrals,
         ],
@@ -112,6 +117,38 @@ def of_small_lambda(m: Measurements) -> Iterator[Statement]:
         [small_lambda.bounded_drift, small_lambda.threshold, small_lambda.asymptotics],
         m,
         recorded_flow(m),
+    )
+    yield from _evaluated(
+        [
+            small_lambda.written_discrete_bound,
+            small_lambda.discrete_drift,
+            small_lambda.discrete_threshold_holds,
+        ],
+        m,
+    )
+
+
+def of_changing_flows(m: Measurements) -> Iterator[Statement]:
+    """Flows with a friction b/t and with a lambda that changes.
+
+    (docs/theory.md#changing-coefficients; not on the poster.)
+    """
+    yield from _evaluated([continuous_bias.changing_coefficients], m)
+
+
+def of_curvature(m: Measurements) -> Iterator[Statement]:
+    """The Hessian of F, the sharpness at the end, and the rate of convergence there.
+
+    (docs/theory.md#curvature and docs/theory.md#local-rates; not on the poster.)
+    """
+    yield from _evaluated(
+        [
+            curvature.second_derivative,
+            curvature.stable_end,
+            local_rates.interpolating_hessian,
+            local_rates.contraction,
+        ],
+        m,
     )
 
 
