@@ -30,6 +30,7 @@ from dln_momentum.problem import stack
 from dln_momentum.rates import gamma_beta
 from experiments.claim import Outcome, main
 from experiments.common import (
+    along,
     described,
     engine_over,
     snapshots,
@@ -146,8 +147,8 @@ def _falling(problems: Sequence[Problem], config: DictConfig) -> xr.Dataset:
     rows = []
     for beta in config.betas:
         pairs = [_pair(problems, lam * (1 - beta) ** 2, beta, config) for lam in config.small_lams]
-        rows.append(xr.concat(pairs, xr.IndexVariable("small_lam", list(config.small_lams))))
-    return xr.concat(rows, xr.IndexVariable("beta", list(config.betas)))
+        rows.append(along("small_lam", config.small_lams, pairs))
+    return along("beta", config.betas, rows)
 
 
 def _fixed(problems: Sequence[Problem], config: DictConfig) -> xr.Dataset:
@@ -155,8 +156,8 @@ def _fixed(problems: Sequence[Problem], config: DictConfig) -> xr.Dataset:
     rows = []
     for lam in config.fixed_lams:
         pairs = [_pair(problems, lam * drag**2, 1 - drag, config) for drag in config.drags]
-        rows.append(xr.concat(pairs, xr.IndexVariable("drag", list(config.drags))))
-    table = xr.concat(rows, xr.IndexVariable("fixed_lam", list(config.fixed_lams)))
+        rows.append(along("drag", config.drags, pairs))
+    table = along("fixed_lam", config.fixed_lams, rows)
     return table.rename({key: f"fixed_{key}" for key in ("path", "gain", "limit")})
 
 

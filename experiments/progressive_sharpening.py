@@ -26,6 +26,7 @@ from dln_momentum.theory.curvature import sharpness, sharpness_threshold
 from dln_momentum.theory.minimizers import bregman_minimizer
 from experiments.claim import Outcome, main
 from experiments.common import (
+    along,
     described,
     engine_over,
     snapshots,
@@ -66,7 +67,7 @@ def study(config: DictConfig) -> Outcome:
     """Every alpha, beta and f on all data sets."""
     problems = sparse_problems(config.n, config.d, config.s, config.data_seeds)
     parts = [_at_scale(problems, alpha, config) for alpha in config.alphas]
-    results = xr.concat(parts, xr.IndexVariable("alpha", list(config.alphas)))
+    results = along("alpha", config.alphas, parts)
     return _judge(config, described(results, **LONG_NAMES))
 
 

@@ -31,6 +31,7 @@ from dln_momentum.theory.interpolators import basis_pursuit
 from dln_momentum.theory.minimizers import bregman_minimizer
 from experiments.claim import Outcome, main
 from experiments.common import (
+    along,
     described,
     engine_over,
     span,
@@ -74,8 +75,8 @@ def study(config: DictConfig) -> Outcome:
         keys: Any = OmegaConf.to_container(config.designs[design])
         problems = sparse_problems(config.n, config.d, config.s, config.data_seeds, **keys)
         rows = [_of_lambda(problems, lam, config) for lam in config.lams]
-        parts.append(xr.concat(rows, xr.IndexVariable("lam", list(config.lams))))
-    results = xr.concat(parts, xr.IndexVariable("design", list(config.designs)))
+        parts.append(along("lam", config.lams, rows))
+    results = along("design", config.designs, parts)
     results = results.assign_coords(data_seed=range(config.data_seeds))
     return _judge(config, described(results, **LONG_NAMES))
 
@@ -97,7 +98,7 @@ def _of_lambda(problems: list[Problem], lam: float, config: DictConfig) -> xr.Da
         )  # fmt: skip
         engine.advance(config.steps)
         rows.append(_ends(engine.snapshot(), problem, least, config))
-    return xr.concat(rows, xr.IndexVariable("schedule", list(config.schedules)))
+    return along("schedule", config.schedules, rows)
 
 
 def schedule_of(kind: str, gamma: Tensor, beta: Tensor, config: DictConfig) -> Any:
@@ -158,13 +159,18 @@ def explained(results: xr.Dataset, key: str) -> xr.DataArray:
     ln(excess) about its mean, pooled over data sets. It is 1 if the part has every end's own
     excess, and at most 0 if it knows nothing.
     """
-    own = np.log(results["excess"].clip(min=1e-12))
-    part = np.log(results[key].clip(min=1e-12))
+    own = _log(results["excess"])
+    part = _log(results[key])
     known = own.notnull() & part.notnull()
     both = ("schedule", "data_seed")
     spread_of = ((own - own.where(known).mean("schedule")) ** 2).where(known).sum(both)
     left = ((own - part) ** 2).where(known).sum(both)
     return 1 - left / spread_of
+
+
+def _log(values: xr.DataArray) -> xr.DataArray:
+    """ln of values, those that round to 0 or below at 1e-12."""
+    return xr.apply_ufunc(np.log, values.clip(min=1e-12))
 
 
 def sparsest(results: xr.Dataset) -> xr.DataArray:
