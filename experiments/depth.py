@@ -18,7 +18,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import xarray as xr
 from omegaconf import DictConfig
@@ -304,9 +303,7 @@ def _notes(config: DictConfig) -> list[str]:
     ]
 
 
-def _finding(
-    config: DictConfig, results: xr.Dataset, cells: xr.Dataset, deeper: list[bool]
-) -> str:
+def _finding(config: DictConfig, results: xr.Dataset, cells: xr.Dataset, deeper: list[bool]) -> str:
     known = cells["known"]
     label, sparser = (int((cells[key] & known).sum()) for key in ("label", "sparser"))
     finest = results.isel(eps=-1, drop=True)

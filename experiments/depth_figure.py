@@ -43,9 +43,7 @@ def _place(lam: xr.DataArray) -> np.ndarray:
 def _over_lambda(ax: Axes, values: xr.DataArray) -> None:
     x = _place(values["lam"])
     for j, depth in enumerate(values["depth"].to_numpy()):
-        low, middle, high = band(
-            values.sel(depth=depth).transpose("data_seed", "lam").to_numpy()
-        )
+        low, middle, high = band(values.sel(depth=depth).transpose("data_seed", "lam").to_numpy())
         ax.plot(x, middle, "o-", ms=3, color=f"C{j}", label=f"{depth:g}")
         ax.fill_between(x, low, high, color=f"C{j}", alpha=0.12, lw=0)
     ax.set(xscale="log", xlabel=r"$\lambda$ (leftmost: 0)")
@@ -55,9 +53,7 @@ def _over_depth(ax: Axes, excess: xr.DataArray) -> None:
     known = excess.notnull().mean("data_seed").min("depth") >= 0.5
     lams = [lam for lam in excess["lam"].to_numpy() if bool(known.sel(lam=lam))] or [0]
     for j, lam in enumerate(dict.fromkeys((lams[0], lams[-1]))):
-        low, middle, high = band(
-            excess.sel(lam=lam).transpose("data_seed", "depth").to_numpy()
-        )
+        low, middle, high = band(excess.sel(lam=lam).transpose("data_seed", "depth").to_numpy())
         ax.errorbar(
             excess["depth"], middle, np.abs([middle - low, high - middle]), fmt="o-", ms=3,
             color=f"C{j + 5}", label=rf"$\lambda$ = {lam:g}",
