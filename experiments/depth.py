@@ -315,12 +315,11 @@ def _finding(config: DictConfig, results: xr.Dataset, cells: xr.Dataset, deeper:
         if not bool(outside.sel(lam=lam).astype(bool).any())
     ]
     return (
-        f"A and certificate hold to {float(results['identity'].max()):.0e} in runs whose layers "
-        f"stay positive (all of them at D > 2 up to lambda = {max(free, default=0.0):g}); halving "
-        f"eps at equal lambda moves the limit by at most {config.label:.0%} of its distance to "
-        f"gradient descent's in {label} of {int(known.sum())} cells; momentum is sparser in "
-        f"{sparser}; depth is, in {sum(deeper)} of {len(deeper)} steps (median l1 excess "
-        f"{listed([float(f'{x:.2g}') for x in excess.values])} at D = "
+        f"A and certificate hold to {float(results['identity'].max()):.0e} where layers stay "
+        f"positive (always up to lambda = {max(free, default=0.0):g}); halving eps moves the limit "
+        f"by at most {config.label:.0%} of its distance to gradient descent's in {label} of "
+        f"{int(known.sum())} cells; momentum is sparser in {sparser}; depth is in {sum(deeper)} of "
+        f"{len(deeper)} steps (l1 excess {listed([f'{x:.2g}' for x in excess.values])} at D = "
         f"{listed(list(config.depths))})."
     )
 
