@@ -265,16 +265,15 @@ def _finding(
 ) -> str:
     equal = span((typical["limit"].sel(rival=RIVALS[0])).values, 3)
     own = span((typical["limit"].sel(rival=RIVALS[1])).values, 3)
-    plain = span((typical["path"].sel(rival=RIVALS[1])).values, 3)
     delayed = span((typical["path"].sel(rival=RIVALS[2])).values, 3)
     last = results["error"].isel(large_lam=-1).median("data_seed")
     heavy, nesterov = (float(last.sel(algorithm=name)) for name in ("heavy ball", "Nesterov"))
     return (
-        f"The limits differ by gamma^{equal} at equal lambda and by gamma^{own} at Nesterov's "
-        f"label, paths at the label by gamma^{plain} and, delayed by beta steps, gamma^{delayed} "
-        f"(medians at each beta); at fixed lambda {span(config.fixed_lams)} the label is closer on "
-        f"{float(closer.mean()):.0%} of runs; at lambda = {config.large_lams[-1]:g} Nesterov's "
-        f"limit has an error of {nesterov:.2g}, heavy ball's of {heavy:.2g}."
+        f"Limits differ by gamma^({equal}) at equal lambda and by gamma^({own}) at Nesterov's "
+        f"label, where paths, delayed, differ by gamma^({delayed}); at fixed lambda "
+        f"({span(config.fixed_lams)}) the label is closer in {float(closer.mean()):.0%} of runs; at "
+        f"lambda = {config.large_lams[-1]:g} Nesterov's limit has an error of {nesterov:.2g}, heavy "
+        f"ball's of {heavy:.2g}."
     )
 
 
