@@ -121,9 +121,12 @@ def _follow(
         problems, gamma.numpy(), beta.numpy(), alpha,
         tol=config.tol, divergence_bound=config.diverged, num_workers=config.num_workers or 1,
     )  # fmt: skip
-    path = []
+    path, first = [], engine.snapshot()
     for record in snapshots(engine, _steps(config)):
-        ratio = sharpness(repeated, record.w) / sharpness_threshold(gamma, beta)
+        # between two checks a diverging run may grow beyond what eigenvalue solvers take
+        bounded = record.loss <= config.diverged * (1 + first.loss)
+        w = torch.where(bounded[:, None], record.w, torch.nan)
+        ratio = sharpness(repeated, w) / sharpness_threshold(gamma, beta)
         path.append(torch.where(record.status == int(Status.DIVERGED), torch.nan, ratio))
     engine.stop()
     status = engine.snapshot().status

@@ -155,17 +155,15 @@ def _ends(end: Snapshot, problem: Problem, least: Tensor, config: DictConfig) ->
 def explained(results: xr.Dataset, key: str) -> xr.DataArray:
     """Share of the variance of ln(excess) between schedules that a part explains.
 
-    Within a data set: 1 less the sum of squares of ln(excess) - ln(excess by the part) over that of
-    ln(excess) about its mean, pooled over data sets. It is 1 if the part has every end's own
-    excess, and at most 0 if it knows nothing.
+    Both ln(excess) and ln(excess by the part) are taken about their means over the schedules of a
+    data set; it is 1 less the sum of squares of their difference over that of the first, over all
+    data sets: 1 if the part tells the differences, and 0 or less if it knows nothing of them.
     """
-    own = _log(results["excess"])
-    part = _log(results[key])
+    own, part = _log(results["excess"]), _log(results[key])
     known = own.notnull() & part.notnull()
+    own, part = (logs.where(known) - logs.where(known).mean("schedule") for logs in (own, part))
     both = ("schedule", "data_seed")
-    spread_of = ((own - own.where(known).mean("schedule")) ** 2).where(known).sum(both)
-    left = ((own - part) ** 2).where(known).sum(both)
-    return 1 - left / spread_of
+    return 1 - ((own - part) ** 2).sum(both) / (own**2).sum(both)
 
 
 def _log(values: xr.DataArray) -> xr.DataArray:

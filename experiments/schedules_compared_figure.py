@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from dln_momentum.outputs.plotting import style
 from experiments.common import SMALL, band
@@ -27,6 +28,7 @@ def draw(results: xr.Dataset, ratio: xr.DataArray) -> Figure:
             column[0].axvline(1, color="k", lw=0.8)
             column[0].set(xscale="log", yticks=places, yticklabels=[])
             column[0].invert_yaxis()
+            column[0].xaxis.set_minor_formatter(NullFormatter())
             column[0].set_title(rf"{design}, $\lambda$ = {lam:g}", fontsize=6)
             part = results.sel(one)
             own = np.maximum(part["excess"].to_numpy().ravel(), 1e-12)
@@ -36,6 +38,7 @@ def draw(results: xr.Dataset, ratio: xr.DataArray) -> Figure:
             ends = [float(np.nanmin(own)), float(np.nanmax(own))] if np.isfinite(own).any() else [1]
             column[1].plot(ends, ends, "k-", lw=0.8)
             column[1].set(xscale="log", yscale="log", xlabel=r"$\ell_1$ excess")
+            column[1].xaxis.set_minor_formatter(NullFormatter())
         axes[0, 0].set_yticklabels(names, fontsize=5.5)
         axes[1, 0].set_ylabel("by parts of the potential")
     return figure
