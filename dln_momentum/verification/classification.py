@@ -56,8 +56,8 @@ def _run(m: Measurements, problem: Problem) -> FamilyRun:
         now = now + last
         layers.append(now)
     zeros = torch.zeros(STEPS, dtype=now.dtype)
-    rates = (torch.tensor(x, dtype=now.dtype) for x in (gammas, beta))
-    return FamilyRun(layers[0], torch.stack(layers, 1), *rates, zeros, zeros, "")
+    gamma_k, beta_k = (torch.tensor(x, dtype=now.dtype) for x in (gammas, beta))
+    return FamilyRun(layers[0], torch.stack(layers, 1), gamma_k, beta_k, zeros, zeros, "")
 
 
 def implicit_bias(m: Measurements) -> list[Statement]:
