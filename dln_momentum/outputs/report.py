@@ -174,6 +174,10 @@ def _recovery_rows(s: Mapping[str, Any], unit: str) -> Iterator[Row]:
     yield f"  over ||theta*|| = {star}", "", number(s["relative_recovery_error"])
     yield from _best(s, "recovery", unit)
     yield "test error", "", number(s["test_error"])
+    if "min_margin" in s:
+        yield "least margin y_i <x_i, theta>", "", number(s["min_margin"])
+        yield "  over ||theta||_1", "", number(s["l1_margin"])
+        yield "  over ||theta||_2", "", number(s["l2_margin"])
     yield from _best(s, "test", unit)
     least = s["least_l1_norm"]
     bound = f">= {number(least)}" + ("" if s["status"] == "converged" else " once converged")
