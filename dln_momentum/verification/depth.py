@@ -33,7 +33,7 @@ class _Run(PowerTrajectory):
     w_start: Tensor
     w: Tensor
     exponents: Tensor
-    depth: float = DEPTH
+    depth: Tensor | float = DEPTH
     rounding: float = 0.0
     """of S, relative to u^(-m)"""
 
