@@ -15,6 +15,7 @@ CLAIMS = (
     "beyond_diagonal",
     "published_settings",
     "perturbed_initialisation",
+    "schedules_compared",
     "nesterov",
     "ending_decay",
     "depth",

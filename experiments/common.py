@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -135,6 +135,11 @@ def listed(texts: Iterable[Any]) -> str:
     """
     *most, last = [text if isinstance(text, str) else f"{text:g}" for text in texts] or ["none"]
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def along(dim: str, places: Iterable[Any], parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Parts along a new dimension with these coordinates; what only some have is nan elsewhere."""
+    return cast(xr.Dataset, xr.concat(parts, xr.IndexVariable(dim, list(places)), join="outer"))
 
 
 def described(results: xr.Dataset, **long_names: str) -> xr.Dataset:

@@ -136,7 +136,7 @@ def _after_crossings(
         problem,
         path.w_plus[k],
         path.w_minus[k],
-        path.lam,
+        float(path.lam),
         math.inf,
         dw_plus_0=path.dw_plus[k],
         dw_minus_0=path.dw_minus[k],

@@ -22,9 +22,11 @@ from torch import Tensor
 
 from dln_momentum import Problem, Status
 from dln_momentum.problem import stack
+from dln_momentum.theory.curvature import sharpness, sharpness_threshold
 from dln_momentum.theory.minimizers import bregman_minimizer
 from experiments.claim import Outcome, main
 from experiments.common import (
+    along,
     described,
     engine_over,
     snapshots,
@@ -65,47 +67,26 @@ def study(config: DictConfig) -> Outcome:
     """Every alpha, beta and f on all data sets."""
     problems = sparse_problems(config.n, config.d, config.s, config.data_seeds)
     parts = [_at_scale(problems, alpha, config) for alpha in config.alphas]
-    results = xr.concat(parts, xr.IndexVariable("alpha", list(config.alphas)))
+    results = along("alpha", config.alphas, parts)
     return _judge(config, described(results, **LONG_NAMES))
 
 
-def sharpness(problem: Problem, u: Tensor, v: Tensor) -> Tensor:
-    """The largest eigenvalue of the Hessian of F(u, v) = L(u * v), [R]; nan where not finite.
-
-    With A = X^T X/n and g = grad L(theta): blocks (v v^T) * A, (u u^T) * A, and off the diagonal
-    (v u^T) * A + diag(g).
-    """
-    X = problem.X
-    A = X.mT @ X / problem.n
-    g = problem.gradient(u * v)
-    off = v[..., :, None] * u[..., None, :] * A + torch.diag_embed(g)
-    rows = [
-        torch.cat([v[..., :, None] * v[..., None, :] * A, off], -1),
-        torch.cat([off.mT, u[..., :, None] * u[..., None, :] * A], -1),
-    ]
-    hessian = torch.cat(rows, -2)
-    finite = hessian.isfinite().all(-1).all(-1)
-    hessian = torch.where(finite[..., None, None], hessian, 0.0)
-    return torch.where(finite, torch.linalg.eigvalsh(hessian)[..., -1], torch.nan)
-
-
-def _flow_limit(problem: Problem, alpha: float) -> tuple[Tensor, Tensor]:
-    """(u, v) of gradient flow's limit from u_0 = sqrt(2) alpha, v_0 = 0.
+def _flow_limit(problem: Problem, alpha: float) -> Tensor:
+    """(w_+, w_-) of gradient flow's limit from u_0 = sqrt(2) alpha, v_0 = 0, [2, R, d].
 
     theta minimises psi_{Delta_0}, and |w_+- / w_{+-,0}| = exp(+- arcsinh(2 theta/Delta_0)/2).
     """
     delta = torch.full((problem.d,), 2 * alpha**2, dtype=torch.float64)
     found = bregman_minimizer(problem.row_space, problem.row_space.target(problem.y), delta)
     half = torch.asinh(2 * found.theta / delta) / 2
-    size = delta.sqrt()
-    return size * torch.cosh(half), size * torch.sinh(half)
+    return delta.sqrt() * torch.stack([half.exp(), (-half).exp()])
 
 
 def _at_scale(problems: list[Problem], alpha: float, config: DictConfig) -> xr.Dataset:
     problem = stack(problems)
     start = torch.full((len(problems), problem.d), 2**0.5 * alpha, dtype=torch.float64)
-    at_start = sharpness(problem, start, torch.zeros_like(start))
-    at_flow = sharpness(problem, *_flow_limit(problem, alpha))
+    at_start = sharpness(problem, torch.stack([start, start]))
+    at_flow = sharpness(problem, _flow_limit(problem, alpha))
     grid = [(beta, f) for beta in config.betas for f in config.ratios]
     edges = torch.stack([at_flow / f for _, f in grid])
     beta = torch.tensor([beta for beta, _ in grid], dtype=torch.float64)[:, None].expand_as(edges)
@@ -140,9 +121,12 @@ def _follow(
         problems, gamma.numpy(), beta.numpy(), alpha,
         tol=config.tol, divergence_bound=config.diverged, num_workers=config.num_workers or 1,
     )  # fmt: skip
-    path = []
+    path, first = [], engine.snapshot()
     for record in snapshots(engine, _steps(config)):
-        ratio = sharpness(repeated, record.u, record.v) * gamma / (2 * (1 + beta))
+        # between two checks a diverging run may grow beyond what eigenvalue solvers take
+        bounded = record.loss <= config.diverged * (1 + first.loss)
+        w = torch.where(bounded[:, None], record.w, torch.nan)
+        ratio = sharpness(repeated, w) / sharpness_threshold(gamma, beta)
         path.append(torch.where(record.status == int(Status.DIVERGED), torch.nan, ratio))
     engine.stop()
     status = engine.snapshot().status

@@ -28,6 +28,7 @@ from dln_momentum.rates import gamma_beta
 from dln_momentum.theory.interpolators import basis_pursuit
 from experiments.claim import Outcome, main
 from experiments.common import (
+    along,
     described,
     engine_over,
     snapshots,
@@ -73,7 +74,7 @@ def study(config: DictConfig) -> Outcome:
     """Every setting, lambda and alpha on all data sets."""
     parts = [_setting(setting, config) for setting in config.settings]
     names = [_name(setting) for setting in config.settings]
-    results = xr.concat(parts, xr.IndexVariable("setting", names), join="outer")
+    results = along("setting", names, parts)
     results = results.assign(_example(config)).assign_coords(data_seed=range(config.data_seeds))
     return _judge(config, described(results, **LONG_NAMES))
 
@@ -94,8 +95,8 @@ def _setting(setting: Any, config: DictConfig) -> xr.Dataset:
             for alpha in config.alphas
         ]
         last = xr.Dataset({key: ("data_seed", [end[key] for end in ends]) for key in ends[0]})
-        rows.append(xr.concat(columns, xr.IndexVariable("alpha", list(config.alphas))).merge(last))
-    return xr.concat(rows, xr.IndexVariable("lam", list(config.lams)))
+        rows.append(along("alpha", config.alphas, columns).merge(last))
+    return along("lam", config.lams, rows)
 
 
 def _rates(problems: Sequence[Problem], lam: float, config: DictConfig) -> tuple[float, float]:

@@ -86,5 +86,6 @@ def _ends(ax: Axes, smallest: xr.Dataset) -> None:
         part = smallest.sel(setting=setting, lam=smallest["lam"] > 0)
         x, y = (part[key].to_numpy().ravel() for key in ("saddle_to_l1", "end_to_saddle"))
         ax.plot(np.maximum(x, 1e-16), np.maximum(y, 1e-16), "o", ms=2.5, alpha=0.5, color=f"C{j}")
-    ax.set(xscale="log", yscale="log", xlabel=r"last saddle to least $\ell_1$ norm")
-    ax.set_ylabel("end of the run to last saddle")
+    ax.set(xlabel=r"last saddle to least $\ell_1$ norm", ylabel="end of the run to last saddle")
+    if bool(smallest["end_to_saddle"].notnull().any()):
+        ax.set(xscale="log", yscale="log")

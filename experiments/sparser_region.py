@@ -24,7 +24,7 @@ import numpy as np
 import torch
 import xarray as xr
 from omegaconf import DictConfig, OmegaConf
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 from torch import Tensor
 
 from dln_momentum import Problem, Snapshot
@@ -32,6 +32,7 @@ from dln_momentum.problem import stack
 from dln_momentum.theory.interpolators import basis_pursuit
 from experiments.claim import Outcome, main
 from experiments.common import (
+    along,
     described,
     span,
     sparse_problems,
@@ -75,7 +76,7 @@ def study(config: DictConfig) -> Outcome:
         keys: Any = OmegaConf.to_container(config.designs[design])
         problems = sparse_problems(config.n, config.d, config.s, config.data_seeds, **keys)
         parts.append(_map(problems, config))
-    results = xr.concat(parts, xr.IndexVariable("design", list(config.designs)))
+    results = along("design", config.designs, parts)
     return _judge(config, described(results, **LONG_NAMES))
 
 
@@ -263,6 +264,8 @@ def _least(results: xr.Dataset) -> dict[str, Any]:
     found = {}
     for design in results["design"].values:
         typical = results["excess"].sel(design=design).median("data_seed", skipna=True)
+        if not bool(typical.notnull().any()):
+            continue
         at = np.unravel_index(np.nanargmin(typical.values), typical.shape)
         alpha, lam = typical["alpha"].values[at[0]], typical["lam"].values[at[1]]
         cell = results["excess"].sel(design=design, alpha=alpha, lam=lam)
@@ -282,7 +285,11 @@ def _ranks(results: xr.Dataset) -> dict[str, float]:
         one = xr.Dataset({"x": ahead, "y": results["excess"]}).sel(design=design)
         x, y = (one[key].transpose("alpha", "lam", "data_seed").values.ravel() for key in "xy")
         finite = np.isfinite(x) & np.isfinite(y)
-        found[str(design)] = float(spearmanr(x[finite], y[finite]).statistic)
+        # nan, and so not seen, where nothing converged
+        few = finite.sum() < 2
+        found[str(design)] = (
+            np.nan if few else float(np.corrcoef(rankdata(x[finite]), rankdata(y[finite]))[0, 1])
+        )
     return found
 
 

@@ -6,7 +6,7 @@ goes from w_k to w_{k+1}, and the arrays of a run hold w_0, w_1, ..., w_{K+1}.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -126,8 +126,8 @@ def run(
     case: Draw,
     *,
     nesterov: bool = False,
-    decay: Sequence[Any] | None = None,
-    shrink: Sequence[Any] | None = None,
+    decay: Array | None = None,
+    shrink: Array | None = None,
     kappa: Array | Any = 1,
     ratio: Any = 1,
 ) -> MpRun:

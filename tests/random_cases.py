@@ -18,6 +18,7 @@ from dln_momentum.verification.statements import (
     of_gradient_flow,
     of_iterates,
     of_momentum_flow,
+    of_other_networks,
     of_small_lambda,
     of_the_engine,
     of_the_family,
@@ -64,7 +65,7 @@ def violations(index: int) -> list[Statement]:
     measurements = Measurements(random_case(index))
     parts = (
         of_gradient_flow, of_momentum_flow, of_small_lambda, of_the_engine, of_iterates,
-        of_the_family,
+        of_the_family, of_other_networks,
     )  # fmt: skip
     if index % 4 == 0:
         parts = (of_the_scheme, *parts)

@@ -102,7 +102,7 @@ def test_another_form_is_not_conserved() -> None:
     for net, parts in ((stack(nn.Tanh()), 3), (stack(nn.ReLU()), 2)):
         optimizer = dln.HeavyBall(net.parameters(), 0.05, 0.9)
         form = balances_of(stack(nn.ReLU()))[0].form
-        of = [net[0].weight, net[2].weight, net[0].bias][:parts]
+        of = [net.get_parameter(name) for name in ("0.weight", "2.weight", "0.bias")][:parts]
         recorder = BalanceRecorder(optimizer, [Balance("wrong", form, of)])
         train(net, optimizer, 40)
         assert recorder.error() > 1e-3
@@ -156,6 +156,7 @@ def test_the_callback_watches_any_module() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.slow
 def test_the_callback_records_what_autograd_trains() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(8, 3), nn.ReLU(), nn.Linear(3, 1)).double()

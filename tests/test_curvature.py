@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from dln_momentum.theory import curvature
 from dln_momentum.theory.curvature import batch_sharpness, hessian, hessian_product, sharpness
 from dln_momentum.theory.local_rates import step_contraction
 from dln_momentum.theory.small_lambda import descent_modulus
+from tests.helpers import run_app
 
 PROBLEM = sparse(6, 9, 2)
 
@@ -77,6 +80,22 @@ def test_runs_record_their_sharpness() -> None:
     np.testing.assert_allclose(runs.sharpness_threshold, [380.0, 190.0], rtol=1e-12)
     flow = dln.flow(PROBLEM, lam=1.0, times=[1.0, 2.0])
     assert flow.sharpness.shape == (3,)
+
+
+def test_the_monitors_of_a_run(tmp_path: Path) -> None:
+    keys = ["data.n=6", "data.d=9", "data.s=2", "trainer.max_steps=20", "trainer.block_size=1"]
+    batches = ["sampling.batch_size=2", "outputs.dashboard=false"]
+    average = run_app(tmp_path / "a", *keys, *batches, "callbacks=average").history()
+    iterates = average["theta"].to_numpy()
+    assert average["step"].to_numpy().tolist() == list(range(21))
+    means = iterates.cumsum(0) / np.arange(1, 22)[:, None]
+    np.testing.assert_allclose(average["theta_average"], means, rtol=0, atol=1e-15)
+    error = np.linalg.norm(means - average["theta_star"].to_numpy(), axis=1)
+    np.testing.assert_allclose(average["average_recovery_error"], error, rtol=1e-12)
+    curved = run_app(tmp_path / "c", *keys, *batches, "callbacks=curvature").history()
+    assert (curved["sharpness"] > 0).all()
+    assert curved["batch_sharpness"].notnull().all()
+    np.testing.assert_allclose(curved["sharpness_threshold"], 380.0, rtol=1e-12)
 
 
 @settings(max_examples=30, deadline=None)

@@ -72,8 +72,8 @@ def close(found: torch.Tensor, reference: Array, tolerance: float = ROUNDING) ->
 
 
 def exponent_of(case: Draw, path: MpRun) -> Array:
-    p = step_weights(case.beta)
-    return sum(p[k] * case.gamma[k] * path.gradients[k] for k in range(len(p)))
+    p = np.array(step_weights(case.beta))
+    return (p * case.gamma) @ path.gradients
 
 
 def flipped(path: MpRun) -> int:

@@ -38,10 +38,13 @@ from dln_momentum.theory import (
     continuous_bias,
     coordinate_rates,
     curvature,
+    depth,
     discrete_bias,
     entropy,
     interpolators,
     local_rates,
+    losses,
+    max_margin,
     nesterov,
     schedules,
     small_lambda,
@@ -334,6 +337,7 @@ engine, scheme, iterates = "of_the_engine", "of_the_scheme", "of_iterates"
 family = "of_the_family"
 gradient, momentum_part, small = "of_gradient_flow", "of_momentum_flow", "of_small_lambda"
 changing, geometry = "of_changing_flows", "of_curvature"
+networks = "of_other_networks"
 
 FAULTS = [
     Fault("gradient flow from (w_+, w_+)", "biased", gradient, from_the_wrong_side,
@@ -543,6 +547,23 @@ FAULTS = [
     Fault("balances without the products of increments", "quiet", family,
           lambda p: p.setattr(balances.RunningBalance, "advance", lambda *a: None),
           ("Balances: u_2^2", "Balances: a_j^2", "Balances: W_2^T W_2")),
+    Fault("path sums of depth 3 without weights", "quiet", networks,
+          lambda p: everywhere(p, depth.path_sum_increment, lambda w, after, weight, D:
+                               depth.layer_divergence(w, after, D)),
+          ("Depth 3: u^", "Depth 3: theta_(K+1) minimises", "Depth 3: theta_(K+1) is the")),
+    Fault("path sums of a classification without weights", "quiet", networks,
+          lambda p: everywhere(p, schedules.path_sums, lambda w, beta, before:
+                               schedules.weighted_sums(w[1:] * 0, beta, 0.0)
+                               - schedules.backward_remainder(w[:-1], w[1:]).cumsum(0)),
+          ("Logistic loss: Delta", "Logistic loss: theta_(k+1)")),
+    Fault("ascent on the logistic loss", "quiet", networks,
+          lambda p: p.setitem(losses.LOSSES, "logistic", dataclasses.replace(
+              losses.LOGISTIC, slope=lambda z, y: -losses.LOGISTIC.slope(z, y))),
+          ("Logistic loss: y_i nu_i", "Logistic loss: theta_K is the minimiser")),
+    Fault("another direction of largest margin", "quiet", networks,
+          lambda p: replaced(p, max_margin.max_margin, lambda theta: theta.roll(1)),
+          ("Logistic loss: no iterate has a larger l1",
+           "Logistic loss: no iterate has a larger l2")),
     Fault("theta of a snapshot", "quiet", iterates,
           lambda p: with_property(p, Snapshot, "theta", lambda s: s.w[0] ** 2 - s.w[1] ** 2),
           ("MGD: summarise and Snapshot give the numbers of the last iterate",)),

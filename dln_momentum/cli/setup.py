@@ -129,6 +129,9 @@ class Setup:
 
         reader = Reader(self.config)
         keys = {"gradient": "trainer.gradient", "speed": "model.speed"}
+        found = reader.given(HeavyBallModule, keys)
+        # what the engine says of its options is about this key
+        found = found._replace(keys={**found.keys, "path_sums": "engine.path_sums"})
         data = BlockDataModule(self.problems, self.plan, self.batches, self.label_noise)
         module = reader.build(
             lambda **given: HeavyBallModule(
@@ -141,7 +144,7 @@ class Setup:
                 trajectories=trajectories,
                 **given,
             ),
-            reader.given(HeavyBallModule, keys),
+            found,
         )
         raise_if_any(reader.errors)
         assert module is not None

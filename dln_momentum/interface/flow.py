@@ -107,7 +107,7 @@ def flow(
     outputs = None if times is None else array_of("times", times)
     shape = common_shape({"lam": lams.shape, "start": start.runs, "problem": tuple(problem.runs)})
     last = time if outputs is None or not outputs.size else float(outputs.flat[-1])
-    given = coefficients_of(lam if callable(lam) or lams.ndim else float(lams), friction, last)
+    given = coefficients_of(lam if callable(lam) else _first(lams), friction, last)
     raise_if_any([*_errors(lams, speed, time, outputs), *_changing_errors(given, shape)])
     w = start.weights(problem.d)
     if outputs is not None:
@@ -170,6 +170,11 @@ def _errors(
     finite = times.ndim == 1 and times[0] >= 0 and 0 < times[-1] < math.inf
     if not finite or (np.diff(times) <= 0).any():
         yield "times must be increasing finite numbers >= 0, [T], and the last of them > 0"
+
+
+def _first(lams: NDArray[np.float64]) -> float:
+    """One lambda of many, for the check of the friction: a number > 0 does as well as another."""
+    return float(lams) if lams.ndim == 0 else 1.0
 
 
 def _changing_errors(given: Coefficients | None, shape: tuple[int, ...]) -> Iterator[str]:

@@ -96,8 +96,8 @@ def sweep(
     if rows:
         assert isinstance(start, Start)
         # last, as the start's own run dimension is when shapes are broadcast
-        named = start.alpha is not None and np.ndim(start.depth) == 0
-        axes |= {"alpha": [*start.alpha]} if named else {"start": [*range(*rows)]}
+        alpha = start.alpha if np.ndim(start.depth) == 0 else None
+        axes |= {"start": [*range(*rows)]} if alpha is None else {"alpha": [*alpha]}
     points = _Points(
         _problem_maker(problem, keys),
         _start_maker(start),
@@ -236,7 +236,7 @@ class _Points:
         """The methods without depth and rates of the layers, and which of them each point has."""
         made_of = (*METHOD, *(self.schedule.arguments if self.schedule else ()))
         settings, index = self.grid.combinations([name for name in self.axes if name in made_of])
-        return [self._method(self.others | setting) for setting in settings], index
+        return [self._method({**self.others, **setting}) for setting in settings], index
 
     def _method(self, values: dict[str, Any]) -> Method:
         schedule = self.schedule(values) if self.schedule else values.get("schedule")
@@ -342,8 +342,8 @@ def _start_maker(start: Any) -> _Maker:
     given = uniform() if start is None else start
     if not getattr(given, "runs", ()):
         return _Maker(lambda: given, {})
-    named = given.alpha is not None and np.ndim(given.depth) == 0
-    name, values = ("alpha", given.alpha) if named else ("start", range(*given.runs))
+    alpha = given.alpha if np.ndim(given.depth) == 0 else None
+    name, values = ("start", range(*given.runs)) if alpha is None else ("alpha", alpha)
     rows = {value: place for place, value in enumerate(values)}
     return _Maker(lambda value: _Row(given, rows[value]), {name: "value"})
 

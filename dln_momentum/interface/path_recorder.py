@@ -105,7 +105,7 @@ class PathRecorder:
             )  # fmt: skip
         device = problem.X.device
         row = self._sums.row()
-        moved = {
+        moved: dict[str, Any] = {
             key: value.to(device) if isinstance(value, Tensor) else value
             for key, value in vars(row).items()
         }

@@ -30,7 +30,7 @@ PLACES = {
     "w": "summary.json of dln-sweep",
     "v": "verify.json",
     "h": "history.nc of dln-train",
-    "k": "history.nc of dln-train, where gamma and beta change along the run",
+    "s": "history.nc of dln-train, where gamma and beta change along the run",
     "g": "summary.json, history.nc and results.nc, where the loss is one of classification",
     "c": "history.nc of dln-flow (continuous time)",
     "m": "results.nc and summary.json of dln-flow with many lambda",

@@ -157,6 +157,8 @@ def _path_integral_rows(s: Mapping[str, Any]) -> Iterator[Row]:
 def _minimiser_rows(s: Mapping[str, Any], time: str) -> Iterator[Row]:
     zero = "0" if s["status"] == "converged" else "0 once converged"
     yield _check(f"KKT residual of theta_{time}", "0", s, "kkt_residual")
+    if "sign_violation" in s:
+        yield _check("  signs y_i nu_i >= 0, relative", "0", s, "sign_violation")
     yield _check("distance to argmin D(., theta~_0)", zero, s, "distance_to_minimizer")
     yield (
         "distance to argmin psi_(Delta_inf)",
@@ -174,6 +176,10 @@ def _recovery_rows(s: Mapping[str, Any], unit: str) -> Iterator[Row]:
     yield f"  over ||theta*|| = {star}", "", number(s["relative_recovery_error"])
     yield from _best(s, "recovery", unit)
     yield "test error", "", number(s["test_error"])
+    if "min_margin" in s:
+        yield "least margin y_i <x_i, theta>", "", number(s["min_margin"])
+        yield "  over ||theta||_1", "", number(s["l1_margin"])
+        yield "  over ||theta||_2", "", number(s["l2_margin"])
     yield from _best(s, "test", unit)
     least = s["least_l1_norm"]
     bound = f">= {number(least)}" + ("" if s["status"] == "converged" else " once converged")

@@ -16,8 +16,9 @@ from dln_momentum.outputs.references import references
 from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of, lam_ks_of, lam_of
 from dln_momentum.row_space import apply
+from dln_momentum.theory.classification import sign_violation
 from dln_momentum.theory.curvature import sharpness, sharpness_threshold
-from dln_momentum.theory.depth import is_power_potential, potential_scale
+from dln_momentum.theory.depth import is_power_potential, potential_scale, power_mirror
 from dln_momentum.theory.discrete_bias import (
     is_potential,
     kkt_residual,
@@ -245,8 +246,25 @@ def in_one_rate(problem: Problem, kappa: Tensor | None) -> tuple[Problem, Tensor
 def certificate(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
     """The KKT residual of theta_k on its level set, and ln ||theta~_0||; no solver is needed.
 
-    The residual is nan where it would be 0 by construction (see `BY_CONSTRUCTION`).
+    The residual is nan where it would be 0 by construction (see `BY_CONSTRUCTION`). Classification
+    has ``sign_violation`` too, the other condition of a minimiser under lower bounds on margins.
     """
+    found = _kkt(snapshot, problem)
+    if not problem.is_classification:
+        return found
+    data, _ = in_one_rate(problem, kappa_of(snapshot))
+    if isinstance(snapshot, PowerSnapshot):
+        image = power_mirror(snapshot.theta, snapshot.scale, snapshot.depth) - snapshot.log_init
+        z = -image  # h_A falls
+    else:
+        delta, c = potential(snapshot)
+        z = (torch.asinh(2 * snapshot.theta / delta) - c) / 2
+    known = found["kkt_residual"].isfinite()
+    violation, _ = sign_violation(data, torch.where(known[:, None], z, torch.nan))
+    return found | {"sign_violation": violation}
+
+
+def _kkt(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
     if isinstance(snapshot, PowerSnapshot):
         valid = snapshot.certifies & (snapshot.status != Status.DIVERGED)
         return {

@@ -33,6 +33,8 @@ from dln_momentum.theory.minimizers import bregman_minimizer
 _MOST_CHANGES = 10
 """Changes of the active set, for each row."""
 _TINY = 1e-300
+_IN_CONE = 1e-9
+"""Relative distance from the cone that counts as rounding."""
 
 
 def margins(problem: Problem, theta: Tensor) -> Tensor:
@@ -67,18 +69,15 @@ class MarginCertificate:
     residual: Tensor
     """||z outside span(x_1..x_n)|| / ||z|| of z = (arcsinh(2 theta/Delta) - c)/2, [*runs]"""
     sign_violation: Tensor
-    """The largest -y_i nu_i over the largest |nu_i|, or 0 where every sign is right, [*runs]."""
+    """The distance of the rest of z from the cone of all X^T nu with y_i nu_i >= 0, over ||z||."""
     nu: Tensor
-    """z = X^T nu, the one of least norm where rows are dependent, [*runs, n]"""
+    """z = X^T nu with the right signs where there is one, else the nu of least norm, [*runs, n]"""
 
 
 def margin_certificate(
     problem: Problem, theta: Tensor, balancedness: Tensor, log_init: Tensor
 ) -> MarginCertificate:
     """The two conditions of a minimiser under lower bounds on margins.
-
-    Rows that are linearly dependent have several nu: that of least norm is judged, and a violation
-    of signs then does not exclude another nu without.
 
     Args:
         problem: classification.
@@ -93,20 +92,60 @@ def margin_certificate(
     >>> found = margin_certificate(problem, theta, torch.ones(2), torch.zeros(2))
     >>> float(found.residual) < 1e-15, float(found.sign_violation), found.nu.round(decimals=6)
     (True, 0.0, tensor([-0.2500], dtype=torch.float64))
+    >>> float(margin_certificate(problem, -theta, torch.ones(2), torch.zeros(2)).sign_violation)
+    1.0
+    """
+    mirror, start = mirror_map(theta, balancedness), log_init / 2
+    violation, nu = sign_violation(problem, mirror - start)
+    return MarginCertificate(
+        residual=relative_distance(problem.row_space, mirror, start),
+        sign_violation=violation,
+        nu=nu,
+    )
+
+
+def sign_violation(problem: Problem, z: Tensor) -> tuple[Tensor, Tensor]:
+    """How far z in span(x_1..x_n) is from the cone of all X^T nu with y_i nu_i >= 0, and a nu.
+
+    0 where the nu of least norm is in it; else least squares with nonnegative unknowns tells, for
+    each run, since dependent rows have several nu.
+
+    Args:
+        problem: classification.
+        z: [*runs, d]; what it has outside the span is not judged.
+
+    Returns:
+        The distance over ||z||, [*runs], nan where z is not finite; and nu, [*runs, n].
     """
     raise_if_any(classification_errors(problem))
     rows = problem.row_space
-    mirror, start = mirror_map(theta, balancedness), log_init / 2
-    z = mirror - start
+    inside = rows.project(z)
     # V^T V z = X^T nu with nu = (Sigma^-1 U^T)^T V z
     nu = apply(rows.to_target.mT, rows.coordinates(z))
-    largest = nu.abs().amax(-1)
-    wrong = (-problem.y * nu).amax(-1).clamp(min=0)
-    return MarginCertificate(
-        residual=relative_distance(rows, mirror, start),
-        sign_violation=wrong / torch.where(largest > 0, largest, 1.0),
-        nu=nu,
-    )
+    finite = z.isfinite().all(-1)
+    wrong = (problem.y * nu < 0).any(-1) & finite
+    distance = torch.where(finite, 0.0, torch.nan).to(z.dtype)
+    if bool(wrong.any()):
+        runs = wrong.shape
+        Z = (problem.y[..., None] * problem.X).expand(*runs, problem.n, problem.d)[wrong]
+        found = [_nearest_in_cone(*pair) for pair in zip(Z, inside[wrong], strict=True)]
+        distance[wrong] = torch.stack([pair[0] for pair in found])
+        near = torch.stack([pair[1] for pair in found])
+        exact = torch.zeros_like(wrong)
+        exact[wrong] = distance[wrong] <= _IN_CONE
+        kept = distance[wrong] <= _IN_CONE
+        nu[exact] = problem.y.expand(*runs, problem.n)[exact] * near[kept]
+    return distance, nu
+
+
+def _nearest_in_cone(Z: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """min ||Z^T mu - z|| over mu >= 0, over ||z||, and mu."""
+    from scipy.optimize import nnls
+
+    size = float(torch.linalg.vector_norm(z)) or 1.0
+    mu, distance = nnls(Z.mT.cpu().numpy(), (z / size).cpu().numpy(), maxiter=100 * len(Z))
+    found = torch.from_numpy(mu) * size
+    return torch.tensor(distance).to(z), found.to(z)
 
 
 @dataclass(frozen=True)

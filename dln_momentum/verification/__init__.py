@@ -16,6 +16,12 @@ The statements on each file of `dln_momentum.theory` are in the file of the same
     weight_decay        weight_decay: the same with coupled and decoupled decay
     coordinate_rates    coordinate_rates: the same with rates of coordinates and of layers
     balances            balances: the log-free identity of unequal layers, neurons, linear layers
+    depth               depth: A, c and the minimiser of theta = u^D - v^D
+    power_minimizer     depth: the same
+    power_trajectory    depth: the same
+    classification      classification: signs of nu, and the minimiser under margins
+    max_margin          classification: no iterate has a larger normalised margin
+    losses              none: definitions, which every run of another loss evaluates
     family              none: checks of single steps, which `dln.certify` reports
     small_lambda        small_lambda: threshold, drift, in discrete time too, and lambda -> 0
     curvature           curvature: the Hessian of F, and the sharpness where a run ends

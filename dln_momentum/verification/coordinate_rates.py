@@ -31,7 +31,8 @@ def of_layers(m: Measurements) -> list[Statement]:
     """gamma_v = 9/4 gamma_u: the theorem of the weighted layers."""
     run = family_run(m, Rates.of(m), ratio=RATIO)
     w, before = (
-        diagonal(torch.stack(scaled_layers(*x, 1 / RATIO, RATIO))) for x in (run.layers, run.before)
+        diagonal(torch.stack(scaled_layers(x[0], x[1], 1 / RATIO, RATIO)))
+        for x in (run.layers, run.before)
     )
     sums = path_sums(w.movedim(1, 0), run.beta, before)
     return theorem("Rates of layers", run, m.problem.row_space, w, before, sums, run.beta)

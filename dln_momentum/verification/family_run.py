@@ -112,11 +112,11 @@ def family_run(
     fine = in_range(torch.stack([found[0] + found[1], found[0] - found[1]])).tolist()
     kept = fine.index(False) if False in fine else len(fine)
     part = "" if kept == len(fine) else f"for k < {kept}: w_+- or Delta then leaves float64's range"
-    cut = (
+    gamma_k, beta_k, omega_k, eta_k = (
         torch.tensor(x[: max(kept - 1, 0)], dtype=torch.float64)
         for x in (rates.gamma, rates.beta, rates.omega, rates.eta)
     )
-    return FamilyRun(first, found[:, :kept], *cut, part)
+    return FamilyRun(first, found[:, :kept], gamma_k, beta_k, omega_k, eta_k, part)
 
 
 def diagonal(layers: Tensor) -> Tensor:

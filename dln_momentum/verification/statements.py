@@ -10,9 +10,11 @@ from typing import Any
 from dln_momentum.flows.trajectory import RecordedTrajectory
 from dln_momentum.verification import (
     balances,
+    classification,
     continuous_bias,
     coordinate_rates,
     curvature,
+    depth,
     discrete_bias,
     discretisation,
     entropy,
@@ -65,6 +67,7 @@ def statements(m: Measurements) -> Iterator[Statement]:
     yield from in_scope(of_the_engine, m, [*constant, *flows])
     yield from in_scope(of_iterates, m, [*constant, *flows])
     yield from in_scope(of_the_family, m, flows)
+    yield from in_scope(of_other_networks, m, flows)
     yield from in_scope(of_changing_flows, m, flows)
     yield from in_scope(of_curvature, m, [*constant, *flows])
     if constant or flows:
@@ -217,6 +220,21 @@ def of_the_family(m: Measurements) -> Iterator[Statement]:
             balances.of_unequal_layers,
             balances.of_neurons,
             balances.of_linear_layers,
+        ],
+        m,
+    )
+
+
+def of_other_networks(m: Measurements) -> Iterator[Statement]:
+    """Depth D > 2 and classification, each on a run of its own.
+
+    (docs/theory.md#depth and docs/theory.md#other-losses; not on the poster.)
+    """
+    yield from _evaluated(
+        [
+            depth.scale_and_minimiser,
+            classification.implicit_bias,
+            classification.largest_margins,
         ],
         m,
     )

@@ -15,7 +15,7 @@ from dln_momentum.engine.cpu.family_carried import PERIOD, FamilyBuffers
 from dln_momentum.engine.cpu.family_passes import family_update
 from dln_momentum.engine.cpu.family_steps import (
     add_decay,
-    add_rows,
+    add_rows_of_block,
     apply_slope,
     entry_loss,
     family_theta,
@@ -107,9 +107,9 @@ def advance_family_blocks(
                 lay_out_rates(codes, rates, depth, k, first * LANES, slots, columns, laid, lanes_of)
             for s in range(first, last):
                 at = (s - first) * LANES
-                add_rows(
+                add_rows_of_block(
                     residual, packed.recent_residual, packed.residual_sum, lanes_of.weight[at:],
-                    lanes_of.carry[at:], s * n * LANES, LANES, n,
+                    lanes_of.carry[at:], s * n * LANES, n,
                 )  # fmt: skip
             if len(packed.decays) > 0:
                 add_decay(

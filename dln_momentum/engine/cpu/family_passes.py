@@ -39,9 +39,8 @@ def heavy_ball_update(carried, buffers, laid, plus, minus, at, rate, size):
     Decoupled decay is heavy ball on w_k/c_k, c_{k+1} = (1 - shrink) c_k: there, ``base`` to ``new``
     is the step, since both are times c_{k+1}.
     """
-    w, past, sums, recent = carried.w, carried.p, carried.sums, carried.recent_sums
+    w, past, scratch = carried.w, carried.p, buffers.scratch
     gradient, theta, sign_changes = buffers.gradient, buffers.theta, buffers.sign_changes
-    scratch, outside = buffers.scratch, 0
     for i in range(size):
         old_plus, old_minus = w[plus + i], w[minus + i]
         pull = laid.step[rate + i] * gradient[at + i]
@@ -57,98 +56,104 @@ def heavy_ball_update(carried, buffers, laid, plus, minus, at, rate, size):
         sign_changes[at + i] += np.int32((new_plus < 0) != (old_plus < 0))
         sign_changes[at + i] += np.int32((new_minus < 0) != (old_minus < 0))
         theta[at + i] = (new_plus - new_minus) * (new_plus + new_minus)
+    _add_sums(carried, laid, scratch, plus, minus, rate, size)
+
+
+@compiled
+def _add_sums(carried, laid, scratch, plus, minus, rate, size):
+    """The sums of heavy ball, in a loop of its own: compilers give up on too many arrays in one."""
+    w, sums, recent, carry = carried.w, carried.sums, carried.recent_sums, laid.carry
+    outside = 0
+    for i in range(size):
+        base_plus, base_minus = scratch[i], scratch[size + i]
+        new_plus, new_minus = w[plus + i], w[minus + i]
         dw_plus, dw_minus = new_plus - base_plus, new_minus - base_minus
         both_plus, both_minus = new_plus * base_plus, new_minus * base_minus
-        inside_plus = 1 / LARGEST_FACTOR < abs(both_plus) < LARGEST_FACTOR
-        inside = inside_plus & (1 / LARGEST_FACTOR < abs(both_minus) < LARGEST_FACTOR)
+        inside = _all_inside(both_plus, both_minus)
         inverse = 1 / (both_plus * both_minus)
         share_plus, share_minus = dw_plus * (inverse * both_minus), dw_minus * (inverse * both_plus)
-        t_plus = share_plus * dw_plus + laid.carry[rate + i] * recent[plus + i]
-        t_minus = share_minus * dw_minus + laid.carry[rate + i] * recent[minus + i]
+        t_plus = share_plus * dw_plus + carry[rate + i] * recent[plus + i]
+        t_minus = share_minus * dw_minus + carry[rate + i] * recent[minus + i]
         recent[plus + i] = t_plus if inside else recent[plus + i]
         recent[minus + i] = t_minus if inside else recent[minus + i]
         sums[plus + i] += t_plus + share_plus * base_plus if inside else 0.0
         sums[minus + i] += t_minus + share_minus * base_minus if inside else 0.0
         outside += not inside
-    if outside > 0:
-        _add_outside(carried, laid, scratch, plus, minus, rate, size)
-
-
-@compiled
-def _add_outside(carried, laid, scratch, plus, minus, rate, size):
-    w, sums, recent = carried.w, carried.sums, carried.recent_sums
-    for i in range(size):
-        both_plus, both_minus = w[plus + i] * scratch[i], w[minus + i] * scratch[size + i]
-        inside_plus = 1 / LARGEST_FACTOR < abs(both_plus) < LARGEST_FACTOR
-        if inside_plus & (1 / LARGEST_FACTOR < abs(both_minus) < LARGEST_FACTOR):
+    for i in range(size if outside > 0 else 0):
+        if _all_inside(w[plus + i] * scratch[i], w[minus + i] * scratch[size + i]):
             continue
         for here, there in ((plus, unsigned(0)), (minus, size)):
             base, new = scratch[there + i], w[here + i]
             forward, backward = (new - base) / base, (new - base) / new
-            recent[here + i] = forward * backward + laid.carry[rate + i] * recent[here + i]
+            recent[here + i] = forward * backward + carry[rate + i] * recent[here + i]
             sums[here + i] += recent[here + i] + backward
+
+
+@inlined
+def _all_inside(plus, minus):
+    """Whether one division may serve both signs."""
+    above = (abs(plus) > 1 / LARGEST_FACTOR) & (abs(minus) > 1 / LARGEST_FACTOR)
+    return above & (abs(plus) < LARGEST_FACTOR) & (abs(minus) < LARGEST_FACTOR)
 
 
 @compiled
 def nesterov_update(carried, buffers, laid, plus, minus, at, rate, size):
-    """x_{k+1} = z_k - (+-step g + decay) z_k,  z_{k+1} = x_{k+1} + beta_{k+1} (x_{k+1} - x_k).
-
-    A_k = (x_{k+1} - z_k)/z_k + (z_k - x_k)/x_k - h_k, h_k = (x_{k+1} - x_k)/x_{k+1}.
-    """
-    x, z, sums, recent = carried.w, carried.p, carried.sums, carried.recent_sums
+    """x_{k+1} = z_k - (+-step g + decay) z_k,  z_{k+1} = x_{k+1} + beta_{k+1} (x_{k+1} - x_k)."""
+    x, z, scratch = carried.w, carried.p, buffers.scratch
     gradient, theta, sign_changes = buffers.gradient, buffers.theta, buffers.sign_changes
-    scratch, outside = buffers.scratch, 0
     for i in range(size):
         pull = laid.step[rate + i] * gradient[at + i]
         decay, b = laid.decay[rate + i], laid.beta[rate + i]
         x_plus, x_minus, z_plus, z_minus = x[plus + i], x[minus + i], z[plus + i], z[minus + i]
         new_plus, new_minus = z_plus - (decay + pull) * z_plus, z_minus - (decay - pull) * z_minus
+        ahead_plus = new_plus + b * (new_plus - x_plus)
+        ahead_minus = new_minus + b * (new_minus - x_minus)
         scratch[i], scratch[size + i] = x_plus, x_minus
         scratch[2 * size + i], scratch[3 * size + i] = z_plus, z_minus
-        dx_plus, dx_minus = new_plus - x_plus, new_minus - x_minus
-        ahead_plus, ahead_minus = new_plus + b * dx_plus, new_minus + b * dx_minus
         x[plus + i], x[minus + i] = new_plus, new_minus
         z[plus + i], z[minus + i] = ahead_plus, ahead_minus
         sign_changes[at + i] += np.int32((new_plus < 0) != (x_plus < 0))
         sign_changes[at + i] += np.int32((new_minus < 0) != (x_minus < 0))
         theta[at + i] = (ahead_plus - ahead_minus) * (ahead_plus + ahead_minus)
-        # one division for three: 1/z = x new / (x z new)
+    _add_nesterov_sums(carried, laid, scratch, plus, minus, rate, size)
+
+
+@compiled
+def _add_nesterov_sums(carried, laid, scratch, plus, minus, rate, size):
+    """A_k = (x_{k+1} - z_k)/z_k + (z_k - x_k)/x_k - h_k,  h_k = (x_{k+1} - x_k)/x_{k+1}."""
+    w, sums, recent, carry = carried.w, carried.sums, carried.recent_sums, laid.carry
+    outside = 0
+    for i in range(size):
+        x_plus, x_minus = scratch[i], scratch[size + i]
+        z_plus, z_minus = scratch[2 * size + i], scratch[3 * size + i]
+        new_plus, new_minus = w[plus + i], w[minus + i]
+        # one division for six: 1/z = x new / (x z new)
         all_plus, all_minus = x_plus * z_plus * new_plus, x_minus * z_minus * new_minus
-        inside = 1 / LARGEST_FACTOR < abs(all_plus) < LARGEST_FACTOR
-        inside &= 1 / LARGEST_FACTOR < abs(all_minus) < LARGEST_FACTOR
+        inside = _all_inside(all_plus, all_minus)
         inverse = 1 / (all_plus * all_minus)
         q_plus, q_minus = inverse * all_minus, inverse * all_plus
-        h_plus = dx_plus * (x_plus * z_plus) * q_plus
-        h_minus = dx_minus * (x_minus * z_minus) * q_minus
+        h_plus = (new_plus - x_plus) * (x_plus * z_plus) * q_plus
+        h_minus = (new_minus - x_minus) * (x_minus * z_minus) * q_minus
         a_plus = (new_plus - z_plus) * (x_plus * new_plus) * q_plus
         a_plus += (z_plus - x_plus) * (z_plus * new_plus) * q_plus
         a_minus = (new_minus - z_minus) * (x_minus * new_minus) * q_minus
         a_minus += (z_minus - x_minus) * (z_minus * new_minus) * q_minus
-        t_plus = (a_plus - h_plus) + laid.carry[rate + i] * recent[plus + i]
-        t_minus = (a_minus - h_minus) + laid.carry[rate + i] * recent[minus + i]
+        t_plus = (a_plus - h_plus) + carry[rate + i] * recent[plus + i]
+        t_minus = (a_minus - h_minus) + carry[rate + i] * recent[minus + i]
         recent[plus + i] = t_plus if inside else recent[plus + i]
         recent[minus + i] = t_minus if inside else recent[minus + i]
         sums[plus + i] += t_plus + h_plus if inside else 0.0
         sums[minus + i] += t_minus + h_minus if inside else 0.0
         outside += not inside
-    if outside > 0:
-        _add_outside_nesterov(carried, laid, scratch, plus, minus, rate, size)
-
-
-@compiled
-def _add_outside_nesterov(carried, laid, scratch, plus, minus, rate, size):
-    w, sums, recent = carried.w, carried.sums, carried.recent_sums
-    for i in range(size):
+    for i in range(size if outside > 0 else 0):
         all_plus = scratch[i] * scratch[2 * size + i] * w[plus + i]
-        all_minus = scratch[size + i] * scratch[3 * size + i] * w[minus + i]
-        inside = 1 / LARGEST_FACTOR < abs(all_plus) < LARGEST_FACTOR
-        if inside & (1 / LARGEST_FACTOR < abs(all_minus) < LARGEST_FACTOR):
+        if _all_inside(all_plus, scratch[size + i] * scratch[3 * size + i] * w[minus + i]):
             continue
         for here, there in ((plus, unsigned(0)), (minus, size)):
             x, z, new = scratch[there + i], scratch[2 * size + there + i], w[here + i]
             h = (new - x) / new
             term = ((new - z) / z + (z - x) / x) - h
-            recent[here + i] = term + laid.carry[rate + i] * recent[here + i]
+            recent[here + i] = term + carry[rate + i] * recent[here + i]
             sums[here + i] += recent[here + i] + h
 
 

@@ -138,7 +138,7 @@ def _take_steps(
         if moving and k > 0:
             lay_out_rates(codes, rates, depth, k, slot, 1, wide, laid, lanes)
         add_rows(
-            residual, own.recent_residual, own.residual_sum, lanes.weight, lanes.carry, 0, 1, n
+            residual, own.recent_residual, own.residual_sum, lanes.weight[0], lanes.carry[0], n
         )
         add_decay(own.decays, lanes, lanes.carry, 0, 1, codes.decoupled)
         start_residual(codes, ahead, target, 0, filled_n)

@@ -42,9 +42,33 @@ def lay_out_rates(codes, rates, depth, k, first, slots, columns, laid, lanes):
             step, power = step * depth[slot], depth[slot] - 1
         lanes.weight[lane], lanes.carry[lane], lanes.decay[lane] = weight, carry, loss
         start = lane // LANES * PERIOD + lane % LANES
-        for i in range(start, start + columns * LANES, LANES):
-            laid.step[i], laid.beta[i], laid.decay[i] = step, beta, decay
-            laid.shrink[i], laid.carry[i], laid.power[i] = shrink, carry, power
+        laid.step[start], laid.beta[start], laid.carry[start] = step, beta, carry
+        laid.decay[start], laid.shrink[start], laid.power[start] = decay, shrink, power
+    for start in range(0, len(lanes.weight) // LANES * PERIOD, PERIOD):
+        _repeat(laid.step, start, columns)
+        _repeat(laid.beta, start, columns)
+        _repeat(laid.carry, start, columns)
+        # the others are 0 or constant in most runs: what is there already stays
+        _repeat_changed(laid.decay, start, columns)
+        _repeat_changed(laid.shrink, start, columns)
+        _repeat_changed(laid.power, start, columns)
+
+
+@compiled
+def _repeat(rate, start, columns):
+    """Write the rates of the lanes once for each column."""
+    for c in range(1, columns):
+        for lane in range(LANES):
+            rate[start + c * LANES + lane] = rate[start + lane]
+
+
+@compiled
+def _repeat_changed(rate, start, columns):
+    """The same, where the second column is not there already."""
+    for lane in range(LANES if columns > 1 else 0):
+        if rate[start + lane] != rate[start + LANES + lane]:
+            _repeat(rate, start, columns)
+            return
 
 
 @inlined
@@ -92,13 +116,21 @@ def apply_slope(loss, residual, target, root, start, stop):
 
 
 @compiled
-def add_rows(residual, recent, sums, weight, carry, start, lanes, count):
-    """H_k = weight r_k + carry H_{k-1} and its sum, for ``count`` rows of ``lanes`` runs."""
+def add_rows_of_block(residual, recent, sums, weight, carry, start, count):
+    """H_k = weight r_k + carry H_{k-1} and its sum, for ``count`` rows of a block of runs."""
     for j in range(count):
-        for lane in range(lanes):
-            i = start + j * lanes + lane
+        for lane in range(LANES):
+            i = start + j * LANES + lane
             recent[i] = weight[lane] * residual[i] + carry[lane] * recent[i]
             sums[i] += recent[i]
+
+
+@compiled
+def add_rows(residual, recent, sums, weight, carry, count):
+    """The same of one run."""
+    for i in range(count):
+        recent[i] = weight * residual[i] + carry * recent[i]
+        sums[i] += recent[i]
 
 
 @compiled
