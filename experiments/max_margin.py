@@ -309,9 +309,9 @@ def _finding(
     return (
         f"Towards the max l1 margin in {reached} of {cells} cells: missed by {span(early, 2)} at "
         f"ln t = {span(when[0], 2)}, {span(late, 2)} at {span(when[1], 3)} (directions "
-        f"{span(far, 2)} apart); fitted (ln t)^-p has p = {span(rates, 2)}, one power in "
-        f"{straight} cells, and {config.near:.0%} would need ln t = {span(needed, 2)}; momentum "
-        f"keeps it within {config.same:g} times in {same} of {others}."
+        f"{span(far, 2)} apart); exponents in ln t: {span(rates, 2)}, steady in {straight} cells; "
+        f"{config.near:.0%} needs ln t = {span(needed, 2)}; momentum keeps it within "
+        f"{config.same:g} times in {same} of {others}."
     )
 
 
