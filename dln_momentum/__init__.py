@@ -13,17 +13,24 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dln_momentum.extras import naming_extra
+
 if TYPE_CHECKING:
     __version__: str
+    from dln_momentum import schedules
     from dln_momentum.data import diabetes, digits, load, sparse
     from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
     from dln_momentum.errors import InputError
     from dln_momentum.flows import FlowPath, gradient_flow, momentum_flow
     from dln_momentum.flows.batched import Flows, momentum_flows
+    from dln_momentum.flows.coefficients import Annealed
+    from dln_momentum.interface.certify import certify
     from dln_momentum.interface.collect import collect, results
     from dln_momentum.interface.flow import flow
     from dln_momentum.interface.flow_run import FlowRun
     from dln_momentum.interface.grid import sweep
+    from dln_momentum.interface.path_certificate import PathCertificate
+    from dln_momentum.interface.path_recorder import PathRecorder
     from dln_momentum.interface.plot import plot
     from dln_momentum.interface.run import Certificate, Run
     from dln_momentum.interface.theory import (
@@ -35,7 +42,11 @@ if TYPE_CHECKING:
         inverse_mirror_map,
         kkt_residual,
         least_norm,
+        margins,
+        max_margin,
         mirror_map,
+        normalised_margin,
+        power_minimizer,
     )
     from dln_momentum.interface.train import train
     from dln_momentum.interface.verify import Report, verify
@@ -48,6 +59,7 @@ if TYPE_CHECKING:
     from dln_momentum.start import Start, biased, gaussian, power, uniform
 
 _HOMES = {
+    "Annealed": "flows.coefficients",
     "Certificate": "interface.run",
     "DiagonalLinearNet": "network",
     "Engine": "engine",
@@ -58,6 +70,8 @@ _HOMES = {
     "HeavyBall": "optimizer",
     "InputError": "errors",
     "Momentum": "rates",
+    "PathCertificate": "interface.path_certificate",
+    "PathRecorder": "interface.path_recorder",
     "Problem": "problem",
     "Report": "interface.verify",
     "RowSpace": "row_space",
@@ -67,6 +81,7 @@ _HOMES = {
     "Status": "engine",
     "basis_pursuit": "interface.theory",
     "biased": "start",
+    "certify": "interface.certify",
     "collect": "interface.collect",
     "bregman_divergence": "interface.theory",
     "bregman_minimizer": "interface.theory",
@@ -81,11 +96,15 @@ _HOMES = {
     "kkt_residual": "interface.theory",
     "least_norm": "interface.theory",
     "load": "data",
+    "margins": "interface.theory",
+    "max_margin": "interface.theory",
     "mirror_map": "interface.theory",
     "momentum_flow": "flows",
     "momentum_flows": "flows.batched",
+    "normalised_margin": "interface.theory",
     "plot": "interface.plot",
     "power": "start",
+    "power_minimizer": "interface.theory",
     "results": "interface.collect",
     "sparse": "data",
     "summarise": "outputs.summary",
@@ -97,6 +116,7 @@ _HOMES = {
 """The module, below this package, that each public name is in."""
 
 __all__ = [
+    "Annealed",
     "Certificate",
     "DiagonalLinearNet",
     "Engine",
@@ -107,6 +127,8 @@ __all__ = [
     "HeavyBall",
     "InputError",
     "Momentum",
+    "PathCertificate",
+    "PathRecorder",
     "Problem",
     "Report",
     "RowSpace",
@@ -119,6 +141,7 @@ __all__ = [
     "biased",
     "bregman_divergence",
     "bregman_minimizer",
+    "certify",
     "collect",
     "diabetes",
     "digits",
@@ -131,12 +154,17 @@ __all__ = [
     "kkt_residual",
     "least_norm",
     "load",
+    "margins",
+    "max_margin",
     "mirror_map",
     "momentum_flow",
     "momentum_flows",
+    "normalised_margin",
     "plot",
     "power",
+    "power_minimizer",
     "results",
+    "schedules",
     "sparse",
     "summarise",
     "sweep",
@@ -151,9 +179,12 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("dln-momentum")
+    if name == "schedules":
+        return import_module("dln_momentum.schedules")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    with naming_extra():
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

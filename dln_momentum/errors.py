@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 
 class InputError(ValueError):
@@ -27,7 +28,7 @@ class InputError(ValueError):
             message = f"{len(self.problems)} problems:{lines}"
         super().__init__(message)
 
-    def __reduce__(self) -> tuple[type, tuple[list[str]]]:
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
         # a parallel launcher sends the error between processes
         return type(self), (self.problems,)
 

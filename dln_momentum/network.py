@@ -29,10 +29,13 @@ class DiagonalLinearNet(nn.Module):
 
     Args:
         u, v: first and second layer, [*runs, d]; arrays, lists or tensors, cast to float64.
+        depth: D > 2 makes theta = u^D - v^D of positive u and v, as `start.power` begins; one
+            number, or one for each run, [*runs].
 
     Raises:
         InputError: for unequal shapes, non-finite entries, or an entry with u^2 = v^2, which
-            violates condition (C1) of the theory (Delta_0 nowhere zero).
+            violates condition (C1) of the theory (Delta_0 nowhere zero); of a greater depth, an
+            entry that is not positive.
 
     The balancedness is computed from u and v; the engine stores w_+- and keeps more digits of a
     small Delta.
@@ -44,14 +47,19 @@ class DiagonalLinearNet(nn.Module):
     torch.Size([5])
     """
 
-    def __init__(self, u: ArrayLike, v: ArrayLike) -> None:
+    def __init__(self, u: ArrayLike, v: ArrayLike, depth: ArrayLike = 2.0) -> None:
         super().__init__()
         u, v = tensor_of("u", u), tensor_of("v", v)
         if u.shape != v.shape or u.ndim == 0:
             raise InputError(
                 [f"u and v must share one shape [*runs, d]: {[*u.shape]} and {[*v.shape]}"]
             )
-        check_layers(u, v)
+        self.depth = tensor_of("depth", depth)
+        self.is_deep = bool((self.depth != 2).any())
+        if not self.is_deep:
+            check_layers(u, v)
+        elif not bool(((u > 0) & (v > 0) & u.isfinite() & v.isfinite()).all()):
+            raise InputError(["u and v must be finite and > 0 at a depth above 2"])
         self.u = nn.Parameter(u)
         self.v = nn.Parameter(v)
 
@@ -64,7 +72,7 @@ class DiagonalLinearNet(nn.Module):
         DiagonalLinearNet(runs=(2,), d=3)
         """
         u, v = start.layers(d)
-        return cls(u.expand(*runs, *u.shape), v.expand(*runs, *v.shape))
+        return cls(u.expand(*runs, *u.shape), v.expand(*runs, *v.shape), start.depth)
 
     @classmethod
     def uniform(cls, d: int, alpha: float, runs: tuple[int, ...] = ()) -> DiagonalLinearNet:
@@ -105,7 +113,10 @@ class DiagonalLinearNet(nn.Module):
 
     @property
     def theta(self) -> Tensor:
-        """The predictor theta = u v, [*runs, d]."""
+        """The predictor theta = u v, or u^D - v^D, [*runs, d]."""
+        if self.is_deep:
+            depth = self.depth.to(self.u.device)[..., None]
+            return self.u**depth - self.v**depth
         return self.u * self.v
 
     @property
@@ -133,4 +144,5 @@ class DiagonalLinearNet(nn.Module):
 
     def extra_repr(self) -> str:
         """Shape in the printed module."""
-        return f"runs={tuple(self.u.shape[:-1])}, d={self.u.shape[-1]}"
+        depth = f", depth={self.depth.tolist()}" if self.is_deep else ""
+        return f"runs={tuple(self.u.shape[:-1])}, d={self.u.shape[-1]}{depth}"

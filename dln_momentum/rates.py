@@ -14,6 +14,7 @@ This file does not import torch, because the command line checks its input with 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from numbers import Real
@@ -23,6 +24,8 @@ from dln_momentum.errors import InputError, raise_if_any
 
 PAIRS = (("gamma", "beta"), ("lam", "eps"), ("lam", "beta"), ("lam", "gamma"))
 """The pairs of rates that determine a run."""
+LAYERS = ("gamma_u", "gamma_v")
+"""Step sizes of u and of v, which come with beta: gamma is their geometric mean."""
 
 GRADIENT_FLOW_BELOW = 0.1
 OSCILLATION_ABOVE = 10.0
@@ -193,6 +196,21 @@ def gamma_beta(
     if beta is not None:
         return lam * (1 - beta) ** 2, beta
     return gamma, 1 - (gamma / lam) ** 0.5
+
+
+def of_layers(given: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    """The rates with gamma = sqrt(gamma_u gamma_v) for those of the layers, and gamma_v/gamma_u.
+
+    Without rates of layers they are as given, and the ratio is 1. Values are not checked.
+
+    >>> of_layers({"gamma_u": 0.01, "gamma_v": 0.04, "beta": 0.5})
+    ({'beta': 0.5, 'gamma': 0.02}, 4.0)
+    """
+    if not set(LAYERS) <= set(given):
+        return dict(given), 1.0
+    u, v = (given[key] for key in LAYERS)
+    rest = {key: value for key, value in given.items() if key not in LAYERS}
+    return rest | {"gamma": (u * v) ** 0.5}, v / u
 
 
 def momentum_problems(prefix: str = "", **given: float) -> list[str]:

@@ -24,6 +24,10 @@ PARAMETRISATIONS = ("product", "squares")
 """theta = u v, and theta = a^2 - b^2."""
 
 
+SMALLEST_BALANCEDNESS = 1e-290
+"""Delta_0 below which a start is refused. The least normal double is 2e-308: a Delta that falls by
+eighteen decades from here still has all its digits."""
+
 BALANCED_REMEDY = (
     "where |u| = |v|, theta keeps its sign for ever; take other layers, or, for the balanced "
     "start of the four-vector model u_+ v_+ - u_- v_- = a^2 - b^2, biased with "
@@ -63,7 +67,12 @@ class Start:
     depth: float | NDArray[np.float64]
 
     def __init__(
-        self, u: ArrayLike, v: ArrayLike, name: str = "arrays", depth: ArrayLike = 2.0
+        self,
+        u: ArrayLike,
+        v: ArrayLike,
+        name: str = "arrays",
+        depth: ArrayLike = 2.0,
+        key: str = "u and v",
     ) -> None:
         # one number is the same in every coordinate
         layers = {key: np.atleast_1d(array_of(key, w)) for key, w in (("u", u), ("v", v))}
@@ -72,8 +81,10 @@ class Start:
         shapes = {key: w.shape for key, w in layers.items()}
         shape = common_shape(shapes | ({"depth": (*depths.shape, 1)} if depths.ndim else {}))
         self._u, self._v = (torch.from_numpy(w).expand(shape) for w in layers.values())
-        check = check_positive if self.is_deep else check_layers
-        check(self._u, self._v)
+        if self.is_deep:
+            check_positive(self._u, self._v)
+        else:
+            check_layers(self._u, self._v, key)
         self.name = name
 
     def __repr__(self) -> str:
@@ -114,7 +125,7 @@ class _Gaussian(Start):
 
     def __init__(self, alpha: Tensor, seed: int, name: str) -> None:
         # a placeholder until the draw: only the shape of the runs is used
-        super().__init__(alpha, 0 * alpha, name)
+        super().__init__(alpha, 0 * alpha, name, key="alpha")
         self._scale, self._seed = alpha, seed
         self.alpha = alpha[..., 0].numpy()
 
@@ -123,18 +134,33 @@ class _Gaussian(Start):
         return self._scale * u, self._scale * v
 
 
-def check_layers(u: Tensor, v: Tensor) -> None:
+def check_layers(u: Tensor, v: Tensor, key: str = "u and v") -> None:
     """Check condition (C1) of the theory, that Delta_0 = |u^2 - v^2| is nowhere zero.
+
+    Starts so small that float64 cannot hold Delta are refused too: its digits would be lost in
+    every certificate (docs/theory.md#tiny-starts).
 
     Args:
         u, v: the layers, [*runs, d] each.
+        key: what a user has given them by, for the error.
 
     Raises:
         InputError: where it does not hold, or an entry is not finite.
     """
     if not bool((u.isfinite() & v.isfinite()).all()):
         raise InputError(["u and v must be finite"])
-    balanced = (u + v) * (u - v) == 0
+    balancedness = (u + v) * (u - v)
+    # a product that underflows is not a balanced coordinate
+    balanced = (balancedness == 0) & ((u + v == 0) | (u - v == 0))
+    least = float(balancedness.abs().min()) if balancedness.numel() else 1.0
+    if not bool(balanced.any()) and least < SMALLEST_BALANCEDNESS:
+        raise InputError(
+            [
+                f"{key}: Delta_0 = |u^2 - v^2| is {least:.3g} at the least, must be >= "
+                f"{SMALLEST_BALANCEDNESS:g}, below which float64 loses digits of Delta: "
+                "take a larger start (uniform: alpha >= 7.1e-146)"
+            ]
+        )
     if bool(balanced.any()):
         where = balanced.nonzero()[:5].squeeze(-1).tolist()
         raise InputError(
@@ -198,7 +224,8 @@ def uniform(alpha: ArrayLike = 0.1) -> Start:
     [0.02, 0.0002]
     """
     scale = _positive("alpha", alpha)
-    start = Start(math.sqrt(2) * scale, 0 * scale, f"uniform, alpha = {_shown(alpha)}")
+    name = f"uniform, alpha = {_shown(alpha)}"
+    start = Start(math.sqrt(2) * scale, 0 * scale, name, key=f"alpha = {_least(alpha)}")
     start.alpha = scale[..., 0].numpy()
     return start
 
@@ -264,13 +291,14 @@ def biased(
         raise InputError([f"parametrisation = {parametrisation!r} must be one of {known}"])
     first, second = bias * c, c / bias
     name = f"biased, c = {_shown(scale)}, phi = {_shown(phi)}"
+    given = f"scale = {_least(scale)}, phi = {_shown(phi)}"
     if parametrisation == "squares":
-        return Start(first + second, first - second, f"{name}, squares")
+        return Start(first + second, first - second, f"{name}, squares", key=given)
     if bool((bias == 1).any()):
         raise InputError(
             [f"phi = 1 makes u = v and Delta_0 = 0, against condition (C1); {BALANCED_REMEDY}"]
         )
-    return Start(first, second, name)
+    return Start(first, second, name, key=given)
 
 
 def gaussian(alpha: ArrayLike = 0.1, seed: int = 0) -> Start:
@@ -300,6 +328,11 @@ def _positive(key: str, value: ArrayLike) -> Tensor:
     if wrong.size:
         raise InputError([f"{key} = {wrong.flat[0]:g} must be finite and > 0"])
     return torch.from_numpy(array[..., None])
+
+
+def _least(value: ArrayLike) -> str:
+    """The smallest of the values, which is refused first."""
+    return f"{array_of('', value).min():g}"
 
 
 def _shown(value: ArrayLike) -> str:

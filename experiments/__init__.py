@@ -1,4 +1,5 @@
-"""The claims, one experiment each: the poster's in its order, then those about related papers."""
+"""The claims, one experiment each: the poster's in its order, those about related papers, and
+those that go beyond it."""
 
 CLAIMS = (
     "discretisation",
@@ -14,4 +15,9 @@ CLAIMS = (
     "beyond_diagonal",
     "published_settings",
     "perturbed_initialisation",
+    "schedules_compared",
+    "nesterov",
+    "sparser_region",
+    "saddles",
+    "progressive_sharpening",
 )

@@ -1,8 +1,9 @@
 """What every experiment does around its study: config in; data, figure, verdict and finding out.
 
-An experiment is a module with a docstring, the poster's `CLAIM` in words, and a function ``study``
-from its config to an `Outcome`. Its settings are ``conf/study/NAME.yaml``. Run one by
-``python -m experiments.NAME [key=value ...]`` and all of them by ``python -m experiments``.
+An experiment is a module with a docstring, a `CLAIM` in words, the poster's `SECTION` that makes it
+("" if none does), and a function ``study`` from its config to an `Outcome`. Its settings are
+``conf/study/NAME.yaml``. Run one by ``python -m experiments.NAME [key=value ...]`` and all of them
+by ``python -m experiments``.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from experiments.page import title
+from experiments.page import source, title
 
 WIDE = 10
 """Tables with more columns than this, and fewer rows, are turned on their side."""
@@ -26,7 +26,7 @@ def claim_page(claim: dict[str, Any], number: int) -> str:
     notes = "".join(f"- {note}\n" for note in claim["notes"])
     return (
         f"# {number}. {title(name)}\n\n"
-        f"> {claim['claim']} (poster, section {claim['section']})\n\n"
+        f"> {claim['claim']} ({source(claim)})\n\n"
         f"**{claim['verdict'].capitalize()}.** {claim['finding']}\n\n"
         f"![{name}](figure.png)\n\n"
         f"{claim['caption']} {claim['sizes']}. The figure as vectors: [figure.pdf](figure.pdf).\n\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from dln_momentum import (
 )
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.engine.parallel import physical_cores
+from dln_momentum.method import Method
 from dln_momentum.problem import stack
 
 Rates = float | Sequence[float] | np.ndarray
@@ -57,6 +58,7 @@ def engine_over(
     *,
     batches: BatchStream | None = None,
     label_noise: LabelNoise | None = None,
+    method: Method | None = None,
     **options: Any,
 ) -> Engine:
     """An engine with one uniformly initialised run for each problem.
@@ -66,6 +68,7 @@ def engine_over(
         gamma, beta: numbers, or R of them.
         alpha: initialisation scale, a number or R of them.
         batches, label_noise: the streams of the runs, if any.
+        method: the member of the family; None for heavy ball at constant rates.
         **options: of `EngineOptions`.
     """
     rates = [torch.as_tensor(r, dtype=torch.float64).reshape(-1) for r in (gamma, beta, alpha)]
@@ -80,6 +83,7 @@ def engine_over(
         rates[2][:, None] * unit.w_minus.detach(),
         batches=batches,
         label_noise=label_noise,
+        method=method,
         options=EngineOptions(**options),
     )
 
@@ -131,6 +135,11 @@ def listed(texts: Iterable[Any]) -> str:
     """
     *most, last = [text if isinstance(text, str) else f"{text:g}" for text in texts] or ["none"]
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def along(dim: str, places: Iterable[Any], parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Parts along a new dimension with these coordinates; what only some have is nan elsewhere."""
+    return cast(xr.Dataset, xr.concat(parts, xr.IndexVariable(dim, list(places)), join="outer"))
 
 
 def described(results: xr.Dataset, **long_names: str) -> xr.Dataset:

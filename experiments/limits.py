@@ -39,13 +39,13 @@ def follow_flows(
         max_steps: when to give up.
         **options: of `EngineOptions`.
     """
-    curvature = torch.stack([_curvature(problem) for problem in problems])
-    curvature = curvature[:, 0] * (2 * curvature[:, 1] + 2 * alpha**2)
-    eps = resolution * 2 * torch.minimum(lam, (lam / curvature).sqrt())
+    sizes = torch.stack([curvature(problem) for problem in problems])
+    largest = sizes[:, 0] * (2 * sizes[:, 1] + 2 * alpha**2)
+    eps = resolution * 2 * torch.minimum(lam, (lam / largest).sqrt())
     # lambda = lambda_KS + eps/2
     gamma, beta = gamma_beta(lam=lam + eps / 2, eps=eps)
     descent = lam == 0
-    gamma = torch.where(descent, resolution / curvature, gamma)
+    gamma = torch.where(descent, resolution / largest, gamma)
     beta = torch.where(descent, 0.0, beta)
     engine = engine_over(problems, gamma.numpy(), beta.numpy(), alpha.numpy(), **options)
     return engine.run(max_steps, block_size=min(1000, math.ceil(max_steps / 20)))
@@ -59,18 +59,34 @@ def limits(end: Snapshot, problem: Problem) -> Tensor:
     1e-6, 1e-7 against 1e-3). It takes the theorem
     for granted (docs/theory.md#discrete-limit; poster, section 6).
     """
-    converged = (end.status == int(Status.CONVERGED))[:, None]
+    delta = end.limit_balancedness
+    # after many sign changes Delta_inf may overflow
+    usable = ((delta > 0) & delta.isfinite()).all(-1)
+    converged = (usable & (end.status == int(Status.CONVERGED)))[:, None]
     c = log_init(*end.w_start.unbind(), *end.path_sums.unbind())
     solved = bregman_minimizer(
         problem.row_space,
         problem.row_space.target(problem.y),
-        torch.where(converged, end.limit_balancedness, 1.0),
+        torch.where(converged, delta, 1.0),
         torch.where(converged, c, 0.0),
     )
     return torch.where(converged & solved.converged[:, None], solved.theta, torch.nan)
 
 
-def _curvature(problem: Problem) -> Tensor:
+def minimizer(problem: Problem, balancedness: Tensor, c: Tensor) -> Tensor:
+    """argmin D_{psi_Delta}(., theta~_0) over the interpolators; nan where it was not found."""
+    target = problem.row_space.target(problem.y)
+    found = bregman_minimizer(problem.row_space, target, balancedness, c)
+    return torch.where(found.converged[..., None], found.theta, torch.nan)
+
+
+def recovery_error(theta: Tensor, problem: Problem) -> Tensor:
+    """||theta - theta*||_2."""
+    assert problem.theta_star is not None
+    return torch.linalg.vector_norm(theta - problem.theta_star, dim=-1)
+
+
+def curvature(problem: Problem) -> Tensor:
     """The largest eigenvalue of X X^T/n, and max_i |theta*_i|."""
     assert problem.theta_star is not None
     largest = torch.linalg.eigvalsh(problem.X @ problem.X.mT / problem.n)[-1]

@@ -23,7 +23,8 @@ theory. Formulas and proofs: `docs/theory.md` of this repository.
 The settings are ours: the poster's own are not in its text. Where its text has a sign or a square
 wrong, the claim is worded with the right one; `python -m experiments.corrections` shows the
 difference in numbers. A verdict follows from the numbers by a rule in the experiment's code, whose
-thresholds are among its settings. "Confirmed in part" says where in its sentence.
+thresholds are among its settings. "Confirmed in part" says where in its sentence. Claims marked
+"beyond the poster" are not in it.
 
 | # | claim | verdict | what was found | commit | date | seconds |
 |---|---|---|---|---|---|---|
@@ -56,6 +57,15 @@ def title(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
+def source(claim: dict[str, Any]) -> str:
+    """Where the claim is from.
+
+    >>> source({"section": "2 and 6"}), source({"section": ""})
+    ('poster, section 2 and 6', 'beyond the poster')
+    """
+    return f"poster, section {claim['section']}" if claim["section"] else "beyond the poster"
+
+
 def _row(number: int, claim: dict[str, Any]) -> str:
     record = claim["run"]
     end = f"{record['commit']} | {record['date']} | {record['seconds']:.0f} |\n"
@@ -73,7 +83,7 @@ def _section(number: int, claim: dict[str, Any], folder: str) -> str:
     at = f"{folder}{name}/"
     return (
         f"{head}"
-        f"> {claim['claim']} (poster, section {claim['section']})\n\n"
+        f"> {claim['claim']} ({source(claim)})\n\n"
         f"**{claim['verdict'].capitalize()}.** {claim['finding']}\n\n"
         f"![{name}]({at}figure.png)\n\n"
         f"{claim['caption']} {claim['sizes']}.\n\n"

@@ -31,11 +31,10 @@ from torch import Tensor
 from dln_momentum import Problem, Snapshot
 from dln_momentum.problem import stack
 from dln_momentum.theory.interpolators import basis_pursuit
-from dln_momentum.theory.minimizers import bregman_minimizer
 from experiments.claim import Outcome, main
 from experiments.common import described, sparse_problems, spread, verdict_of, workers
 from experiments.figures import data_sets, problem_size
-from experiments.limits import follow_flows, limits
+from experiments.limits import follow_flows, limits, minimizer, recovery_error
 from experiments.sparser_than_gradient_flow_figure import draw
 
 SECTION = "4"
@@ -87,9 +86,9 @@ def _compare(setting: Any, design: str, config: DictConfig) -> xr.Dataset:
     problems = sparse_problems(n, d, s, config.data_seeds, **keys)
     problem = stack(problems)
     start = torch.full((d,), 2 * alpha**2, dtype=torch.float64)
-    flow = _minimizer(problem, start, torch.zeros_like(start))
+    flow = minimizer(problem, start, torch.zeros_like(start))
     least = basis_pursuit(problem.X, problem.y).abs().sum(-1)
-    flow_error = _error(flow, problem)
+    flow_error = recovery_error(flow, problem)
     flow_excess = flow.abs().sum(-1) / least - 1
     found = []
     for resolution in (config.resolution, config.resolution / 2):
@@ -100,9 +99,10 @@ def _compare(setting: Any, design: str, config: DictConfig) -> xr.Dataset:
     norm = torch.linalg.vector_norm
     moved = norm(theta[1, 0] - theta[0, 0], dim=-1) / norm(theta[1, 0], dim=-1)
     dims = ("eps", "lam", "data_seed")
+    error = recovery_error(theta, problem) / flow_error
     return xr.Dataset(
         {
-            "error": (("eps", "part", *dims[1:]), (_error(theta, problem) / flow_error).numpy()),
+            "error": (("eps", "part", *dims[1:]), error.numpy()),
             "excess": (dims, ((theta[:, 0].abs().sum(-1) / least - 1) / flow_excess).numpy()),
             "moved": (dims[1:], moved.numpy()),
         }
@@ -136,7 +136,7 @@ def _limits(end: Snapshot, problems: list[Problem], config: DictConfig) -> dict[
     delta = torch.where(known, end.limit_balancedness, 1.0)
     size = delta.log().mean(-1, keepdim=True).exp().expand_as(delta)
     nothing = torch.zeros_like(delta)
-    rivals = [_minimizer(repeated, part, nothing) for part in (delta, size)]
+    rivals = [minimizer(repeated, part, nothing) for part in (delta, size)]
     parts = torch.stack([theta, *(torch.where(known, rival, torch.nan) for rival in rivals)])
     gain = torch.where(known, (end.balancedness_start / delta).log(), torch.nan)
     assert repeated.theta_star is not None
@@ -151,19 +151,6 @@ def _limits(end: Snapshot, problems: list[Problem], config: DictConfig) -> dict[
     }
     shaped = {key: value.unflatten(0, (lams, -1)) for key, value in values.items()}
     return shaped | {"theta": parts.unflatten(1, (lams, -1))}
-
-
-def _minimizer(problem: Problem, balancedness: Tensor, c: Tensor) -> Tensor:
-    """argmin D_{psi_Delta}(., theta~_0) over the interpolators; nan where it was not found."""
-    target = problem.row_space.target(problem.y)
-    found = bregman_minimizer(problem.row_space, target, balancedness, c)
-    return torch.where(found.converged[..., None], found.theta, torch.nan)
-
-
-def _error(theta: Tensor, problem: Problem) -> Tensor:
-    """||theta - theta*||_2."""
-    assert problem.theta_star is not None
-    return torch.linalg.vector_norm(theta - problem.theta_star, dim=-1)
 
 
 def sparser_share(results: xr.Dataset) -> xr.DataArray:

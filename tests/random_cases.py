@@ -18,8 +18,10 @@ from dln_momentum.verification.statements import (
     of_gradient_flow,
     of_iterates,
     of_momentum_flow,
+    of_other_networks,
     of_small_lambda,
     of_the_engine,
+    of_the_family,
     of_the_scheme,
 )
 
@@ -61,7 +63,10 @@ def violations(index: int) -> list[Statement]:
     The orders in eps, which take half of the time, are measured in a fourth of the cases.
     """
     measurements = Measurements(random_case(index))
-    parts = (of_gradient_flow, of_momentum_flow, of_small_lambda, of_the_engine, of_iterates)
+    parts = (
+        of_gradient_flow, of_momentum_flow, of_small_lambda, of_the_engine, of_iterates,
+        of_the_family, of_other_networks,
+    )  # fmt: skip
     if index % 4 == 0:
         parts = (of_the_scheme, *parts)
     found = (statement for part in parts for statement in part(measurements))

@@ -38,7 +38,9 @@ def load(directory: Path) -> xr.Dataset:
 
 HEAVY = (
     "regimes", "small_lambda", "plane", "mgf_implicit_bias", "mirror_flow",
-    "perturbed_initialisation", "smgd_implicit_bias", "published_settings",
+    "perturbed_initialisation", "smgd_implicit_bias", "published_settings", "sparser_region",
+    "schedules_compared", "nesterov",
+    "saddles", "progressive_sharpening",
 )  # fmt: skip
 """Some ten seconds of a core each; the slow tests run them."""
 

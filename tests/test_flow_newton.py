@@ -41,7 +41,7 @@ def test_elimination_solves_the_dense_system(name: str, c: complex):
     system, state = SYSTEMS[name]
     matrix = c * np.eye(state.size) - dense_jacobian(system.rhs, state)
     right = RNG.standard_normal(state.size)
-    found = system.linearise(state).factor(c)(right)
+    found = system.linearise(0.0, state).factor(c)(right)
     # rounding, times a condition number of at most 1e3
     np.testing.assert_allclose(found, np.linalg.solve(matrix, right), rtol=1e-10, atol=1e-11)
 
@@ -71,7 +71,7 @@ class Singular:
 
 
 def test_a_singular_newton_matrix_shortens_the_step():
-    options: dict = {"method": StructuredRadau, "linearise": lambda state: Singular()}
+    options: dict = {"method": StructuredRadau, "linearise": lambda t, state: Singular()}
     solution = solve_ivp(lambda t, s: -s, (0, 1), np.ones(1), rtol=1e-3, atol=1e-6, **options)
     assert solution.status == 0
     assert np.diff(solution.t).max() < 0.15

@@ -28,18 +28,29 @@ from dln_momentum.engine import torch_kernel
 from dln_momentum.engine.cpu import passes
 from dln_momentum.engine.random_inputs import RandomInputs
 from dln_momentum.engine.scaled import ScaledProblem
-from dln_momentum.flows import quadrature
+from dln_momentum.flows import contour, quadrature
+from dln_momentum.flows.coefficients import Coefficients
 from dln_momentum.flows.path import Path
 from dln_momentum.flows.quadrature import SummedIntegrals
 from dln_momentum.outputs import flow_summary, summary
 from dln_momentum.theory import (
+    balances,
     continuous_bias,
+    coordinate_rates,
+    curvature,
+    depth,
     discrete_bias,
     entropy,
     interpolators,
+    local_rates,
+    losses,
+    max_margin,
+    nesterov,
+    schedules,
     small_lambda,
     three_point,
     trajectory,
+    weight_decay,
 )
 from dln_momentum.theory.trajectory import Trajectory, Weights
 from dln_momentum.verification import (
@@ -93,6 +104,10 @@ def intact(name: str) -> Measurements:
         _ = measurements.summed_integrals, measurements.explicit_gradient_path
     if name != "biased":
         _ = measurements.snapshots
+    if name == "quiet":
+        _ = measurements.last_losses
+    if name == "momentum":
+        _ = measurements.first_iterates, measurements.contour
     return measurements
 
 
@@ -222,6 +237,18 @@ def doubled_quadrature(patch: Patch) -> None:
     replaced(patch, quadrature.summed_path_integrals, change)
 
 
+def other_contour(patch: Patch) -> None:
+    def change(c: contour.ContourIntegrals) -> contour.ContourIntegrals:
+        return dataclasses.replace(c, integrals=1.001 * c.integrals, zeros=c.zeros + 1)
+
+    replaced(patch, contour.contour_integrals, change)
+
+
+def other_weight(patch: Patch) -> None:
+    """P with an error of 1 %: it no longer solves its equation."""
+    patch.setattr(Coefficients, "weight", lambda c, t: 1.01 * c._weight(t))
+
+
 def dissipated(factor: float) -> Callable[[Patch], None]:
     def plant(patch: Patch) -> None:
         path = intact("momentum").momentum_path
@@ -307,7 +334,10 @@ FLOW_SUMMARY = ("MGF: flow_summary and FlowPath",)
 GF = ("gradient_path", "explicit_gradient_path", "effective_path")
 RUN = ("snapshots",)
 engine, scheme, iterates = "of_the_engine", "of_the_scheme", "of_iterates"
+family = "of_the_family"
 gradient, momentum_part, small = "of_gradient_flow", "of_momentum_flow", "of_small_lambda"
+changing, geometry = "of_changing_flows", "of_curvature"
+networks = "of_other_networks"
 
 FAULTS = [
     Fault("gradient flow from (w_+, w_+)", "biased", gradient, from_the_wrong_side,
@@ -390,6 +420,26 @@ FAULTS = [
           ("MGF: sum_i |q",)),
     Fault("grad L for its square", "small", small, gradients_of_the_text,
           ("MGF: ln(Delta_inf/Delta_0)",)),
+    Fault("the discrete bound twice", "momentum", small,
+          lambda p: scaled(p, small_lambda.discrete_drift_bound, 2.0), ("M of a step",)),
+    Fault("the discrete bound over 1000", "momentum", small,
+          lambda p: scaled(p, small_lambda.discrete_drift_bound, 1e-3), ("MGD: sum_i |q",)),
+    Fault("the discrete threshold times 1000", "momentum", small,
+          lambda p: scaled(p, small_lambda.discrete_threshold, 1e3), ("MGD: Delta_k > 0",)),
+    Fault("M of a step off by 1 %", "momentum", small,
+          lambda p: scaled(p, small_lambda.descent_modulus, 1.01), ("M of a step",)),
+    Fault("another contour", "momentum", momentum_part, other_contour,
+          ("MGF: Re int lambda", "MGF: Im int lambda"), ("contour",)),
+    Fault("P off by 1 %", "momentum", changing, other_weight,
+          ("b/t flow: I_+-", "b/t flow: u^2", "annealed flow: I_+-", "annealed flow: u^2",
+           "b/t flow: KKT", "annealed flow: KKT"), ("changing_paths",)),
+    Fault("the Hessian off by 1 %", "quiet", geometry,
+          lambda p: scaled(p, curvature.hessian_product, 1.01), ("Hessian of F in closed form",)),
+    Fault("the sharpness times 1000", "quiet", geometry,
+          lambda p: scaled(p, curvature.sharpness, 1e3), ("MGD: the sharpness",)),
+    Fault("curvatures at the minimum", "quiet", geometry,
+          lambda p: scaled(p, local_rates.curvatures_at_minimum, 1.2),
+          ("Hessian of F at theta_inf", "MGD: contraction")),
     Fault("gamma of the kernels", "momentum", engine, gamma_off, ITERATES),
     Fault("batches of the next step", "batches", engine, drawn_wrongly(1.0, 1), ITERATES),
     Fault("label noise twice", "batches", engine, drawn_wrongly(2.0, 0), ITERATES),
@@ -469,6 +519,51 @@ FAULTS = [
     Fault("a minimiser off by 1 %, of a run", "quiet", iterates,
           lambda p: scaled(p, summary.minimiser, 1.01),
           ("MGD: theta_inf = argmin psi", "MGD: theta_inf = argmin D", "MGD: theta_k")),
+    Fault("path sums without weights", "quiet", family,
+          lambda p: everywhere(p, schedules.path_sums, lambda w, beta, before:
+                               schedules.weighted_sums(w[1:] * 0, beta, 0.0)
+                               - schedules.backward_remainder(w[:-1], w[1:]).cumsum(0)),
+          ("Schedules: Delta", "Schedules: theta", "Weight decay: Delta", "Weight decay: theta",
+           "Decoupled weight decay (rescaled iterates): Delta",
+           "Decoupled weight decay (rescaled iterates): theta",
+           "Rates of coordinates: Delta", "Rates of layers: Delta")),
+    Fault("heavy ball's sums for Nesterov's method", "quiet", family,
+          lambda p: everywhere(p, nesterov.path_sums, schedules.path_sums),
+          ("Nesterov: Delta", "Nesterov: theta")),
+    Fault("half of the decay in Delta", "quiet", family,
+          lambda p: everywhere(p, weight_decay.balancedness_factor, lambda step, beta:
+                               torch.exp(-schedules.weighted_sums(step, beta))),
+          ("Weight decay: Delta", "Weight decay: theta")),
+    Fault("decay that is not taken out", "quiet", family,
+          lambda p: everywhere(p, weight_decay.rescaled, lambda w, shrink: w),
+          ("Decoupled weight decay (rescaled iterates): Delta",)),
+    Fault("a potential without the rates of coordinates", "quiet", family,
+          lambda p: everywhere(p, coordinate_rates.scaled_rows, lambda X, kappa: X),
+          ("Rates of coordinates: theta",)),
+    Fault("layers scaled by the square root", "quiet", family,
+          lambda p: everywhere(p, coordinate_rates.scaled_layers, lambda u, v, a, b:
+                               (u * (b / a) ** 0.5, v * (a / b) ** 0.5)),
+          ("Rates of layers: Delta", "Rates of layers: theta")),
+    Fault("balances without the products of increments", "quiet", family,
+          lambda p: p.setattr(balances.RunningBalance, "advance", lambda *a: None),
+          ("Balances: u_2^2", "Balances: a_j^2", "Balances: W_2^T W_2")),
+    Fault("path sums of depth 3 without weights", "quiet", networks,
+          lambda p: everywhere(p, depth.path_sum_increment, lambda w, after, weight, D:
+                               depth.layer_divergence(w, after, D)),
+          ("Depth 3: u^", "Depth 3: theta_(K+1) minimises", "Depth 3: theta_(K+1) is the")),
+    Fault("path sums of a classification without weights", "quiet", networks,
+          lambda p: everywhere(p, schedules.path_sums, lambda w, beta, before:
+                               schedules.weighted_sums(w[1:] * 0, beta, 0.0)
+                               - schedules.backward_remainder(w[:-1], w[1:]).cumsum(0)),
+          ("Logistic loss: Delta", "Logistic loss: theta_(k+1)")),
+    Fault("ascent on the logistic loss", "quiet", networks,
+          lambda p: p.setitem(losses.LOSSES, "logistic", dataclasses.replace(
+              losses.LOGISTIC, slope=lambda z, y: -losses.LOGISTIC.slope(z, y))),
+          ("Logistic loss: y_i nu_i", "Logistic loss: theta_K is the minimiser")),
+    Fault("another direction of largest margin", "quiet", networks,
+          lambda p: replaced(p, max_margin.max_margin, lambda theta: theta.roll(1)),
+          ("Logistic loss: no iterate has a larger l1",
+           "Logistic loss: no iterate has a larger l2")),
     Fault("theta of a snapshot", "quiet", iterates,
           lambda p: with_property(p, Snapshot, "theta", lambda s: s.w[0] ** 2 - s.w[1] ** 2),
           ("MGD: summarise and Snapshot give the numbers of the last iterate",)),

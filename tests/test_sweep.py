@@ -39,6 +39,14 @@ SMALL = ["data.n=5", "data.d=8", "data.s=1", "trainer.max_steps=400", "trainer.r
 SMALL += ["trainer.block_size=100", "engine.num_workers=1"]
 NOT_MEASURED = {
     "kind",
+    "method",
+    "schedule",
+    "loss_name",
+    "depth",
+    "weight_decay",
+    "dampening",
+    "gamma_u",
+    "gamma_v",
     "versions",
     "commit",
     "processor",

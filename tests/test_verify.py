@@ -116,8 +116,9 @@ def test_no_violation(judged: list[Statement], measurements: Measurements) -> No
     assert len({s.name for s in found}) == len(found) > 30
     met = [s for s in found if s.verdict is Verdict.HOLDS]
     assert len(met) > 25
-    # tolerances are not so wide that anything would pass: orders aside, all are below 1e-3
-    assert max(s.tolerance for s in met if "order" not in s.name) < 1e-3
+    # tolerances are not so wide that anything would pass: slopes of fits aside, all are below 1e-3
+    slopes = ("order", "contraction a step")
+    assert max(s.tolerance for s in met if not any(name in s.name for name in slopes)) < 1e-3
     needs_signs = [s for s in found if "no w_+- changed sign" in {h.text for h in s.unmet}]
     assert bool(needs_signs) == bool(measurements.momentum_path.sign_changes.any())
 
@@ -321,7 +322,7 @@ def test_a_run_that_leaves_float64_is_judged_up_to_there() -> None:
     assert measurements.snapshots[-1].w.abs().min() < 1e-300
 
 
-@pytest.mark.parametrize("alpha", [1e-160, 1e-100, 1e60, 1e100])
+@pytest.mark.parametrize("alpha", [1e-140, 1e-100, 1e60, 1e100])
 def test_a_start_at_the_ends_of_float64_has_verdicts(alpha: float) -> None:
     problem = sparse(3, 5, 1, seed=0)
     for momentum in (Momentum(0.01, 0.5), Momentum(1e-70, 0.5)):

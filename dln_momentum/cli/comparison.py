@@ -16,7 +16,10 @@ from dln_momentum.errors import InputError, raise_if_any
 if TYPE_CHECKING:
     import xarray as xr
 
-TAKEN = ("data", "model", "seed", "experiment", "flow.lam", "flow.time", "flow.times", "flow.tol")
+TAKEN = (
+    "data", "model", "seed", "experiment", "flow.lam", "flow.lam_end", "flow.lam_time",
+    "flow.lam_kind", "flow.friction", "flow.time", "flow.times", "flow.tol",
+)  # fmt: skip
 """Keys that the compared run gives, or that follow from it."""
 
 
@@ -76,7 +79,8 @@ def compare(job: Job) -> dict[str, Any]:
     run = read_run(config.compare)
     reader = Reader(config)
     reader.value("compare", str)
-    for key in ("lam", "time", "times", "tol", "records"):
+    keys = ("lam", "lam_end", "lam_time", "lam_kind", "friction", "time", "times", "tol", "records")
+    for key in keys:
         reader.value(f"flow.{key}", Any)
     options = flow_options(reader)
     check_outputs(reader)

@@ -15,7 +15,7 @@ from dln_momentum.cli.command import command
 from dln_momentum.cli.job import Job
 from dln_momentum.cli.outputs import check_outputs, outputs_of
 from dln_momentum.cli.process import run_and_leave
-from dln_momentum.errors import raise_if_any
+from dln_momentum.errors import InputError, raise_if_any
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from dln_momentum.cli.setup import Parts, Reader
     from dln_momentum.flows import FlowOptions, FlowPath
+    from dln_momentum.flows.coefficients import Annealed
     from dln_momentum.outputs.flow_summary import FlowMeasures
     from dln_momentum.problem import Problem
 
@@ -60,23 +61,33 @@ def flow(job: Job) -> dict[str, Any]:
     reader = Reader(config)
     reader.value("compare", str | None)
     options, lam, until = flow_options(reader), lam_of(reader), until_of(reader)
+    friction = friction_of(reader)
+    if lam is not None and until is not None and friction is not None:
+        reader.errors += coefficient_errors(lam, friction, until)
     check_outputs(reader)
     parts = build_parts(reader, seed_of(reader))
     lam, until, options = built(lam), built(until), built(options)
-    raise_if_any(_nothing_to_follow(config, parts, until, lam if isinstance(lam, list) else [lam]))
+    lams = lam if isinstance(lam, list) else [lam] if isinstance(lam, float) else []
+    raise_if_any(_nothing_to_follow(config, parts, until, lams))
     if isinstance(lam, list):
         from dln_momentum.cli.flows import flows
 
         return flows(job, parts, lam, until)
-    return _one(job, parts, lam, until, options)
+    return _one(job, parts, lam, until, options, built(friction))
 
 
-def lam_of(reader: Reader) -> float | list[float] | None:
-    """lambda of one flow, or of each of many: a list or a span is many, even of one value."""
+def lam_of(reader: Reader) -> float | list[float] | Annealed | None:
+    """lambda of one flow, or of each of many: a list or a span is many, even of one value.
+
+    With ``flow.lam_end``, lambda changes from ``flow.lam`` to it.
+    """
     from dln_momentum.config.spans import numbers_of
     from dln_momentum.flows.batched import LARGEST_LAM
+    from dln_momentum.flows.coefficients import Annealed
 
     given = reader.value("flow.lam", Any)
+    end, time = (reader.value(f"flow.lam_{key}", float | None) for key in ("end", "time"))
+    kind = reader.value("flow.lam_kind", str)
     found = numbers_of("flow.lam", given)
     if isinstance(found, str):
         reader.errors.append(found)
@@ -90,7 +101,56 @@ def lam_of(reader: Reader) -> float | list[float] | None:
     elif len(set(found)) < len(found):
         reader.errors.append(f"flow.lam = {given!r} has a value twice; each may occur once")
     lams = [float(lam) for lam in found]
-    return lams if many else lams[0]
+    if end is None and time is None:
+        return lams if many else lams[0]
+    if many or end is None or time is None:
+        reader.errors.append(
+            f"flow.lam_end = {end} and flow.lam_time = {time} must both be given, for one flow.lam"
+        )
+        return None
+    try:
+        return Annealed(lams[0], end, time, kind or "geometric")
+    except InputError as error:
+        names = {"start": "flow.lam", "end": "flow.lam_end", "time": "flow.lam_time"}
+        names |= {"kind": "flow.lam_kind"}
+        for line in error.problems:
+            key, _, rest = line.partition(" ")
+            reader.errors.append(f"{names[key]} {rest}")
+        return None
+
+
+def friction_of(reader: Reader) -> float | str | None:
+    """The friction of the flow, a number or b/t as it is written."""
+    from dln_momentum.flows import coefficients
+
+    given = reader.value("flow.friction", Any)
+    try:
+        coefficients.friction_of(given)
+    except InputError as error:
+        reader.errors += [
+            f"flow.{line}".replace(", or a function of t", "") for line in error.problems
+        ]
+        return None
+    return given
+
+
+def coefficient_errors(
+    lam: float | list[float] | Annealed, friction: float | str, until: Until
+) -> Iterator[str]:
+    """What does not fit of lambda, friction and the last time."""
+    from dln_momentum.flows.momentum_flow import coefficients_of
+
+    if isinstance(lam, list):
+        if friction != 1:
+            yield f"flow.friction = {friction} must be 1 for many flow.lam"
+        return
+    try:
+        given = coefficients_of(lam, friction, until.time)
+    except InputError as error:
+        yield from (f"flow.{line}" for line in error.problems)
+        return
+    if given is not None:
+        yield from (f"flow.{line}" for line in given.errors())
 
 
 def until_of(reader: Reader) -> Until | None:
@@ -137,9 +197,19 @@ def _nothing_to_follow(
     if 0 in lams and parts.velocity is not None:
         speed = config.model.speed
         yield f"model.speed = {speed:g} must be 0: gradient flow has no speed to choose"
+    if parts.velocity is not None and str(config.flow.friction).endswith("/t"):
+        speed = config.model.speed
+        yield f"model.speed = {speed:g} must be 0: friction b/t is infinite at t = 0"
 
 
-def _one(job: Job, parts: Parts, lam: float, until: Until, options: FlowOptions) -> dict[str, Any]:
+def _one(
+    job: Job,
+    parts: Parts,
+    lam: float | Annealed,
+    until: Until,
+    options: FlowOptions,
+    friction: float | str,
+) -> dict[str, Any]:
     """One flow, with every certificate."""
     import torch
     from threadpoolctl import threadpool_limits
@@ -152,13 +222,14 @@ def _one(job: Job, parts: Parts, lam: float, until: Until, options: FlowOptions)
     job.begin()
     # matrices of this size gain nothing from a second thread
     with threadpool_limits(1):
-        path = integrate(parts, lam, until, options)
+        path = integrate(parts, lam, until, options, friction=friction)
         start = torch.stack([parts.net.w_plus.detach(), parts.net.w_minus.detach()])
         records, tol = int(config.flow.records), until.tol or 0.0
         found = measure(parts.problem, path, records, tol, start, until.times)
     summary = {
         "kind": "flow",
         **_of_path(path),
+        "friction": path.coefficients.label if path.coefficients else "1",
         **setting(config, parts),
         "seconds": job.seconds,
         **found.end,
@@ -170,7 +241,13 @@ def _one(job: Job, parts: Parts, lam: float, until: Until, options: FlowOptions)
 
 
 def integrate(
-    parts: Parts, lam: float, until: Until, options: FlowOptions, *, keep_steps: bool = True
+    parts: Parts,
+    lam: float | Annealed,
+    until: Until,
+    options: FlowOptions,
+    *,
+    friction: float | str = 1.0,
+    keep_steps: bool = True,
 ) -> FlowPath:
     """One flow; with ``keep_steps`` every step of the solver, which certificates need.
 
@@ -189,8 +266,8 @@ def integrate(
         )  # fmt: skip
     dw_plus, dw_minus = parts.velocity or (None, None)
     return momentum_flow(
-        parts.problem, *start, lam, until.time, dw_plus_0=dw_plus, dw_minus_0=dw_minus,
-        times=until.times, tol=until.tol, options=options,
+        parts.problem, *start, lam, until.time, friction=friction, dw_plus_0=dw_plus,
+        dw_minus_0=dw_minus, times=until.times, tol=until.tol, options=options,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from importlib import import_module
 from types import ModuleType
 
 from dln_momentum.errors import InputError
+from dln_momentum.extras import naming_extra
 
 INTERRUPTED = (130, 143)
 """Codes of a command that was asked to stop, and has closed its files."""
@@ -32,16 +33,23 @@ def entry_point(name: str) -> Callable[[], None]:
 
     def run() -> None:
         _own()
-        run_and_leave(import_module(f"dln_momentum.cli.{name}").main)
+        with answered():
+            main = import_module(f"dln_momentum.cli.{name}").main
+        run_and_leave(main)
 
     return run
 
 
 @contextmanager
 def answered() -> Iterator[None]:
-    """End a command that is none of Hydra's with one line: 2 for refused input, 130 for Ctrl-C."""
+    """End a command, or its import, with one line: 2 for refused input, 130 for Ctrl-C.
+
+    A package that is not installed is answered with the extra that has it. Commands of Hydra answer
+    for themselves once they are imported.
+    """
     try:
-        yield
+        with naming_extra():
+            yield
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

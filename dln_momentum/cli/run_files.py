@@ -12,6 +12,7 @@ from dln_momentum.cli.job import Job
 from dln_momentum.cli.outputs import outputs_of
 from dln_momentum.engine.problems import Problems, select
 from dln_momentum.outputs.along_path import limit
+from dln_momentum.outputs.changing_rates import method_settings
 from dln_momentum.outputs.files import write_dataset
 from dln_momentum.outputs.history import run_history, with_targets
 from dln_momentum.outputs.provenance import data_hash, file_attributes, provenance
@@ -35,6 +36,7 @@ class TrainedRuns:
     def summary(self, run: int, job: Job) -> dict[str, Any]:
         """The contents of ``summary.json`` of one run."""
         config, problem = job.config, self._problem(run)
+        ends = numbers_of_run(self._ends, run)
         # max(|u|, |v|) = (|w_+| + |w_-|)/2
         scale = float(self._snapshot.w_start[:, run].abs().sum(0).max() / 2)
         return {
@@ -50,7 +52,8 @@ class TrainedRuns:
             "path_sums": config.engine.path_sums,
             **data_settings(config),
             "label_noise": config.sampling.label_noise,
-            **numbers_of_run(self._ends, run),
+            **method_settings(self._module.method.of(slice(run, run + 1)), problem, ends),
+            **ends,
             **self._best(run),
             **provenance(data_hash(problem)),
         }
@@ -66,7 +69,9 @@ class TrainedRuns:
         kept += [k for k, step in enumerate(steps) if step >= end][:1]
         columns = {name: value[kept, run : run + 1] for name, value in self._columns.items()}
         one = select(self._snapshot, slice(run, run + 1))
-        found = run_history(columns, [min(steps[k], end) for k in kept], one)
+        schedule = self._module.method.schedule.of(slice(run, run + 1))
+        recorded_at = [min(steps[k], end) for k in kept]
+        found = run_history(columns, recorded_at, one, schedule=schedule)
         found = with_targets(found, problem, self._minimizers[run])
         found.attrs = file_attributes(summary, job.text)
         return found

@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from dln_momentum.cli.method_setup import layer_ratio_of, loss_of, method_of, misfits
 from dln_momentum.cli.outputs import check_outputs, outputs_of
 from dln_momentum.config import Given, Reader, momentum
 from dln_momentum.data import LOADERS, BatchStream, LabelNoise, read_archive
@@ -22,12 +23,13 @@ from dln_momentum.engine.problems import Problems, first_of
 from dln_momentum.errors import raise_if_any
 from dln_momentum.flows import FlowOptions
 from dln_momentum.flows.options import option_errors
+from dln_momentum.method import Method
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.seeding import is_seed
-from dln_momentum.start import Start, biased, gaussian, uniform
+from dln_momentum.start import Start, biased, gaussian, power, uniform
 from dln_momentum.theory.initial_speed import gradient_velocity
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ STARTS: dict[str, Callable[..., Start]] = {
     "uniform": uniform,
     "biased": biased,
     "gaussian": gaussian,
+    "power": power,
     "arrays": arrays,
 }
 """What ``model.init`` may be."""
@@ -75,6 +78,8 @@ class Parts(NamedTuple):
     label_noise: LabelNoise | None
     velocity: tuple[Tensor, Tensor] | None
     """w_+-'(0), [d] each; None at rest"""
+    method: Method
+    """how the run is advanced"""
 
 
 class Rates(NamedTuple):
@@ -92,6 +97,7 @@ class Setup:
     problems: Problem | Problems
     net: DiagonalLinearNet
     momentum: Momentum | Rates
+    method: Method
     batches: BatchStream
     label_noise: LabelNoise | None
     options: EngineOptions
@@ -123,6 +129,9 @@ class Setup:
 
         reader = Reader(self.config)
         keys = {"gradient": "trainer.gradient", "speed": "model.speed"}
+        found = reader.given(HeavyBallModule, keys)
+        # what the engine says of its options is about this key
+        found = found._replace(keys={**found.keys, "path_sums": "engine.path_sums"})
         data = BlockDataModule(self.problems, self.plan, self.batches, self.label_noise)
         module = reader.build(
             lambda **given: HeavyBallModule(
@@ -130,11 +139,12 @@ class Setup:
                 self.momentum.gamma,
                 self.momentum.beta,
                 data,
+                method=self.method,
                 options=self.options,
                 trajectories=trajectories,
                 **given,
             ),
-            reader.given(HeavyBallModule, keys),
+            found,
         )
         raise_if_any(reader.errors)
         assert module is not None
@@ -155,12 +165,13 @@ def build(config: DictConfig) -> Setup:
     seed = seed_of(reader)
     rates, device = momentum_of(reader), device_of(reader)
     options, plan = engine_options(reader), plan_of(reader)
-    parts = build_parts(reader, seed)
+    parts = build_parts(reader, seed, rates)
     return Setup(
         config,
         parts.problem.to(device),
         parts.net.to(device),
         built(rates),
+        parts.method,
         parts.batches,
         parts.label_noise,
         built(options),
@@ -175,8 +186,13 @@ def built(value: T | None) -> T:
     return value
 
 
-def build_parts(reader: Reader, seed: int | None) -> Parts:
-    """Build the data, one network and the streams of a config; the last of its sections.
+def build_parts(reader: Reader, seed: int | None, rates: Momentum | None = None) -> Parts:
+    """Build the data, one network, its method and the streams of a config; its last sections.
+
+    Args:
+        reader: of the config.
+        seed: of the run.
+        rates: gamma and beta, which not every schedule fits.
 
     Raises:
         InputError: everything that the reader has found wrong with the config.
@@ -184,6 +200,10 @@ def build_parts(reader: Reader, seed: int | None) -> Parts:
     problem, start = load_problem(reader), start_of(reader, seed)
     speed = speed_of(reader)
     drawn = streams(reader, problem and problem.n, seed)
+    depth = 2.0 if start is None else start.depth
+    method = method_of(reader, depth=depth, layer_ratio=layer_ratio_of(reader))
+    if method is not None:
+        reader.errors += misfits(method, problem, rates)
     net = None
     if problem is not None and start is not None:
         net = network(reader, start, problem.d)
@@ -195,7 +215,7 @@ def build_parts(reader: Reader, seed: int | None) -> Parts:
     velocity = None
     if speed:
         velocity = gradient_velocity(problem, net.w_plus.detach(), net.w_minus.detach(), speed)
-    return Parts(problem, net, *drawn, velocity)
+    return Parts(problem, net, *drawn, velocity, built(method))
 
 
 def seed_of(reader: Reader) -> int | None:
@@ -210,13 +230,16 @@ def seed_of(reader: Reader) -> int | None:
 
 
 def load_problem(reader: Reader, **given: Any) -> Problem | None:
-    """The problem of section ``data``, with other arguments in place of the config's."""
-    loader = _choice(reader, "data.kind", LOADERS)
+    """The problem of sections ``data`` and ``loss``, with other arguments for the config's."""
+    loader, loss = _choice(reader, "data.kind", LOADERS), loss_of(reader)
     if loader is None:
         reader.free("data")
         return None
     keys = reader.section("data", loader, "kind")
-    return reader.build(loader, reader.given(loader, keys), "data", **given)
+    problem = reader.build(loader, reader.given(loader, keys), "data", **given)
+    if problem is None or loss in (None, problem.loss_name):
+        return problem
+    return reader.build(problem.with_loss, Given({"loss": "loss.name"}, {"loss": loss}), "data")
 
 
 def start_of(reader: Reader, seed: int | None, **given: Any) -> Start | None:
@@ -238,7 +261,7 @@ def network(reader: Reader, start: Start, d: int) -> DiagonalLinearNet | None:
     if start.runs:
         reader.errors.append(f"model: one start is needed, its keys give {list(start.runs)}")
         return None
-    return reader.build(lambda: DiagonalLinearNet(*start.layers(d)), Given({}, {}), "model")
+    return reader.build(lambda: DiagonalLinearNet.from_start(start, d), Given({}, {}), "model")
 
 
 def speed_of(reader: Reader) -> float | None:
@@ -276,9 +299,21 @@ def streams(
 
 def momentum_of(reader: Reader) -> Momentum | None:
     """The momentum of section ``optimizer``."""
-    keys = reader.section("optimizer", Momentum.from_pair)
-    found = reader.given(Momentum.from_pair, keys)
+    keys = reader.section("optimizer", rates_given)
+    found = reader.given(rates_given, keys)
     return reader.build(lambda **given: momentum(given), found, "optimizer")
+
+
+def rates_given(
+    *,
+    gamma: float | None = None,
+    beta: float | None = None,
+    lam: float | None = None,
+    eps: float | None = None,
+    gamma_u: float | None = None,
+    gamma_v: float | None = None,
+) -> None:
+    """The keys of section ``optimizer`` and their types."""
 
 
 def engine_options(reader: Reader) -> EngineOptions | None:

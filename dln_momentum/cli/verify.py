@@ -76,13 +76,15 @@ def build_setting(config: DictConfig) -> Setting:
         reader.errors.append(f"max_steps = {steps} must be >= 1 or null")
     if not 0 < tol < math.inf:
         reader.errors.append(f"tol = {tol:g} must be finite and > 0")
-    parts = build_parts(reader, seed_of(reader))
+    parts = build_parts(reader, seed_of(reader), momentum)
     setting = reader.build(
         Setting,
         given,
         problem=parts.problem,
-        w_plus=parts.net.w_plus.detach(),
-        w_minus=parts.net.w_minus.detach(),
+        # the iterates of a deeper network are u and v themselves
+        w_plus=(parts.net.u if parts.net.is_deep else parts.net.w_plus).detach(),
+        w_minus=(parts.net.v if parts.net.is_deep else parts.net.w_minus).detach(),
+        method=parts.method,
         momentum=momentum,
         batches=parts.batches,
         label_noise=parts.label_noise,

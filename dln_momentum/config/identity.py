@@ -18,6 +18,18 @@ IGNORED = (
 )  # fmt: skip
 """Keys that change where a run writes, what it prints and how fast it is, but none of its files."""
 
+ADDED = {
+    "schedule": {"name": "constant"},
+    "method": {
+        "name": "heavy_ball", "weight_decay": 0, "decoupled": False, "decay_until": None,
+        "dampening": 0, "kappa": None,
+    },
+    "loss": {"name": "squared"},
+}  # fmt: skip
+"""Sections that earlier versions did not have, and what a config without them means."""
+ADDED_NULL = ("sweep.gamma_u", "sweep.gamma_v", "sweep.depth")
+"""Keys that earlier versions did not have either; null is what they did."""
+
 
 def config_hash(config: DictConfig) -> str:
     """16 hexadecimal digits that two configs share if they describe the same run.
@@ -43,6 +55,13 @@ def config_hash(config: DictConfig) -> str:
         node = values.get(section) if section else values
         if isinstance(node, dict):
             node.pop(leaf, None)
+    for section, usual in ADDED.items():
+        if values.get(section) == usual:
+            del values[section]
+    for key in ADDED_NULL:
+        section, _, leaf = key.rpartition(".")
+        if isinstance(node := values.get(section), dict) and node.get(leaf, "") is None:
+            del node[leaf]
     text = json.dumps(_canonical(values), sort_keys=True, default=str)
     return blake2b(text.encode(), digest_size=8).hexdigest()
 

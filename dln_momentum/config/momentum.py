@@ -1,4 +1,7 @@
-"""The section ``optimizer``: one pair of gamma, beta, lam, eps; or all four, as they are saved."""
+"""The section ``optimizer``: one pair of gamma, beta, lam, eps; or all four, as they are saved.
+
+Or, with a step size for each layer, gamma_u, gamma_v and beta.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dln_momentum.config.location import options_of
 from dln_momentum.errors import InputError, raise_if_any
-from dln_momentum.rates import PAIRS, Momentum
+from dln_momentum.rates import LAYERS, PAIRS, Momentum, of_layers
 
 KEYS = ("gamma", "beta", "lam", "eps")
 AGREEMENT = 1e-9
@@ -31,6 +34,8 @@ def momentum(optimizer: Mapping[str, Any]) -> Momentum:
     dln_momentum.errors.InputError: lam = 2 must be 1, which gamma = 0.25 and beta = 0.5 make it
     """
     given = {key: _number(key, value) for key, value in optimizer.items() if value is not None}
+    if set(given) & set(LAYERS):
+        return Momentum(**_of_layers(given))
     if set(given) != set(KEYS):
         return Momentum.from_pair(**given)
     found = Momentum(given["gamma"], given["beta"])
@@ -41,6 +46,25 @@ def momentum(optimizer: Mapping[str, Any]) -> Momentum:
         if not math.isclose(given[key], value, rel_tol=AGREEMENT)
     )
     return found
+
+
+def _of_layers(given: Mapping[str, float]) -> dict[str, float]:
+    """gamma and beta of gamma_u, gamma_v and beta."""
+    if set(given) != {*LAYERS, "beta"}:
+        raise InputError(
+            [f"{', '.join(given)} given: give {', '.join(LAYERS)} and beta, or a pair"]
+        )
+    raise_if_any(
+        f"{key} = {given[key]:g} must be finite and > 0"
+        for key in LAYERS
+        if not 0 < given[key] < math.inf
+    )
+    return of_layers(given)[0]
+
+
+def layer_ratio(optimizer: Mapping[str, Any]) -> float:
+    """gamma_v/gamma_u of a section ``optimizer`` that `momentum` accepts; 1 without them."""
+    return of_layers({key: float(x) for key, x in optimizer.items() if x is not None})[1]
 
 
 def _number(key: str, value: Any) -> float:
@@ -62,10 +86,10 @@ def with_pair(app: str, overrides: Sequence[str]) -> list[str]:
     """
     parts = [word.lstrip("+").partition("=") for word in overrides]
     given = {key: value for key, _, value in parts}
-    rates = [key for key in KEYS if f"optimizer.{key}" in given]
+    rates = [key for key in (*KEYS, *LAYERS) if f"optimizer.{key}" in given]
     files = [word for word in overrides if word.startswith("sweep=")]
     filed = compose(app, files).sweep if files else {}
-    swept_as = {key: given.get(f"sweep.{key}", filed.get(key)) for key in KEYS}
+    swept_as = {key: given.get(f"sweep.{key}", filed.get(key)) for key in (*KEYS, *LAYERS)}
     axes = [key for key, value in swept_as.items() if value not in (None, "null")]
     if twice := [f"optimizer.{key}" for key in rates if key in axes]:
         raise InputError([f"{', '.join(twice)} given, though it is swept: give each rate once"])
@@ -76,6 +100,8 @@ def with_pair(app: str, overrides: Sequence[str]) -> list[str]:
         return [*overrides, "optimizer=of_flow"]
     if names <= {"gamma", "beta"}:
         return list(overrides)
+    if names & set(LAYERS) and names <= {*LAYERS, "beta"}:
+        return [*overrides, "optimizer=layer_rates"]
     groups = [word for word in overrides if word.startswith("experiment=")]
     if names <= set(compose(app, groups).optimizer):
         return list(overrides)
@@ -85,7 +111,7 @@ def with_pair(app: str, overrides: Sequence[str]) -> list[str]:
             return [*overrides, f"optimizer={option}"]
     named = [f"optimizer.{key} = {given[f'optimizer.{key}']}" for key in rates]
     named += [f"sweep.{key}" for key in axes]
-    allowed = ", ".join(f"({', '.join(pair)})" for pair in PAIRS)
+    allowed = ", ".join(f"({', '.join(pair)})" for pair in (*PAIRS, (*LAYERS, "beta")))
     swept = ", swept or fixed" if app == "sweep" else ""
     raise InputError([f"{', '.join(named)} given: give exactly one of the pairs {allowed}{swept}"])
 
@@ -102,9 +128,11 @@ def saved_values(config: DictConfig) -> dict[str, Any]:
     values: Any = OmegaConf.to_container(config, resolve=True)
     optimizer = values.get("optimizer")
     if isinstance(optimizer, dict):
-        swept = {key for key in KEYS if (values.get("sweep") or {}).get(key) is not None}
+        swept = {
+            key for key in (*KEYS, *LAYERS) if (values.get("sweep") or {}).get(key) is not None
+        }
         given = {key: value for key, value in optimizer.items() if key not in swept}
-        if given and not swept:
+        if given and not swept and not set(given) & set(LAYERS):
             found = momentum(given)
             given = {key: getattr(found, key) for key in KEYS}
         values["optimizer"] = given

@@ -7,7 +7,17 @@ import re
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
-from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -193,7 +203,7 @@ def _hints(make: Callable[..., Any]) -> dict[str, Any]:
     is_plain_class = isinstance(make, type) and not is_dataclass(make)
     found = get_type_hints(make.__init__ if is_plain_class else make)
     found.pop("return", None)
-    return found
+    return {name: kind for name, kind in found.items() if get_origin(kind) is not ClassVar}
 
 
 def _unknown(key: str, known: Sequence[str]) -> str:

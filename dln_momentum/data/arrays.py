@@ -12,6 +12,7 @@ from numpy.lib.npyio import NpzFile
 
 from dln_momentum.data.rows import Rows, existing, signs_of
 from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.extras import naming_extra
 
 DIMENSIONS = {"X": 2, "y": 1, "theta_star": 1, "X_test": 2, "y_test": 1}
 """The arrays of a problem, without run dimensions; X and y are required."""
@@ -140,7 +141,8 @@ def read_torch(file: Path) -> Arrays:
 
 def read_libsvm(file: Path) -> Arrays:
     """X and y of lines "y column:value ...", with columns counted from 0 or 1."""
-    from sklearn.datasets import load_svmlight_file
+    with naming_extra():
+        from sklearn.datasets import load_svmlight_file
 
     X, y = load_svmlight_file(str(file))[:2]
     return {"X": _dense(X), "y": y}

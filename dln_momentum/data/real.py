@@ -12,6 +12,7 @@ from dln_momentum.arrays import is_integer
 from dln_momentum.data.rows import Rows
 from dln_momentum.data.standardise import standardised
 from dln_momentum.errors import raise_if_any
+from dln_momentum.extras import naming_extra
 from dln_momentum.problem import Problem
 from dln_momentum.seeding import is_seed
 
@@ -29,14 +30,15 @@ def diabetes(n: int = 20, *, seed: int = 0) -> Problem:
         seed: integer in [0, 2^64).
 
     Raises:
-        InputError: for an n or seed out of range.
+        InputError: for an n or seed out of range, or without scikit-learn.
 
     >>> problem = diabetes()
     >>> problem.n, problem.d, problem.row_space.rank, problem.X_test.shape[0]
     (20, 65, 19, 422)
     """
     raise_if_any(_problems(n, 64, seed))
-    from sklearn.datasets import load_diabetes
+    with naming_extra():
+        from sklearn.datasets import load_diabetes
 
     data: Any = load_diabetes()
     pairs = itertools.combinations(range(data.data.shape[1]), 2)
@@ -62,7 +64,8 @@ def digits(
         loss: ``squared``, ``logistic`` (the natural loss of two classes) or ``exponential``.
 
     Raises:
-        InputError: for arguments out of range, n >= d, or a draw of one class only.
+        InputError: for arguments out of range, n >= d, a draw of one class only, or without
+            scikit-learn.
 
     >>> problem = digits()
     >>> problem.n, problem.d, problem.row_space.rank, problem.X_test.shape[0]
@@ -71,7 +74,8 @@ def digits(
     tensor([-1.,  1.], dtype=torch.float64)
     """
     raise_if_any([*_problems(n, 63, seed), *_class_problems(classes)])
-    from sklearn.datasets import load_digits
+    with naming_extra():
+        from sklearn.datasets import load_digits
 
     data: Any = load_digits()
     chosen = np.isin(data.target, list(classes))

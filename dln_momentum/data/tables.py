@@ -62,6 +62,9 @@ def read_text(file: Path, *, separator: str | None = None, decimal: str | None =
         "skipinitialspace": True,
         "low_memory": False,
     }
+    if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):
+        # later versions read every digit by default
+        options["float_precision"] = "round_trip"
     notes = []
     header, *rows = _fields(lines, character) or [[]]
     if rows and all(len(row) == len(header) + 1 for row in rows):

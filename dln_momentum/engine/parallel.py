@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-import joblib
 import torch
 from torch import Tensor
 
@@ -32,9 +31,16 @@ def for_each(function: Callable[[T], None], tiles: Sequence[T], workers: int) ->
 
 
 def physical_cores() -> int:
-    """Cores that do arithmetic of their own, as far as this process may use them."""
+    """Cores that do arithmetic of their own, as far as this process may use them.
+
+    Without joblib, which knows them, hardware threads are counted instead.
+    """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(allowed or 1, joblib.cpu_count(only_physical_cores=True)))
+    try:
+        from joblib import cpu_count
+    except ModuleNotFoundError:
+        return allowed or 1
+    return max(1, min(allowed or 1, cpu_count(only_physical_cores=True)))
 
 
 @contextmanager

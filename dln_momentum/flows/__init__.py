@@ -1,5 +1,7 @@
 """Continuous time: momentum gradient flow and gradient flow, integrated."""
 
+from dln_momentum.flows.coefficients import Annealed
+from dln_momentum.flows.contour import ContourIntegrals, contour_integrals
 from dln_momentum.flows.discretisation import DiscretisationOrders, discretisation_orders
 from dln_momentum.flows.gradient_flow import effective_flow, gradient_flow
 from dln_momentum.flows.momentum_flow import momentum_flow
@@ -13,12 +15,15 @@ from dln_momentum.flows.quadrature import (
 from dln_momentum.flows.stepping import FlowStatus
 
 __all__ = [
+    "Annealed",
+    "ContourIntegrals",
     "DiscretisationOrders",
     "FlowOptions",
     "FlowPath",
     "FlowStatus",
     "SolverReport",
     "SummedIntegrals",
+    "contour_integrals",
     "discretisation_orders",
     "effective_flow",
     "gradient_flow",

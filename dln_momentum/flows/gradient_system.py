@@ -62,7 +62,7 @@ class GradientSystem(ABC):
         """X theta - y, [..., n]."""
         return ((w * w * SIGN).sum(-2) / 4) @ self.X.T - self.y
 
-    def energy(self, state: np.ndarray) -> float:
+    def energy(self, state: np.ndarray, t: float = 0.0) -> float:
         """The loss: without inertia there is no kinetic energy."""
         residual = self.residual(self.position(state))
         return float(residual @ residual) / (2 * self.y.size)
@@ -99,8 +99,8 @@ class MirrorGradientSystem(GradientSystem):
         """The time derivative of the state."""
         return self.rates(self.position(state))[1]
 
-    def linearise(self, state: np.ndarray) -> LinearisedMirror:
-        """The Jacobian at a state."""
+    def linearise(self, t: float, state: np.ndarray) -> LinearisedMirror:
+        """The Jacobian at a state, at any time."""
         return LinearisedMirror(self, self.position(state))
 
 
@@ -122,8 +122,8 @@ class DirectGradientSystem(GradientSystem):
         gradient, rates = self.rates(w)
         return np.concatenate([(-SIGN * gradient * w).ravel(), rates])
 
-    def linearise(self, state: np.ndarray) -> LinearisedDirect:
-        """The Jacobian at a state."""
+    def linearise(self, t: float, state: np.ndarray) -> LinearisedDirect:
+        """The Jacobian at a state, at any time."""
         return LinearisedDirect(self, self.position(state).copy())
 
 

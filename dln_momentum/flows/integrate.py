@@ -27,6 +27,7 @@ class Integration:
         time, times, tol, options: as for `momentum_flow`.
         switch: time at which "auto" changes from DOP853 to Radau. Both are one-step methods, so
             that the change costs no accuracy.
+        corners: times at which the flow is not smooth, where a solver ends and another begins.
     """
 
     time: float
@@ -34,18 +35,23 @@ class Integration:
     tol: float | None
     options: FlowOptions
     switch: float
+    corners: tuple[float, ...] = ()
 
     def run(
         self,
         system: FlowSystem,
-        linearise: Callable[[np.ndarray], Linearised],
+        linearise: Callable[[float, np.ndarray], Linearised],
         initial: np.ndarray,
         watched: int = 0,
+        series: Callable[[np.ndarray, float], tuple[float, np.ndarray]] | None = None,
     ) -> tuple[IntegratorState, tuple[SolverReport, ...]]:
-        """Integrate from t = 0; of the first `watched` entries, sign changes are counted."""
+        """Integrate from t = 0; of the first `watched` entries, sign changes are counted.
+
+        With `series`, (state, latest time) -> (t, state), the solver starts there.
+        """
         integrator = IntegratorState(
             times=None if self.times is None else to_array(self.times),
-            converged=lambda state: self.tol is not None and system.energy(state) <= self.tol,
+            converged=lambda state, t: self.tol is not None and system.energy(state, t) <= self.tol,
             max_steps=self.options.max_steps,
             watched=watched,
             keep_steps=self.options.keep_steps,
@@ -53,6 +59,9 @@ class Integration:
         scale = float(np.abs(system.read(initial).w).max())
         reports: list[SolverReport] = []
         t, state = 0.0, initial
+        if series is not None:
+            integrator.record(t, state)
+            t, state = series(state, self._first_output() / 2)
         # a trial step may overflow; the error estimate then rejects it
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             while integrator.status is FlowStatus.TIME_REACHED and t < self.time:
@@ -67,7 +76,7 @@ class Integration:
     def _solver(
         self,
         system: FlowSystem,
-        linearise: Callable[[np.ndarray], Linearised],
+        linearise: Callable[[float, np.ndarray], Linearised],
         t: float,
         state: np.ndarray,
         scale: float,
@@ -75,12 +84,18 @@ class Integration:
         method, time = self.options.method, self.time
         explicit_until = {"auto": min(self.switch, time), "explicit": time, "implicit": 0.0}[method]
         implicit = t >= explicit_until
+        end = min([time if implicit else explicit_until, *(c for c in self.corners if c > t)])
         rtol, atol = self.options.tolerances(implicit, scale)
         if implicit:
             return StructuredRadau(
-                system.rhs, t, state, time, linearise=linearise, rtol=rtol, atol=atol
+                system.rhs, t, state, end, linearise=linearise, rtol=rtol, atol=atol
             )
-        return DOP853(system.rhs, t, state, explicit_until, rtol=rtol, atol=atol)
+        return DOP853(system.rhs, t, state, end, rtol=rtol, atol=atol)
+
+    def _first_output(self) -> float:
+        """The first output time above 0, or the end."""
+        later = [] if self.times is None else self.times[self.times > 0].tolist()
+        return min([*later[:1], self.time])
 
 
 def to_array(tensor: Tensor) -> np.ndarray:

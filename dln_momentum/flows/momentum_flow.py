@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dln_momentum.errors import raise_if_any
+from dln_momentum.flows.coefficients import Annealed, Coefficients, Function, friction_of
+from dln_momentum.flows.driven_system import DrivenSystem
 from dln_momentum.flows.gradient_flow import gradient_flow
 from dln_momentum.flows.integrate import Integration, to_array, to_path
 from dln_momentum.flows.momentum_system import MomentumSystem
@@ -25,9 +29,10 @@ def momentum_flow(
     problem: Problem,
     w_plus_0: Tensor,
     w_minus_0: Tensor,
-    lam: float,
+    lam: float | Annealed | Function,
     time: float,
     *,
+    friction: Any = 1.0,
     dw_plus_0: Tensor | None = None,
     dw_minus_0: Tensor | None = None,
     times: Tensor | None = None,
@@ -49,8 +54,12 @@ def momentum_flow(
     Args:
         problem: the data, without run dimensions.
         w_plus_0, w_minus_0: w_+- at t = 0, [d].
-        lam: lambda >= 0; 0 is `gradient_flow`.
-        time: how far to go; may be infinite if tol is given.
+        lam: lambda >= 0; 0 is `gradient_flow`. It may change with time: `Annealed`, or a function
+            of t, smooth, finite and > 0 on [0, time].
+        time: how far to go; may be infinite if tol is given, unless lam or friction is a function
+            or the friction is b/t.
+        friction: f in ``lambda w'' + f w' +- grad L w = 0``: a number > 0, ``"b/t"`` with b > lam
+            as ``"3/t"`` (Nesterov's ODE, lam = 1; from rest), or a function of t like lam.
         dw_plus_0, dw_minus_0: w_+-' at t = 0, [d]; zero without them. Not allowed for lambda = 0.
         times: increasing output times in [0, time]; every step of the solver without them.
         tol: stop once the energy E = L + lambda/2 (||u'||^2 + ||v'||^2) is at most this. E never
@@ -71,6 +80,7 @@ def momentum_flow(
     ('converged', [0.4054, 0.7973])
     """
     options = options or FlowOptions()
+    given = coefficients_of(lam, friction, time)
     speed = {"dw_plus_0": dw_plus_0, "dw_minus_0": dw_minus_0}
     start = {"w_plus_0": w_plus_0, "w_minus_0": w_minus_0}
     errors = [
@@ -78,8 +88,15 @@ def momentum_flow(
         *time_errors(time, times, tol),
         *option_errors(options),
     ]
-    if not 0 <= lam < math.inf:
+    still = all(value is None or not bool(value.any()) for value in speed.values())
+    if not callable(lam) and not 0 <= lam < math.inf:
         errors.append(f"lam = {lam:g} must be finite and >= 0")
+    elif given is not None:
+        errors += given.errors()
+        if given.starts_singular and not still:
+            errors.append(
+                f"friction = {given.label} is infinite at t = 0: the start must be at rest"
+            )
     if lam == 0 and not all(value is None for value in speed.values()):
         errors.append("lam = 0 is gradient flow, which has no initial speed to choose")
     raise_if_any(errors)
@@ -89,7 +106,66 @@ def momentum_flow(
         )
     w = to_array(torch.stack([w_plus_0, w_minus_0]))
     dw = np.stack([np.zeros(problem.d) if s is None else to_array(s) for s in speed.values()])
+    if given is not None:
+        return _driven(problem, w, dw, given, Integration(time, times, tol, options, 0.0))
+    assert not callable(lam)
     system = MomentumSystem(to_array(problem.X), to_array(problem.y), float(lam))
     integration = Integration(time, times, tol, options, switch=EXPLICIT_FOR * lam)
     run = integration.run(system, system.linearise, system.initial(w, dw), watched=w.size)
     return to_path(problem, system, float(lam), *run)
+
+
+def coefficients_of(lam: Any, friction: Any, time: float) -> Coefficients | None:
+    """lambda and friction as functions of time; None where they are a number and 1, or lam is 0.
+
+    Raises:
+        InputError: for a friction of another kind.
+    """
+    found = friction_of(friction)
+    inertia: Any = lam
+    if not callable(lam) and (lam == 0 or found == 1.0):
+        raise_if_any(
+            [f"friction = {friction!r} must be 1 for lam = 0, gradient flow"]
+            if found != 1.0
+            else []
+        )
+        return None
+    return Coefficients(inertia, found, time)
+
+
+def _switch(given: Coefficients) -> float:
+    """When "auto" changes to the implicit method; functions are taken to keep their magnitude.
+
+    A friction b/t that has become small leaves oscillations, which the implicit method follows
+    worse.
+    """
+    if given.starts_singular:
+        return math.inf
+    times = (0.0, *given.corners)
+    memories = [given.inertia(t) / given.damping(t) for t in times]
+    return min(EXPLICIT_FOR * max(memories), times[-1] + EXPLICIT_FOR * memories[-1])
+
+
+def _driven(
+    problem: Problem, w: np.ndarray, dw: np.ndarray, given: Coefficients, integration: Integration
+) -> FlowPath:
+    """A flow whose lambda or friction is not constant, or whose friction is not 1."""
+    system = DrivenSystem(to_array(problem.X), to_array(problem.y), given)
+    integration = replace(integration, switch=_switch(given), corners=given.corners)
+    series = system.series_start if given.starts_singular else None
+    integrator, solvers = integration.run(
+        system, system.linearise, system.initial(w, dw), watched=w.size, series=series
+    )
+    path = to_path(problem, system, given.inertia(0.0), integrator, solvers)
+
+    def column(function: Function) -> Tensor:
+        return torch.tensor([function(t) for t in path.t.tolist()], dtype=torch.float64)[:, None]
+
+    products = system.read(np.stack(integrator.states)).speed_products
+    return replace(
+        path,
+        lam=column(given.inertia),
+        P=column(given.weight),
+        coefficients=given,
+        speed_products=torch.tensor(products),
+    )

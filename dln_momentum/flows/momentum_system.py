@@ -61,14 +61,14 @@ class MomentumSystem:
         dissipation = (s.dw**2).sum() / 2
         return np.concatenate([s.dw.ravel(), ddw.ravel(), residual, delayed, [dissipation]])
 
-    def energy(self, state: np.ndarray) -> float:
+    def energy(self, state: np.ndarray, t: float = 0.0) -> float:
         """E = F(w) + lambda/2 (||u'||^2 + ||v'||^2); it never grows, and bounds the loss."""
         s = self.read(state)
         residual = self.residual(s.w)
         return residual @ residual / (2 * self.y.size) + self.lam / 4 * (s.dw**2).sum()
 
-    def linearise(self, state: np.ndarray) -> LinearisedMomentum:
-        """The Jacobian at a state."""
+    def linearise(self, t: float, state: np.ndarray) -> LinearisedMomentum:
+        """The Jacobian at a state, at any time."""
         s = self.read(state)
         return LinearisedMomentum(self, s.w.copy(), s.dw.copy())
 

@@ -40,13 +40,13 @@ class _Shiftable:
 class StructuredRadau(Radau):
     """`scipy.integrate.Radau` with the linear algebra of its Newton iteration replaced.
 
-    SciPy factors the dense c I - J, of the size of the state. Here `linearise(state)` returns an
+    SciPy factors the dense c I - J, of the size of the state. Here `linearise(t, state)` returns an
     object that solves with c I - J by whatever structure it has. Formulae, error estimate and
     step control are SciPy's (Hairer and Wanner, Solving ODEs II, section IV.8).
 
     Args:
         fun, t0, y0, t_bound, options: as for `scipy.integrate.Radau`, without ``jac``.
-        linearise: state -> `Linearised`.
+        linearise: (t, state) -> `Linearised`.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class StructuredRadau(Radau):
         t0: float,
         y0: np.ndarray,
         t_bound: float,
-        linearise: Callable[[np.ndarray], Linearised],
+        linearise: Callable[[float, np.ndarray], Linearised],
         **options: Any,
     ) -> None:
         # an empty Jacobian passes SciPy's shape check at no cost, and is never used
@@ -63,14 +63,14 @@ class StructuredRadau(Radau):
         super().__init__(fun, t0, y0, t_bound, jac=csc_matrix((size, size)), **options)
         self._linearise = linearise
         self.I: Any = 1.0
-        self.J: Any = _Shiftable(linearise(self.y))
+        self.J: Any = _Shiftable(linearise(self.t, self.y))
         self.jac: Any = self._jacobian
         self.lu: Any = self._factored
         self.solve_lu: Any = lambda solve, b: solve(b)
 
     def _jacobian(self, t: float, state: np.ndarray, derivative: object = None) -> _Shiftable:
         self.njev += 1
-        return _Shiftable(self._linearise(state))
+        return _Shiftable(self._linearise(t, state))
 
     def _factored(self, solve: Solve) -> Solve:
         """Count a factorisation, which the difference c I - J has made."""

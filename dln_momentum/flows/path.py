@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from dln_momentum.flows.coefficients import Coefficients
 from dln_momentum.flows.stepping import FlowStatus
 from dln_momentum.theory.trajectory import Weights
 
@@ -33,11 +34,12 @@ class Path(Weights):
     first time is 0. theta, u, v and Delta are those of `Weights`.
 
     Attributes:
-        lam: lambda; [R, 1] of many flows.
+        lam: lambda; [R, 1] of many flows, [T, 1] of one whose lambda or friction changes.
         t: times, increasing.
         w: (w_+, w_-) = (u + v, u - v), [2, T, d] or [2, T, R, d].
         dw: its time derivative.
-        G: the integral of grad L from 0 to t.
+        G: the integral of grad L from 0 to t; of (P/lambda) grad L where lambda or the friction
+            changes (docs/theory.md#changing-coefficients).
         loss: L(theta_t), one entry for each of t.
     """
 
@@ -49,6 +51,16 @@ class Path(Weights):
     loss: Tensor
     _per_time: ClassVar[tuple[str, ...]] = ()
     """further fields with the times along axis 0"""
+
+    @property
+    def changing(self) -> bool:
+        """Whether lam has the times along axis 0."""
+        return False
+
+    @property
+    def memory(self) -> Any:
+        """P, the weight of the path integrals: lambda at a constant lambda and friction 1."""
+        return self.lam
 
     @property
     def dw_plus(self) -> Tensor:
@@ -67,6 +79,8 @@ class Path(Weights):
             name: getattr(self, name)[times] for name in first if getattr(self, name) is not None
         }
         found |= {name: getattr(self, name)[:, times] for name in second}
+        if self.changing and isinstance(self.lam, Tensor):
+            found["lam"] = self.lam[times]
         return replace(self, **found)
 
     @property
@@ -80,10 +94,13 @@ class Path(Weights):
 class FlowPath(Path):
     """A path of momentum gradient flow, or of gradient flow (lam = 0), at times t.
 
+    ``lam`` is a number, or [T, 1] if `coefficients` are given: lambda and friction then change.
+
     The last time is the one at which the integration ended, requested or not.
 
     Attributes:
-        G_delayed: H with lambda H' + H = G and H_0 = 0, which is G itself if lambda = 0.
+        G_delayed: H with lambda H' + H = G and H_0 = 0, which is G itself if lambda = 0, and nan
+            where lambda or the friction changes.
         dissipated: the integral of ||u'||^2 + ||v'||^2 from 0 to t, [T].
         sign_changes: how often w_+ or w_- changed sign, counted at every step of the solver, [d].
         status: CONVERGED (the energy fell below tol), TIME_REACHED or FAILED.
@@ -91,9 +108,12 @@ class FlowPath(Path):
         gradient_square: the integral of (grad L)^2 from 0 to t; None unless lambda = 0.
         mirror_form: whether w_+- = w_{+-,0} exp(-+G) is built in (see `gradient_flow`), so that
             the implicit bias holds by construction and certifies nothing.
+        coefficients: lambda and friction as functions of time; None where they are lam and 1.
+        P: the weight P(t) of the path integrals, [T, 1]; None where it is lam.
+        speed_products: 2 int P (u'^2 - v'^2) from 0 to t, [T, d]; None where P is.
     """
 
-    lam: float
+    lam: float | Tensor
     G_delayed: Tensor
     dissipated: Tensor
     sign_changes: Tensor
@@ -101,11 +121,34 @@ class FlowPath(Path):
     solvers: tuple[SolverReport, ...]
     gradient_square: Tensor | None = None
     mirror_form: bool = False
-    _per_time = ("G_delayed", "dissipated", "gradient_square")
+    coefficients: Coefficients | None = None
+    P: Tensor | None = None
+    speed_products: Tensor | None = None
+    _per_time = ("G_delayed", "dissipated", "gradient_square", "P", "speed_products")
+
+    @property
+    def changing(self) -> bool:
+        """Whether lambda or the friction depends on time."""
+        return self.coefficients is not None
+
+    @property
+    def is_gradient_flow(self) -> bool:
+        """Whether there is no inertia: lambda = 0."""
+        return not isinstance(self.lam, Tensor) and self.lam == 0
+
+    @property
+    def memory(self) -> Any:
+        """P, the weight of the path integrals, [T, 1]; lam where nothing changes."""
+        return self.lam if self.P is None else self.P
+
+    @property
+    def last_lam(self) -> float:
+        """lambda at the last time."""
+        return float(self.lam[-1]) if isinstance(self.lam, Tensor) else self.lam
 
     def __repr__(self) -> str:
         return (
-            f"FlowPath(lam={self.lam:g}, T={len(self.t)}, d={self.w.shape[-1]}, "
+            f"FlowPath(lam={self.last_lam:g}, T={len(self.t)}, d={self.w.shape[-1]}, "
             f"t_end={float(self.t[-1]):g}, loss={float(self.loss[-1]):.2e}, "
             f"status={self.status.value!r})"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -49,11 +50,10 @@ def quadrature_path_integrals(problem: Problem, path: FlowPath) -> Tensor:
         InputError: if some w_+- changed sign, where the integral does not exist, or lambda = 0.
     """
     crossed = int((path.sign_changes > 0).sum())
-    if crossed or path.lam == 0:
-        raise InputError(
-            [f"lambda = {path.lam:g} must be > 0 and sign changes 0, found {crossed} coordinates"]
-        )
-    return _accumulated(_step_integrals(problem, path).value)
+    if crossed or path.is_gradient_flow:
+        found = f"lambda = {path.last_lam:g} must be > 0 and sign changes 0"
+        raise InputError([f"{found}, found {crossed} coordinates"])
+    return accumulated(step_integrals(problem, path).value)
 
 
 def summed_path_integrals(
@@ -80,14 +80,14 @@ def summed_path_integrals(
     >>> int(path.sign_changes.sum()), round(summed_path_integrals(problem, path).fraction, 1)
     (3, 0.9)
     """
-    if path.lam == 0:
+    if path.is_gradient_flow:
         raise InputError(["lambda = 0 must be > 0: gradient flow has no I_+-"])
-    steps = _step_integrals(problem, path)
+    steps = step_integrals(problem, path)
     summed = steps.change <= cutoff
     skipped = (~summed * path.t.diff().unsqueeze(-1)).sum(1).max()
     return SummedIntegrals(
-        _accumulated(torch.where(summed, steps.value, path_integrals(path).diff(dim=1))),
-        _accumulated(torch.where(summed, steps.error_estimate, 0.0)).amax((0, 2)),
+        accumulated(torch.where(summed, steps.value, path_integrals(path).diff(dim=1))),
+        accumulated(torch.where(summed, steps.error_estimate, 0.0)).amax((0, 2)),
         1.0 - float(skipped / path.t[-1].clamp_min(TINY)),
     )
 
@@ -101,9 +101,9 @@ class _StepIntegrals(NamedTuple):
     """|w'/w| times the length of the step; infinite across a zero"""
 
 
-def _step_integrals(problem: Problem, path: FlowPath) -> _StepIntegrals:
-    """int lambda q^2 over each step for q = w'/w, which obeys lambda (q' + q^2) + q +- g = 0."""
-    (w, dw), lam = (path.w, path.dw), path.lam
+def step_integrals(problem: Problem, path: FlowPath) -> _StepIntegrals:
+    """int P q^2 over each step for q = w'/w, which obeys lambda (q' + q^2) + f q +- g = 0."""
+    w, dw = path.w, path.dw
     residual_rate = (w[0] * dw[0] - w[1] * dw[1]) / 2 @ problem.X.mT
     # g = grad L and its time derivative, with the sign of w_+-
     gradient, gradient_rate = (
@@ -111,9 +111,15 @@ def _step_integrals(problem: Problem, path: FlowPath) -> _StepIntegrals:
         for g in (problem.gradient(path.theta), residual_rate @ problem.X / problem.n)
     )
     q = dw / w
-    dq = -(q + gradient) / lam - q * q
-    ddq = -(dq + gradient_rate) / lam - 2 * q * dq
-    f, df, ddf = q * q, 2 * q * dq, 2 * (dq * dq + q * ddq)
+    if path.coefficients is None:
+        lam = path.lam
+        dq = -(q + gradient) / lam - q * q
+        ddq = -(dq + gradient_rate) / lam - 2 * q * dq
+        f, df, ddf = q * q, 2 * q * dq, 2 * (dq * dq + q * ddq)
+    else:
+        # P is in f, which lambda = 1 then leaves alone
+        lam = 1.0
+        f, df, ddf = _weighted_square(path, q, gradient, gradient_rate)
     h = path.t.diff().unsqueeze(-1)
     trapezoid, slope = h / 2 * (f[:, 1:] + f[:, :-1]), h**2 * df.diff(dim=1)
     cubic = trapezoid - slope / 12
@@ -123,6 +129,40 @@ def _step_integrals(problem: Problem, path: FlowPath) -> _StepIntegrals:
     return _StepIntegrals(lam * quintic, lam * (quintic - cubic).abs(), change)
 
 
-def _accumulated(steps: Tensor) -> Tensor:
+def _weighted_square(
+    path: FlowPath, q: Tensor, gradient: Tensor, gradient_rate: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """P q^2 and its first two time derivatives where lambda or the friction changes, [2, T, d].
+
+    With a = f/lambda: q' = -(a q +- g/lambda) - q^2 and P' = a P - 1.
+    """
+    given, times = path.coefficients, path.t.tolist()
+    assert given is not None
+    # a friction b/t is infinite at 0, where P q^2 and both derivatives are 0
+    known = [max(t, times[1] * 1e-3) if given.starts_singular else t for t in times]
+
+    def column(function: Callable[[float], float]) -> Tensor:
+        return torch.tensor([function(t) for t in known], dtype=torch.float64)[:, None]
+
+    m, dm = column(given.inertia), column(given.inertia_slope)
+    c, dc = column(given.damping), column(given.damping_slope)
+    P, a = path.memory, c / m
+    da = dc / m - a * dm / m
+    dP = a * P - 1
+    ddP = da * P + a * dP
+    dq = -(a * q + gradient / m) - q * q
+    ddq = -(da * q + a * dq + gradient_rate / m - gradient * dm / m**2) - 2 * q * dq
+    found = (
+        P * q * q,
+        dP * q * q + 2 * P * q * dq,
+        ddP * q * q + 4 * dP * q * dq + 2 * P * (dq * dq + q * ddq),
+    )
+    if given.starts_singular:
+        for value in found:
+            value[:, 0] = 0.0
+    return found
+
+
+def accumulated(steps: Tensor) -> Tensor:
     """The sums up to each time, [2, T, d], of [2, T - 1, d]."""
     return torch.cat([steps.new_zeros(2, 1, steps.shape[-1]), steps.cumsum(1)], 1)

@@ -18,13 +18,16 @@ class FlowState(NamedTuple):
     dw: np.ndarray
     """Their time derivatives, [..., 2, d]."""
     residual_integral: np.ndarray
-    """R, the integral of X theta - y, [..., n]; X^T R / n is the integral G of grad L."""
+    """R, the integral of X theta - y, [..., n]; X^T R / n is the integral G of grad L. Where lambda
+    or the friction changes, both integrands are multiplied by P/lambda."""
     residual_delayed: np.ndarray
     """H with lambda H' + H = R and H_0 = 0, [..., n]; R itself without inertia."""
     dissipated: np.ndarray
     """D, the integral of ||u'||^2 + ||v'||^2, [...]: the energy dissipated so far."""
     gradient_square: np.ndarray | None = None
     """Q, the integral of (grad L)^2, [..., d]; of gradient flow only."""
+    speed_products: np.ndarray | None = None
+    """2 int P (u'^2 - v'^2), [..., d]; of flows whose lambda or friction changes only."""
 
 
 class FlowSystem(Protocol):
@@ -34,8 +37,8 @@ class FlowSystem(Protocol):
         """The time derivative of the state."""
         ...
 
-    def energy(self, state: np.ndarray) -> float:
-        """E = F(w) + lambda/2 (||u'||^2 + ||v'||^2)."""
+    def energy(self, state: np.ndarray, t: float = 0.0) -> float:
+        """E = F(w) + lambda/2 (||u'||^2 + ||v'||^2), at a time where lambda depends on it."""
         ...
 
     def read(self, states: np.ndarray) -> FlowState:

@@ -32,7 +32,7 @@ class IntegratorState:
     Attributes:
         times: increasing output times >= 0, from the solver's dense output; None records every
             step. The two ends of the integration are always recorded.
-        converged: state -> stop here.
+        converged: (state, t) -> stop here.
         max_steps: steps after which the integration counts as failed.
         keep_steps: whether every step is recorded beside the output times.
         watched: for the first so many entries of the state, sign changes are counted at every
@@ -40,7 +40,7 @@ class IntegratorState:
     """
 
     times: np.ndarray | None
-    converged: Callable[[np.ndarray], bool]
+    converged: Callable[[np.ndarray, float], bool]
     max_steps: int
     watched: int = 0
     keep_steps: bool = False
@@ -60,7 +60,7 @@ class IntegratorState:
         A failure of the solver becomes the status; the states before it stay recorded.
         """
         self._record_outputs(solver)
-        while not self.converged(solver.y):
+        while not self.converged(solver.y, solver.t):
             if solver.status == "finished":
                 return
             before = solver.y[: self.watched]

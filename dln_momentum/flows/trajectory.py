@@ -80,7 +80,7 @@ def trajectory_of_path(
     crossed = (w[:, 1:] * w[:, :-1] < 0).sum((0, 2))
     exponents = torch.zeros_like(w) if summed is None else summed.integrals
     uncertainty = torch.zeros_like(path.t) if summed is None else summed.uncertainty
-    boundary = path.lam * path.dw / w
+    boundary = path.memory * path.dw / w
     return RecordedTrajectory(
         label="MGF",
         exponent="I",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ from torch import Tensor
 from dln_momentum.arrays import array_of, common_shape
 from dln_momentum.engine.problems import Problems, first_of, flat_problem
 from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.method import Method
 from dln_momentum.problem import Problem
-from dln_momentum.rates import PAIRS, gamma_beta
+from dln_momentum.rates import LAYERS, PAIRS, gamma_beta, of_layers
+from dln_momentum.schedules import Constant, Schedule
 from dln_momentum.start import Start, uniform
 
 DEFAULT_GAMMA, DEFAULT_BETA = 0.01, 0.9
@@ -26,14 +29,15 @@ Data = Problem | Problems | Sequence[Problem]
 
 @dataclass(frozen=True)
 class Arguments:
-    """R = prod(shape) runs of heavy ball: what each of them is, flat.
+    """R = prod(shape) runs: what each of them is, flat.
 
     Attributes:
         problem: shared, with run dimensions [R], or several and which of them each run has, [R].
         shape: the shape that the arrays of the user broadcast to; () for one run.
         gamma, beta: [R].
-        w_plus, w_minus: the start, [R, d].
+        w_plus, w_minus: the start, [R, d]; u and v of a deeper network.
         seed: one seed that all runs share, or R of them.
+        method: how they are advanced; its numbers are shared, or [R].
     """
 
     problem: Problem | Problems
@@ -43,16 +47,25 @@ class Arguments:
     w_plus: Tensor
     w_minus: Tensor
     seed: int | list[int]
+    method: Method
 
 
-def arguments(problem: Data, start: Start | None, seed: Any, **rates: Any) -> Arguments:
-    """Broadcast rates, seed, start and problem to one shape of runs.
+def arguments(
+    problem: Data,
+    start: Start | None,
+    seed: Any,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+    **rates: Any,
+) -> Arguments:
+    """Broadcast rates, seed, start, problem and method to one shape of runs.
 
     Args:
         problem: the data; a list of problems is an array of them.
         start: how the runs start; None for `uniform()`.
         seed: an integer, or an array of them.
-        **rates: a pair of gamma, beta, lam, eps (see `PAIRS`), numbers or arrays; None is left out.
+        settings: of `Method`, without its depth and layer_ratio; `name` and `schedule` may be None.
+        **rates: a pair of gamma, beta, lam, eps (see `PAIRS`), or gamma_u, gamma_v and beta;
+            numbers or arrays; None is left out.
 
     Raises:
         InputError: listing everything that is out of range or does not fit.
@@ -65,6 +78,10 @@ def arguments(problem: Data, start: Start | None, seed: Any, **rates: Any) -> Ar
     given = {key: np.asarray(value) for key, value in with_defaults(given).items()}
     raise_if_any(rate_errors(given))
     shapes = {key: value.shape for key, value in given.items()}
+    given, ratio = of_layers(given)
+    method = method_of(settings, ratio, start.depth)
+    shapes |= {key: tuple(torch.as_tensor(getattr(method, key)).shape) for key in _OWN}
+    shapes["schedule"] = tuple(method.schedule.runs)
     seeds = _seeds(seed)
     shapes |= {"start": start.runs, "problem": tuple(problem.runs), "seed": seeds.shape}
     shape, d = common_shape(shapes), first_of(problem).d
@@ -79,11 +96,38 @@ def arguments(problem: Data, start: Start | None, seed: Any, **rates: Any) -> Ar
         w_plus,
         w_minus,
         np.broadcast_to(seeds, shape).reshape(-1).tolist() if seeds.ndim else int(seeds),
+        method.flat(shape),
     )
+
+
+_OWN = ("weight_decay", "dampening", "depth")
+"""Numbers of a method that are given as such, each of which may be an array."""
+
+
+def method_of(settings: Mapping[str, Any], layer_ratio: Any = 1.0, depth: Any = 2.0) -> Method:
+    """The method of some of the fields of `Method`; a schedule may be None.
+
+    Raises:
+        InputError: naming the arguments of `train`.
+    """
+    given = dict(settings)
+    schedule = given.pop("schedule", None)
+    schedule = Constant() if schedule is None else schedule
+    if not isinstance(schedule, Schedule):
+        raise InputError(
+            [f"schedule = {schedule!r} must be one of dln.schedules, as dln.schedules.Cosine(1000)"]
+        )
+    try:
+        return Method(schedule=schedule, layer_ratio=layer_ratio, depth=depth, **given)
+    except InputError as error:
+        lines = (line.replace("method.name", "method") for line in error.problems)
+        raise InputError([line.removeprefix("method.") for line in lines]) from None
 
 
 def with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     """The rates that are given, with the default gamma and beta unless lam or eps is there."""
+    if set(LAYERS) & set(given):
+        return {"beta": DEFAULT_BETA} | dict(given)
     defaults = {} if {"lam", "eps"} & set(given) else {"gamma": DEFAULT_GAMMA, "beta": DEFAULT_BETA}
     return defaults | dict(given)
 
@@ -115,9 +159,12 @@ def _seeds(seed: Any) -> np.ndarray:
 
 def rate_errors(given: Mapping[str, Array]) -> Iterator[str]:
     """What is wrong with rates that must be one of `PAIRS`, each in its range."""
-    if frozenset(given) not in {frozenset(pair) for pair in PAIRS}:
+    if frozenset(given) not in {*map(frozenset, PAIRS), frozenset({*LAYERS, "beta"})}:
         allowed = ", ".join(f"({', '.join(pair)})" for pair in PAIRS)
-        yield f"{', '.join(given)} given: give exactly one of the pairs {allowed}"
+        yield (
+            f"{', '.join(given)} given: give exactly one of the pairs {allowed}, or "
+            f"({', '.join(LAYERS)}, beta)"
+        )
         return
     for key, value in given.items():
         right = (value >= 0) & (value < 1) if key == "beta" else (value > 0) & np.isfinite(value)

@@ -15,6 +15,8 @@ from dln_momentum.arrays import number_of
 from dln_momentum.errors import raise_if_any
 from dln_momentum.flows import FlowOptions, FlowPath, gradient_flow, momentum_flow
 from dln_momentum.flows.batched import DEFAULT_RTOL, Flows, data_of_runs, momentum_flows
+from dln_momentum.flows.coefficients import Coefficients
+from dln_momentum.flows.momentum_flow import coefficients_of
 from dln_momentum.interface.arguments import array_of, checked, common_shape, flat_problem
 from dln_momentum.interface.flow_run import FlowRun
 from dln_momentum.problem import Problem, stack
@@ -40,6 +42,7 @@ def flow(
     start: Start | None = None,
     *,
     lam: Any = 1.0,
+    friction: Any = 1.0,
     time: float = math.inf,
     times: Any = None,
     speed: float = 0.0,
@@ -56,7 +59,12 @@ def flow(
     Args:
         problem: the data; a list of problems is an array of them.
         start: as for `train`; with parameters that are arrays there is a flow for each.
-        lam: lambda >= 0, a number or an array.
+        lam: lambda >= 0, a number or an array; for one flow also lambda(t), as `Annealed` or a
+            function of t that is smooth, finite and > 0.
+        friction: f in ``lambda w'' + f w' + grad F = 0``, of one flow: 1 by default, another number
+            > 0, ``"b/t"`` with b > lam (``"3/t"`` at lam = 1 is Nesterov's ODE), or a function of
+            t. Functions and b/t need a finite ``time``, or ``times``
+            (docs/theory.md#changing-coefficients).
         time: the time at which to stop; infinite by default, until the energy is at most ``tol``.
         times: increasing output times, shared by all flows, in place of ``time`` and ``tol``; the
             start is recorded too. Without times, every step of the solver of one flow is recorded,
@@ -79,6 +87,9 @@ def flow(
     ('converged', [0.4054, 0.7973])
     >>> path.certify().kkt_residual < 1e-8
     True
+    >>> nesterov = dln.flow(problem, dln.Start([0.5], [0.0]), lam=1.0, friction="3/t", time=20.0)
+    >>> nesterov.certify().kkt_residual < 1e-6
+    True
     >>> many = dln.flow(problem, dln.Start([0.5, 0.5], [0.0, 0.0]), lam=[0, 0.1, 1], tol=1e-20)
     >>> many.theta.shape, many.status.tolist()
     ((2, 3, 2), ['converged', 'converged', 'converged'])
@@ -87,14 +98,17 @@ def flow(
         problem = stack(problem)
     start = checked(problem, start)
     assert isinstance(problem, Problem)
-    lams, speed, time = array_of("lam", lam), number_of("speed", speed), number_of("time", time)
+    lams = array_of("lam", 1.0 if callable(lam) else lam)
+    speed, time = number_of("speed", speed), number_of("time", time)
     tol, rtol = (
         None if value is None else number_of(key, value)
         for key, value in (("tol", tol), ("rtol", rtol))
     )
     outputs = None if times is None else array_of("times", times)
     shape = common_shape({"lam": lams.shape, "start": start.runs, "problem": tuple(problem.runs)})
-    raise_if_any(_errors(lams, speed, time, outputs))
+    last = time if outputs is None or not outputs.size else float(outputs.flat[-1])
+    given = coefficients_of(lam if callable(lam) else _first(lams), friction, last)
+    raise_if_any([*_errors(lams, speed, time, outputs), *_changing_errors(given, shape)])
     w = start.weights(problem.d)
     if outputs is not None:
         time, tol = float(outputs[-1]), None
@@ -107,7 +121,7 @@ def flow(
     dw = gradient_velocity(data, *w, speed) if speed else None
     until = _Until(time, outputs, tol, rtol)
     if shape == ():
-        path = _one(data, w, dw, float(lams), until)
+        path = _one(data, w, dw, lam if callable(lam) else float(lams), until, friction)
     else:
         flat = torch.from_numpy(np.broadcast_to(lams, shape).reshape(-1).copy())
         path = _many(data, w, dw, flat, until)
@@ -158,7 +172,20 @@ def _errors(
         yield "times must be increasing finite numbers >= 0, [T], and the last of them > 0"
 
 
-def _one(problem: Problem, w: Pair, dw: Pair | None, lam: float, until: _Until) -> FlowPath:
+def _first(lams: NDArray[np.float64]) -> float:
+    """One lambda of many, for the check of the friction: a number > 0 does as well as another."""
+    return float(lams) if lams.ndim == 0 else 1.0
+
+
+def _changing_errors(given: Coefficients | None, shape: tuple[int, ...]) -> Iterator[str]:
+    """Many flows have a number for lambda and the friction 1."""
+    if given is not None and shape != ():
+        yield f"lam and friction of {shape} flows: a function or a friction is for one flow"
+
+
+def _one(
+    problem: Problem, w: Pair, dw: Pair | None, lam: Any, until: _Until, friction: Any = 1.0
+) -> FlowPath:
     options = FlowOptions(rtol=until.rtol)
     if lam == 0:
         # the direct form, whose certificates can fail
@@ -173,8 +200,8 @@ def _one(problem: Problem, w: Pair, dw: Pair | None, lam: float, until: _Until) 
         )
     dw_plus, dw_minus = dw or (None, None)
     return momentum_flow(
-        problem, *w, lam, until.time, dw_plus_0=dw_plus, dw_minus_0=dw_minus, times=until.times,
-        tol=until.tol, options=options,
+        problem, *w, lam, until.time, friction=friction, dw_plus_0=dw_plus, dw_minus_0=dw_minus,
+        times=until.times, tol=until.tol, options=options,
     )  # fmt: skip
 
 

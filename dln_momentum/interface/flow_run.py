@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import xarray as xr
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dln_momentum.arrays import short_repr
 from dln_momentum.errors import InputError
+from dln_momentum.extras import naming_extra
 from dln_momentum.flows import FlowPath
 from dln_momentum.flows.batched import Flows
 from dln_momentum.outputs.flow_summary import FlowMeasures, measure
@@ -22,6 +22,10 @@ from dln_momentum.outputs.history import flow_history, labelled
 from dln_momentum.outputs.quantities import describe
 from dln_momentum.problem import Problem
 from dln_momentum.theory.continuous_bias import path_integrals
+from dln_momentum.theory.curvature import sharpness
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RECORDED = (
     "theta", "balancedness", "i_plus", "i_minus", "w_plus", "w_minus", "train_loss", "energy",
@@ -94,8 +98,10 @@ class FlowRun:
 
     @property
     def lam(self) -> Any:
-        """lambda, a number or an array of shape S."""
+        """lambda, a number or an array of shape S; [T] where lambda or the friction changes."""
         lam = self.path.lam
+        if isinstance(self.path, FlowPath) and isinstance(lam, Tensor):
+            return lam[:, 0].numpy()
         return lam.numpy().reshape(self.shape) if isinstance(lam, Tensor) else lam
 
     @property
@@ -131,6 +137,15 @@ class FlowRun:
         changes = self.path.sign_changes
         return changes.numpy().reshape(self.shape) if self.shape else int(changes.sum())
 
+    @cached_property
+    def sharpness(self) -> NDArray[np.float64]:
+        """The largest eigenvalue of the Hessian of F at every time, [T] + S."""
+        problem, w = self.problem, self.path.w
+        if problem.runs:
+            found = [sharpness(problem, w[:, place]) for place in range(w.shape[1])]
+            return self._shaped(torch.stack(found))
+        return self._shaped(sharpness(problem, w))
+
     def certify(self) -> FlowCertificate:
         """The certificate of the end of one flow.
 
@@ -160,7 +175,9 @@ class FlowRun:
         shared = of_flows[:, 0]
         coords = {"time": shared} if (of_flows == shared[:, None]).all() else {}
         found = labelled(values, ("time", *dims, "coordinate"), coords)
-        found = found.assign(status=(dims, self.status)).assign_coords(lam=(dims, self.lam))
+        found = found.assign(status=(dims, self.status))
+        changing = not dims and np.ndim(self.lam) == 1
+        found = found.assign_coords(lam=("time" if changing else dims, self.lam))
         if dims:
             found = found.assign_coords(t=(("time", *dims), self.t))
         return describe(found)
@@ -169,14 +186,15 @@ class FlowRun:
         """Loss, Delta, I_+-, distances to minimisers, identities and theta of one flow on a page.
 
         Raises:
-            InputError: for more than one flow, or output times.
+            InputError: for more than one flow, for output times, or without matplotlib.
         """
-        from dln_momentum.outputs.plotting import overview
+        with naming_extra():
+            from dln_momentum.outputs.plotting import overview
 
         found = self._measures
         values = found.scalars | found.coordinates
         history = flow_history(values, found.times, self.problem, found.minimizer)
-        names = {"lam": self.lam, "data": self.problem.name, "status": self.status}
+        names = {"lam": self._measures.end["lam"], "data": self.problem.name, "status": self.status}
         return overview(history, names)
 
     @cached_property

@@ -15,14 +15,24 @@ from torch import Tensor
 
 from dln_momentum.engine.problems import Problems
 from dln_momentum.errors import InputError, raise_if_any
-from dln_momentum.interface.arguments import checked, rate_errors, with_defaults
+from dln_momentum.interface.arguments import checked, method_of, rate_errors, with_defaults
+from dln_momentum.interface.methods import stacked, structure
 from dln_momentum.interface.train import train
-from dln_momentum.outputs.grid import Axis, Grid, have_a_run, numbered, rates_at
+from dln_momentum.method import Method
+from dln_momentum.outputs.grid import Axis, Grid, have_a_run, layer_ratios_at, numbered, rates_at
 from dln_momentum.outputs.quantities import RATES, SEEDS
 from dln_momentum.outputs.results import grid_dataset, piece_dataset
 from dln_momentum.outputs.summary import end_of_runs
 from dln_momentum.problem import Problem
+from dln_momentum.rates import LAYERS
 from dln_momentum.start import Start, uniform
+
+METHOD = {
+    "method": "name", "schedule": "schedule", "weight_decay": "weight_decay",
+    "decoupled": "decoupled", "decay_until": "decay_until", "dampening": "dampening",
+    "kappa": "kappa",
+}  # fmt: skip
+"""The arguments of `train` that make a `Method`, and its names for them."""
 
 NOT_SWEPT = ("problem", "start", "callbacks", "progress", "records", "trajectories", "num_workers")
 """The arguments of `train` that all runs share."""
@@ -32,14 +42,16 @@ def sweep(
     problem: Problem | Callable[..., Problem],
     start: Start | Callable[..., Start] | None = None,
     *,
+    schedule: Any = None,
     zip: Sequence[Any] | None = None,
     progress: bool = False,
     **keys: Any,
 ) -> xr.Dataset:
     """Train every network of a grid: each list or array among the keys is a dimension.
 
-    What the engine can carry together, any gamma, beta, start, seed and data of one shape, is
-    trained together; the rest one group after the other.
+    What the engine can carry together, any gamma, beta, numbers of one kind of schedule, weight
+    decay, start, seed and data of one shape, is trained together; the rest one group after the
+    other.
 
     Args:
         problem: the data, shared by the whole grid; or a function that makes them, as `sparse` or
@@ -48,6 +60,8 @@ def sweep(
         start: as for `train`, or a function that makes it, as `biased`, whose arguments may be
             keys. The array of a `Start` is a dimension too, the last one: ``alpha`` of a `uniform`
             or `gaussian` start, and of another one ``start``, indices.
+        schedule: as for `train`, or a list of schedules, which is an axis; or a function that makes
+            one, as ``dln.schedules.Cosine``, whose arguments may be keys.
         zip: names of keys that move together along one dimension, or several lists of names.
         progress: whether to show a bar.
         **keys: arguments of `train` and of these functions; a list, a range or a one-dimensional
@@ -72,6 +86,8 @@ def sweep(
     >>> float(ds.path_identity_error.max()) < 1e-10
     True
     """
+    if schedule is not None and not callable(schedule):
+        keys |= {"schedule": schedule}
     axes = {key: _values(value) for key, value in keys.items() if _is_axis(key, value)}
     others = {key: value for key, value in keys.items() if key not in axes}
     rows = start.runs if isinstance(start, Start) else ()
@@ -80,8 +96,16 @@ def sweep(
     if rows:
         assert isinstance(start, Start)
         # last, as the start's own run dimension is when shapes are broadcast
-        axes |= {"start": [*range(*rows)]} if start.alpha is None else {"alpha": [*start.alpha]}
-    points = _Points(_problem_maker(problem, keys), _start_maker(start), axes, others, zip)
+        alpha = start.alpha if np.ndim(start.depth) == 0 else None
+        axes |= {"start": [*range(*rows)]} if alpha is None else {"alpha": [*alpha]}
+    points = _Points(
+        _problem_maker(problem, keys),
+        _start_maker(start),
+        _schedule_maker(schedule),
+        axes,
+        others,
+        zip,
+    )
     raise_if_any(points.errors())
     trained = [points.train(group, progress=progress) for group in points.groups]
     gamma, beta = points.rates
@@ -106,9 +130,15 @@ class _Points:
 
     problem: _Maker
     start: _Maker
+    schedule: _Maker | None
+    """None where schedules are given as such, or not at all"""
     axes: Mapping[str, list[Any]]
     others: Mapping[str, Any]
     zipped: Sequence[Any] | None
+
+    @property
+    def _makers(self) -> list[_Maker]:
+        return [self.problem, self.start, *([self.schedule] if self.schedule else [])]
 
     @property
     def _groups(self) -> Sequence[Any]:
@@ -141,9 +171,9 @@ class _Points:
                     "lambda seed: dln.sparse(n=20, d=30, s=3, seed=seed)"
                 )
                 continue
-            known = key in own or key in self.problem.arguments or key in self.start.arguments
+            made = sorted({name for maker in self._makers for name in maker.arguments})
+            known = key in own or key in made
             if not known and (key in self.axes or key not in NOT_SWEPT):
-                made = sorted({*self.problem.arguments, *self.start.arguments})
                 yield (
                     f"unknown key {key}; keys are the arguments of dln.train"
                     + (f" and of the functions given: {', '.join(made)}" if made else "")
@@ -167,13 +197,17 @@ class _Points:
     @cached_property
     def _rates_given(self) -> dict[str, Any]:
         every = {**self.axes, **self.others}
-        return with_defaults({k: every[k] for k in RATES if every.get(k) is not None})
+        names = (*RATES, *LAYERS)
+        return with_defaults({k: every[k] for k in names if every.get(k) is not None})
 
     @cached_property
     def rates(self) -> tuple[np.ndarray, np.ndarray]:
         """gamma and beta at every point, [P] each; beta may lie outside [0, 1)."""
-        fixed = {key: rate for key, rate in self._rates_given.items() if key not in self.axes}
-        return rates_at(self.grid, fixed)
+        return rates_at(self.grid, self._fixed_rates)
+
+    @property
+    def _fixed_rates(self) -> dict[str, Any]:
+        return {key: rate for key, rate in self._rates_given.items() if key not in self.axes}
 
     @cached_property
     def valid(self) -> np.ndarray:
@@ -198,16 +232,45 @@ class _Points:
         return [checked(self.data[0][0], start) for start in made], index
 
     @cached_property
+    def _methods(self) -> tuple[list[Method], np.ndarray]:
+        """The methods without depth and rates of the layers, and which of them each point has."""
+        made_of = (*METHOD, *(self.schedule.arguments if self.schedule else ()))
+        settings, index = self.grid.combinations([name for name in self.axes if name in made_of])
+        return [self._method({**self.others, **setting}) for setting in settings], index
+
+    def _method(self, values: dict[str, Any]) -> Method:
+        schedule = self.schedule(values) if self.schedule else values.get("schedule")
+        given = {name: values[key] for key, name in METHOD.items() if key in values}
+        return method_of(given | {"schedule": schedule})
+
+    @cached_property
     def _shared(self) -> tuple[list[dict[str, Any]], np.ndarray]:
-        own = set(inspect.signature(train).parameters) - {*RATES, "seed", *NOT_SWEPT}
+        own = set(inspect.signature(train).parameters)
+        own -= {*RATES, *LAYERS, *METHOD, "seed", *NOT_SWEPT}
         return self.grid.combinations([name for name in self.axes if name in own])
+
+    @property
+    def _kinds(self) -> np.ndarray:
+        """A number for each kind of method and start, which one engine carries, int64 [P]."""
+        methods, of_method = self._methods
+        starts, of_start = self._starts
+        texts = [structure(method) for method in methods]
+        kinds = [
+            [texts.index(text) for text in texts],
+            [start.is_deep for start in starts],
+        ]
+        layered = layer_ratios_at(self.grid, self._fixed_rates) != 1
+        found = np.column_stack(
+            [np.array(kinds[0])[of_method], np.array(kinds[1])[of_start], layered]
+        )
+        return np.unique(found, axis=0, return_inverse=True)[1].reshape(-1)
 
     @property
     def groups(self) -> list[np.ndarray]:
         """The valid points by what runs of one call of `train` share."""
         problems, of_data, _ = self.data
         shapes = np.array([p.layout for p in problems])
-        shared = np.column_stack([self._shared[1], shapes[of_data]])
+        shared = np.column_stack([self._shared[1], shapes[of_data], self._kinds])
         shared[~self.valid] = -1
         return [
             np.flatnonzero((shared == key).all(axis=1))
@@ -224,19 +287,32 @@ class _Points:
         chosen, which = np.unique(of_start[points], return_inverse=True)
         layers = [starts[number].layers(data.first.d) for number in chosen]
         u, v = (torch.stack(layer)[which] for layer in zip(*layers, strict=True))
-        own = set(inspect.signature(train).parameters)
-        shared = {k: v for k, v in self.others.items() if k in own and k not in RATES}
+        own = set(inspect.signature(train).parameters) - {*RATES, *LAYERS, *METHOD}
+        shared = {k: v for k, v in self.others.items() if k in own}
         shared |= self._shared[0][self._shared[1][points[0]]]
         if "seed" in self.axes:
             shared["seed"] = self.grid.at_points("seed")[points]
-        gamma, beta = (rate[points] for rate in self.rates)
+        methods, of_method = self._methods
+        method = stacked([methods[number] for number in of_method[points]])
+        shared |= {key: getattr(method, name) for key, name in METHOD.items()}
         options = {"records": 2, "trajectories": False, "progress": progress} | shared
-        run = train(data, Start(u, v), gamma=gamma, beta=beta, **options)
+        depth = np.array([float(starts[number].depth) for number in chosen])[which]
+        start = Start(u, v, depth=depth)
+        run = train(data, start, **self._rates_of(points), **options)
         return piece_dataset(run.measure(end_of_runs), points)
+
+    def _rates_of(self, points: np.ndarray) -> dict[str, np.ndarray]:
+        gamma, beta = (rate[points] for rate in self.rates)
+        if not set(LAYERS) & {*self.axes, *self.others}:
+            return {"gamma": gamma, "beta": beta}
+        layers = {key: self._rates_given[key] for key in LAYERS}
+        swept = {key: self.grid.at_points(key)[points] for key in LAYERS if key in self.axes}
+        return {"beta": beta} | layers | swept
 
 
 def _is_axis(key: str, value: Any) -> bool:
-    return key not in NOT_SWEPT and not isinstance(value, str) and np.ndim(value) > 0
+    axes = np.ndim(value) - (key == "kappa")  # which is a vector
+    return key not in NOT_SWEPT and not isinstance(value, str) and axes > 0
 
 
 def _values(value: Any) -> list[Any]:
@@ -266,9 +342,16 @@ def _start_maker(start: Any) -> _Maker:
     given = uniform() if start is None else start
     if not getattr(given, "runs", ()):
         return _Maker(lambda: given, {})
-    name, values = ("start", range(*given.runs)) if given.alpha is None else ("alpha", given.alpha)
+    alpha = given.alpha if np.ndim(given.depth) == 0 else None
+    name, values = ("start", range(*given.runs)) if alpha is None else ("alpha", alpha)
     rows = {value: place for place, value in enumerate(values)}
     return _Maker(lambda value: _Row(given, rows[value]), {name: "value"})
+
+
+def _schedule_maker(schedule: Any) -> _Maker | None:
+    if not callable(schedule):
+        return None
+    return _Maker(schedule, {name: name for name in _arguments(schedule)})
 
 
 class _Row(Start):
@@ -276,6 +359,8 @@ class _Row(Start):
 
     def __init__(self, start: Start, row: int) -> None:
         self._of, self._row = start, row
+        depth = np.asarray(start.depth)
+        self.depth = float(depth[row] if depth.ndim else depth)
 
     @property
     def runs(self) -> tuple[int, ...]:

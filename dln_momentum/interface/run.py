@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,7 +15,10 @@ from dln_momentum.arrays import short_repr
 from dln_momentum.engine import Engine, Snapshot, Status
 from dln_momentum.engine.problems import Measure, Problems, first_of, groups_of, measure, select
 from dln_momentum.errors import InputError
-from dln_momentum.outputs.along_path import distances_along_path, limit
+from dln_momentum.extras import naming_extra
+from dln_momentum.method import Method
+from dln_momentum.outputs.along_path import distances_along_path, has_path_distances, limit
+from dln_momentum.outputs.changing_rates import rates_at_step
 from dln_momentum.outputs.history import History, run_history, with_targets
 from dln_momentum.outputs.quantities import describe
 from dln_momentum.outputs.summary import (
@@ -24,7 +26,9 @@ from dln_momentum.outputs.summary import (
     balancedness_scalars,
     certificate,
     coordinates,
+    curvature,
     distance,
+    kappa_of,
     log_free_error,
     path_sum_scalars,
     potential,
@@ -32,6 +36,9 @@ from dln_momentum.outputs.summary import (
     summarise,
 )
 from dln_momentum.problem import Problem
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST_DISTANCES = 4000
 """Records, steps times runs, up to which `Run.to_dataset` adds the distances by default."""
@@ -43,11 +50,15 @@ class Records:
 
     trajectories: bool
     """whether values per coordinate are kept"""
+    curvature: bool = False
+    """whether the sharpness is kept"""
     history: History = field(default_factory=History)
 
     def add(self, engine: Engine) -> None:
         """Record the runs as they stand."""
-        self.history.record(engine.step, engine.measure(self._values))
+        found = engine.measure(self._values)
+        found |= rates_at_step(engine.method.schedule, engine.gamma, engine.beta, engine.step)
+        self.history.record(engine.step, found)
 
     def _values(self, snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
         values = {
@@ -57,6 +68,8 @@ class Records:
             **path_sum_scalars(snapshot),
             **certificate(snapshot, problem),
         }
+        if self.curvature:
+            values |= curvature(snapshot, problem)
         if self.trajectories:
             values |= coordinates(snapshot)
         return values
@@ -97,6 +110,7 @@ class Run:
         problem: the data, flat over the runs; of several problems the first.
         shape: S; () for one run.
         snapshot: the end of all runs, as the engine has it, flat.
+        method: how they were advanced, flat.
     """
 
     def __init__(
@@ -105,7 +119,9 @@ class Run:
         snapshot: Snapshot,
         shape: tuple[int, ...],
         records: Records,
+        method: Method,
     ) -> None:
+        self.method = method
         self.problem, self._groups = first_of(problem), groups_of(problem)
         self.snapshot, self.shape, self._records = snapshot, shape, records
 
@@ -176,6 +192,16 @@ class Run:
         return self._shaped(self.snapshot.sign_changes)
 
     @cached_property
+    def sharpness(self) -> Any:
+        """The largest eigenvalue of the Hessian of F at the end; `train` records it on request."""
+        return self._shaped(self.measure(curvature)["sharpness"])
+
+    @property
+    def sharpness_threshold(self) -> Any:
+        """2 (1 + beta)/gamma, above which heavy ball is unstable on a quadratic."""
+        return self._shaped(2 * (1 + self.snapshot.beta[:, 0]) / self.snapshot.gamma[:, 0])
+
+    @cached_property
     def summary(self) -> dict[str, Any]:
         """Every scalar of the theory at the end, by name; shape S each."""
         found = self.measure(summarise)
@@ -215,9 +241,16 @@ class Run:
             if not records.trajectories:
                 raise InputError(["distances need trajectories: train(..., trajectories=True)"])
             end = self.measure(limit)["minimizer"]
-            certifies = self.snapshot.certifies
-            columns |= distances_along_path(columns, end, self._groups, certifies=certifies)
-        found = run_history(columns, history.steps, self.snapshot, self.shape, self.dims)
+            columns |= distances_along_path(
+                columns,
+                end,
+                self._groups,
+                certifies=has_path_distances(self.snapshot, self.problem),
+                kappa=kappa_of(self.snapshot),
+            )
+        found = run_history(
+            columns, history.steps, self.snapshot, self.shape, self.dims, self.method.schedule
+        )
         return describe(
             found.assign(status=(self.dims, self.status), steps=(self.dims, self.steps))
         )
@@ -233,9 +266,10 @@ class Run:
         """Loss, Delta, S_+-, distances to minimisers, identities and theta of one run on a page.
 
         Raises:
-            InputError: for more than one run, or without trajectories.
+            InputError: for more than one run, without trajectories, or without matplotlib.
         """
-        from dln_momentum.outputs.plotting import overview
+        with naming_extra():
+            from dln_momentum.outputs.plotting import overview
 
         if self.shape != () or not self._records.trajectories:
             raise InputError(["plot needs one run with trajectories; see to_dataset for many"])

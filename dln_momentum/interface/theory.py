@@ -16,10 +16,19 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from dln_momentum.arrays import common_shape, tensor_of
+from dln_momentum.errors import raise_if_any
 from dln_momentum.interface.arguments import checked
 from dln_momentum.problem import Problem
 from dln_momentum.start import Start
-from dln_momentum.theory import discrete_bias, entropy, interpolators, minimizers
+from dln_momentum.theory import (
+    classification,
+    discrete_bias,
+    entropy,
+    interpolators,
+    minimizers,
+)
+from dln_momentum.theory import max_margin as separating
+from dln_momentum.theory.power_minimizer import power_minimizer as solve_power
 
 
 def hyperbolic_entropy(theta: ArrayLike, balancedness: ArrayLike) -> Any:
@@ -202,6 +211,98 @@ def kkt_residual(
         balancedness=balancedness,
         log_init=log_init,
     )
+
+
+def power_minimizer(
+    problem: Problem, scale: ArrayLike, log_init: ArrayLike = 0.0, *, depth: ArrayLike = 3.0
+) -> Any:
+    """The interpolator that training of theta = u^D - v^D with this A and c selects, S + [d].
+
+    argmin {D_{H_A}(theta, h_A(c)) : X theta = y} (docs/theory.md#depth; not on the poster).
+
+    Args:
+        problem: the data, of the squared loss.
+        scale: A > 0, [*S, d], [*S, 1] or a number; alpha^(2-D) of the start ``power(alpha, D)``.
+        log_init: c with |c| < A, of the same form.
+        depth: D > 2, a number or [*S, 1].
+
+    Returns:
+        The minimisers; NaN where Newton's method has not converged.
+
+    >>> power_minimizer(Problem(X=[[1, 1, 2]], y=[2]), [[1e4], [1e-4]]).round(4).tolist()
+    [[0.0, 0.0, 1.0], [0.3333, 0.3333, 0.6667]]
+    """
+
+    def solve(scale: Tensor, log_init: Tensor, depth: Tensor) -> Tensor:
+        rows = problem.row_space
+        found = solve_power(rows, rows.target(problem.y), scale, log_init, depth=depth)
+        return torch.where(found.converged[..., None], found.theta, torch.nan)
+
+    return _evaluated(solve, problem, scale=scale, log_init=log_init, depth=depth)
+
+
+def margins(problem: Problem, theta: ArrayLike) -> Any:
+    """The margins y_i <x_i, theta> of classification, S + [n].
+
+    (docs/theory.md#other-losses.)
+
+    Args:
+        problem: labels -1 and +1, ``loss="logistic"`` or ``"exponential"``.
+        theta: predictor, [*S, d].
+
+    Raises:
+        InputError: for a problem of the squared loss.
+
+    >>> margins(Problem(X=[[1, 2]], y=[-1], loss="logistic"), [1, -2]).tolist()
+    [3.0]
+    """
+    return _evaluated(lambda theta: classification.margins(problem, theta), problem, theta=theta)
+
+
+def normalised_margin(problem: Problem, theta: ArrayLike, norm: str = "l1") -> Any:
+    """The least margin over the norm of theta, which `max_margin` makes largest; shape S.
+
+    Args:
+        problem: classification.
+        theta: predictor, [*S, d].
+        norm: ``l1`` or ``l2``.
+
+    >>> normalised_margin(Problem(X=[[1, 2]], y=[-1], loss="logistic"), [0, -2])
+    2.0
+    """
+    order = _order(norm)
+    return _evaluated(
+        lambda theta: classification.normalised_margin(problem, theta, order), problem, theta=theta
+    )
+
+
+def max_margin(problem: Problem, norm: str = "l1") -> Any:
+    """argmin ||theta|| with y_i <x_i, theta> >= 1, the direction of largest margin, [*runs, d].
+
+    (docs/theory.md#max-margin.) By a linear program for l1, where it may be one of several, and
+    least squares with nonnegative unknowns for l2.
+
+    Args:
+        problem: classification.
+        norm: ``l1`` or ``l2``.
+
+    >>> problem = Problem(X=[[1, 2]], y=[-1], loss="logistic")
+    >>> [(max_margin(problem, norm) + 0.0).round(4).tolist() for norm in ("l1", "l2")]
+    [[0.0, -0.5], [-0.2, -0.4]]
+    """
+    checked(problem, None)
+    _order(norm)
+    raise_if_any(classification.classification_errors(problem))
+    runs, n, d = problem.runs, problem.n, problem.d
+    X = problem.X.expand(*runs, n, d).reshape(-1, n, d)
+    y = problem.y.expand(*runs, n).reshape(-1, n)
+    found = [separating.max_margin(*pair, norm) for pair in zip(X, y, strict=True)]
+    return torch.stack(found).reshape(*runs, d).numpy()
+
+
+def _order(norm: str) -> float:
+    raise_if_any([f"norm = {norm!r} must be one of l1, l2"] if norm not in ("l1", "l2") else [])
+    return 1.0 if norm == "l1" else 2.0
 
 
 def _evaluated(

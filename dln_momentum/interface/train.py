@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from rich.progress import Progress
 from torch import Tensor
 
 from dln_momentum.arrays import integer_of, is_real, number_of
@@ -15,10 +15,12 @@ from dln_momentum.engine import Engine, EngineOptions, Snapshot
 from dln_momentum.engine.parallel import physical_cores
 from dln_momentum.engine.problems import first_of, groups_of
 from dln_momentum.errors import raise_if_any
+from dln_momentum.extras import naming_extra
 from dln_momentum.interface.arguments import Arguments, Data, arguments
 from dln_momentum.interface.run import Records, Run
 from dln_momentum.rates import eps_of
 from dln_momentum.record_plan import RecordPlan
+from dln_momentum.schedules import Schedule
 from dln_momentum.start import Start
 from dln_momentum.theory.initial_speed import gradient_velocity
 
@@ -39,6 +41,15 @@ def train(
     beta: Any = None,
     lam: Any = None,
     eps: Any = None,
+    gamma_u: Any = None,
+    gamma_v: Any = None,
+    method: str = "heavy_ball",
+    schedule: Schedule | None = None,
+    weight_decay: Any = 0.0,
+    decoupled: bool = False,
+    decay_until: int | None = None,
+    dampening: Any = 0.0,
+    kappa: Any = None,
     speed: float = 0.0,
     batch_size: int | None = None,
     sampling: str = "with_replacement",
@@ -50,6 +61,7 @@ def train(
     divergence_bound: float = 1e10,
     records: int = 200,
     trajectories: bool | None = None,
+    curvature: bool = False,
     path_sums: str = "telescoped",
     backend: str = "auto",
     num_workers: int | None = None,
@@ -58,11 +70,12 @@ def train(
 ) -> Run:
     r"""Train diagonal networks by MGD(gamma, beta), and record every quantity of the theory.
 
-    .. math:: w_{k+1} = w_k - \gamma \nabla F(w_k) + \beta (w_k - w_{k-1})
+    .. math:: w_{k+1} = w_k - \gamma_k \nabla F(w_k) + \beta_k (w_k - w_{k-1})
 
-    gamma, beta (or lam, eps, and so on), the start's parameters and seed may be arrays: they
-    broadcast to one shape S of runs, which are trained together. A run ends as ``converged``,
-    ``diverged`` or ``max_steps``; none of these is an error.
+    gamma, beta (or lam, eps, and so on), the start's parameters, the numbers of the schedule,
+    weight_decay, dampening and seed may be arrays: they broadcast to one shape S of runs, which are
+    trained together. A run ends as ``converged``, ``diverged`` or ``max_steps``; none of these is
+    an error. The loss is that of the problem, the depth that of the start.
 
     Args:
         problem: the data, shared by all runs or with run dimensions that broadcast; a list of
@@ -70,6 +83,15 @@ def train(
         start: `uniform`, `gaussian`, `biased` or `Start(u, v)`; ``uniform(0.1)`` if left out.
         gamma, beta, lam, eps: a pair that determines the run: (gamma, beta), (lam, eps),
             (lam, beta) or (lam, gamma). Without lam and eps, gamma is 0.01 and beta 0.9 by default.
+        gamma_u, gamma_v: step sizes of u and of v, in place of gamma = sqrt(gamma_u gamma_v).
+        method: ``heavy_ball``, or ``nesterov`` with the gradient at w_k + beta_k (w_k - w_{k-1}).
+        schedule: gamma_k and beta_k, one of `dln_momentum.schedules`; None for constant rates.
+        weight_decay: omega >= 0.
+        decoupled: False adds omega w to the gradient; True multiplies w by 1 - gamma_k omega before
+            the step, as SGDW and AdamW do.
+        decay_until: the last step with weight decay; None for all of them.
+        dampening: tau in [0, 1): from the second step on, gradients are multiplied by 1 - tau.
+        kappa: [d], coordinate i has the step size kappa_i gamma_k; None for ones.
         speed: initial speed w'(0) = -speed grad F(w_0); 0 is rest.
         batch_size: rows in a mini-batch; None for all rows at every step.
         sampling: ``with_replacement``, ``without_replacement`` or ``reshuffle``.
@@ -83,6 +105,8 @@ def train(
         records: the largest number of recorded steps, log-spaced.
         trajectories: whether to keep theta, Delta and S_+- of every coordinate at these steps; by
             default up to four million numbers each.
+        curvature: whether to record the sharpness, the largest eigenvalue of the Hessian of F, and
+            2 (1 + beta)/gamma; an eigenvalue problem of 2d unknowns a record and run.
         path_sums, backend: see `EngineOptions`.
         num_workers: cores to use; None for all physical cores.
         callbacks: functions, called with a `Snapshot` of all runs at every recorded step.
@@ -113,7 +137,17 @@ def train(
     speed = number_of("speed", speed)
     max_steps = integer_of("max_steps", max_steps, 1)
     records = integer_of("records", records, 2)
-    given = arguments(problem, start, seed, gamma=gamma, beta=beta, lam=lam, eps=eps)
+    settings = {
+        "name": method,
+        "schedule": schedule,
+        "weight_decay": weight_decay,
+        "decoupled": decoupled,
+        "decay_until": None if decay_until is None else integer_of("decay_until", decay_until, 0),
+        "dampening": dampening,
+        "kappa": kappa,
+    }
+    rates = {"gamma": gamma, "beta": beta, "lam": lam, "eps": eps}
+    given = arguments(problem, start, seed, settings, gamma_u=gamma_u, gamma_v=gamma_v, **rates)
     options = EngineOptions(
         backend=backend,
         path_sums=path_sums,
@@ -134,10 +168,11 @@ def train(
         batches=BatchStream(n, batch_size, sampling, given.seed),
         label_noise=LabelNoise(n, label_noise, noise_until, given.seed) if label_noise else None,
         options=options,
+        method=given.method,
     )
     if trajectories is None:
         trajectories = len(plan.recorded) * R * d <= MOST_TRAJECTORIES
-    recorded = Records(trajectories)
+    recorded = Records(trajectories, curvature)
 
     def record() -> None:
         recorded.add(engine)
@@ -147,19 +182,35 @@ def train(
                 callback(snapshot)
 
     record()
-    with Progress(disable=not progress) as bar:
-        task = bar.add_task("steps", total=max_steps)
+    with _bar(max_steps, shown=progress) as move:
         for _, stop in plan.blocks(0):
             if len(engine.running) == 0:
                 break
             engine.advance_to(stop)
-            bar.update(task, completed=engine.step)
+            move(engine.step)
             if stop == max_steps:
                 engine.stop()
             if stop in plan.recorded or len(engine.running) == 0:
                 record()
     engine.stop()
-    return Run(given.problem, engine.snapshot(), given.shape, recorded)
+    return Run(given.problem, engine.snapshot(), given.shape, recorded, given.method)
+
+
+@contextmanager
+def _bar(total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar, and the function that moves it to a step; only one that is shown needs rich.
+
+    Raises:
+        InputError: without rich.
+    """
+    if not shown:
+        yield lambda step: None
+        return
+    with naming_extra():
+        from rich.progress import Progress
+    with Progress() as bar:
+        task = bar.add_task("steps", total=total)
+        yield lambda step: bar.update(task, completed=step)
 
 
 def _previous(given: Arguments, speed: float) -> tuple[Tensor, Tensor] | None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-from rich.console import Console
+import torch
 
 from dln_momentum.arrays import integer_of, number_of
 from dln_momentum.data import BatchStream, LabelNoise
-from dln_momentum.errors import InputError
-from dln_momentum.interface.arguments import checked, with_defaults
+from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.interface.arguments import checked, method_of, with_defaults
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
+from dln_momentum.schedules import Schedule
 from dln_momentum.start import Start
 from dln_momentum.verification import Measurements, Setting, Statement, Verdict, statements
-from dln_momentum.verification.table import statement_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Report:
@@ -47,6 +50,8 @@ class Report:
 
     def to_dataframe(self) -> pd.DataFrame:
         """A row for each statement: name, section, numbers, judged and verdict."""
+        import pandas as pd
+
         rows = [{k: v for k, v in s.as_dict().items() if k != "hypotheses"} for s in self]
         return pd.DataFrame(rows)
 
@@ -56,10 +61,22 @@ class Report:
         return f"Report({len(self)} statements; {found})"
 
     def __str__(self) -> str:
+        try:
+            from rich.console import Console
+
+            from dln_momentum.verification.table import statement_table
+        except ModuleNotFoundError:  # the core alone
+            return "\n".join(map(_line, self))
         console = Console(width=120)
         with console.capture() as captured:
             console.print(statement_table(self.statements, wide=True))
         return captured.get()
+
+
+def _line(s: Statement) -> str:
+    """A statement on one line, where no table can be printed."""
+    found = f"measured {s.measured:.4g} {s.relation} predicted {s.predicted:.4g}"
+    return f"{s.name}: {found}, error {s.error:.1e} of at most {s.tolerance:.1e}: {s.verdict.value}"
 
 
 def verify(
@@ -70,6 +87,13 @@ def verify(
     eps: float | None = None,
     gamma: float | None = None,
     beta: float | None = None,
+    method: str = "heavy_ball",
+    schedule: Schedule | None = None,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+    decay_until: int | None = None,
+    dampening: float = 0.0,
+    kappa: Any = None,
     batch_size: int | None = None,
     sampling: str = "with_replacement",
     label_noise: float = 0.0,
@@ -85,6 +109,9 @@ def verify(
         start: one start; `uniform(0.1)` if left out.
         lam, eps, gamma, beta: a pair, as for `train`; lam alone chooses a step that resolves the
             flow of that lambda.
+        method, schedule, weight_decay, decoupled, decay_until, dampening, kappa: of the discrete
+            run, as for `train`. Statements about heavy ball at constant rates do not apply to
+            another one; its own certificate is judged in their place.
         batch_size, sampling, label_noise, noise_until, seed: of the discrete run, as for `train`.
         max_steps: of the discrete run; None for as many as take a few seconds.
         tol: the energy at which a run or a flow counts as converged.
@@ -106,6 +133,19 @@ def verify(
     given = {key: number_of(key, value) for key, value in pair.items() if value is not None}
     only_flow = set(given) == {"lam"}
     momentum = None if only_flow else Momentum.from_pair(**with_defaults(given))
+    settings = {
+        "name": method,
+        "schedule": schedule,
+        "weight_decay": weight_decay,
+        "decoupled": decoupled,
+        "decay_until": None if decay_until is None else integer_of("decay_until", decay_until, 0),
+        "dampening": dampening,
+        "kappa": kappa,
+    }
+    own = method_of(settings, depth=start.depth)
+    if momentum is not None:
+        rates = (torch.tensor([x], dtype=torch.float64) for x in (momentum.gamma, momentum.beta))
+        raise_if_any(own.problems(*rates))
     w_plus, w_minus = start.weights(problem.d)
     setting = Setting(
         problem,
@@ -115,6 +155,7 @@ def verify(
         lam=given["lam"] if only_flow else None,
         batches=BatchStream(problem.n, batch_size, sampling, seed),
         label_noise=LabelNoise(problem.n, label_noise, noise_until, seed) if label_noise else None,
+        method=own,
         max_steps=None if max_steps is None else integer_of("max_steps", max_steps, 1),
         tol=number_of("tol", tol),
     )

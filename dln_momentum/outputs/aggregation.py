@@ -123,7 +123,9 @@ def _with_unfinished(
     """The groups, with the jobs that left no result among their failures."""
     added: dict[tuple[Any, ...], int] = {}
     places: dict[tuple[Any, ...], list[Any]] = {}
-    rows = found.reindex(columns=list(keys)).itertuples(index=False)
+    # a frame without columns has rows only in newer versions of pandas
+    some = found.reindex(columns=list(keys)).itertuples(index=False)
+    rows = some if keys else [()] * len(found)
     for place, row in zip(found.index, rows, strict=True):
         places.setdefault(tuple(map(hashable, row)), []).append(place)
     for job in unfinished:

@@ -8,8 +8,16 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
+from dln_momentum.engine.power_snapshot import PowerSnapshot
 from dln_momentum.engine.problems import ProblemGroup, flat_problem
-from dln_momentum.outputs.summary import distance, minimiser, potential
+from dln_momentum.outputs.summary import (
+    distance,
+    in_one_rate,
+    kappa_of,
+    minimiser,
+    potential,
+    power_limit,
+)
 from dln_momentum.problem import Problem
 
 AT_ONCE = 2**20
@@ -19,9 +27,25 @@ DISTANCES = ("own_level_set_distance", "distance_to_minimizer", "distance_to_lim
 
 
 def limit(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
-    """argmin D_{psi_Delta}(., theta~_0) over the interpolators, [R, d], as ``minimizer``."""
-    target = problem.row_space.target(problem.y)
-    return {"minimizer": minimiser(problem, target, *potential(snapshot), snapshot.theta)}
+    """argmin D_{psi_Delta}(., theta~_0) over the interpolators, [R, d], as ``minimizer``.
+
+    It is nan for classification, which ends at no interpolator.
+    """
+    if problem.is_classification:
+        return {"minimizer": torch.full_like(snapshot.theta, torch.nan)}
+    if isinstance(snapshot, PowerSnapshot):
+        found = power_limit(snapshot, problem, snapshot.predicted_scale, snapshot.log_init)
+        return {"minimizer": found}
+    data, kappa = in_one_rate(problem, kappa_of(snapshot))
+    target, (delta, c) = data.row_space.target(data.y), potential(snapshot)
+    found = minimiser(data, target, delta / kappa, c, snapshot.theta / kappa)
+    return {"minimizer": kappa * found}
+
+
+def has_path_distances(snapshot: Snapshot, problem: Problem) -> bool:
+    """Whether `distances_along_path` is about these runs: theta = u v, which interpolates."""
+    deep = isinstance(snapshot, PowerSnapshot)
+    return snapshot.certifies and not deep and not problem.is_classification
 
 
 def distances_along_path(
@@ -30,6 +54,7 @@ def distances_along_path(
     groups: Sequence[ProblemGroup],
     *,
     certifies: bool,
+    kappa: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Distances of theta_k to the minimisers of D_{psi_{Delta_k}}(., theta~_0), [T, R] each.
 
@@ -44,11 +69,12 @@ def distances_along_path(
         minimizer: the minimiser of the end, [R, d].
         groups: the runs by their problem.
         certifies: whether S_+- was summed from the iterates; without it all distances are nan.
+        kappa: rates of the coordinates, [d], if they have any.
     """
     T, R, d = recorded["theta"].shape
     found = {name: recorded["theta"].new_full((T, R), torch.nan) for name in DISTANCES}
     for group in groups if certifies else ():
-        problem = group.problem
+        problem, scale = in_one_rate(group.problem, kappa)
         runs = torch.arange(R) if group.runs is None else group.runs.cpu()
         # a stack has a matrix for each run, which is repeated for every step
         stacked = problem.X.ndim > 2
@@ -60,12 +86,13 @@ def distances_along_path(
                 recorded[name][here].reshape(-1, d).to(problem.X)
                 for name in ("theta", "balancedness", "log_init")
             )
-            own = data.row_space.coordinates(theta.nan_to_num())
+            near, delta = theta / scale, delta / scale
+            own = data.row_space.coordinates(near.nan_to_num())
             target = problem.row_space.target(problem.y).expand(*shape, -1).flatten(0, 1)
             end = minimizer[runs].to(theta).expand(len(steps), -1, -1).reshape(-1, d)
             values = (
-                distance(theta, minimiser(data, own, delta, c, theta)),
-                distance(theta, minimiser(data, target, delta, c)),
+                distance(theta, scale * minimiser(data, own, delta, c, near)),
+                distance(theta, scale * minimiser(data, target, delta, c)),
                 distance(theta, end),
             )
             for name, value in zip(DISTANCES, values, strict=True):

@@ -34,17 +34,24 @@ KEYS: dict[str, type] = {
     **dict.fromkeys(
         ("data.s", "data.mu", "data.rho", "data.noise", "data.n_test", "data.rows",
          "model.phi", "model.scale", "model.speed", "sampling.label_noise",
-         "sampling.noise_until", "trainer.max_steps", "trainer.tol", "flow.time", "flow.tol"),
+         "sampling.noise_until", "trainer.max_steps", "trainer.tol", "flow.time", "flow.tol",
+         "model.depth", "method.weight_decay", "method.decay_until", "method.dampening",
+         "schedule.steps", "schedule.final", "schedule.every", "schedule.factor", "schedule.offset",
+         "schedule.rho", "schedule.lam_start", "schedule.lam_end"),
         float,
     ),
     **dict.fromkeys(
         ("data.kind", "data.path", "data.design", "data.signal", "model.init", "sampling.kind",
-         "engine.path_sums", "trainer.gradient", "flow.method"), str
+         "engine.path_sums", "trainer.gradient", "flow.method", "loss.name", "schedule.name",
+         "method.name"), str
     ),
 }  # fmt: skip
 """Keys of configs that a study varies, named here so that any run's table has their columns."""
 
-SECTIONS = ("data", "model", "optimizer", "sampling", "engine", "trainer", "flow")
+SECTIONS = (
+    "data", "model", "loss", "optimizer", "schedule", "method", "sampling", "engine", "trainer",
+    "flow",
+)  # fmt: skip
 UNREAD = (
     "optimizer.gamma", "optimizer.beta", "optimizer.lam", "optimizer.eps", "flow.lam", "data.n",
     "data.d", "model.alpha", "sampling.batch_size", "engine.num_workers", "engine.tile_runs",

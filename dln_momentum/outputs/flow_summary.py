@@ -84,7 +84,7 @@ def measure(
     else:
         chosen = torch.isin(path.t, times).nonzero().squeeze(-1)
     places = torch.cat([torch.zeros(1, dtype=torch.int64), chosen]).unique()
-    summed = summed_path_integrals(problem, path) if path.lam > 0 else None
+    summed = summed_path_integrals(problem, path) if not path.is_gradient_flow else None
     trajectory = trajectory_of_path(path, summed, places, tol, start)
     places = places[: len(trajectory.at)]
     target = problem.row_space.target(problem.y)
@@ -95,6 +95,10 @@ def measure(
         **recovery(trajectory.theta, problem),
         "energy": path.energy[places],
         "dissipated": path.dissipated[places],
+        **{
+            name: torch.as_tensor(value, dtype=torch.float64).expand(len(path.t), 1)[places, 0]
+            for name, value in (("lam", path.lam), ("memory", path.memory))
+        },
         **balancedness_scalars(trajectory),
         **_balancedness_errors(trajectory),
         **_bias(problem, trajectory),
@@ -175,11 +179,14 @@ def _at_end(
     unperturbed = minimiser(problem, target, delta, zero)
     spent = path.energy[0] - path.energy[-1]
     return {
-        "lam": path.lam,
+        "lam": path.last_lam,
         **{name: float(value) for name, value in references(theta, problem).items()},
         "initial_loss": float(path.loss[0]),
         "initial_energy": float(path.energy[0]),
-        "small_lambda_threshold": float(lambda_threshold(problem, *trajectory.w_start)),
+        # of a constant lambda and the friction 1
+        "small_lambda_threshold": torch.nan
+        if path.changing
+        else float(lambda_threshold(problem, *trajectory.w_start)),
         "initial_balancedness_l1": float(trajectory.balancedness_start.sum()),
         "sign_changes": int(path.sign_changes.sum()),
         "energy_balance_error": float((spent - path.dissipated[-1]).abs() / path.energy[0]),

@@ -14,7 +14,7 @@ import xarray as xr
 
 from dln_momentum.arrays import is_real
 from dln_momentum.outputs.quantities import RATES
-from dln_momentum.rates import gamma_beta
+from dln_momentum.rates import LAYERS, gamma_beta, of_layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,14 +163,24 @@ def rates_at(grid: Grid, fixed: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarr
     """gamma and beta at every point, [P] each; beta may lie outside [0, 1).
 
     Args:
-        grid: the axes, those of gamma, beta, lam and eps among them.
+        grid: the axes, those of gamma, beta, lam and eps among them, or gamma_u and gamma_v.
         fixed: what completes them to a pair, the same at all points.
     """
-    given = {name: grid.at_points(name).astype(float) for name in RATES if name in grid.names}
-    given |= {name: np.full(grid.size, float(value)) for name, value in fixed.items()}
-    gamma, beta = gamma_beta(**given)
+    given = _given_at(grid, fixed)
+    gamma, beta = gamma_beta(**of_layers(given)[0])
     # two geometric axes that meet at beta = 0 meet up to rounding
     return gamma, np.where((beta < 0) & (beta > -1e-14), 0.0, beta)
+
+
+def layer_ratios_at(grid: Grid, fixed: Mapping[str, Any]) -> np.ndarray:
+    """gamma_v/gamma_u at every point, [P]; the arguments are those of `rates_at`."""
+    return np.broadcast_to(of_layers(_given_at(grid, fixed))[1], grid.size)
+
+
+def _given_at(grid: Grid, fixed: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    names = [name for name in (*RATES, *LAYERS) if name in grid.names]
+    found = {name: grid.at_points(name).astype(float) for name in names}
+    return found | {name: np.full(grid.size, float(value)) for name, value in fixed.items()}
 
 
 def have_a_run(gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:

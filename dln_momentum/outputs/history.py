@@ -11,9 +11,13 @@ import xarray as xr
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
+from dln_momentum.outputs.changing_rates import times_at
 from dln_momentum.outputs.quantities import describe
 from dln_momentum.outputs.summary import rates
 from dln_momentum.problem import Problem
+from dln_momentum.schedules import Constant, Schedule
+
+CONSTANT = Constant()
 
 
 class History:
@@ -72,6 +76,7 @@ def run_history(
     snapshot: Snapshot,
     shape: tuple[int, ...] = (),
     dims: tuple[str, ...] = (),
+    schedule: Schedule = CONSTANT,
 ) -> xr.Dataset:
     """Recorded values of runs over the dimensions step, those of the runs, and coordinate.
 
@@ -80,10 +85,11 @@ def run_history(
         steps: the recorded steps, [T].
         snapshot: the runs at their end.
         shape, dims: of the R runs; () for one.
+        schedule: of the runs.
 
     Returns:
-        The values, with the coordinates step, time = step * eps, coordinate, gamma, beta, lam, eps
-        and lam_ks.
+        The values, with the coordinates step, time (step * eps, or the sum of eps_k over the steps
+        where the rates change), coordinate, gamma, beta, lam, eps and lam_ks.
     """
     shaped = {
         name: value.reshape((len(steps), *shape, *value.shape[2:]))
@@ -94,7 +100,11 @@ def run_history(
         name: (dims, value.cpu().numpy().reshape(shape)) for name, value in rates(snapshot).items()
     }
     found = found.assign_coords(of_runs)
-    found = found.assign_coords(time=found["step"] * found["eps"])
+    if schedule.is_constant:
+        found = found.assign_coords(time=found["step"] * found["eps"])
+    else:
+        times = times_at(schedule, snapshot.gamma[:, 0], snapshot.beta[:, 0], steps)
+        found = found.assign_coords(time=(("step", *dims), times.reshape(len(steps), *shape)))
     return describe(found)
 
 

@@ -30,11 +30,14 @@ PLACES = {
     "w": "summary.json of dln-sweep",
     "v": "verify.json",
     "h": "history.nc of dln-train",
+    "s": "history.nc of dln-train, where gamma and beta change along the run",
+    "g": "summary.json, history.nc and results.nc, where the loss is one of classification",
     "c": "history.nc of dln-flow (continuous time)",
     "m": "results.nc and summary.json of dln-flow with many lambda",
     "p": "history.nc and summary.json of dln-flow compare=DIR",
     "r": "results.nc of dln-sweep",
     "a": "attribute of Run, Snapshot or FlowPath",
+    "o": "history.nc of dln-train with callbacks=curvature or callbacks=average",
     "b": "TensorBoard alone",
 }
 """Where a quantity is found, by the letter that stands for the place in `Quantity.found`."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 Row = tuple[str, str, str]
 
@@ -38,6 +39,8 @@ def print_flow_report(summary: Mapping[str, Any], directory: Path) -> None:
     """Print the table of one flow, and where its files are."""
     s = summary
     kind = "gradient flow" if s["lam"] == 0 else f"momentum flow, lambda = {s['lam']:.4g}"
+    if s["friction"] != "1":
+        kind += f", friction {s['friction']}"
     title = (
         f"{s['data']}: {s['status']} at t = {s['time']:.6g} in {s['seconds']:.1f} s\n"
         f"{kind}; {s['solver_steps']} steps of {s['solver']}"
@@ -61,6 +64,8 @@ def print_flow_report(summary: Mapping[str, Any], directory: Path) -> None:
 
 def wide_console() -> Console:
     """A console for wide tables: as wide as the terminal, or wide enough where there is none."""
+    from rich.console import Console
+
     console = Console()
     return console if console.is_terminal else Console(width=PRINTED_WIDTH)
 
@@ -84,6 +89,8 @@ def number(value: float | int | None, digits: int = 4) -> str:
 
 def table_of(*columns: str, title: str | None = None, left: Sequence[str] = ()) -> Table:
     """A table with these columns, numbers on the right; the first and ``left`` on the left."""
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left")
     for column in columns:
         on_left = column in left or (not left and column == columns[0])
@@ -101,6 +108,8 @@ def print_tables(console: Console, title: str, tables: Iterable[Table], director
 
 
 def _print(title: str, rows: Iterable[Row], directory: Path) -> None:
+    from rich.console import Console
+
     table = table_of("quantity", "prediction", "measured")
     for row in rows:
         table.add_row(*row)
@@ -111,14 +120,17 @@ def _energy_rows(s: Mapping[str, Any]) -> Iterator[Row]:
     yield "energy F + lambda/2 ||w'||^2", "0", number(s["energy"])
     # E_0, which is F(w_0) from rest
     bound = f"<= {number(s['initial_energy'])}"
-    yield "energy spent, int ||w'||^2", bound, number(s["dissipated"])
+    spent = "" if s["friction"] != "1" else ", int ||w'||^2"
+    yield f"energy spent{spent}", bound, number(s["dissipated"])
     yield "  against E_0 - energy, relative", "0", number(s["energy_balance_error"])
 
 
 def _balancedness_rows(s: Mapping[str, Any]) -> Iterator[Row]:
-    below = s["small_lambda_threshold"] is not None and s["lam"] < s["small_lambda_threshold"]
-    threshold = number(s["small_lambda_threshold"])
+    given = s["small_lambda_threshold"]
+    below, threshold = given is not None and s["lam"] < given, number(given)
     signs = f"0 (lambda < {threshold})" if below else f"any (lambda >= {threshold})"
+    if given is not None and math.isnan(given):
+        signs = "any"
     yield "sign changes of w_+-", signs, number(s["sign_changes"])
     shrinks = "1" if s["lam"] == 0 else "< 1" if s["sign_changes"] == 0 else "any"
     yield "||Delta_inf||_1 / ||Delta_0||_1", shrinks, number(s["balancedness_ratio"])
@@ -145,6 +157,8 @@ def _path_integral_rows(s: Mapping[str, Any]) -> Iterator[Row]:
 def _minimiser_rows(s: Mapping[str, Any], time: str) -> Iterator[Row]:
     zero = "0" if s["status"] == "converged" else "0 once converged"
     yield _check(f"KKT residual of theta_{time}", "0", s, "kkt_residual")
+    if "sign_violation" in s:
+        yield _check("  signs y_i nu_i >= 0, relative", "0", s, "sign_violation")
     yield _check("distance to argmin D(., theta~_0)", zero, s, "distance_to_minimizer")
     yield (
         "distance to argmin psi_(Delta_inf)",
@@ -162,6 +176,10 @@ def _recovery_rows(s: Mapping[str, Any], unit: str) -> Iterator[Row]:
     yield f"  over ||theta*|| = {star}", "", number(s["relative_recovery_error"])
     yield from _best(s, "recovery", unit)
     yield "test error", "", number(s["test_error"])
+    if "min_margin" in s:
+        yield "least margin y_i <x_i, theta>", "", number(s["min_margin"])
+        yield "  over ||theta||_1", "", number(s["l1_margin"])
+        yield "  over ||theta||_2", "", number(s["l2_margin"])
     yield from _best(s, "test", unit)
     least = s["least_l1_norm"]
     bound = f">= {number(least)}" + ("" if s["status"] == "converged" else " once converged")

@@ -15,7 +15,7 @@ from dln_momentum.outputs.history import History
 from dln_momentum.outputs.provenance import data_hash
 from dln_momentum.outputs.quantities import NOT_RUN, PATH, RATES, describe
 from dln_momentum.problem import Problem
-from dln_momentum.rates import eps_of, lam_ks_of, lam_of
+from dln_momentum.rates import LAYERS, eps_of, lam_ks_of, lam_of
 
 
 def piece_dataset(
@@ -117,7 +117,7 @@ def _status(pieces: Sequence[xr.Dataset], grid: Grid, valid: np.ndarray) -> xr.V
 
 def _rates(grid: Grid, gamma: np.ndarray, beta: np.ndarray) -> dict[str, xr.Variable]:
     """gamma, beta, lam, eps and lam_ks over the axes that they depend on."""
-    dims, points = grid.reduced(RATES)
+    dims, points = grid.reduced((*RATES, *LAYERS))
     gamma, beta = gamma[points], beta[points]
     with np.errstate(divide="ignore", invalid="ignore"):  # at an invalid point beta may be 1
         values = {

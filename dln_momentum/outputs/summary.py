@@ -9,10 +9,16 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot, Status
+from dln_momentum.engine.family_snapshot import FamilySnapshot
+from dln_momentum.engine.power_snapshot import PowerSnapshot
 from dln_momentum.flows.trajectory import RecordedTrajectory
 from dln_momentum.outputs.references import references
 from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of, lam_ks_of, lam_of
+from dln_momentum.row_space import apply
+from dln_momentum.theory.classification import sign_violation
+from dln_momentum.theory.curvature import sharpness, sharpness_threshold
+from dln_momentum.theory.depth import is_power_potential, potential_scale, power_mirror
 from dln_momentum.theory.discrete_bias import (
     is_potential,
     kkt_residual,
@@ -21,7 +27,14 @@ from dln_momentum.theory.discrete_bias import (
     log_perturbed_init_norm,
 )
 from dln_momentum.theory.minimizers import bregman_minimizer
+from dln_momentum.theory.power_minimizer import power_minimizer
 from dln_momentum.theory.small_lambda import lambda_threshold
+
+TO_MINIMISERS = (
+    "distance_to_minimizer",
+    "distance_to_unperturbed_minimizer",
+    "distance_to_gradient_flow_minimizer",
+)
 
 BY_CONSTRUCTION = (
     "path_sum_balancedness_error",
@@ -45,7 +58,7 @@ def summarise(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
     steps = snapshot.steps_to_tol.double()
     return {
         **rates(snapshot),
-        "small_lambda_threshold": lambda_threshold(problem, *snapshot.w_start.unbind()),
+        "small_lambda_threshold": _threshold(snapshot, problem),
         "initial_balancedness_l1": snapshot.balancedness_start.sum(-1),
         "train_loss": snapshot.loss,
         **recovery(snapshot.theta, problem),
@@ -57,6 +70,13 @@ def summarise(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
         "steps": snapshot.steps,
         "steps_to_tol": torch.where(steps >= 0, steps, torch.nan),
     }
+
+
+def _threshold(snapshot: Snapshot, problem: Problem) -> Tensor:
+    """lambda below which Delta never vanishes, [R]; nan at depth D > 2, where none is known."""
+    if isinstance(snapshot, PowerSnapshot):
+        return torch.full_like(snapshot.loss, torch.nan)
+    return lambda_threshold(problem, *snapshot.w_start.unbind())
 
 
 def numbers_of_run(ends: Mapping[str, Tensor], run: int) -> dict[str, Any]:
@@ -104,13 +124,34 @@ def coordinates(snapshot: Snapshot) -> dict[str, Tensor]:
 
 
 def recovery(theta: Tensor, problem: Problem) -> dict[str, Tensor]:
-    """How well theta [R, d] does: distance to theta*, error on the test rows, l1 norm."""
+    """How well theta [R, d] does: distance to theta*, error on the test rows, l1 norm.
+
+    Of classification its margins too, the least y_i <x_i, theta> as it is and over a norm of theta.
+    """
     missing = torch.full_like(theta[:, 0], torch.nan)
     star = problem.theta_star
-    return {
+    found = {
         "recovery_error": missing if star is None else distance(theta, star),
         "test_error": problem.test_error(theta),
         "l1_norm": theta.abs().sum(-1),
+    }
+    if not problem.is_classification:
+        return found
+    margin = (problem.y * apply(problem.X, theta)).amin(-1)
+    norm = torch.linalg.vector_norm(theta, dim=-1)
+    # at theta = 0 there is no direction
+    return found | {
+        "min_margin": margin,
+        "l1_margin": torch.where(norm > 0, margin / found["l1_norm"], torch.nan),
+        "l2_margin": torch.where(norm > 0, margin / norm, torch.nan),
+    }
+
+
+def curvature(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
+    """The sharpness of R runs, and 2 (1 + beta)/gamma, above which a quadratic is unstable."""
+    return {
+        "sharpness": sharpness(problem, snapshot.w),
+        "sharpness_threshold": sharpness_threshold(snapshot.gamma, snapshot.beta)[:, 0],
     }
 
 
@@ -120,37 +161,122 @@ def minimiser_distances(snapshot: Snapshot, problem: Problem) -> dict[str, Tenso
     ``distance_to_minimizer``: to argmin D_{psi_{Delta_K}}(., theta~_0), where the theorem says the
     run ends; ``distance_to_unperturbed_minimizer``: to argmin psi_{Delta_K}, the same without
     theta~_0; ``distance_to_gradient_flow_minimizer``: to argmin D_{psi_{Delta_0}}(., theta_0),
-    where gradient flow would end.
+    where gradient flow would end. At depth D > 2 they are those of its potential; a run of
+    classification ends at no interpolator and has none.
     """
+    if problem.is_classification:
+        missing = torch.full_like(snapshot.loss, torch.nan)
+        return dict.fromkeys(TO_MINIMISERS, missing) | certificate(snapshot, problem)
+    if isinstance(snapshot, PowerSnapshot):
+        return power_distances(snapshot, problem) | certificate(snapshot, problem)
     theta, (delta, c) = snapshot.theta, potential(snapshot)
+    data, kappa = in_one_rate(problem, kappa_of(snapshot))
+    near, delta = theta / kappa, delta / kappa
     # arcsinh(2 theta_0/Delta_0) is the log form with no path sums
     zero = torch.zeros_like(theta)
     start = log_init(snapshot.w_start[0], snapshot.w_start[1], zero, zero)
-    target = problem.row_space.target(problem.y)
-    flow = _minimiser_of_equals(problem, target, snapshot.balancedness_start, start)
+    target = data.row_space.target(data.y)
+    flow = _minimiser_of_equals(data, target, snapshot.balancedness_start / kappa, start)
     missing = torch.full_like(snapshot.loss, torch.nan)
     to_minimiser = missing
     if snapshot.certifies:
-        to_minimiser = distance(theta, minimiser(problem, target, delta, c, theta))
+        to_minimiser = distance(theta, kappa * minimiser(data, target, delta, c, near))
     return {
         "distance_to_minimizer": to_minimiser,
         "distance_to_unperturbed_minimizer": distance(
-            theta, minimiser(problem, target, delta, zero, theta)
+            theta, kappa * minimiser(data, target, delta, zero, near)
         ),
-        "distance_to_gradient_flow_minimizer": distance(theta, flow),
+        "distance_to_gradient_flow_minimizer": distance(theta, kappa * flow),
         **certificate(snapshot, problem),
     }
+
+
+def power_distances(snapshot: PowerSnapshot, problem: Problem) -> dict[str, Tensor]:
+    """The distances of `minimiser_distances` at depth D > 2, [R] each."""
+    start = potential_at_start(snapshot)
+    known = torch.where(torch.tensor(snapshot.certifies), 0.0, torch.nan)
+    c = snapshot.log_init
+    pairs = (
+        (snapshot.predicted_scale, c + known),
+        (snapshot.predicted_scale, torch.zeros_like(c)),
+        start,
+    )
+    found = (power_limit(snapshot, problem, scale, c) for scale, c in pairs)
+    each = (distance(snapshot.theta, minimiser) for minimiser in found)
+    return dict(zip(TO_MINIMISERS, each, strict=True))
+
+
+def potential_at_start(snapshot: PowerSnapshot) -> tuple[Tensor, Tensor]:
+    """A and c of the start, with no path sums."""
+    u, v = snapshot.w_start
+    return potential_scale((u, v), (torch.zeros_like(u), torch.zeros_like(v)), snapshot.depth)
+
+
+def power_limit(snapshot: PowerSnapshot, problem: Problem, scale: Tensor, c: Tensor) -> Tensor:
+    """argmin { D_{H_A}(., h_A(c)) : X theta = y } of each run, [R, d]; nan where there is none."""
+    usable = is_power_potential(scale, c)[:, None]
+    solved = power_minimizer(
+        problem.row_space,
+        problem.row_space.target(problem.y),
+        torch.where(usable, scale, 1.0),
+        torch.where(usable, c, 0.0),
+        depth=snapshot.depth,
+    )
+    return torch.where(usable & solved.converged[:, None], solved.theta, torch.nan)
+
+
+def kappa_of(snapshot: Snapshot) -> Tensor | None:
+    """The rates of the coordinates, [d]; None where all have one."""
+    return snapshot.kappa if isinstance(snapshot, FamilySnapshot) else None
+
+
+def in_one_rate(problem: Problem, kappa: Tensor | None) -> tuple[Problem, Tensor]:
+    """The data X diag(kappa), and kappa, or 1 where all coordinates have one rate.
+
+    A run with steps kappa_i gamma_k is one of steps gamma_k on these data, with theta/kappa,
+    Delta/kappa and the same c (docs/theory.md#coordinate-rates).
+    """
+    if kappa is None:
+        return problem, problem.X.new_ones(())
+    kappa = kappa.to(problem.X)
+    data = Problem(problem.X * kappa, problem.y, name=problem.name)
+    return data, kappa
 
 
 def certificate(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
     """The KKT residual of theta_k on its level set, and ln ||theta~_0||; no solver is needed.
 
-    The residual is nan where it would be 0 by construction (see `BY_CONSTRUCTION`).
+    The residual is nan where it would be 0 by construction (see `BY_CONSTRUCTION`). Classification
+    has ``sign_violation`` too, the other condition of a minimiser under lower bounds on margins.
     """
+    found = _kkt(snapshot, problem)
+    if not problem.is_classification:
+        return found
+    data, _ = in_one_rate(problem, kappa_of(snapshot))
+    if isinstance(snapshot, PowerSnapshot):
+        image = power_mirror(snapshot.theta, snapshot.scale, snapshot.depth) - snapshot.log_init
+        z = -image  # h_A falls
+    else:
+        delta, c = potential(snapshot)
+        z = (torch.asinh(2 * snapshot.theta / delta) - c) / 2
+    known = found["kkt_residual"].isfinite()
+    violation, _ = sign_violation(data, torch.where(known[:, None], z, torch.nan))
+    return found | {"sign_violation": violation}
+
+
+def _kkt(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
+    if isinstance(snapshot, PowerSnapshot):
+        valid = snapshot.certifies & (snapshot.status != Status.DIVERGED)
+        return {
+            "kkt_residual": torch.where(valid, snapshot.certificate(problem), torch.nan),
+            "log_perturbed_init_norm": torch.full_like(snapshot.loss, torch.nan),
+        }
     delta, c = potential(snapshot)
     usable = _usable(delta, c) & snapshot.certifies
+    data, _ = in_one_rate(problem, kappa_of(snapshot))
     safe = torch.where(usable, snapshot.theta, 1.0), torch.where(usable, delta, 1.0)
-    residual = kkt_residual(problem.row_space, *safe, torch.where(usable, c, 0.0))
+    # of theta and Delta as they are: the mirror map depends on their ratio
+    residual = kkt_residual(data.row_space, *safe, torch.where(usable, c, 0.0))
     return {
         "kkt_residual": torch.where(usable[:, 0], residual, torch.nan),
         "log_perturbed_init_norm": log_perturbed_init_norm(delta, c),

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from dln_momentum.cli.method_setup import method_of
 from dln_momentum.cli.setup import (
     Rates,
     Reader,
@@ -23,6 +24,7 @@ from dln_momentum.cli.setup import (
     momentum_of,
     network,
     plan_of,
+    rates_given,
     seed_of,
     speed_of,
     start_of,
@@ -31,10 +33,11 @@ from dln_momentum.cli.setup import (
 )
 from dln_momentum.engine.problems import Problems
 from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.interface.methods import stacked
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.outputs.grid import Grid
 from dln_momentum.outputs.quantities import RATES
-from dln_momentum.rates import PAIRS, Momentum
+from dln_momentum.rates import LAYERS, PAIRS
 from dln_momentum.sweeps.axes import AXES, key_of, read_axes
 from dln_momentum.sweeps.memory import Footprint
 from dln_momentum.sweeps.points import ONE_NETWORK, Points
@@ -43,13 +46,17 @@ log = logging.getLogger("dln_momentum")
 
 MAX_POINTS = 10**8
 
+ALLOWED = (*PAIRS, (*LAYERS, "beta"))
+"""The rates that determine a run."""
+
 
 @dataclass(frozen=True, eq=False)
 class Piece:
     """Runs that one engine carries: what they do not share is a number or a vector of each run.
 
-    Gamma, beta, the start, the seed and the data may differ between runs; the shape of the data,
-    the mini-batches and label noise, the engine's options and the record plan may not.
+    Gamma, beta, the numbers of the schedule and of the method, the start, the seed and the data may
+    differ between runs; the shape of the data, the kinds of schedule and method, the mini-batches
+    and label noise, the engine's options and the record plan may not.
     """
 
     number: int
@@ -83,14 +90,16 @@ class Study:
         layers = [built(points.start.made[number]).layers(d) for number in starts]
         u, v = (torch.stack(layer)[which] for layer in zip(*layers, strict=True))
         gamma, beta = (torch.from_numpy(rate[piece.points]) for rate in points.rates)
+        method = stacked([points.method_at(int(point)) for point in piece.points])
         seeds = [int(seed) for seed in points.seeds[piece.points]]
         drawn = streams(reader, problems[0].n, seeds if len(set(seeds)) > 1 else seeds[0])
         raise_if_any(reader.errors)
         return Setup(
             config,
             Problems(problems, torch.from_numpy(place)).to(how.device),
-            DiagonalLinearNet(u, v).to(how.device),
+            DiagonalLinearNet(u, v, method.depth).to(how.device),
             Rates(gamma.to(how.device), beta.to(how.device)),
+            method,
             *built(drawn),
             how.options,
             how.plan,
@@ -158,8 +167,9 @@ def _read(config: DictConfig, errors: Sequence[str], grid: Grid) -> None:
         network(reader, start, problem.d)
     for read in (device_of, engine_options, plan_of, speed_of):
         read(reader)
-    reader.section("optimizer", Momentum.from_pair)
-    _momentum(reader, [name for name in RATES if name in grid.names])
+    reader.section("optimizer", rates_given)
+    _momentum(reader, [name for name in (*RATES, *LAYERS) if name in grid.names])
+    method_of(reader)
     _own_keys(reader)
     if config.trainer.gradient == "autograd":
         reader.errors.append(ONE_NETWORK)
@@ -200,14 +210,15 @@ def _absent(config: DictConfig, grid: Grid) -> Iterator[str]:
 def _momentum(reader: Reader, swept: Sequence[str]) -> None:
     """Check that the rates that are swept and those of the optimizer make a pair."""
     given = reader.config.optimizer
-    if frozenset(swept) in map(frozenset, PAIRS):
+    if frozenset(swept) in map(frozenset, ALLOWED):
         return
     fixed = {key: reader.value(f"optimizer.{key}", float) for key in given if key not in swept}
     if None in fixed.values():
         return
+    of_layers = {*swept, *fixed} == {*LAYERS, "beta"}
     if not swept:
         momentum_of(reader)
-    elif len(swept) > 1 or {*swept, *fixed} not in map(set, PAIRS):
+    elif not of_layers and (len(swept) > 1 or {*swept, *fixed} not in map(set, PAIRS)):
         named = [f"sweep.{name}" for name in swept]
         named += [f"optimizer.{name} = {value:g}" for name, value in fixed.items()]
         allowed = ", ".join(f"({', '.join(pair)})" for pair in PAIRS)
@@ -234,7 +245,7 @@ def pieces_of(points: Points, runs: int) -> Iterator[Piece]:
     data = points.data.index[valid]
     speeds = np.unique(points.speeds[valid], return_inverse=True)[1]
     settings = [points.advance.index[valid], points.sampling.index[valid], speeds]
-    shared = np.column_stack([*settings, shapes[data]])
+    shared = np.column_stack([*settings, shapes[data], points.structure[valid]])
     number = 0
     for group in np.unique(shared, axis=0):
         members = np.flatnonzero((shared == group).all(axis=1))

@@ -13,10 +13,11 @@ from dln_momentum.config.reading import leaves
 from dln_momentum.config.spans import Number, is_span, numbers_of
 from dln_momentum.outputs.grid import Axis, numbered
 from dln_momentum.outputs.quantities import RATES, SEEDS
+from dln_momentum.rates import LAYERS
 
 AXES = {
-    **{name: f"optimizer.{name}" for name in RATES},
-    **{name: f"model.{name}" for name in ("alpha", "scale", "phi", "speed")},
+    **{name: f"optimizer.{name}" for name in (*RATES, *LAYERS)},
+    **{name: f"model.{name}" for name in ("alpha", "scale", "phi", "depth", "speed")},
     **{name: f"data.{name}" for name in ("n", "d", "s", "design", "mu", "rho", "signal", "path")},
     "batch_size": "sampling.batch_size",
     "sampling": "sampling.kind",
@@ -32,7 +33,10 @@ AXES = {
 The dimensions of the result have this order, other keys between ``tol`` and ``seed``.
 """
 
-SECTIONS = ("data", "model", "optimizer", "sampling", "trainer", "engine", "seed")
+SECTIONS = (
+    "data", "model", "loss", "optimizer", "schedule", "method", "sampling", "trainer", "engine",
+    "seed",
+)  # fmt: skip
 """The parts of the config that may vary within one sweep."""
 
 
@@ -223,11 +227,12 @@ def axis_values(
         errors.append(f"{label} = {given!r} has a value twice; each may occur once")
     if wrong or repeated:
         return None
-    return [float(x) for x in found] if name in (*RATES, "alpha") else list(found)
+    return [float(x) for x in found] if name in _NUMBERS else list(found)
 
 
 _POSITIVE, _SEED = "finite and > 0", "a whole number in [0, 2^63)"
-_RANGES = {str(name): _POSITIVE for name in (*RATES, "alpha")} | dict.fromkeys(SEEDS, _SEED)
+_NUMBERS = (*RATES, *LAYERS, "alpha")
+_RANGES = {str(name): _POSITIVE for name in _NUMBERS} | dict.fromkeys(SEEDS, _SEED)
 _RANGES["beta"] = "finite"
 
 

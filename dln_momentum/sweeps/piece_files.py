@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -28,11 +29,13 @@ def write_piece(path: Path, piece: xr.Dataset) -> None:
         "coords": [str(name) for name in piece.coords],
         "attrs": piece.attrs,
     }
-    arrays = {str(name): variable.to_numpy() for name, variable in piece.variables.items()}
+    arrays: dict[str, Any] = {str(name): v.to_numpy() for name, v in piece.variables.items()}
+    arrays[LAYOUT] = np.array(json.dumps(layout))
 
     def write(target: Path) -> None:
         with target.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays, **{LAYOUT: np.array(json.dumps(layout))})
+            # older versions of NumPy know no allow_pickle here; what is read back has no pickles
+            np.savez(file, **arrays)
 
     write_whole(path, write)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
+import torch
 from omegaconf import DictConfig, OmegaConf
 
+from dln_momentum.cli.method_setup import method_of, misfits
 from dln_momentum.cli.setup import (
+    Given,
     Reader,
     built,
     device_of,
@@ -24,9 +27,12 @@ from dln_momentum.cli.setup import (
     streams,
 )
 from dln_momentum.engine import EngineOptions
-from dln_momentum.outputs.grid import Grid, have_a_run, rates_at
+from dln_momentum.interface.methods import structure
+from dln_momentum.method import Method
+from dln_momentum.outputs.grid import Grid, have_a_run, layer_ratios_at, rates_at
 from dln_momentum.outputs.quantities import RATES
 from dln_momentum.problem import Problem
+from dln_momentum.rates import LAYERS
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.start import Start
 from dln_momentum.sweeps.axes import key_of
@@ -83,7 +89,7 @@ class Points:
     @cached_property
     def data(self) -> Part[Problem]:
         """The problems."""
-        return self._part(["data"], load_problem)
+        return self._part(["data", "loss"], load_problem)
 
     @cached_property
     def start(self) -> Part[Start]:
@@ -115,6 +121,33 @@ class Points:
         return self._part(["sampling"], lambda reader: reader.config)
 
     @cached_property
+    def method(self) -> Part[Method]:
+        """The methods, without what the start and the rates add to them: see `method_at`."""
+        return self._part(["schedule", "method"], method_of)
+
+    def method_at(self, point: int) -> Method:
+        """The method of a point, with its depth and its rates of the layers.
+
+        Raises:
+            InputError: for settings that do not go together.
+        """
+        depth, ratio = self.start.at(point).depth, float(self.layer_ratios[point])
+        return replace(self.method.at(point), depth=depth, layer_ratio=ratio)
+
+    @cached_property
+    def structure(self) -> np.ndarray:
+        """A number for each `structure` of methods, which valid points must share, int64 [P]."""
+        found, texts = np.zeros(self.grid.size, np.int64), dict[str, int]()
+        valid = np.flatnonzero(self.valid)
+        layered = self.layer_ratios != 1
+        each = [x[valid] for x in (self.method.index, self.start.index, layered)]
+        _, first, of_point = np.unique(each, axis=1, return_index=True, return_inverse=True)
+        kinds = [structure(self.method_at(int(valid[place]))) for place in first]
+        numbers = np.array([texts.setdefault(kind, len(texts)) for kind in kinds], np.int64)
+        found[valid] = numbers[of_point.reshape(-1)]
+        return found
+
+    @cached_property
     def seeds(self) -> np.ndarray:
         """The seed of every point, [P]."""
         if "seed" in self.grid.names:
@@ -131,11 +164,22 @@ class Points:
     @cached_property
     def rates(self) -> tuple[np.ndarray, np.ndarray]:
         """gamma and beta at every point, [P] each; beta may lie outside [0, 1)."""
-        swept = [name for name in RATES if name in self.grid.names]
-        fixed = {k: v for k, v in self.config.optimizer.items() if k not in swept}
+        return rates_at(self.grid, self._fixed_rates)
+
+    @cached_property
+    def layer_ratios(self) -> np.ndarray:
+        """gamma_v/gamma_u at every point, [P]."""
+        return layer_ratios_at(self.grid, self._fixed_rates)
+
+    @property
+    def _fixed_rates(self) -> dict[str, Any]:
+        swept = [name for name in (*RATES, *LAYERS) if name in self.grid.names]
+        fixed = {str(k): v for k, v in self.config.optimizer.items() if k not in swept}
+        if set(swept) & set(LAYERS):
+            return {key: fixed[key] for key in (*LAYERS, "beta") if key in fixed}
         # a saved config gives all four, of which gamma and beta ran
         fixed = fixed if len(fixed) < len(RATES) else {k: fixed[k] for k in ("gamma", "beta")}
-        return rates_at(self.grid, fixed if len(swept) < 2 else {})
+        return fixed if len(swept) < 2 else {}
 
     @cached_property
     def with_momentum(self) -> np.ndarray:
@@ -145,18 +189,35 @@ class Points:
     @cached_property
     def allowed(self) -> np.ndarray:
         """Whether everything but gamma and beta is allowed, boolean [P]."""
-        parts = (self.data, self.start, self.advance, self.sampling)
+        parts = (self.data, self.start, self.advance, self.sampling, self.method)
         each = np.logical_and.reduce([part.allowed for part in parts])
         # what is right by itself may not fit: a start of d numbers, a batch of more than n rows
         points = np.flatnonzero(each)
         if not len(points):
             return each
-        settings = [part.index[points] for part in (self.data, self.start, self.sampling)]
+        of = (self.data, self.start, self.sampling, self.method)
+        settings = [*(part.index[points] for part in of), self.layer_ratios[points] != 1]
         _, first, of_point = np.unique(settings, axis=1, return_index=True, return_inverse=True)
         each[points] = np.array([not self._misfits(int(p)) for p in points[first]], bool)[
             of_point.reshape(-1)
         ]
+        for point in np.flatnonzero(each & self.with_momentum & ~self._rates_fit(each)):
+            each[point] = not self._rate_errors(int(point))
         return each
+
+    def _rates_fit(self, sound: np.ndarray) -> np.ndarray:
+        """Where the schedules surely fit gamma and beta: all points of a method at once, [P]."""
+        found = np.zeros(self.grid.size, bool)
+        gamma, beta = (torch.from_numpy(rate) for rate in self.rates)
+        for number, method in enumerate(self.method.made):
+            here = (self.method.index == number) & sound & self.with_momentum
+            if method is not None:
+                found[here] = not list(method.problems(gamma[here], beta[here]))
+        return found
+
+    def _rate_errors(self, point: int) -> list[str]:
+        gamma, beta = (torch.from_numpy(rate[[point]]) for rate in self.rates)
+        return list(self.method.at(point).problems(gamma, beta))
 
     @property
     def valid(self) -> np.ndarray:
@@ -165,9 +226,9 @@ class Points:
 
     def errors_at(self, point: int) -> list[str]:
         """What is not allowed at a point."""
-        parts = (self.data, self.start, self.advance, self.sampling)
+        parts = (self.data, self.start, self.advance, self.sampling, self.method)
         found = [str(line) for part in parts for line in part.errors[part.index[point]]]
-        return found or self._misfits(point)
+        return found or self._misfits(point) or self._rate_errors(point)
 
     def config_at(self, point: int) -> DictConfig:
         """The config of one point."""
@@ -188,6 +249,8 @@ class Points:
         reader = Reader(self.sampling.at(point))
         network(reader, start, problem.d)
         streams(reader, problem.n, 0)
+        reader.build(lambda: self.method_at(point), Given({}, {}), "method")
+        reader.errors += misfits(self.method.at(point), problem, None)
         return reader.errors
 
     def _part(self, sections: Collection[str], make: Callable[[Reader], T | None]) -> Part[T]:

@@ -17,6 +17,9 @@ may be negative (docs/theory.md#sign-changes). Everything here comes from the fo
     I_{+-,t} = -+ G_t - ln|w_{+-,t}/w_{+-,0}| - lambda (w_{+-,t}'/w_{+-,t} - w_{+-,0}'/w_{+-,0}),
 
 and takes the path of one flow or those of many, for which [T, d] reads [T, R, d].
+
+Where lambda or the friction changes with time, the weight P(t) is in the place of lambda, and the
+integral of (P/lambda) grad L in that of G (docs/theory.md#changing-coefficients).
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from torch import Tensor
 from dln_momentum.theory.discrete_bias import asymptotic_balancedness, log_init
 
 if TYPE_CHECKING:
-    from dln_momentum.flows.path import Path
+    from dln_momentum.flows.path import FlowPath, Path
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,11 @@ def path_integrals(path: Path) -> Tensor:
 
 
 def boundary_terms(path: Path) -> Tensor:
-    """lambda (w_+-'/w_+- - w_{+-,0}'/w_{+-,0}) at every time of the path, [2, T, d]."""
+    """[P w_+-'/w_+-]_0^t at every time of the path, [2, T, d]; P is lambda if that is constant."""
     rate = path.dw / path.w
+    if path.changing:
+        rate = path.memory * rate
+        return rate - rate[:, :1]
     return path.lam * (rate - rate[:, :1])
 
 
@@ -88,7 +94,8 @@ def limit_bias(path: Path) -> ContinuousBias:
     >>> torch.allclose(limit_bias(path).balancedness, path.balancedness[-1], rtol=1e-8)
     True
     """
-    speed = path.lam * path.dw[:, -1] / path.w[:, -1]
+    memory = path.memory[-1] if path.changing else path.lam
+    speed = memory * path.dw[:, -1] / path.w[:, -1]
     return _bias(path, _without_boundary(path)[:, -1] - speed)
 
 
@@ -106,6 +113,20 @@ def running_bias(path: Path) -> ContinuousBias:
         The bias at every time, [T, d].
     """
     return _bias(path, _without_boundary(path))
+
+
+def log_free_error(path: FlowPath) -> Tensor:
+    """The error of u^2 - v^2 against its log-free sum, over max |u_0^2 - v_0^2|, at each time, [T].
+
+    ``q_t = q_0 + 2 int_0^t P (u'^2 - v'^2) - [P q']_0^t`` for q = u^2 - v^2 = w_+ w_-, without
+    logarithm and without singularity (docs/theory.md#changing-coefficients), of a flow whose lambda
+    or friction changes.
+    """
+    assert path.speed_products is not None
+    q = path.w[0] * path.w[1]
+    boundary = path.memory * (path.dw[0] * path.w[1] + path.w[0] * path.dw[1])
+    wrong = q - q[0] - path.speed_products + boundary - boundary[0]
+    return wrong.abs().amax(-1) / q[0].abs().max()
 
 
 def _without_boundary(path: Path) -> Tensor:

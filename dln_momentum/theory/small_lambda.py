@@ -58,6 +58,76 @@ def balance_drift_bound(lam: Tensor | float, loss_0: Tensor | float) -> Tensor |
     return 2 * lam * loss_0
 
 
+def descent_modulus(problem: Problem, w: Tensor, after: Tensor) -> Tensor:
+    """The smoothness of F that a step from w to ``after`` needs, [...].
+
+        M_k = 2 (F(w_{k+1}) - F(w_k) - <grad F(w_k), D_k>) / ||D_k||^2,    D_k = (du, dv)
+
+    is the least M for which the step has the descent inequality
+    ``F(w_{k+1}) <= F(w_k) + <grad F(w_k), D_k> + M/2 ||D_k||^2``, all that the discrete bound of
+    the drift needs of the smoothness of F (docs/theory.md#discrete-threshold). F is a polynomial
+    of degree four on a segment: with ``h = u dv + v du + du dv`` the change of theta,
+
+        F(w_{k+1}) - F(w_k) - <grad F(w_k), D_k> = <grad L, du dv> + ||X h||^2/(2n),
+
+    without cancellation. It is 0 where nothing moves.
+
+    Args:
+        problem: the data.
+        w, after: w_+- before and after the step, [2, ..., d] each.
+
+    >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
+    >>> w = torch.full((2, 2), 0.5, dtype=torch.float64)
+    >>> descent_modulus(problem, w, w + torch.tensor([[0.1], [0.0]], dtype=torch.float64))
+    tensor(-2.3194, dtype=torch.float64)
+    """
+    u, v = (w[0] + w[1]) / 2, (w[0] - w[1]) / 2
+    change = after - w
+    du, dv = (change[0] + change[1]) / 2, (change[0] - change[1]) / 2
+    theta = theta_of(w)
+    moved = problem.residual(theta + u * dv + v * du + du * dv) - problem.residual(theta)
+    rest = (problem.gradient(theta) * du * dv).sum(-1) + moved.square().sum(-1) / (2 * problem.n)
+    size = (du.square() + dv.square()).sum(-1)
+    return torch.where(size > 0, 2 * rest / size, 0.0)
+
+
+def discrete_drift_bound(
+    lam_ks: Tensor | float, eps: Tensor | float, loss_0: Tensor | float, M: Tensor | float
+) -> Tensor | float:
+    """The bound sum_i |q_{k,i} - q_{0,i}| <= 2 lambda_KS F(w_0)/(1 - eps M/2) for runs from rest.
+
+    (docs/theory.md#discrete-threshold; not on the poster.) q = u^2 - v^2, full batch, at every
+    step k. It is infinite unless eps M < 2.
+
+    Args:
+        lam_ks: lambda (1 + beta)/2.
+        eps: gamma/(1 - beta).
+        loss_0: F(w_0).
+        M: a bound of `descent_modulus` over the steps; one below 0 counts as 0.
+
+    >>> discrete_drift_bound(0.5, 0.1, 2.0, 10.0)
+    4.0
+    >>> discrete_drift_bound(0.5, 0.1, 2.0, 20.0)
+    inf
+    """
+    if isinstance(M, Tensor):
+        margin = 1 - eps * M.clamp(min=0) / 2
+        return torch.where(margin > 0, 2 * lam_ks * loss_0 / margin, torch.inf)
+    margin = 1 - eps * max(M, 0.0) / 2
+    return 2 * lam_ks * loss_0 / margin if margin > 0 else float("inf")
+
+
+def discrete_threshold(least_balancedness: float, eps: float, loss_0: float, M: float) -> float:
+    """The lambda_KS below which no Delta_k vanishes, (1 - eps M/2) min_i Delta_{0,i}/(2 F(w_0)).
+
+    (docs/theory.md#discrete-threshold; not on the poster.) 0 unless eps M < 2.
+
+    >>> discrete_threshold(0.02, 0.1, 0.1, 0.0)
+    0.1
+    """
+    return max(1 - eps * max(M, 0.0) / 2, 0.0) * least_balancedness / (2 * loss_0)
+
+
 def small_lambda_balancedness(gradient_path: FlowPath, lam: Tensor | float) -> Tensor:
     """The limit of Delta_inf as lambda -> 0, to leading order.
 

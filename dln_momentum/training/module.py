@@ -1,4 +1,4 @@
-"""Heavy ball as a LightningModule: one ``training_step`` is a block of optimiser steps."""
+"""A method of the family as a LightningModule: a ``training_step`` is a block of its steps."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
 from dln_momentum.engine.problems import Measure, Report, groups_of
 from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.interface.methods import as_plain, from_plain
+from dln_momentum.method import Method
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
+from dln_momentum.outputs.changing_rates import rates_at_step
 from dln_momentum.outputs.history import History
 from dln_momentum.outputs.quantities import group_of
 from dln_momentum.outputs.summary import certificate, recovery
@@ -35,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 class HeavyBallModule(pl.LightningModule):
-    """Trains a network by MGD(gamma, beta), with the quantities of the theory for callbacks.
+    """Trains a network by MGD(gamma, beta) or its family, with the theory's quantities.
 
     A diagonal network is advanced by the engine, thousands of runs as easily as one; any other
     module, or a diagonal one on request, by autograd and `HeavyBall`.
@@ -47,6 +50,8 @@ class HeavyBallModule(pl.LightningModule):
         net: the network; a `DiagonalLinearNet` may have one leading run dimension.
         gamma, beta: numbers, or tensors [R] for R runs.
         data: the problem, its mini-batches and the plan.
+        method: schedule, Nesterov's step, weight decay, dampening, rates of coordinates and layers,
+            depth; heavy ball at constant rates by default.
         options: of the engine; its ``tol`` and ``divergence_bound`` hold for autograd as well.
         gradient: ``closed_form`` or ``autograd``; a network that is not diagonal needs the latter.
         speed: the initial speed is w'(0) = -speed grad F(w_0), so that w_1 - w_0 = eps w'(0) with
@@ -55,7 +60,8 @@ class HeavyBallModule(pl.LightningModule):
 
     Raises:
         InputError: for parameters not in double precision, another ``gradient``, autograd of more
-            than one diagonal network, or rates that `HeavyBall` refuses.
+            than one diagonal network or by another method than heavy ball at constant rates, or
+            rates that `HeavyBall` refuses.
 
     >>> from dln_momentum.data import BatchStream, sparse
     >>> from dln_momentum.record_plan import RecordPlan
@@ -75,6 +81,7 @@ class HeavyBallModule(pl.LightningModule):
         beta: float | Tensor,
         data: BlockDataModule,
         *,
+        method: Method | None = None,
         options: EngineOptions | None = None,
         gradient: Gradient = "closed_form",
         speed: float = 0.0,
@@ -87,10 +94,11 @@ class HeavyBallModule(pl.LightningModule):
         self.history = History()
         self.trajectories = trajectories
         self.optimizer = HeavyBall(net.parameters(), gamma, beta)
-        options = options or EngineOptions()
-        raise_if_any(module_problems(net, gradient, speed))
+        options, method = options or EngineOptions(), method or Method()
+        raise_if_any(module_problems(net, gradient, speed, method, data.problem))
         rates = {"gamma": gamma, "beta": beta}
         others = {"gradient": gradient, "speed": speed, "trajectories": trajectories}
+        others |= {"method": as_plain(method)}
         self.save_hyperparameters(hyper_parameters(rates, data, options, **others), logger=False)
         self._origin = origin(net, data)
         if speed:
@@ -98,8 +106,15 @@ class HeavyBallModule(pl.LightningModule):
         # the network is only now where the run starts
         arithmetic = f"{gradient}, {options.path_sums}"
         self.identity = identity(
-            data.problems, net, (gamma, beta, speed), data.batches, data.label_noise, arithmetic
+            data.problems,
+            net,
+            (gamma, beta, speed),
+            data.batches,
+            data.label_noise,
+            arithmetic,
+            method,
         )
+        self.method = method
         self.stepper = self._make_stepper(options, gradient)
         self._snapshot: Snapshot | None = None
         self._left = False
@@ -227,6 +242,16 @@ class HeavyBallModule(pl.LightningModule):
                 board.log_metrics(_shown(group, scalars), step=step)
 
     @property
+    def changing_rates(self) -> dict[str, Tensor]:
+        """gamma_k, beta_k and what follows from them at this step, [R] each; empty if constant."""
+        runs, group = len(self.stepper.loss), self.optimizer.param_groups[0]
+        gamma, beta = (
+            torch.as_tensor(group[key], dtype=torch.float64).expand(runs)
+            for key in ("lr", "momentum")
+        )
+        return rates_at_step(self.method.schedule, gamma, beta, self.stepper.step)
+
+    @property
     def time_step(self) -> float:
         """eps = gamma/(1-beta), the time that a step takes; 1 where the runs differ in it."""
         group = self.optimizer.param_groups[0]
@@ -277,7 +302,9 @@ class HeavyBallModule(pl.LightningModule):
         gamma, beta = (rate if rate.ndim else float(rate) for rate in rates)
         given = {key: settings[key] for key in ("gradient", "speed", "trajectories")}
         options = EngineOptions(**settings["options"])
-        module = cls(net, gamma, beta, data, options=options, **given)
+        # a checkpoint from before there were other methods is of the poster's
+        method = from_plain(settings["method"]) if "method" in settings else None
+        module = cls(net, gamma, beta, data, method=method, options=options, **given)
         module.load_state_dict(saved["state_dict"])
         module.optimizer.load_state_dict(saved["optimizer_states"][0])
         module.stepper.load_state_dict(saved["stepper"])
@@ -288,7 +315,9 @@ class HeavyBallModule(pl.LightningModule):
         if not isinstance(self.net, DiagonalLinearNet) or gradient == "autograd":
             return AutogradStepper(self.net, self.optimizer, self.data, options)
         net, data, group = self.net, self.data, self.optimizer.param_groups[0]
-        w_plus, w_minus = (w.detach().reshape(-1, w.shape[-1]) for w in (net.w_plus, net.w_minus))
+        # the iterates of a deeper network are u and v themselves
+        pair = (net.u, net.v) if net.is_deep else (net.w_plus, net.w_minus)
+        w_plus, w_minus = (w.detach().reshape(-1, w.shape[-1]) for w in pair)
         like = {"dtype": w_plus.dtype, "device": w_plus.device}
         gamma, beta = (
             torch.as_tensor(group[key], **like).expand(len(w_plus)) for key in ("lr", "momentum")
@@ -303,6 +332,7 @@ class HeavyBallModule(pl.LightningModule):
             batches=data.batches,
             label_noise=data.label_noise,
             options=options,
+            method=self.method,
         )
         logger.info(
             "engine: %s (%s) for R = %d, n = %d, d = %d",
@@ -316,6 +346,8 @@ class HeavyBallModule(pl.LightningModule):
         if not any(bool(increment.any()) for increment in increments):
             return None
         du, dv = (increment.reshape(w_plus.shape) for increment in increments)
+        if self.method.is_deep:
+            return w_plus - du, w_minus - dv
         return w_plus - (du + dv), w_minus - (du - dv)
 
     def _stop_if_finished(self) -> None:

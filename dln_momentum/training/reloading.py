@@ -99,7 +99,8 @@ def remade(
             BatchStream(**settings["batches"]),
             None if noise is None else LabelNoise(**noise),
         )
-    return net or DiagonalLinearNet(saved["u"], saved["v"]), data
+    depth = settings.get("method", {}).get("depth", 2.0)
+    return net or DiagonalLinearNet(saved["u"], saved["v"], depth), data
 
 
 def _plain(stream: BatchStream | LabelNoise) -> dict[str, Any]:

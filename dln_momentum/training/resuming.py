@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.engine.problems import Problems, groups_of
 from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.method import Method
 from dln_momentum.outputs.provenance import digest
 from dln_momentum.problem import Problem
 
@@ -26,6 +28,7 @@ def identity(
     batches: BatchStream,
     label_noise: LabelNoise | None,
     arithmetic: str,
+    method: Method,
 ) -> dict[str, str]:
     """What determines every iterate of a run, as text by name; a checkpoint carries it.
 
@@ -36,6 +39,7 @@ def identity(
         batches: the mini-batches; their seed matters unless every batch is full.
         label_noise: the label noise, if any.
         arithmetic: the kind of gradient and of path sums.
+        method: how the run is advanced, its schedule and depth included.
     """
     groups = groups_of(problem)
     data = [t for g in groups for t in (g.problem.X, g.problem.y, g.runs)]
@@ -47,7 +51,14 @@ def identity(
         "mini-batches": "full" if batches.full_batch else digest([], repr(batches)),
         "label noise": "none" if label_noise is None else digest([], repr(label_noise)),
         "gradient and path sums": arithmetic,
+        "loss": groups[0].problem.loss_name,
+        "method": _PLAIN if method.is_plain else json.dumps(method.identity(), sort_keys=True),
     }
+
+
+_PLAIN = "heavy ball at constant rates"
+_BEFORE = {"loss": "squared", "method": _PLAIN}
+"""What a checkpoint means that was written before these could be anything else."""
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -98,7 +109,7 @@ def check_same_run(checkpoint: Mapping[str, Any], own: Mapping[str, str], max_st
             *(
                 f"resume: the checkpoint is of a run with other {name}"
                 for name, value in own.items()
-                if found.get(name) != value
+                if found.get(name, _BEFORE.get(name)) != value
             ),
             *([f"trainer.max_steps = {max_steps} must be >= {step}, the step of the checkpoint"]
               * (step > max_steps)),

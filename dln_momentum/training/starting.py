@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dln_momentum.engine.problems import groups_of
+from dln_momentum.method import Method
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
 from dln_momentum.problem import Problem
@@ -19,8 +20,21 @@ from dln_momentum.training.datamodule import BlockDataModule
 Gradient = Literal["closed_form", "autograd"]
 
 
-def module_problems(net: nn.Module, gradient: str, speed: float) -> Iterator[str]:
+def module_problems(
+    net: nn.Module, gradient: str, speed: float, method: Method, problem: Problem
+) -> Iterator[str]:
     """What keeps a network from being trained."""
+    if gradient == "autograd" or not isinstance(net, DiagonalLinearNet):
+        if not method.is_plain:
+            yield (
+                "method: autograd trains by HeavyBall at constant rates; another method needs "
+                "gradient = 'closed_form' and a diagonal network"
+            )
+        if problem.is_classification:
+            yield (
+                f"loss = {problem.loss_name!r} needs gradient = 'closed_form' and a diagonal "
+                "network"
+            )
     if not math.isfinite(speed):
         yield f"speed = {speed:g} must be finite"
     kinds = {parameter.dtype for parameter in net.parameters()} - {torch.float64}
@@ -55,6 +69,10 @@ def _full_gradients(net: nn.Module, problem: Problem, runs: slice | Tensor) -> l
     """grad F of the full batch for each parameter; of a diagonal network, [R, d] of these runs."""
     if isinstance(net, DiagonalLinearNet):
         u, v = (w.detach().reshape(-1, w.shape[-1])[runs] for w in (net.u, net.v))
+        if net.is_deep:
+            D = net.depth.reshape(-1)[:, None].to(u)
+            gradient = problem.gradient(u**D - v**D)
+            return [D * u ** (D - 1) * gradient, -D * v ** (D - 1) * gradient]
         gradient = problem.gradient(u * v)
         return [gradient * v, gradient * u]
     loss = (net(problem.X).reshape(problem.n) - problem.y).square().sum() / (2 * problem.n)

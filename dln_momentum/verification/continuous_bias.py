@@ -7,10 +7,22 @@ from __future__ import annotations
 
 import torch
 
-from dln_momentum.flows.trajectory import RecordedTrajectory, solver_error
-from dln_momentum.theory.continuous_bias import limit_bias, path_integrals, running_bias
+from dln_momentum.flows import FlowPath, summed_path_integrals
+from dln_momentum.flows.contour import inside_windows
+from dln_momentum.flows.trajectory import (
+    RecordedTrajectory,
+    log_spaced,
+    solver_error,
+    trajectory_of_path,
+)
+from dln_momentum.theory.continuous_bias import (
+    limit_bias,
+    log_free_error,
+    path_integrals,
+    running_bias,
+)
 from dln_momentum.verification.measurements import Measurements
-from dln_momentum.verification.recorded import moved, times_of
+from dln_momentum.verification.recorded import TIMES, at_rest, moved, times_of
 from dln_momentum.verification.statement import Hypothesis, Statement, Times, at_most, equal
 
 
@@ -60,6 +72,107 @@ def integrals_by_definition(m: Measurements, trajectory: RecordedTrajectory) -> 
         tolerance=solver_error(path) + summed.uncertainty,
         times=Times("t", path.t, trajectory.part),
     )
+
+
+def along_a_contour(m: Measurements, trajectory: RecordedTrajectory) -> list[Statement]:
+    """I_+- by its definition throughout: on the real axis, and along a contour around each zero.
+
+    The real part of the integral along ``t + i h sin(pi t/T)`` is I_+-, the finite part, and its
+    imaginary part over pi counts the sign changes of that coordinate (docs/theory.md#contour).
+    """
+    names = (
+        "MGF: Re int lambda (w_+-'/w_+-)^2 on a contour = -+ G - ln|w_+-/w_0| - lambda w_+-'/w_+-",
+        "MGF: Im int lambda (w_+-'/w_+-)^2 on a contour = pi times the sign changes of w_+-",
+    )
+    path, found = m.momentum_path, m.contour
+    if isinstance(found, str):
+        applied = Hypothesis("the windows around the zeros are few enough", False, found)
+        return [Statement(name, 4, (applied,)) for name in names]
+    windows = f"{int(found.zeros.sum())} zeros, no part left out"
+    applied = Hypothesis("the windows around the zeros are few enough", True, windows)
+    regular, outside = path_integrals(path), ~inside_windows(m.problem, path)
+    changes = torch.stack([(w[1:] * w[:-1] < 0).sum(0) for w in path.w])
+    return [
+        equal(
+            names[0],
+            4,
+            [applied],
+            predicted=regular[:, -1].sum(),
+            measured=found.integrals[:, -1].sum(),
+            error=(found.integrals - regular)[:, outside].abs().amax((0, 2)),
+            tolerance=(solver_error(path) + found.uncertainty)[outside],
+            times=Times("t", path.t[outside], trajectory.part),
+        ),
+        equal(
+            names[1],
+            4,
+            [applied],
+            predicted=changes.sum(),
+            measured=found.zeros.sum(),
+            error=(found.zeros - changes).abs().max() + found.count_error,
+            tolerance=1e-6,
+            judged=trajectory.part,
+        ),
+    ]
+
+
+def changing_coefficients(m: Measurements) -> list[Statement]:
+    """Flows with a friction 3/t, and with a lambda that is annealed: the weight P in I_+-.
+
+    (docs/theory.md#changing-coefficients.) With the weight P of each, I_+- = int P (w'/w)^2 is
+    summed by its definition; u^2 - v^2 is integrated without a logarithm; and theta_t minimises
+    the divergence of its own Delta_t and c_t over its level set.
+    """
+    return [
+        statement
+        for label, path in m.changing_paths.items()
+        for statement in _of_changing_path(m, label, path)
+    ]
+
+
+def _of_changing_path(m: Measurements, label: str, path: FlowPath) -> list[Statement]:
+    summed, regular = summed_path_integrals(m.problem, path), path_integrals(path)
+    run = trajectory_of_path(path, summed, log_spaced(path, TIMES), m.setting.tol, m.setting.w)
+    share = f"{summed.fraction:.2%} of the time in every coordinate"
+    needs = (
+        at_rest(m),
+        moved(run),
+        Hypothesis("the definition can be summed", not summed.fraction <= 0.5, share),
+    )
+    kkt = run.certificate(m.problem)
+    product = log_free_error(path)
+    # the largest change of c by an error of both exponents, against the size of arcsinh - c
+    size = ((2 * run.theta / run.balancedness).asinh() - run.log_init).abs().amax(-1)
+    return [
+        equal(
+            f"{label}: I_+- = int P (w'/w)^2 = -+ int (P/lambda) grad L - ln|w/w_0| - [P w'/w]",
+            4,
+            needs,
+            predicted=regular[:, -1].sum(),
+            measured=summed.integrals[:, -1].sum(),
+            error=(summed.integrals - regular).abs().amax((0, 2)),
+            tolerance=solver_error(path) + summed.uncertainty,
+            times=Times("t", path.t, run.part),
+        ),
+        equal(
+            f"{label}: u^2 - v^2 = u_0^2 - v_0^2 + 2 int P (u'^2 - v'^2) - [P (u^2 - v^2)']",
+            4,
+            needs[:2],
+            measured=product.max(),
+            error=product,
+            tolerance=solver_error(path),
+            times=Times("t", path.t, run.part),
+        ),
+        equal(
+            f"{label}: KKT residual of theta_t for its Delta_t and c_t",
+            4,
+            needs,
+            measured=kkt[-1],
+            error=kkt,
+            tolerance=2 * run.resolution * (1 + run.log_init.abs().amax(-1)) / size,
+            times=times_of(run),
+        ),
+    ]
 
 
 def read_off(m: Measurements, trajectory: RecordedTrajectory) -> Statement:

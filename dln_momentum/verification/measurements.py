@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import torch
-from threadpoolctl import threadpool_limits
+from torch import Tensor
 
 from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
+from dln_momentum.errors import InputError
 from dln_momentum.flows import (
+    Annealed,
+    ContourIntegrals,
     FlowOptions,
     FlowPath,
     SummedIntegrals,
+    contour_integrals,
     effective_flow,
     gradient_flow,
     momentum_flow,
@@ -23,6 +29,8 @@ from dln_momentum.flows import (
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
 from dln_momentum.theory.continuous_bias import limit_bias
+from dln_momentum.theory.reference import reference_iterates
+from dln_momentum.theory.small_lambda import descent_modulus
 from dln_momentum.verification.setting import Setting
 from dln_momentum.verification.written_update import first_zero
 
@@ -33,6 +41,13 @@ EXPLICIT_STEPS = 1000
 """Steps of the explicit method: some thousand times the inverse of the fastest rate, computed in a
 fraction of a second. The remaining motion is slow."""
 BLOCK = 1000
+ITERATES = 3000
+"""Steps of the plain program whose every iterate is kept: a tenth of a second."""
+CHECKED = 50
+CHANGING = 15.0
+"""Length of the flows whose coefficients change, in units of the fastest oscillation over 2 pi."""
+LOSSES = 300
+"""Losses along the whole run that the contraction at its end is read off."""
 RETRACED = 2000
 """Steps of the written update that are searched for a w_+- that is exactly 0."""
 SMALL_MATRIX = 256
@@ -122,6 +137,36 @@ class Measurements:
         return summed_path_integrals(self.problem, self.momentum_path)
 
     @cached_property
+    def contour(self) -> ContourIntegrals | str:
+        """I_+- of the momentum flow along contours; why not, where that is not applied."""
+        try:
+            return contour_integrals(self.problem, self.momentum_path)
+        except InputError as error:
+            return str(error)
+
+    @cached_property
+    def changing_paths(self) -> dict[str, FlowPath]:
+        """Flows from the same start at rest whose friction is 3/t, and whose lambda is annealed.
+
+        They have the inertia of the momentum flow, the first in its own time: with
+        t = sqrt(lambda) s Nesterov's ODE is lambda w'' + (3 lambda/t) w' + grad F = 0.
+        """
+        lam, (w_plus, w_minus) = self.lam, self.setting.w
+        time = CHANGING * math.sqrt(lam / self.curvature) + 10 * lam
+        options = replace(self.setting.options, method="explicit")
+        given: dict[str, tuple[Any, Any]] = {
+            "b/t flow": (lam, f"{3 * lam:.17g}/t"),
+            "annealed flow": (Annealed(lam, lam / 4, time / 2), 1.0),
+        }
+        with few_threads(self.problem):
+            return {
+                label: momentum_flow(
+                    self.problem, w_plus, w_minus, lam, time, friction=friction, options=options
+                )
+                for label, (lam, friction) in given.items()
+            }
+
+    @cached_property
     def curvature(self) -> float:
         """A bound on the Hessian of F along the momentum flow: its fastest rate is that over 1.
 
@@ -155,6 +200,52 @@ class Measurements:
         return found
 
     @cached_property
+    def last_losses(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Steps, losses and the last w_+- [2, d] of the discrete run, followed to rounding.
+
+        The run is `snapshots` again, and goes on until its loss is 1e-28 of the first, or for as
+        many steps as that took.
+        """
+        taken = self.snapshots[-1].step
+        engine, block = self.engine(), max(1, taken // LOSSES)
+        steps, losses = [0], [self.setting.loss]
+        while losses[-1] > 1e-28 * self.setting.loss and engine.step < 2 * taken:
+            engine.advance(block)
+            steps.append(engine.step)
+            losses.append(float(engine.snapshot().loss[0]))
+        found = torch.tensor(steps), torch.tensor(losses, dtype=torch.float64)
+        return *found, engine.snapshot().w[:, 0]
+
+    @cached_property
+    def first_iterates(self) -> Tensor:
+        """w_+- of every step, by the plain program, up to `ITERATES` or convergence, [K, 2, d]."""
+        (w_plus, w_minus), momentum = self.setting.w, self.momentum
+        u, v = (w_plus + w_minus) / 2, (w_plus - w_minus) / 2
+        found, target = [(u, v)], 1e-4 * self.setting.tol
+        later = reference_iterates(self.problem, u, v, momentum.gamma, momentum.beta)
+        most = ITERATES if self.setting.max_steps is None else self.setting.max_steps
+        for k, pair in enumerate(itertools.islice(later, min(ITERATES, most))):
+            found.append(pair)
+            if k % CHECKED == 0:
+                loss = float(self.problem.loss(pair[0] * pair[1]))
+                if not target < loss < math.inf:
+                    break
+        u, v = (torch.stack(layers) for layers in zip(*found, strict=True))
+        return torch.stack([u + v, u - v], 1)
+
+    @property
+    def iterates_converged(self) -> bool:
+        """Whether the loss at the last of `first_iterates` is at most the tolerance."""
+        w = self.first_iterates[-1]
+        return float(self.problem.loss((w[0].square() - w[1].square()) / 4)) <= self.setting.tol
+
+    @cached_property
+    def descent_modulus(self) -> float:
+        """The largest M that a step among `first_iterates` needs."""
+        w = self.first_iterates.movedim(1, 0)
+        return float(descent_modulus(self.problem, w[:, :-1], w[:, 1:]).max())
+
+    @cached_property
     def zero_step(self) -> int | None:
         """The first step at which an entry of w_+- is exactly 0, of the first `RETRACED`."""
         return first_zero(self.setting, self.momentum, min(RETRACED, self.snapshots[-1].step))
@@ -170,6 +261,8 @@ class Measurements:
     ) -> Engine:
         """The discrete run at its start, with S_+- summed from the iterates."""
         setting, momentum = self.setting, self.momentum
+        if not setting.method.is_plain or self.problem.is_classification:
+            path_sums = "telescoped"  # the one way that the general kernels have
         one = torch.ones(1, dtype=torch.float64)
         before = None if setting.at_rest else (setting.w - momentum.eps * setting.dw)[:, None]
         return Engine(
@@ -182,6 +275,7 @@ class Measurements:
             batches=setting.batches,
             label_noise=setting.label_noise,
             options=EngineOptions(path_sums=path_sums, tol=tol, backend=backend),
+            method=setting.method,
         )
 
     def _targets(self) -> list[int]:
@@ -191,7 +285,14 @@ class Measurements:
 
 
 def few_threads(problem: Problem) -> AbstractContextManager[Any]:
-    """One BLAS thread where the matrices of a flow are small: a second one makes it slower."""
+    """One BLAS thread where the matrices of a flow are small: a second one makes it slower.
+
+    Without threadpoolctl nothing is changed.
+    """
+    try:
+        from threadpoolctl import threadpool_limits
+    except ModuleNotFoundError:
+        return nullcontext()
     return threadpool_limits(1) if problem.n < SMALL_MATRIX else nullcontext()
 
 

@@ -12,9 +12,11 @@ from torch import Tensor
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.errors import raise_if_any
 from dln_momentum.flows import FlowOptions
+from dln_momentum.method import Method
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
 
+POSTERS = Method()
 FLOW = FlowOptions(max_steps=10_000)
 """A limit of some ten seconds per flow; one that needs more steps converges slowly."""
 
@@ -29,13 +31,14 @@ class Setting:
 
     Attributes:
         problem: the data, without run dimensions, on the CPU.
-        w_plus, w_minus: w_+- = u +- v at the start, [d].
+        w_plus, w_minus: w_+- = u +- v at the start, [d]; u and v of a deeper network.
         momentum: of the discrete run; None for a step that resolves the flow of `lam`.
         lam: lambda > 0 of the continuous flow; None for that of `momentum`.
         batches, label_noise: of the discrete run; the flows follow the full loss.
         max_steps: of the discrete run; None for as many as take a few seconds.
         tol: the energy at which a run or a flow counts as converged.
         options: method and error settings of the flows.
+        method: of the discrete run; heavy ball at constant rates by default.
         velocity: (w_+'(0), w_-'(0)), [d] each; None for a start at rest. The discrete run then has
             w_1 = w_+- and w_0 = w_1 - eps w'(0). Gradient flow has no speed to choose.
 
@@ -55,6 +58,7 @@ class Setting:
     tol: float = 1e-20
     options: FlowOptions = FLOW
     velocity: tuple[Tensor, Tensor] | None = None
+    method: Method = POSTERS
 
     def __post_init__(self) -> None:
         raise_if_any(self._errors())
@@ -101,7 +105,10 @@ class Setting:
 
     @cached_property
     def theta(self) -> Tensor:
-        """theta_0 = (w_+^2 - w_-^2)/4, [d]."""
+        """theta_0 = (w_+^2 - w_-^2)/4, or u^D - v^D of a deeper network, [d]."""
+        if self.method.is_deep:
+            powers = self.w ** float(self.method.depth)
+            return powers[0] - powers[1]
         return (self.w[0] - self.w[1]) * (self.w[0] + self.w[1]) / 4
 
     @cached_property
@@ -116,7 +123,9 @@ class Setting:
 
     @cached_property
     def loss(self) -> float:
-        """F(w_0) = ||X theta_0 - y||^2/(2n)."""
+        """F(w_0) = ||X theta_0 - y||^2/(2n), or the loss of the problem."""
+        if self.problem.is_classification:
+            return float(self.problem.loss(self.theta))
         residual = self.problem.X @ self.theta - self.problem.y
         return float(residual @ residual) / (2 * self.problem.n)
 

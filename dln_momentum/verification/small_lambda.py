@@ -14,15 +14,21 @@ from dln_momentum.flows.trajectory import RecordedTrajectory, largest_rtol, solv
 from dln_momentum.theory.continuous_bias import limit_bias
 from dln_momentum.theory.small_lambda import (
     balance_drift_bound,
+    descent_modulus,
+    discrete_drift_bound,
+    discrete_threshold,
     lambda_threshold,
     small_lambda_balancedness,
 )
 from dln_momentum.verification.measurements import Measurements
-from dln_momentum.verification.recorded import at_rest, converged
+from dln_momentum.verification.recorded import ULP, at_rest, converged
 from dln_momentum.verification.statement import Hypothesis, Statement, at_most, equal
 
 SMALL = 0.1
 """lambda times the largest curvature below which the expansion in lambda is in its range."""
+
+WRITTEN = 200
+"""Steps whose M is compared with its definition."""
 
 RESOLVED = 0.1
 """Errors of the solver in ln Delta_inf at small lambda, over its rtol: at 1e-9 the error of the
@@ -90,6 +96,109 @@ def threshold(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
         solver_error(path),
         trajectory.part,
     )
+
+
+def written_discrete_bound(m: Measurements) -> Statement:
+    """M of the steps, the discrete bound and the threshold, against their definitions.
+
+    2 (F(w_{k+1}) - F(w_k) - <grad F(w_k), D_k>)/||D_k||^2 is evaluated as it is written, where the
+    steps are long enough for the difference to have digits.
+    """
+    found, (K, M) = m.first_iterates, (m.momentum, m.descent_modulus)
+    w = found[: min(len(found), WRITTEN)]
+    u, v = (w[:, 0] + w[:, 1]) / 2, (w[:, 0] - w[:, 1]) / 2
+    residual = (u * v) @ m.problem.X.T - m.problem.y
+    loss, g = residual.square().sum(-1) / (2 * m.problem.n), residual @ m.problem.X / m.problem.n
+    du, dv = u.diff(dim=0), v.diff(dim=0)
+    size = (du.square() + dv.square()).sum(-1)
+    slope = (g[:-1] * (v[:-1] * du + u[:-1] * dv)).sum(-1)
+    # a run that has come to rest has steps of length 0, where M is 0
+    size = torch.where(size > 0, size, torch.inf)
+    written = 2 * (loss.diff() - slope) / size
+    formula = descent_modulus(m.problem, w[:-1].movedim(1, 0), w[1:].movedim(1, 0))
+    # rounding of both losses, whose residuals are differences of numbers of the size of y
+    sizes = residual.square().sum(-1).sqrt() * m.problem.y.norm() / m.problem.n
+    lost = 16 * ULP * (sizes[:-1] + sizes[1:] + slope.abs()) / size / (1 + formula.abs())
+    bound = 2 * K.lam_ks * m.setting.loss / (1 - K.eps * max(M, 0.0) / 2)
+    least = float(m.setting.balancedness.min())
+    limit = least / (2 * m.setting.loss) * (1 - K.eps * max(M, 0.0) / 2)
+    found_bound = discrete_drift_bound(K.lam_ks, K.eps, m.setting.loss, M)
+    found_limit = discrete_threshold(least, K.eps, m.setting.loss, M)
+    ratios = loss.new_tensor([found_bound / bound - 1, found_limit / limit - 1]).abs()
+    return equal(
+        "M of a step = 2 (F(w_(k+1)) - F(w_k) - <grad F, D_k>)/||D_k||^2; bounds at finite steps",
+        4,
+        _discrete_premises(m),
+        predicted=bound,
+        measured=found_bound,
+        error=torch.cat([(written - formula).abs() / (1 + formula.abs()), ratios]),
+        tolerance=torch.cat([1e-9 + lost, torch.full_like(ratios, 1e-9)]),
+        judged=f"for k <= {len(w) - 1}",
+    )
+
+
+def discrete_drift(m: Measurements) -> Statement:
+    """sum_i |q_{k,i} - q_{0,i}| <= 2 lambda_KS F(w_0)/(1 - eps M/2) at every step, full batch."""
+    w, setting = m.first_iterates, m.setting
+    q = w[:, 0] * w[:, 1]
+    bound = discrete_drift_bound(m.momentum.lam_ks, m.momentum.eps, setting.loss, m.descent_modulus)
+    drift = (q - setting.w[0] * setting.w[1]).abs().sum(-1)
+    return at_most(
+        "MGD: sum_i |q_(k,i) - q_(0,i)| <= 2 lambda_KS F(w_0)/(1 - eps M/2) at every k",
+        4,
+        _discrete_premises(m),
+        predicted=bound,
+        measured=drift.max(),
+        # an ulp of q a step
+        tolerance=ULP * len(w) * float(setting.balancedness.sum() / bound),
+        judged=_judged(m),
+    )
+
+
+def discrete_threshold_holds(m: Measurements) -> Statement:
+    """Below the threshold no Delta_k vanishes: q_k keeps the sign of q_0."""
+    w, setting = m.first_iterates, m.setting
+    limit = discrete_threshold(
+        float(setting.balancedness.min()), m.momentum.eps, setting.loss, m.descent_modulus
+    )
+    lowest = float((w[:, 0] * w[:, 1] / (setting.w[0] * setting.w[1])).min())
+    guaranteed = 1 - m.momentum.lam_ks / limit if limit > 0 else -math.inf
+    below = Hypothesis(
+        "lambda_KS < (1 - eps M/2) min Delta_0/(2 F(w_0))", guaranteed > 0, f"which is {limit:.3g}"
+    )
+    return Statement(
+        "MGD: Delta_k > 0, below the threshold of lambda_KS (least Delta_k/Delta_0)",
+        4,
+        (*_discrete_premises(m), below),
+        ">=",
+        guaranteed,
+        lowest,
+        max(guaranteed - lowest, 0.0),
+        ULP * len(w),
+        _judged(m),
+    )
+
+
+def _full_batch(m: Measurements) -> tuple[Hypothesis, ...]:
+    sampled = "batches or label noise" if m.setting.stochastic else "no batches, no label noise"
+    return (
+        Hypothesis("every step follows the full gradient", not m.setting.stochastic, sampled),
+        at_rest(m),
+    )
+
+
+def _discrete_premises(m: Measurements) -> tuple[Hypothesis, ...]:
+    product = m.momentum.eps * m.descent_modulus
+    found = f"eps M = {product:.3g}, M the largest of all steps"
+    return (
+        *_full_batch(m),
+        Hypothesis("eps M < 2 on the segments of the path", product < 2, found),
+    )
+
+
+def _judged(m: Measurements) -> str:
+    """The part of the run whose steps were all looked at; empty if it converged within it."""
+    return "" if m.iterates_converged else f"for k <= {len(m.first_iterates) - 1}"
 
 
 def asymptotics(m: Measurements, trajectory: RecordedTrajectory) -> Statement:

@@ -9,21 +9,32 @@ from typing import Any
 
 from dln_momentum.flows.trajectory import RecordedTrajectory
 from dln_momentum.verification import (
+    balances,
+    classification,
     continuous_bias,
+    coordinate_rates,
+    curvature,
+    depth,
     discrete_bias,
     discretisation,
     entropy,
     interpolators,
+    local_rates,
     minimizers,
     mirror_flow,
+    nesterov,
+    own_method,
     reference,
+    schedules,
     small_lambda,
     summaries,
     three_point,
     trajectory,
+    weight_decay,
 )
 from dln_momentum.verification.measurements import Measurements
 from dln_momentum.verification.recorded import recorded_flow, recorded_run
+from dln_momentum.verification.scope import in_scope, scope
 from dln_momentum.verification.statement import Statement
 
 Evaluate = Callable[..., Statement | list[Statement]]
@@ -48,12 +59,19 @@ def statements(m: Measurements) -> Iterator[Statement]:
     >>> sorted({statement.verdict.value for statement in statements(Measurements(setting))})
     ['holds', 'holds in part']
     """
-    yield from of_the_scheme(m)
-    yield from of_gradient_flow(m)
-    yield from of_momentum_flow(m)
-    yield from of_small_lambda(m)
-    yield from of_the_engine(m)
-    yield from of_iterates(m)
+    constant, flows = scope(m)
+    yield from in_scope(of_the_scheme, m, [*constant, *flows])
+    yield from in_scope(of_gradient_flow, m, flows)
+    yield from in_scope(of_momentum_flow, m, flows)
+    yield from in_scope(of_small_lambda, m, [*constant, *flows])
+    yield from in_scope(of_the_engine, m, [*constant, *flows])
+    yield from in_scope(of_iterates, m, [*constant, *flows])
+    yield from in_scope(of_the_family, m, flows)
+    yield from in_scope(of_other_networks, m, flows)
+    yield from in_scope(of_changing_flows, m, flows)
+    yield from in_scope(of_curvature, m, [*constant, *flows])
+    if constant or flows:
+        yield from _evaluated([own_method.of_own_method], m)
 
 
 def of_the_scheme(m: Measurements) -> Iterator[Statement]:
@@ -93,6 +111,7 @@ def of_momentum_flow(m: Measurements) -> Iterator[Statement]:
             continuous_bias.energy_balance,
             continuous_bias.energy_bound,
             continuous_bias.integrals_by_definition,
+            continuous_bias.along_a_contour,
             continuous_bias.read_off,
             continuous_bias.positive_integrals,
         ],
@@ -112,6 +131,38 @@ def of_small_lambda(m: Measurements) -> Iterator[Statement]:
         [small_lambda.bounded_drift, small_lambda.threshold, small_lambda.asymptotics],
         m,
         recorded_flow(m),
+    )
+    yield from _evaluated(
+        [
+            small_lambda.written_discrete_bound,
+            small_lambda.discrete_drift,
+            small_lambda.discrete_threshold_holds,
+        ],
+        m,
+    )
+
+
+def of_changing_flows(m: Measurements) -> Iterator[Statement]:
+    """Flows with a friction b/t and with a lambda that changes.
+
+    (docs/theory.md#changing-coefficients; not on the poster.)
+    """
+    yield from _evaluated([continuous_bias.changing_coefficients], m)
+
+
+def of_curvature(m: Measurements) -> Iterator[Statement]:
+    """The Hessian of F, the sharpness at the end, and the rate of convergence there.
+
+    (docs/theory.md#curvature and docs/theory.md#local-rates; not on the poster.)
+    """
+    yield from _evaluated(
+        [
+            curvature.second_derivative,
+            curvature.stable_end,
+            local_rates.interpolating_hessian,
+            local_rates.contraction,
+        ],
+        m,
     )
 
 
@@ -151,6 +202,42 @@ def of_iterates(m: Measurements) -> Iterator[Statement]:
     yield from _implicit_bias(m, run)
     yield from _evaluated([three_point.pythagoras], m, run)
     yield from _evaluated([summaries.end_summary], m)
+
+
+def of_the_family(m: Measurements) -> Iterator[Statement]:
+    """Schedules, Nesterov, weight decay, rates of coordinates and layers, balances.
+
+    (docs/theory.md#one-theorem; not on the poster.)
+    """
+    yield from _evaluated(
+        [
+            schedules.changing_rates,
+            nesterov.gradients_ahead,
+            weight_decay.coupled,
+            weight_decay.decoupled,
+            coordinate_rates.of_coordinates,
+            coordinate_rates.of_layers,
+            balances.of_unequal_layers,
+            balances.of_neurons,
+            balances.of_linear_layers,
+        ],
+        m,
+    )
+
+
+def of_other_networks(m: Measurements) -> Iterator[Statement]:
+    """Depth D > 2 and classification, each on a run of its own.
+
+    (docs/theory.md#depth and docs/theory.md#other-losses; not on the poster.)
+    """
+    yield from _evaluated(
+        [
+            depth.scale_and_minimiser,
+            classification.implicit_bias,
+            classification.largest_margins,
+        ],
+        m,
+    )
 
 
 def _implicit_bias(m: Measurements, recorded: RecordedTrajectory) -> Iterator[Statement]:

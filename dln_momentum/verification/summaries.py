@@ -83,7 +83,7 @@ def flow_end_summary(m: Measurements, trajectory: RecordedTrajectory) -> Stateme
     last, boundary, start = w[:, -1], trajectory.boundary[:, -1], trajectory.start_term[:, 0]
     kept = trajectory.exponents[:, -1] + boundary - start
     ended = trajectory.exponents[:, -1] - start
-    speed = path.lam / 4 * float(dw[:, -1].square().sum())
+    speed = path.last_lam / 4 * float(dw[:, -1].square().sum())
     sign_changes = int((w[:, 1:] * w[:, :-1] < 0).sum())
     energy = float(_loss(setting, _theta(last))) + speed
     delta, c = _potential(setting, kept)

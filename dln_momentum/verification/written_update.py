@@ -69,7 +69,7 @@ def _run(
         run.boundary.append(beta / (1 - beta) * (1 - before / w))
         run.loss.append(float(residual @ residual) / (2 * n))
         run.sign_changes.append(changes)
-        gradient = X.T @ (_counts(setting, k) * (residual - _noise(setting, k)))
+        gradient = X.T @ (row_weights(setting, k) * (residual - written_noise(setting, k)))
         after = w - momentum.gamma * sign * gradient * w + beta * (w - before)
         if k == steps or not np.isfinite(after).all():
             break
@@ -89,7 +89,7 @@ def first_zero(setting: Setting, momentum: Momentum, steps: int) -> int | None:
     return next((k for k, w in enumerate(run.w) if (w == 0).any()), None)
 
 
-def _counts(setting: Setting, k: int) -> np.ndarray:
+def row_weights(setting: Setting, k: int) -> np.ndarray:
     """c_k/|B|, [n]: how often each row is in the batch of step k, over its size."""
     n = setting.problem.n
     if setting.batches is None or setting.batches.full_batch:
@@ -98,7 +98,7 @@ def _counts(setting: Setting, k: int) -> np.ndarray:
     return np.bincount(rows, minlength=n) / len(rows)
 
 
-def _noise(setting: Setting, k: int) -> np.ndarray | float:
+def written_noise(setting: Setting, k: int) -> np.ndarray | float:
     """xi_k, [n]: the amplitude with the signs that were drawn, up to the last noisy step."""
     noise = setting.label_noise
     if noise is None or k >= noise.until:

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from dln_momentum.engine import Snapshot
 from dln_momentum.engine.problems import groups_of
-from dln_momentum.outputs.along_path import distances_along_path, limit
-from dln_momentum.outputs.summary import certificate, potential
+from dln_momentum.outputs.along_path import distances_along_path, has_path_distances, limit
+from dln_momentum.outputs.summary import certificate, kappa_of, potential
 from dln_momentum.problem import Problem
 from dln_momentum.training.callbacks.monitor import Monitor
 from dln_momentum.training.module import HeavyBallModule
@@ -50,7 +50,13 @@ class ImplicitBiasMonitor(Monitor):
         needed = ("theta", "balancedness", "log_init")
         recorded = {name: history.column(name) for name in needed}
         groups = groups_of(pl_module.data.problems)
-        found = distances_along_path(recorded, end, groups, certifies=snapshot.certifies)
+        found = distances_along_path(
+            recorded,
+            end,
+            groups,
+            certifies=has_path_distances(snapshot, pl_module.data.problem),
+            kappa=kappa_of(snapshot),
+        )
         for place, step in enumerate(sorted(history.values["theta"])):
             values = {name: column[place] for name, column in found.items()}
             pl_module.record(self.group, values, step)

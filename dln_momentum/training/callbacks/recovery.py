@@ -27,5 +27,6 @@ class RecoveryMonitor(Monitor):
     def _record(self, module: HeavyBallModule) -> None:
         if module.diagonal:
             super()._record(module)
+            module.record("rates", module.changing_rates)
         else:
             module.record(self.group, {"train_loss": module.stepper.loss})

@@ -1,0 +1,313 @@
+"""The theorem for anybody's run: certify the stored iterates of a diagonal linear network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from dln_momentum.arrays import tensor_of
+from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.interface.path_certificate import PathCertificate, certificate_of
+from dln_momentum.interface.path_sums import PathSums, summary_of
+from dln_momentum.problem import Problem
+from dln_momentum.theory import coordinate_rates, nesterov
+from dln_momentum.theory.family import StepTerms, step_terms
+from dln_momentum.theory.trajectory import theta_of
+from dln_momentum.theory.weight_decay import rescaled
+
+METHODS = ("heavy_ball", "nesterov")
+PARAMETRISATIONS = ("product", "squares", "diagonal")
+
+
+def certify(
+    problem: Problem,
+    iterates: tuple[ArrayLike, ArrayLike],
+    *,
+    beta: ArrayLike,
+    gamma: ArrayLike | None = None,
+    method: str = "heavy_ball",
+    stores_ahead: bool = False,
+    previous: tuple[ArrayLike, ArrayLike] | None = None,
+    weight_decay: ArrayLike = 0.0,
+    decoupled: bool = False,
+    dampening: float = 0.0,
+    kappa: ArrayLike = 1.0,
+    gamma_u: ArrayLike | None = None,
+    gamma_v: ArrayLike | None = None,
+    full_batch: bool = True,
+    parametrisation: str = "product",
+    every: int | None = None,
+) -> PathCertificate:
+    r"""The certificate of a run that anybody has made, from its iterates.
+
+    The run is
+
+    .. math:: w_{k+1} = w_k - \gamma_k (\nabla F_k(w_k) + \omega_k w_k) + \beta_k (w_k - w_{k-1})
+
+    or Nesterov's method, on (u, v) with theta = u v, for k = 1..K, with any mini-batches or label
+    noise (docs/theory.md#one-theorem and docs/certify.md; not on the poster). S_+- is summed from
+    the iterates and beta_k alone. Then Delta and c follow, and that theta_{K+1} minimises
+    D_{psi_Delta}(., theta~) over its own level set is measured as the KKT residual. See
+    `PathCertificate` for what each number tests.
+
+    Args:
+        problem: the data.
+        iterates: (u, v) at w_1, ..., w_{K+1}, [K+1, d] each: NumPy, lists or tensors. The type of
+            floating-point tensors and arrays sets what rounding explains.
+        beta: beta_k, a number or [K] (of `torch.optim.SGD` with a scheduler
+            `dln_momentum.theory.schedules.torch_momentum`).
+        gamma: gamma_k, a number or [K]. Without it nothing is said about step sizes: any gamma_k is
+            in the family. With it, and the full batch, every step is checked against its gradient.
+        method: ``heavy_ball`` or ``nesterov``.
+        stores_ahead: the iterates of Nesterov's method are the points ahead z_1, ..., z_{K+1}, as
+            torch.optim.SGD has them; otherwise they are the x_k, which the theorem is about.
+        previous: (u_0, v_0), where the run does not start from rest.
+        weight_decay: omega_k, a number or [K]; it needs gamma.
+        decoupled: whether w_k is multiplied by 1 - gamma_k omega_k, outside the momentum (SGDW).
+        dampening: of torch.optim.SGD: gradients count (1 - dampening) times from k = 2 on.
+        kappa: coordinate i steps by kappa_i gamma_k, a number or [d].
+        gamma_u, gamma_v: step sizes of the layers, in place of gamma, in a constant ratio.
+        full_batch: whether the gradients are those of the whole loss; False for mini-batches and
+            label noise, where gamma_k g_k may be anything in the row space.
+        parametrisation: ``product``: theta = u v. ``squares``: the pair is (a, b) with theta =
+            a^2 - b^2. ``diagonal``: the pair is (w_+, w_-) = (u + v, u - v).
+        every: give the certificate at every so many steps (and the last) instead of at the end.
+
+    Raises:
+        InputError: for input that does not fit, or that leaves the family: it says which hypothesis
+            fails.
+
+    >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
+    >>> u, v = [torch.full((2,), 0.5, dtype=torch.float64)], [torch.zeros(2, dtype=torch.float64)]
+    >>> du = dv = 0.0
+    >>> for k in range(300):
+    ...     g = problem.gradient(u[-1] * v[-1])
+    ...     du, dv = 0.9 * du - 0.01 * g * v[-1], 0.9 * dv - 0.01 * g * u[-1]
+    ...     u.append(u[-1] + du)
+    ...     v.append(v[-1] + dv)
+    >>> found = certify(problem, (torch.stack(u), torch.stack(v)), gamma=0.01, beta=0.9)
+    >>> found.is_valid, bool(found.kkt_residual < 1e-12)
+    (True, True)
+    >>> certify(problem, (torch.stack(u), torch.stack(v)), gamma=0.01, beta=0.8).is_valid
+    False
+    """
+    raise_if_any(_option_problems(method, stores_ahead, decoupled, parametrisation, every))
+    if problem.runs:
+        raise InputError([f"problem has runs {list(problem.runs)}; it must be one problem"])
+    first, second, ulp = _pair("iterates", iterates, problem)
+    steps = len(first) - 1
+    rates = _Rates(steps, beta, gamma, gamma_u, gamma_v, weight_decay, dampening)
+    scale = tensor_of("kappa", kappa)
+    errors = [*rates.problems(decoupled, parametrisation, stores_ahead)]
+    if scale.shape not in ((), (problem.d,)) or not bool((scale > 0).all()):
+        errors.append(f"kappa of shape {[*scale.shape]} must be a number or [{problem.d}], > 0")
+    raise_if_any(errors)
+    scale = scale.expand(problem.d)
+
+    def weights(first: Tensor, second: Tensor) -> Tensor:
+        """(w_+, w_-) of the theorem, [..., 2, d]."""
+        if parametrisation == "product":
+            a, b = coordinate_rates.scaled_layers(first, second, *rates.layers)
+            first, second = a + b, a - b
+        elif parametrisation == "squares":
+            first, second = 2 * first, 2 * second
+        return torch.stack([first, second], -2) / scale.sqrt()
+
+    w = weights(first, second)
+    before = w[0] if previous is None else weights(*_start(previous, problem))
+    beta_k = rates.beta
+    if stores_ahead:
+        w = nesterov.from_ahead(w, torch.cat([beta_k, beta_k[-1:]])[:, None, None])
+    raise_if_any(_zeros(w))
+    shrink = rates.gamma * rates.decay if decoupled else torch.zeros_like(beta_k)
+    decay = torch.zeros_like(beta_k) if decoupled else rates.decay_step
+    w, beta_k = rescaled(w, shrink), beta_k / (1 - shrink)
+    decay = decay[:, None] * scale
+    is_nesterov = method == "nesterov"
+    earlier = torch.cat([before[None], w[:-2]])
+    terms = step_terms(
+        earlier, w[:-1], w[1:], beta_k[:, None, None], decay, nesterov=is_nesterov, ulp=ulp
+    )
+    scaled = Problem(coordinate_rates.scaled_rows(problem.X, scale), problem.y)
+    outside = scaled.row_space.reject(terms.step)
+    update_error = None
+    if rates.known and full_batch:
+        # the gradient is taken at the iterates as they are
+        product = torch.cat([torch.ones(1).to(shrink), (1 - shrink).cumprod(0)])[:-1]
+        theta = theta_of((terms.base[:, 0], terms.base[:, 1])) * product[:, None].square()
+        step = rates.gradient_step * (2 if parametrisation == "squares" else 1) / (1 - shrink)
+        update_error = terms.step - step[:, None] * scaled.gradient(theta)
+    sums, rows = PathSums(w[0], before, ulp), []
+    for k in range(steps):
+        sums.add(
+            StepTerms(*(term[k] for term in terms)),
+            w[k + 1],
+            beta_k[k],
+            decay[k],
+            shrink=shrink[k],
+            nesterov=is_nesterov,
+            outside=outside[k],
+            update_error=None if update_error is None else update_error[k],
+        )
+        if k + 1 == steps or (every and (k + 1) % every == 0):
+            rows.append(sums.row())
+    return certificate_of(problem, summary_of(w[0], rows), kappa=scale, along=every is not None)
+
+
+class _Rates:
+    """beta_k and the step sizes as [K], and what they leave of the family."""
+
+    def __init__(
+        self,
+        steps: int,
+        beta: ArrayLike,
+        gamma: ArrayLike | None,
+        gamma_u: ArrayLike | None,
+        gamma_v: ArrayLike | None,
+        weight_decay: ArrayLike,
+        dampening: float,
+    ) -> None:
+        given = {"beta": beta, "gamma": gamma, "gamma_u": gamma_u, "gamma_v": gamma_v,
+                 "weight_decay": weight_decay}  # fmt: skip
+        found = {key: tensor_of(key, value) for key, value in given.items() if value is not None}
+        self._errors = [
+            f"{key} has shape {[*value.shape]}; it must be a number or [{steps}], one for each step"
+            for key, value in found.items()
+            if value.shape not in ((), (steps,))
+        ]
+        if (gamma_u is None) != (gamma_v is None) or (gamma is not None and gamma_u is not None):
+            self._errors.append("give gamma, or gamma_u and gamma_v, or none of them")
+        raise_if_any(self._errors)
+        rates = {key: value.expand(steps) for key, value in found.items()}
+        self.beta, self.decay, self._dampening = rates["beta"], rates["weight_decay"], dampening
+        self.known = gamma is not None or gamma_u is not None
+        one = torch.ones_like(self.beta)
+        self._u = rates.get("gamma_u", rates.get("gamma", one))
+        self._v = rates.get("gamma_v", rates.get("gamma", one))
+
+    @property
+    def layers(self) -> tuple[Tensor, Tensor]:
+        """gamma_u and gamma_v at the first step."""
+        return self._u[0], self._v[0]
+
+    @property
+    def gamma(self) -> Tensor:
+        """sqrt(gamma_u gamma_v), [K]."""
+        return (self._u * self._v).sqrt()
+
+    @property
+    def gradient_step(self) -> Tensor:
+        """What the gradient is multiplied by, [K]: dampened from the second step on."""
+        dampened = torch.full_like(self.beta, 1 - self._dampening)
+        dampened[0] = 1
+        return self.gamma * dampened
+
+    @property
+    def decay_step(self) -> Tensor:
+        """gamma_k omega_k of coupled decay, [K]."""
+        return self.gradient_step * self.decay
+
+    def problems(self, decoupled: bool, parametrisation: str, stores_ahead: bool) -> Iterator[str]:
+        """Which hypothesis the rates violate."""
+        if not bool(((self.beta >= 0) & (self.beta < 1)).all()):
+            yield f"beta = {_worst(self.beta)} must be in [0, 1)"
+        for key, value in (("gamma_u", self._u), ("gamma_v", self._v)):
+            if not bool(((value > 0) & value.isfinite()).all()):
+                name = "gamma" if self._u is self._v else key
+                yield f"{name} = {_worst(value)} must be finite and > 0"
+        if not 0 <= self._dampening < 1:
+            yield f"dampening = {self._dampening} must be in [0, 1)"
+        if not bool(((self.decay >= 0) & self.decay.isfinite()).all()):
+            yield f"weight_decay = {_worst(self.decay)} must be finite and >= 0"
+        unequal = not torch.equal(self._u, self._v)
+        if bool(self.decay.any()) and not self.known:
+            yield "weight_decay needs gamma: Delta shrinks by exp(-2 sum p_k gamma_k omega_k)"
+        ratio = self._v / self._u
+        # a ratio of two rounded schedules
+        if bool(((ratio / ratio[0] - 1).abs() > 1e-12).any()):
+            yield "gamma_v/gamma_u must be constant: otherwise no change of variables exists"
+        if unequal and bool(self.decay.any()) and not decoupled:
+            yield "coupled weight_decay needs gamma_u = gamma_v: the layers would decay unequally"
+        if unequal and parametrisation != "product":
+            yield f"gamma_u != gamma_v needs parametrisation = product, given {parametrisation}"
+        if decoupled and bool((self.gamma * self.decay >= 1).any()):
+            yield "gamma weight_decay must be below 1 where it is decoupled"
+        if stores_ahead and not bool((self.beta == self.beta[0]).all()):
+            yield "stores_ahead needs a constant beta: the last point ahead has beta_{K+1}"
+
+
+def _option_problems(
+    method: str, stores_ahead: bool, decoupled: bool, parametrisation: str, every: int | None
+) -> Iterator[str]:
+    if method not in METHODS:
+        yield (
+            f"method = {method!r} must be one of {', '.join(METHODS)}: rates that depend on the "
+            "data in each coordinate (Adam, RMSprop, sign descent) leave span(x_1..x_n)"
+        )
+    if parametrisation not in PARAMETRISATIONS:
+        yield f"parametrisation = {parametrisation!r} must be one of {', '.join(PARAMETRISATIONS)}"
+    if stores_ahead and method != "nesterov":
+        yield "stores_ahead is of method = nesterov alone"
+    if decoupled and method == "nesterov":
+        yield "decoupled weight decay with method = nesterov is not in the family"
+    if every is not None and every < 1:
+        yield f"every = {every} must be >= 1"
+
+
+def _pair(
+    key: str, given: tuple[ArrayLike, ArrayLike], problem: Problem
+) -> tuple[Tensor, Tensor, float]:
+    """Two arrays [K+1, d] in double precision, and the rounding of the type they came in."""
+    if len(given) != 2:
+        raise InputError([f"{key} must be a pair of arrays, given {len(given)}"])
+    first, second = (tensor_of(key, value) for value in given)
+    shapes = [*first.shape], [*second.shape]
+    if shapes[0] != shapes[1] or first.ndim != 2 or first.shape[1] != problem.d or len(first) < 2:
+        raise InputError(
+            [
+                f"{key} have shapes {shapes[0]} and {shapes[1]}; both must be [K+1, {problem.d}], "
+                "K >= 1"
+            ]
+        )
+    if not bool((first.isfinite() & second.isfinite()).all()):
+        bad = int((~(first.isfinite() & second.isfinite())).any(-1).nonzero()[0])
+        raise InputError([f"{key} are not finite at index {bad}: certify the steps before it"])
+    return first, second, max(_ulp(value) for value in given)
+
+
+def _start(previous: tuple[ArrayLike, ArrayLike], problem: Problem) -> tuple[Tensor, Tensor]:
+    u, v = (tensor_of("previous", value) for value in previous)
+    if u.shape != (problem.d,) or v.shape != (problem.d,):
+        raise InputError(
+            [f"previous has shapes {[*u.shape]} and {[*v.shape]}; both must be [{problem.d}]"]
+        )
+    return u, v
+
+
+def _ulp(value: Any) -> float:
+    """The rounding of the floating-point type of an array; of double precision otherwise."""
+    name = str(getattr(value, "dtype", "float64")).removeprefix("torch.")
+    dtype = getattr(torch, name, torch.float64)
+    found = dtype if isinstance(dtype, torch.dtype) and dtype.is_floating_point else torch.float64
+    return torch.finfo(found).eps
+
+
+def _zeros(w: Tensor) -> Iterator[str]:
+    zero = (w == 0).nonzero()
+    if len(zero):
+        k, sign, i = zero[0].tolist()
+        yield (
+            f"w_{'+-'[sign]} is exactly 0 at index {k}, coordinate {i}: the path sums are defined "
+            "where no w_+- is 0 (u^2 = v^2 there; condition C1 for the start)"
+        )
+
+
+def _worst(values: Tensor) -> float:
+    """An entry to show: nan, or the one farthest from zero, or the least."""
+    if bool(values.isnan().any()):
+        return float("nan")
+    return float(values.min()) if bool(values.min() <= 0) else float(values.max())

@@ -1,0 +1,224 @@
+"""The certificate of a run of the family, from its sums along the path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dln_momentum.interface.run import Certificate
+from dln_momentum.problem import Problem
+from dln_momentum.theory import coordinate_rates, minimizers
+from dln_momentum.theory.trajectory import Trajectory
+
+UNRESOLVED = 0.1
+"""Above this tolerance the arithmetic of the run cannot decide."""
+
+
+@dataclass(frozen=True, repr=False)
+class PathCertificate(Certificate):
+    """What the theorem says of a run of the family, and by how much it is missed.
+
+    Scalars are floats for the end of a run, [K] along it; vectors are [d] or [K, d]. The sums S_+-
+    come from the iterates and beta alone, so that each of the errors can be large. Those of one
+    step are relative to the largest step gamma_k g_k of the run.
+
+    Attributes:
+        steps: k, the steps taken.
+        kkt_residual: relative norm of the part of (arcsinh(2 theta/Delta) - c)/2 outside the row
+            space (weighted by 1/kappa): 0 exactly if theta is the minimiser over its level set.
+        path_identity_error: largest relative error of Delta against |w_+ w_-| exp(-(S_+ + S_-)) of
+            the start, with the factor of weight decay.
+        asymmetry: largest error so far of one step of w_+ against that of w_-, which any gradient
+            and no other beta or weight decay makes equal and opposite.
+        outside: largest part of one step gamma_k g_k outside the row space so far; nan where the
+            rows were not known during the run.
+        update_error: largest error of one step against gamma_k grad L at its point so far; nan
+            where gamma or the batches are not known.
+        log_free_error: largest error so far of u^2 - v^2 against its log-free sum, over the largest
+            Delta_0.
+        distance_to_minimizer: of theta to argmin D over all interpolators; 0 once converged.
+        balancedness: Delta = |w_+ w_-|, of the weighted layers where gamma_u != gamma_v.
+        predicted_balancedness: Delta by the sums.
+        log_init: c = arcsinh(2 theta~/Delta).
+        minimizer: argmin D_{psi_Delta}(., theta~) over all interpolators.
+        theta: the predictor.
+        s_plus, s_minus: S_+-.
+        sign_changes: of the entries of w_+- so far.
+        tolerance: the largest path_identity_error that rounding explains; the other errors have
+            their own.
+        failures: which of the numbers are larger than rounding explains, empty if none is.
+        undecided: which of them the rounding of the run could explain at any size.
+    """
+
+    asymmetry: Any
+    outside: Any
+    update_error: Any
+    predicted_balancedness: NDArray[np.float64]
+    theta: NDArray[np.float64]
+    s_plus: NDArray[np.float64]
+    s_minus: NDArray[np.float64]
+    sign_changes: Any
+    steps: Any
+    tolerance: Any
+    failures: tuple[str, ...]
+    undecided: tuple[str, ...]
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the theorem holds of this run, to the rounding of its arithmetic."""
+        return not self.failures and not self.undecided
+
+    @property
+    def verdict(self) -> str:
+        """In words: ``valid``, ``NOT VALID`` or ``not decided``, with the reasons."""
+        if self.failures:
+            return "NOT VALID: " + "; ".join(self.failures)
+        return "not decided: " + "; ".join(self.undecided) if self.undecided else "valid"
+
+    def __repr__(self) -> str:
+        end = {
+            name: np.atleast_1d(getattr(self, name))[-1]
+            for name in (
+                "steps", "kkt_residual", "path_identity_error", "asymmetry", "outside",
+                "update_error", "distance_to_minimizer", "sign_changes", "tolerance",
+            )
+        }  # fmt: skip
+        shown = ", ".join(
+            f"{name}={value}" if name in ("steps", "sign_changes") else f"{name}={value:.1e}"
+            for name, value in end.items()
+            if not np.isnan(value)
+        )
+        return f"PathCertificate({self.verdict}; {shown})"
+
+
+@dataclass(frozen=True)
+class PathSummary:
+    """What was summed along a run, at T steps (the last, or all), in the theorem's variables.
+
+    Attributes:
+        steps: [T].
+        w_start: (w_+, w_-) at w_1, [2, d].
+        w: at these steps, [2, T, d].
+        exponents: S_+- with the exponent of weight decay, [2, T, d].
+        path_sums: S_+- alone, [2, T, d].
+        resolution: errors of the exponents by rounding, [2, T, d].
+        log_free: errors of w_+ w_- against its log-free sum, the largest so far, [T].
+        asymmetry, outside, update_error: the largest so far over the largest step, [T].
+        step_resolution: what rounding explains of these three, [T].
+        sign_changes: so far, [T].
+    """
+
+    steps: Tensor
+    w_start: Tensor
+    w: Tensor
+    exponents: Tensor
+    path_sums: Tensor
+    resolution: Tensor
+    log_free: Tensor
+    asymmetry: Tensor
+    outside: Tensor
+    update_error: Tensor
+    step_resolution: Tensor
+    sign_changes: Tensor
+
+
+class _Path(Trajectory):
+    def __init__(self, summary: PathSummary) -> None:
+        self.w, self.exponents = summary.w, summary.exponents
+        self.w_start = summary.w_start[:, None]
+        self.boundary = self.start_term = self.w.new_zeros(())
+
+
+def certificate_of(
+    problem: Problem, summary: PathSummary, *, kappa: Tensor, along: bool
+) -> PathCertificate:
+    """The certificate of what was summed along a run.
+
+    Args:
+        problem: the data as they are, without run dimensions.
+        summary: the sums, in the variables w/sqrt(kappa).
+        kappa: rates of the coordinates, [d].
+        along: whether to give every step of the summary, or its last alone.
+    """
+    path, scaled = _Path(summary), problem
+    if bool((kappa != 1).any()):
+        scaled = Problem(coordinate_rates.scaled_rows(problem.X, kappa), problem.y)
+    valid = path.is_valid
+    kkt = path.certificate(scaled)
+    # Delta overflows before its logarithm, which is what the theorem predicts
+    log_error = (path.predicted_balancedness.log() - path.balancedness.log()).abs().amax(-1)
+    identity_error = torch.expm1(log_error)
+    z = (torch.asinh(2 * path.theta / path.balancedness) - path.log_init) / 2
+    spread = summary.resolution.sum(0)
+    identity_resolution = spread.amax(-1)
+    kkt_resolution = _norm(spread) / 2 / _norm(z).clamp(min=torch.finfo(z.dtype).tiny)
+    minimizer = _minimizer(scaled, path)
+    distance = _norm(kappa * (path.theta - minimizer))
+    log_free = summary.log_free / path.balancedness_start.amax()
+    checks = {
+        "path_identity_error": (identity_error, identity_resolution),
+        "kkt_residual": (kkt, kkt_resolution + summary.step_resolution),
+        "asymmetry": (summary.asymmetry, summary.step_resolution),
+        "outside": (summary.outside, summary.step_resolution),
+        "update_error": (summary.update_error, summary.step_resolution),
+    }
+    failures = [] if bool(valid.all()) else ["Delta is not in (0, inf), or c is not finite"]
+    failures += [text for name, check in checks.items() if (text := _failure(name, *check))]
+    undecided = [
+        f"{name}: rounding explains up to {float(allowed[-1]):.1e}"
+        for name, (_, allowed) in checks.items()
+        if float(allowed[-1]) > UNRESOLVED
+    ]
+
+    def shaped(value: Tensor) -> Any:
+        value = value.detach().cpu()
+        return value.numpy() if along else value[-1].numpy()[()]
+
+    return PathCertificate(
+        kkt_residual=shaped(kkt),
+        path_identity_error=shaped(identity_error),
+        log_free_error=shaped(log_free),
+        distance_to_minimizer=shaped(distance),
+        balancedness=shaped(kappa * path.balancedness),
+        log_init=shaped(path.log_init),
+        minimizer=shaped(kappa * minimizer),
+        asymmetry=shaped(summary.asymmetry),
+        outside=shaped(summary.outside),
+        update_error=shaped(summary.update_error),
+        predicted_balancedness=shaped(kappa * path.predicted_balancedness),
+        theta=shaped(kappa * path.theta),
+        s_plus=shaped(summary.path_sums[0]),
+        s_minus=shaped(summary.path_sums[1]),
+        sign_changes=shaped(summary.sign_changes),
+        steps=shaped(summary.steps),
+        tolerance=shaped(identity_resolution),
+        failures=tuple(failures),
+        undecided=tuple(undecided),
+    )
+
+
+def _minimizer(problem: Problem, path: _Path) -> Tensor:
+    """The Bregman minimisers over all interpolators, nan where there is no potential."""
+    rows, valid = problem.row_space, path.is_valid[:, None]
+    delta = torch.where(valid, path.predicted_balancedness, 1.0)
+    found = minimizers.bregman_minimizer(
+        rows, rows.target(problem.y), delta, torch.where(valid, path.log_init, 0.0), near=path.theta
+    )
+    return torch.where(valid & found.converged[:, None], found.theta, torch.nan)
+
+
+def _failure(name: str, error: Tensor, tolerance: Tensor) -> str:
+    """What is wrong with a number at the end of the path, if anything is."""
+    found, allowed = float(error[-1]), float(tolerance[-1])
+    if name in ("outside", "update_error") and found != found:
+        return ""
+    return "" if found <= allowed else f"{name} = {found:.1e}; rounding explains {allowed:.1e}"
+
+
+def _norm(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x, dim=-1)
