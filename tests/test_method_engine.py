@@ -106,9 +106,10 @@ def written(method: Method, run: int, *, drawn: bool = False, moving: bool = Fal
     gamma, beta = ([float(x) for x in rate[:, run]] for rate in rates)
 
     batches = BatchStream(PROBLEM.n, 2, "with_replacement", [run])
-    noise = LabelNoise(PROBLEM.n, 0.05, until=50, seeds=[run])
+    noise = LabelNoise(PROBLEM.n, 0.05, until=50, seeds=[run]).label_noise(0, STEPS)
     weights = batches.weights(0, STEPS)
     assert weights is not None
+    assert noise is not None
     return written_run(
         PROBLEM.X, keys.pop("y", PROBLEM.y), u, v, gamma, beta,
         nesterov=method.name == "nesterov",
@@ -121,7 +122,7 @@ def written(method: Method, run: int, *, drawn: bool = False, moving: bool = Fal
         depth=number(method.depth, run),
         before=(0.98 * u, 1.01 * v) if moving else None,
         weights=weights[:, 0] if drawn else None,
-        noise=noise.label_noise(0, STEPS)[:, 0] if drawn else None,
+        noise=noise[:, 0] if drawn else None,
         **keys,
     )  # fmt: skip
 
