@@ -141,7 +141,8 @@ def publish(folder: Path, names: list[str]) -> None:
             shutil.copy2(folder / name / file, PUBLISHED / name / file)
     found = [PUBLISHED / name / "claim.json" for name in CLAIMS]
     claims = [json.loads(path.read_text()) for path in found if path.exists()]
-    (PUBLISHED / "README.md").write_text(page(claims, CLAIMS))
+    # a new claim changes the numbers of those after it
+    write_pages(PUBLISHED, claims)
 
 
 def verdicts(claims: list[dict[str, Any]]) -> Table:
