@@ -139,7 +139,7 @@ REFUSED = [
     (lambda: Arrays(gamma=0.5), "must be an array [K] or [K, R]"),
     (lambda: Method("adam"), "method.name = 'adam' must be one of heavy_ball, nesterov"),
     (lambda: Method(weight_decay=-1), "method.weight_decay = -1 must be finite and >= 0"),
-    (lambda: Method(weight_decay=1, depth=3), "method.weight_decay must keep its default"),
+    (lambda: Method(weight_decay=1, depth=3), "method.weight_decay = 1.0 must be 0 with depth > 2"),
     (lambda: Method(weight_decay=1, layer_ratio=2), "the layers would decay apart"),
     (lambda: Method(kappa=[1.0, 0.0]), "method.kappa has shape [2] and 1 entries"),
     (lambda: replace(Method(), decay_until=1.5), "method.decay_until = 1.5 must be an integer"),

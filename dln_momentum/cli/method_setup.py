@@ -14,6 +14,7 @@ import torch
 from dln_momentum.config import Given, Reader
 from dln_momentum.config.momentum import layer_ratio
 from dln_momentum.data import read_archive
+from dln_momentum.engine import EngineOptions
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.method import Method
 from dln_momentum.problem import Problem
@@ -65,8 +66,21 @@ def method_of(reader: Reader, **others: Any) -> Method | None:
     return reader.build(Method, found, "method", schedule=schedule, **others)
 
 
-def misfits(method: Method, problem: Problem | None, rates: Momentum | None) -> Iterator[str]:
-    """What a method does not fit: gamma and beta, and the coordinates of a problem."""
+def misfits(
+    method: Method,
+    problem: Problem | None,
+    rates: Momentum | None,
+    options: EngineOptions | None = None,
+) -> Iterator[str]:
+    """What a method does not fit: gamma and beta, and the coordinates of a problem.
+
+    The engine's options do not fit a problem whose loss has no margins.
+    """
+    if problem is not None and options is not None:
+        try:
+            options.on(problem)
+        except InputError as error:
+            yield from (f"trainer.{line}" for line in error.problems)
     if rates is not None:
         gamma, beta = (torch.tensor([x], dtype=torch.float64) for x in (rates.gamma, rates.beta))
         yield from method.problems(gamma, beta)

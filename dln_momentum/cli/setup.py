@@ -165,7 +165,7 @@ def build(config: DictConfig) -> Setup:
     seed = seed_of(reader)
     rates, device = momentum_of(reader), device_of(reader)
     options, plan = engine_options(reader), plan_of(reader)
-    parts = build_parts(reader, seed, rates)
+    parts = build_parts(reader, seed, rates, options)
     return Setup(
         config,
         parts.problem.to(device),
@@ -186,13 +186,19 @@ def built(value: T | None) -> T:
     return value
 
 
-def build_parts(reader: Reader, seed: int | None, rates: Momentum | None = None) -> Parts:
+def build_parts(
+    reader: Reader,
+    seed: int | None,
+    rates: Momentum | None = None,
+    options: EngineOptions | None = None,
+) -> Parts:
     """Build the data, one network, its method and the streams of a config; its last sections.
 
     Args:
         reader: of the config.
         seed: of the run.
         rates: gamma and beta, which not every schedule fits.
+        options: of the engine, whose margin not every loss has.
 
     Raises:
         InputError: everything that the reader has found wrong with the config.
@@ -203,7 +209,7 @@ def build_parts(reader: Reader, seed: int | None, rates: Momentum | None = None)
     depth = 2.0 if start is None else start.depth
     method = method_of(reader, depth=depth, layer_ratio=layer_ratio_of(reader))
     if method is not None:
-        reader.errors += misfits(method, problem, rates)
+        reader.errors += misfits(method, problem, rates, options)
     net = None
     if problem is not None and start is not None:
         net = network(reader, start, problem.d)
@@ -319,7 +325,7 @@ def rates_given(
 
 def engine_options(reader: Reader) -> EngineOptions | None:
     """The engine's options, from sections ``engine`` and ``trainer``."""
-    keys = {key: f"trainer.{key}" for key in ("tol", "divergence_bound")}
+    keys = {key: f"trainer.{key}" for key in ("tol", "margin", "divergence_bound")}
     keys |= {key: f"engine.{key}" for key in ("backend", "path_sums", "tile_runs")}
     found, workers = (
         reader.given(EngineOptions, keys),

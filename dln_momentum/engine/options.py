@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
-from dln_momentum.errors import raise_if_any
+import torch
+
+from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.problem import Problem
 
 BACKENDS = ("auto", "torch", "numba")
 PATH_SUMS = ("telescoped", "direct", "gradient_sum")
@@ -28,6 +31,9 @@ class EngineOptions:
     divergence_bound: float = 1e10
     """a run has diverged at the first check that finds its loss above this many times its first
     loss, or not finite"""
+    margin: float | None = None
+    """of classification: a run has converged too once its loss is at or below l(margin)/n, l the
+    loss of a row, which proves that every margin y_i <x_i, theta> is at least this; None for never"""
     tile_runs: int | None = None
     """runs to a tile; None for the measured rule"""
     num_workers: int = 1
@@ -55,6 +61,12 @@ class EngineOptions:
                     0 <= self.tol < inf or self.tol == -inf,
                     "finite and >= 0, or -inf",
                 ),
+                (
+                    "margin",
+                    self.margin,
+                    self.margin is None or -inf < self.margin < inf,
+                    "finite or null",
+                ),
                 ("divergence_bound", self.divergence_bound, self.divergence_bound > 1, "> 1"),
                 (
                     "tile_runs",
@@ -66,3 +78,27 @@ class EngineOptions:
             )
             if not ok
         )
+
+    def on(self, problem: Problem) -> EngineOptions:
+        """These options with the margin as a tolerance of the loss.
+
+        A mean of n losses, each >= 0 and falling with its margin, that is at most l(m)/n has none
+        above l(m), so that every margin is at least m.
+
+        Raises:
+            InputError: for a margin with a loss that is not of classification.
+
+        >>> problem = Problem(X=[[1.0, 2.0]], y=[1.0], loss="exponential")
+        >>> round(EngineOptions(margin=5.0).on(problem).tol, 6)
+        0.006738
+        """
+        if self.margin is None:
+            return self
+        if not problem.is_classification:
+            raise InputError(
+                [f"margin = {self.margin:g} must be null with loss = {problem.loss_name}: "
+                 "it is of loss = logistic and exponential"]
+            )  # fmt: skip
+        margin = torch.tensor(self.margin, dtype=torch.float64)
+        of_row = problem.loss_of_row.value(margin, torch.ones_like(margin))
+        return replace(self, tol=max(self.tol, float(of_row) / problem.n))

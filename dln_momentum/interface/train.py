@@ -58,6 +58,7 @@ def train(
     seed: Any = 0,
     max_steps: int = 100_000,
     tol: float = 1e-24,
+    margin: float | None = None,
     divergence_bound: float = 1e10,
     records: int = 200,
     trajectories: bool | None = None,
@@ -101,6 +102,8 @@ def train(
         seed: of mini-batches and label noise, an integer or an array of them.
         max_steps: the largest number of steps.
         tol: a run has converged once its training loss is at or below this; checked every 10 steps.
+        margin: of classification: it has converged too once its loss, at or below l(margin)/n,
+            proves that every margin y_i <x_i, theta> is at least this.
         divergence_bound: it has diverged once its loss exceeds this many times its first loss.
         records: the largest number of recorded steps, log-spaced.
         trajectories: whether to keep theta, Delta and S_+- of every coordinate at these steps; by
@@ -152,6 +155,7 @@ def train(
         backend=backend,
         path_sums=path_sums,
         tol=number_of("tol", tol),
+        margin=None if margin is None else number_of("margin", margin),
         divergence_bound=number_of("divergence_bound", divergence_bound),
         num_workers=physical_cores() if num_workers is None else num_workers,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from dln_momentum.outputs.provenance import digest
 from dln_momentum.problem import Problem
 from dln_momentum.theory.interpolators import basis_pursuit, is_unique
+from dln_momentum.theory.max_margin import max_margin
 
 LARGEST_PROGRAM = 250_000
 """Entries of X up to which the linear program is solved: 3 ms at (20, 30), 0.4 to 0.8 s at
@@ -19,6 +20,8 @@ LARGEST_PROGRAM = 250_000
 _KEPT = 2**12
 _found: dict[str, tuple[Tensor, bool]] = {}
 """The interpolator of least l1 norm of the last data sets, and whether it is unique, by hash."""
+_largest: dict[str, float] = {}
+"""The largest margins of the last data sets, by hash and norm."""
 
 
 def references(theta: Tensor, problem: Problem) -> dict[str, Tensor]:
@@ -29,6 +32,9 @@ def references(theta: Tensor, problem: Problem) -> dict[str, Tensor]:
     minus 1, and ``l1_distance`` = ||theta - its minimiser||_1, nan where that is not unique. They
     are nan without theta*, or for problems beyond `LARGEST_PROGRAM` or of classification. There is
     one linear program for each data set, however many runs and calls there are.
+
+    Of classification the largest margins over a norm, ``max_l1_margin`` and ``max_l2_margin``, are
+    added (docs/theory.md#max-margin), which no theta exceeds.
 
     >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0], theta_star=[2.0, 0.0])
     >>> found = references(torch.tensor([[0.4, 0.8]], dtype=torch.float64), problem)
@@ -45,12 +51,14 @@ def references(theta: Tensor, problem: Problem) -> dict[str, Tensor]:
     minimiser, unique = (value.to(theta.device) for value in least_l1(problem))
     least = minimiser.abs().sum(-1).expand_as(missing)
     distance = (theta - minimiser).abs().sum(-1)
+    found = {f"max_{k}_margin": v.to(missing).expand_as(missing) for k, v in _margins(problem)}
     return {
         "theta_star_norm": norm,
         "relative_recovery_error": torch.where(norm > 0, error / norm, torch.nan),
         "least_l1_norm": least,
         "l1_excess": torch.where(least > 0, theta.abs().sum(-1) / least - 1, torch.nan),
         "l1_distance": torch.where(unique, distance, torch.nan),
+        **found,
     }
 
 
@@ -80,6 +88,31 @@ def _least_l1(X: Tensor, y: Tensor) -> tuple[Tensor, bool]:
             del _found[next(iter(_found))]
         _found[key] = theta, bool(is_unique(X, y, theta))
     return _found[key]
+
+
+def _margins(problem: Problem) -> Iterator[tuple[str, Tensor]]:
+    """The largest margins over the l1 and the l2 norm, [*runs] each; none but of classification."""
+    if not problem.is_classification:
+        return
+    runs = problem.runs
+    X = problem.X.expand(*runs, -1, -1).reshape(-1, problem.n, problem.d).cpu()
+    y = problem.y.expand(*runs, -1).reshape(-1, problem.n).cpu()
+    for norm, order in (("l1", 1), ("l2", 2)):
+        if problem.n * problem.d > LARGEST_PROGRAM:
+            yield norm, torch.full(runs, torch.nan)
+            continue
+        found = [_largest_margin(*pair, norm, order) for pair in zip(X, y, strict=True)]
+        yield norm, torch.tensor(found, dtype=torch.float64).reshape(runs)
+
+
+def _largest_margin(X: Tensor, y: Tensor, norm: str, order: int) -> float:
+    key = digest((X, y)) + norm
+    if key not in _largest:
+        while len(_largest) >= _KEPT:
+            del _largest[next(iter(_largest))]
+        # margins of at least 1 at the least norm
+        _largest[key] = 1 / float(torch.linalg.vector_norm(max_margin(X, y, norm), order))
+    return _largest[key]
 
 
 def best_along_path(

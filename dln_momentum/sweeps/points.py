@@ -195,7 +195,7 @@ class Points:
         points = np.flatnonzero(each)
         if not len(points):
             return each
-        of = (self.data, self.start, self.sampling, self.method)
+        of = (self.data, self.start, self.sampling, self.method, self.advance)
         settings = [*(part.index[points] for part in of), self.layer_ratios[points] != 1]
         _, first, of_point = np.unique(settings, axis=1, return_index=True, return_inverse=True)
         each[points] = np.array([not self._misfits(int(p)) for p in points[first]], bool)[
@@ -250,7 +250,8 @@ class Points:
         network(reader, start, problem.d)
         streams(reader, problem.n, 0)
         reader.build(lambda: self.method_at(point), Given({}, {}), "method")
-        reader.errors += misfits(self.method.at(point), problem, None)
+        options = self.advance.at(point).options
+        reader.errors += misfits(self.method.at(point), problem, None, options)
         return reader.errors
 
     def _part(self, sections: Collection[str], make: Callable[[Reader], T | None]) -> Part[T]:

@@ -186,7 +186,7 @@ class AutogradStepper:
         options: EngineOptions,
     ) -> None:
         self._net, self._optimizer, self._data = net, optimizer, data
-        self._options = options
+        self._options = options.on(data.problem)
         self._tracker = None
         if isinstance(net, DiagonalLinearNet):
             self._tracker = PathTracker(net, optimizer, data.problem, options.path_sums)
