@@ -40,9 +40,7 @@ KAPPA = torch.linspace(0.5, 1.5, 8).double()
 METHODS = {
     "warm-up": Method(schedule=Warmup(20)),
     "nesterov": Method("nesterov", NesterovMomentum(), weight_decay=0.1, decay_until=40),
-    "decoupled": Method(
-        schedule=Cosine(50, 0.1), weight_decay=0.5, decoupled=True, decay_until=40
-    ),
+    "decoupled": Method(schedule=Cosine(50, 0.1), weight_decay=0.5, decoupled=True, decay_until=40),
     "dampening": Method(dampening=0.3, weight_decay=0.1),
     "rates": Method("nesterov", StepDecay(10, 0.5), kappa=KAPPA, layer_ratio=2.0),
     "depth 3": Method(depth=3, schedule=InverseSqrt(5)),
@@ -97,9 +95,8 @@ def of_the_next_step(patch: Patch) -> None:
 
 def schedule_of_the_chunk(patch: Patch) -> None:
     """A schedule that starts anew with each window of steps."""
-    for kind in (Schedule,):
-        exact = kind.rates
-        patch.setattr(kind, "rates", lambda s, g, b, first, n: exact(s, g, b, 1, n))
+    exact = Schedule.rates
+    patch.setattr(Schedule, "rates", lambda s, g, b, first, n: exact(s, g, b, 1, n))
 
 
 def gamma_off(patch: Patch) -> None:

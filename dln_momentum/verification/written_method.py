@@ -66,8 +66,7 @@ def _run(
 ) -> WrittenMethod:
     method, X, y = setting.method, setting.problem.X.numpy(), setting.problem.y.numpy()
     omega, tau, ratio, depth = (
-        _first(x)
-        for x in (method.weight_decay, method.dampening, method.layer_ratio, method.depth)
+        _first(x) for x in (method.weight_decay, method.dampening, method.layer_ratio, method.depth)
     )
     kappa = 1.0 if method.kappa is None else method.kappa.numpy()
     w = setting.w.numpy() * (1 + displacement)
@@ -175,8 +174,8 @@ def _theta(layers: np.ndarray, depth: float) -> np.ndarray:
 def _slope(loss: str, prediction: np.ndarray, y: np.ndarray) -> np.ndarray:
     if loss == "squared":
         return prediction - y
-    return -y * np.exp(-y * prediction) / (
-        1 + np.exp(-y * prediction) if loss == "logistic" else 1.0
+    return (
+        -y * np.exp(-y * prediction) / (1 + np.exp(-y * prediction) if loss == "logistic" else 1.0)
     )
 
 

@@ -108,7 +108,12 @@ def nesterov_update(carried, buffers, laid, plus, minus, at, rate, size):
     for i in range(size):
         pull = laid.step[rate + i] * gradient[at + i]
         decay, b, following = laid.decay[rate + i], laid.carry[rate + i], laid.beta[rate + i]
-        x_plus, x_minus, d_plus, d_minus = x[plus + i], x[minus + i], past[plus + i], past[minus + i]
+        x_plus, x_minus, d_plus, d_minus = (
+            x[plus + i],
+            x[minus + i],
+            past[plus + i],
+            past[minus + i],
+        )
         z_plus, z_minus = x_plus + b * d_plus, x_minus + b * d_minus
         d_plus = b * d_plus - (decay + pull) * z_plus
         d_minus = b * d_minus - (decay - pull) * z_minus
