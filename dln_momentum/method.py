@@ -194,20 +194,25 @@ class Method(PerRun):
                 yield "method.decoupled must be false with name = 'nesterov'"
         if self.decays and _any(self.layer_ratio, 1.0):
             yield (
-                "method.weight_decay must be 0 where layer_ratio is not 1: "
+                "method.weight_decay must be 0 where gamma_u and gamma_v differ: "
                 "the layers would decay apart"
             )
         if self.decays and self.kappa is not None:
             yield "method.weight_decay must be 0 with kappa: coordinates would decay apart"
         if self.is_deep:
-            for key, wrong in (
-                ("name", self.name != "heavy_ball"),
-                ("weight_decay", self.decays),
-                ("kappa", self.kappa is not None),
-                ("layer_ratio", _any(self.layer_ratio, 1.0)),
+            for key, value, wrong in (
+                ("name", self.name, self.name != "heavy_ball"),
+                ("weight_decay", self.weight_decay, self.decays),
+                ("kappa", "given", self.kappa is not None),
+                ("layer_ratio", self.layer_ratio, _any(self.layer_ratio, 1.0)),
             ):
                 if wrong:
-                    yield f"method.{key} must keep its default with depth > 2: no identity is known"
+                    usual = {"name": "heavy_ball", "weight_decay": 0, "kappa": None}.get(key, 1)
+                    shown = "an array" if isinstance(value, Tensor) else value
+                    yield (
+                        f"method.{key} = {shown} must be {usual} with depth > 2: "
+                        "no identity is known for others"
+                    )
 
 
 def check_method(method: Method, gamma: Tensor, beta: Tensor) -> None:

@@ -21,7 +21,6 @@ def draw(results: xr.Dataset, config: DictConfig) -> Figure:
         axes = figure.subplots(2, 3)
         _over_lambda(axes[0, 0], finest["excess"])
         axes[0, 0].set(yscale="log", ylabel=r"$\ell_1$ excess")
-        axes[0, 0].legend(fontsize=6, title="D", ncols=2)
         _over_depth(axes[0, 1], finest["excess"])
         moved = results["moved"].isel(halving=-1, drop=True)
         _over_lambda(axes[0, 2], moved.sel(lam=moved["lam"] > 0))
@@ -67,9 +66,10 @@ def _shares(ax: Axes, finest: xr.Dataset) -> None:
     sparser = (finest["excess"] < finest["excess"].sel(lam=0, drop=True)).mean("data_seed")
     crossed = finest["crossed"].mean("data_seed")
     for j, depth in enumerate(finest["depth"].to_numpy()):
-        ax.plot(x, crossed.sel(depth=depth), "o-", ms=3, color=f"C{j}")
+        ax.plot(x, crossed.sel(depth=depth), "o-", ms=3, color=f"C{j}", label=f"{depth:g}")
         ax.plot(x, sparser.sel(depth=depth), "s--", ms=2.5, lw=0.8, color=f"C{j}")
     ax.set(xscale="log", xlabel=r"$\lambda$ (leftmost: 0)", ylabel="share of runs")
+    ax.legend(fontsize=6, title="D", loc="upper left")
 
 
 def _certificates(ax: Axes, results: xr.Dataset) -> None:

@@ -97,7 +97,7 @@ def _at_lambda(problems: Sequence[Problem], lam: float, config: DictConfig) -> x
     gamma, beta = gamma_beta(lam=lam, eps=eps)
     alphas = [config.alpha * math.exp(-integral) for integral in (0, *config.integrals)]
     plain = _ends(problems, gamma, beta, alphas, None, config)
-    columns = []
+    columns: list[xr.Dataset] = []
     for duration in config.durations:
         steps = math.ceil(duration * (1 + lam) / eps)
         # once the decay is long over, p_k = 1/(1-beta) at each of its steps

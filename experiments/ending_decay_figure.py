@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from omegaconf import DictConfig
@@ -32,7 +33,9 @@ def draw(results: xr.Dataset, config: DictConfig) -> Figure:
         axes[0, 0].set_ylabel(r"explained: gain$/2I$")
         axes[1, 0].set_ylabel(r"$\ell_1$ excess over that of $\alpha e^{-I}$")
         axes[2, 0].set_ylabel(r"$\ell_1$ excess")
-        axes[2, 0].legend(fontsize=6)
+        # room for the legend
+        axes[2, 0].set_ylim(top=30 * axes[2, 0].get_ylim()[1])
+        axes[2, 0].legend(fontsize=6, ncols=2, loc="upper left")
         axes[0, -1].legend(
             handles=[
                 Line2D([], [], marker="o", ls="", color=f"C{j}", label=rf"$\lambda$ = {lam:g}")
@@ -62,16 +65,10 @@ def _over_speed(ax: Axes, values: xr.DataArray, part: xr.Dataset) -> None:
             speed = 4 * lam * part["omega"].sel(at).to_numpy()
             ax.errorbar(
                 speed, middle, np.abs([middle - low, high - middle]), fmt="o", ms=3, lw=0.6,
-                color=f"C{j}", mfc=(*_rgb(j), shade),
+                color=f"C{j}", mfc=(*to_rgb(f"C{j}"), shade), mec=f"C{j}", mew=0.6,
             )  # fmt: skip
     ax.axhline(1, color="0.5", lw=0.6, zorder=0)
     ax.set(xscale="log", xlabel=r"$4\lambda\omega$")
-
-
-def _rgb(j: int) -> tuple[float, float, float]:
-    from matplotlib.colors import to_rgb
-
-    return to_rgb(f"C{j}")
 
 
 def _ends(part: xr.Dataset) -> tuple[float, float]:

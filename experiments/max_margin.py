@@ -75,7 +75,7 @@ PARTS = ("exact", "towards the l1 margin", "l2 first at large alpha", "power of 
 
 def study(config: DictConfig) -> Outcome:
     """Every loss, alpha, lambda and data set."""
-    rows = []
+    rows: list[xr.Dataset] = []
     for loss in config.losses:
         plain = sparse_problems(config.n, config.d, config.s, config.data_seeds)
         problems = [problem.with_loss(loss) for problem in plain]
@@ -152,9 +152,7 @@ def _measure(snapshot: Any, problem: Problem, best: dict[str, Tensor]) -> dict[s
     """What the runs are at one record, [R]."""
     theta = snapshot.theta
     least = margins(problem, theta).amin(-1)
-    found = margin_certificate(
-        problem, theta, snapshot.predicted_balancedness, snapshot.log_init
-    )
+    found = margin_certificate(problem, theta, snapshot.predicted_balancedness, snapshot.log_init)
     identity = (snapshot.predicted_balancedness / snapshot.balancedness - 1).abs().amax(-1)
     values = {
         "margin": least,
@@ -177,9 +175,9 @@ def exponents(results: xr.Dataset, part: slice = slice(None)) -> xr.DataArray:
     """p of deficit ~ (ln t)^-p, fitted to the records at which gamma grows, or some of them."""
     growing = int(results["growing"].isel(loss=0, alpha=0, lam=0).sum())
     one = results.isel(record=slice(-growing, None)).isel(record=part)
-    x = np.log(one["log_time"])
+    x: xr.DataArray = one["log_time"].pipe(np.log)
     x = x - x.mean("record")
-    y = np.log(one["deficit_l1"].where(one["deficit_l1"] > 0))
+    y = one["deficit_l1"].where(one["deficit_l1"] > 0).pipe(np.log)
     return -(x * y).sum("record") / (x**2).sum("record")
 
 
@@ -264,7 +262,7 @@ def _judge(config: DictConfig, results: xr.Dataset) -> Outcome:
         sizes=data_sets(config.data_seeds, problem_size(config.n, config.d, config.s)),
         measured=measured,
         results=results,
-        figure=draw(results, config),
+        figure=draw(results, power, config),
         caption=CAPTION,
         notes=_notes(config),
     )
@@ -299,7 +297,7 @@ def _finding(
     ends: tuple[xr.Dataset, xr.Dataset],
     power: xr.DataArray,
 ) -> str:
-    middle, last = ends
+    last = ends[1]
     early, late = (end["deficit_l1"].median("data_seed").values.ravel() for end in ends)
     rates = power.median("data_seed").values.ravel()
     needed = _needed(last, power, config.near).median("data_seed").values.ravel()
@@ -307,12 +305,13 @@ def _finding(
     far = last["to_l1"].median("data_seed").values.ravel()
     reached, cells = counts[PARTS[1]]
     same, others = counts[PARTS[4]]
+    straight, _ = counts[PARTS[3]]
     return (
-        f"All runs move towards the max l1 margin in {reached} of {cells} cells: it is missed by "
-        f"{span(early, 2)} at ln t = {span(when[0], 2)}, {span(late, 2)} at {span(when[1], 3)} "
-        f"(directions still {span(far, 2)} apart), like (ln t)^-p, p = {span(rates, 2)}; "
-        f"{config.near:.0%} would need ln t = {span(needed, 2)}; momentum keeps the deficit at "
-        f"equal t within {config.same:g} in {same} of {others}."
+        f"Towards the max l1 margin in {reached} of {cells} cells: missed by {span(early, 2)} at "
+        f"ln t = {span(when[0], 2)}, {span(late, 2)} at {span(when[1], 3)} (directions "
+        f"{span(far, 2)} apart); fitted (ln t)^-p has p = {span(rates, 2)}, one power in "
+        f"{straight} cells, and {config.near:.0%} would need ln t = {span(needed, 2)}; momentum "
+        f"keeps it within {config.same:g} times in {same} of {others}."
     )
 
 

@@ -7,13 +7,14 @@ import xarray as xr
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from omegaconf import DictConfig
 
 from dln_momentum.outputs.plotting import style
 from experiments.common import SMALL, band
 
 
-def draw(results: xr.Dataset, config: DictConfig) -> Figure:
+def draw(results: xr.Dataset, power: xr.DataArray, config: DictConfig) -> Figure:
     """Deficits and distances over ln t, momentum against none, exponents, both ends."""
     first = results.isel(loss=0)
     constant = int((first["growing"].isel(alpha=0, lam=0) == 0).sum())
@@ -29,7 +30,7 @@ def draw(results: xr.Dataset, config: DictConfig) -> Figure:
         _over_time(axes[0, 2], first.sel(lam=config.lams[0]), distances, constant)
         axes[0, 2].set(ylabel="distance of directions")
         _momentum(axes[1, 0], first, config)
-        _exponents(axes[1, 1], results, constant)
+        _exponents(axes[1, 1], power)
         _ends(axes[1, 2], results.isel(loss=-1), constant)
     return figure
 
@@ -52,10 +53,8 @@ def _momentum(ax: Axes, part: xr.Dataset, config: DictConfig) -> None:
         x = heavy["log_time"].sel(alpha=alpha).to_numpy()
         rows = []
         for seed in range(part.sizes["data_seed"]):
-            at = {"alpha": alpha, "data_seed": seed}
-            own = np.interp(
-                x, plain["log_time"].sel(alpha=alpha), plain["deficit_l1"].isel(data_seed=seed).sel(alpha=alpha)
-            )  # fmt: skip
+            flow = plain.sel(alpha=alpha).isel(data_seed=seed)
+            own = np.interp(x, flow["log_time"], flow["deficit_l1"])
             rows.append(heavy["deficit_l1"].sel(alpha=alpha).isel(data_seed=seed) / own)
         low, middle, high = band(np.array(rows))
         ax.plot(x, middle, color=f"C{j}")
@@ -65,10 +64,8 @@ def _momentum(ax: Axes, part: xr.Dataset, config: DictConfig) -> None:
     ax.set_ylabel(rf"deficit at $\lambda$ = {config.lams[-1]:g} over that at 0")
 
 
-def _exponents(ax: Axes, results: xr.Dataset, constant: int) -> None:
-    from experiments.max_margin import exponents
-
-    power = exponents(results).isel(loss=0)
+def _exponents(ax: Axes, power: xr.DataArray) -> None:
+    power = power.isel(loss=0)
     for j, alpha in enumerate(power["alpha"].to_numpy()):
         for k, _ in enumerate(power["lam"].to_numpy()):
             values = power.sel(alpha=alpha).isel(lam=k).to_numpy()
@@ -84,3 +81,4 @@ def _ends(ax: Axes, part: xr.Dataset, constant: int) -> None:
         x, y = (one.isel(record=k).to_numpy().ravel() for k in (constant - 1, -1))
         ax.plot(x, y, "o", ms=2, alpha=0.6, color=f"C{j}")
     ax.set(xscale="log", yscale="log", xlabel="deficit, constant step size", ylabel="deficit, last")
+    ax.xaxis.set_minor_formatter(NullFormatter())

@@ -69,7 +69,7 @@ def test_help_shows_groups_keys_and_examples_without_torch(tmp_path: Path) -> No
     shown = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     ).stdout
-    assert shown.count("\ndln-train ") == 6
+    assert shown.count("\ndln-train ") == 10
     for expected in (
         "data=sparse             diabetes, digits, file",
         "max_steps: 100000",

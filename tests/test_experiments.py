@@ -39,8 +39,8 @@ def load(directory: Path) -> xr.Dataset:
 HEAVY = (
     "regimes", "small_lambda", "plane", "mgf_implicit_bias", "mirror_flow",
     "perturbed_initialisation", "smgd_implicit_bias", "published_settings", "sparser_region",
-    "schedules_compared", "nesterov",
-    "saddles", "progressive_sharpening",
+    "schedules_compared", "nesterov", "saddles", "progressive_sharpening", "ending_decay",
+    "depth", "max_margin",
 )  # fmt: skip
 """Some ten seconds of a core each; the slow tests run them."""
 

@@ -68,7 +68,9 @@ def test_output_times_are_a_dimension(tmp_path: Path) -> None:
     ("given", "lam"), [("1", 1.0), ("[1]", [1.0]), ("linspace:0:2:3", [0.0, 1.0, 2.0])]
 )
 def test_a_list_of_one_is_a_dimension(given: str, lam: float | list[float]) -> None:
-    reader = Reader(OmegaConf.create({"flow": {"lam": yaml.safe_load(given)}}))
+    reader = Reader(
+        OmegaConf.create({"flow": {"lam": yaml.safe_load(given), "lam_kind": "geometric"}})
+    )
     assert lam_of(reader) == lam
     assert not reader.errors
 

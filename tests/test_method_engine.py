@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dln_momentum import Engine, EngineOptions, InputError, Problem, sparse
+from dln_momentum import Engine, EngineOptions, InputError, sparse
 from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.sampling import BatchStream
 from dln_momentum.engine.family_snapshot import FamilySnapshot
@@ -72,11 +71,11 @@ def start(method: Method) -> tuple[Tensor, Tensor]:
 
 def engine_of(
     method: Method,
-    runs: slice = slice(None),
+    runs: Any = slice(None),
     *,
-    problem: Problem | Problems = PROBLEM,
-    drawn: bool = False,
-    moving: bool = False,
+    problem: Any = PROBLEM,
+    drawn: Any = False,
+    moving: Any = False,
     **options: Any,
 ) -> Engine:
     u, v = (w[runs] for w in start(method))
@@ -107,9 +106,10 @@ def written(method: Method, run: int, *, drawn: bool = False, moving: bool = Fal
     gamma, beta = ([float(x) for x in rate[:, run]] for rate in rates)
 
     batches = BatchStream(PROBLEM.n, 2, "with_replacement", [run])
-    noise = LabelNoise(PROBLEM.n, 0.05, until=50, seeds=[run])
+    noise = LabelNoise(PROBLEM.n, 0.05, until=50, seeds=[run]).label_noise(0, STEPS)
     weights = batches.weights(0, STEPS)
     assert weights is not None
+    assert noise is not None
     return written_run(
         PROBLEM.X, keys.pop("y", PROBLEM.y), u, v, gamma, beta,
         nesterov=method.name == "nesterov",
@@ -122,7 +122,7 @@ def written(method: Method, run: int, *, drawn: bool = False, moving: bool = Fal
         depth=number(method.depth, run),
         before=(0.98 * u, 1.01 * v) if moving else None,
         weights=weights[:, 0] if drawn else None,
-        noise=noise.label_noise(0, STEPS)[:, 0] if drawn else None,
+        noise=noise[:, 0] if drawn else None,
         **keys,
     )  # fmt: skip
 
@@ -272,7 +272,7 @@ def assert_same_bits(engine: Engine, whole: Engine, runs: slice = slice(None)) -
 def test_blocks_tiles_threads_and_neighbours_change_no_bit(name: str) -> None:
     whole = engine_of(METHODS[name], drawn=True)
     whole.advance(97)
-    layouts: tuple[tuple[slice, Any], ...] = (
+    layouts: tuple[tuple[slice, dict[str, Any]], ...] = (
         (slice(0, 1), {}),
         (slice(2, 9), {}),
         (slice(None), {"tile_runs": 2}),
@@ -419,7 +419,7 @@ def test_refusals() -> None:
     )
     for method, options, line in wrong:
         with pytest.raises(InputError) as error:
-            engine_of(replace(method), **options)
+            engine_of(method, **options)
         assert line in str(error.value)
 
 

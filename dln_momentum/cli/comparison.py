@@ -71,12 +71,13 @@ def compare(job: Job) -> dict[str, Any]:
     from dln_momentum.outputs.provenance import data_hash, provenance
 
     config = with_run(job.config)
+    run = read_run(config.compare)
+    raise_if_any(_no_flow_of(run))
     raise_if_any(
         f"{word} cannot be given with compare, which takes it from the run"
         for word in job.overrides
         if any(f"{word.partition('=')[0]}.".startswith(f"{key}.") for key in TAKEN)
     )
-    run = read_run(config.compare)
     reader = Reader(config)
     reader.value("compare", str)
     keys = ("lam", "lam_end", "lam_time", "lam_kind", "friction", "time", "times", "tol", "records")
@@ -144,6 +145,21 @@ def read_run(path: str) -> FinishedRun:
     if lacking or len(history["step"]) < 2:
         raise InputError([f"{name}: its history lacks {', '.join(lacking) or 'steps after 0'}"])
     return FinishedRun(directory.absolute(), summary, history)
+
+
+def _no_flow_of(run: FinishedRun) -> Iterator[str]:
+    """Why a run does not discretise the flows of its lambda: they are of the poster's method."""
+    of_poster = {
+        "method": "heavy_ball", "schedule": "constant", "weight_decay": 0, "dampening": 0,
+        "depth": 2, "loss_name": "squared", "gamma_v": run.summary.get("gamma_u"),
+    }  # fmt: skip
+    for key, usual in of_poster.items():
+        # runs that were saved before there were these keys have the usual values
+        if (value := run.summary.get(key, usual)) != usual:
+            yield (
+                f"compare = {str(run.directory)!r} has {key} = {value}, must be {usual}: the flows "
+                "of its lambda are those of heavy ball with constant rates"
+            )
 
 
 def _changed(run: FinishedRun, problem: Any, found: str) -> Iterator[str]:

@@ -194,6 +194,11 @@ def _nothing_to_follow(
     loss, tol = float(parts.problem.loss(parts.net.theta.detach())), until.tol
     if tol is not None and loss <= tol:
         yield f"the start already interpolates: loss {loss:g}, must be > flow.tol = {tol:g}"
+    if parts.net.is_deep:
+        yield (
+            f"model = {config.model.init} has depth {float(parts.net.depth.flatten()[0]):g}: "
+            "a flow is of theta = u v, depth 2"
+        )
     if 0 in lams and parts.velocity is not None:
         speed = config.model.speed
         yield f"model.speed = {speed:g} must be 0: gradient flow has no speed to choose"

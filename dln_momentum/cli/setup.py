@@ -214,7 +214,8 @@ def build_parts(reader: Reader, seed: int | None, rates: Momentum | None = None)
     tell_if_seed_is_unread(reader.config, *drawn)
     velocity = None
     if speed:
-        velocity = gradient_velocity(problem, net.w_plus.detach(), net.w_minus.detach(), speed)
+        pair = (net.u, net.v) if net.is_deep else (net.w_plus, net.w_minus)
+        velocity = gradient_velocity(problem, *(w.detach() for w in pair), speed, net.depth)
     return Parts(problem, net, *drawn, velocity, built(method))
 
 

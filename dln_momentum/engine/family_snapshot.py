@@ -10,7 +10,8 @@ from torch import Tensor
 
 from dln_momentum.engine.snapshot import Snapshot
 from dln_momentum.problem import Problem
-from dln_momentum.theory.discrete_bias import asymptotic_balancedness, kkt_residual
+from dln_momentum.theory.coordinate_rates import weighted_kkt_residual
+from dln_momentum.theory.discrete_bias import asymptotic_balancedness
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +89,5 @@ class FamilySnapshot(Snapshot):
             torch.where(self.is_valid[..., None], x, 1.0)
             for x in (self.theta, self.predicted_balancedness, self.log_init)
         )
-        rows = problem.row_space.of(problem.X * self.kappa)
-        residual = kkt_residual(rows, theta, delta, c)
+        residual = weighted_kkt_residual(problem.X, theta, delta, c, self.kappa)
         return torch.where(self.is_valid, residual, torch.nan)

@@ -13,14 +13,16 @@ from dln_momentum.theory.power_trajectory import PowerTrajectory
 
 
 @dataclass(frozen=True, eq=False)
-class PowerSnapshot(PowerTrajectory, FamilySnapshot):
+class PowerSnapshot(  # pyright: ignore[reportIncompatibleVariableOverride]
+    PowerTrajectory, FamilySnapshot
+):
     """A `FamilySnapshot` whose w are u and v themselves (docs/theory.md#depth).
 
     With m = D - 2, u^(-m) = A_+ + m D G and v^(-m) = A_- - m D G, where G = sum_k p_k gamma_k g_k
     and A_+- = w_{+-,1}^(-m) + m S_+-.
     """
 
-    depth: Tensor  # pyright: ignore[reportGeneralTypeIssues]
+    depth: Tensor  # pyright: ignore[reportIncompatibleVariableOverride]
     """D, [R, 1]"""
 
     @cached_property

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dln_momentum.arrays import number_of
-from dln_momentum.errors import raise_if_any
+from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.flows import FlowOptions, FlowPath, gradient_flow, momentum_flow
 from dln_momentum.flows.batched import DEFAULT_RTOL, Flows, data_of_runs, momentum_flows
 from dln_momentum.flows.coefficients import Coefficients
@@ -98,6 +98,8 @@ def flow(
         problem = stack(problem)
     start = checked(problem, start)
     assert isinstance(problem, Problem)
+    if start.is_deep:
+        raise InputError([f"start has depth = {start.depth}: a flow is of theta = u v, depth = 2"])
     lams = array_of("lam", 1.0 if callable(lam) else lam)
     speed, time = number_of("speed", speed), number_of("time", time)
     tol, rtol = (

@@ -221,7 +221,10 @@ def _previous(given: Arguments, speed: float) -> tuple[Tensor, Tensor] | None:
     eps = eps_of(given.gamma, given.beta)[:, None]
     for group in groups_of(given.problem):
         runs = group.places
-        dw = gradient_velocity(group.problem, given.w_plus[runs], given.w_minus[runs], speed)
+        pair = given.w_plus[runs], given.w_minus[runs]
+        depth = torch.as_tensor(given.method.depth, dtype=torch.float64)
+        own = depth[runs] if depth.ndim else depth
+        dw = gradient_velocity(group.problem, *pair, speed, own)
         previous[:, runs] -= eps[runs] * torch.stack(dw)
     return previous[0], previous[1]
 

@@ -157,6 +157,8 @@ def _path_integral_rows(s: Mapping[str, Any]) -> Iterator[Row]:
 def _minimiser_rows(s: Mapping[str, Any], time: str) -> Iterator[Row]:
     zero = "0" if s["status"] == "converged" else "0 once converged"
     yield _check(f"KKT residual of theta_{time}", "0", s, "kkt_residual")
+    if "sign_violation" in s:
+        yield _check("  signs y_i nu_i >= 0, relative", "0", s, "sign_violation")
     yield _check("distance to argmin D(., theta~_0)", zero, s, "distance_to_minimizer")
     yield (
         "distance to argmin psi_(Delta_inf)",

@@ -122,7 +122,7 @@ def discrete_threshold(least_balancedness: float, eps: float, loss_0: float, M: 
 
     (docs/theory.md#discrete-threshold; not on the poster.) 0 unless eps M < 2.
 
-    >>> discrete_threshold(0.02, 0.1, 0.1, 0.0)
+    >>> round(discrete_threshold(0.02, 0.1, 0.1, 0.0), 12)
     0.1
     """
     return max(1 - eps * max(M, 0.0) / 2, 0.0) * least_balancedness / (2 * loss_0)

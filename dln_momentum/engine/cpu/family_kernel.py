@@ -41,6 +41,7 @@ def _advance_blocks(scaled: ScaledProblem, state: State, runs: Tensor, chunk: Ch
     run_of_slot = runs[slots]
     *rows, decays = _tensors(state)
     packed = [pack(tensor, run_of_slot) for tensor in rows]
+    packed.append(np.empty(0) if decays is None else decays[run_of_slot].numpy().ravel())
     advance_family_blocks(
         _codes(scaled),
         panels_of(scaled),
@@ -48,9 +49,7 @@ def _advance_blocks(scaled: ScaledProblem, state: State, runs: Tensor, chunk: Ch
         pack(scaled.target, run_of_slot),
         _depth(scaled, run_of_slot),
         _rates(chunk.part(slots)),
-        FamilyCarried(
-            *packed, np.empty(0) if decays is None else decays[run_of_slot].numpy().ravel()
-        ),
+        FamilyCarried(*packed),
         _carried(state),
         endings_of(scaled, state),
         drawn_by(scaled, chunk.part(slots), run_of_slot),
