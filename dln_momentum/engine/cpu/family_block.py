@@ -148,7 +148,7 @@ def _parts(columns, c, s, blocks, begin):
 
 @compiled
 def _predict(codes, panels, first, last, blocks, packed, looks, buffers, laid, target, residual):
-    """The predictions of the iterates or of the points ahead, less the target of the squared loss."""
+    """The predictions of iterates or points ahead, less the target of the squared loss."""
     n = panels.rows[-1]
     start_residual(codes, residual, target, first * n * LANES, last * n * LANES)
     for c in range(len(panels.columns) - 1):

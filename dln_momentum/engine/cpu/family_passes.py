@@ -98,7 +98,7 @@ def _all_inside(plus, minus):
 
 @compiled
 def nesterov_update(carried, buffers, laid, plus, minus, at, rate, size):
-    """z_k = x_k + beta_k d_{k-1},  d_k = beta_k d_{k-1} - (+-step g + decay) z_k,  x_{k+1} = x_k + d_k.
+    """z_k = x_k + beta d_{k-1},  d_k = beta d_{k-1} - (+-step g + decay) z_k,  x_{k+1} = x_k + d_k.
 
     The increments are carried, and not z_k: a rounding of x_{k+1} then enters S_+- once, where one
     of z_k does with the weight p_k.

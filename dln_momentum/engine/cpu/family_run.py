@@ -159,7 +159,7 @@ def _take_steps(
 
 @compiled
 def _predict(codes, by_row, n, d, own, looks, buffers, laid, target, residual):
-    """The predictions of the iterates or of the points ahead, less the target of the squared loss."""
+    """The predictions of iterates or points ahead, less the target of the squared loss."""
     start_residual(codes, residual, target, 0, len(residual))
     filled = len(buffers.theta)
     for begin in range(0, filled, PERIOD):
