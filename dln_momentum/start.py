@@ -252,6 +252,13 @@ def power(alpha: ArrayLike = 0.1, depth: ArrayLike = 3.0) -> Start:
         raise InputError(["depth = 2 must be > 2; uniform and biased are starts of depth 2"])
     shape = common_shape({"alpha": tuple(scale.shape[:-1]), "depth": depths.shape})
     scale = scale.expand(*shape, 1)
+    # u^D and A_0 = u^(2-D) need all their digits, and the steps between them some room
+    digits = np.abs(np.log10(scale[..., 0].numpy())) * depths
+    if np.any(digits > -math.log10(SMALLEST_BALANCEDNESS)):
+        raise InputError(
+            [f"alpha = {_shown(alpha)} with depth = {_shown(depth)}: alpha^depth must be between "
+             f"{SMALLEST_BALANCEDNESS:g} and {1 / SMALLEST_BALANCEDNESS:g}, the range of float64"]
+        )  # fmt: skip
     name = f"power, depth = {_shown(depth)}, alpha = {_shown(alpha)}"
     start = Start(scale, scale, name, depth=np.broadcast_to(depths, shape) if shape else depths)
     start.alpha = scale[..., 0].numpy()

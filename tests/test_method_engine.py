@@ -421,3 +421,17 @@ def test_refusals() -> None:
         with pytest.raises(InputError) as error:
             engine_of(method, **options)
         assert line in str(error.value)
+
+
+def test_nesterovs_certificate_loses_no_more_than_heavy_balls() -> None:
+    """A rounding of x_{k+1} enters S once, not with the weight p_k = 100: 1e-10 otherwise."""
+    one = torch.ones(1, dtype=torch.float64)
+    u = torch.full((1, PROBLEM.d), 0.1, dtype=torch.float64)
+    engine = Engine(
+        PROBLEM, 0.002 * one, 0.99 * one, 1.5 * u, 0.9 * u,
+        options=EngineOptions(backend="numba", tol=0.0),
+        method=Method("nesterov", weight_decay=1e-4, decay_until=50),
+    )  # fmt: skip
+    engine.advance(20_000)
+    # 20,000 roundings of one sign would be 4e-12
+    assert faults_seen(engine) < 5e-12

@@ -145,6 +145,12 @@ SLOW = pytest.mark.slow
             marks=SLOW,
         ),
         ("optimizer.gamma_u=1 optimizer.gamma=1", ["(gamma_u, gamma_v, beta)"]),
+        (
+            "optimizer=layer_rates optimizer.gamma_u=1e300 optimizer.gamma_v=1e-300",
+            ["gamma_v/gamma_u must be in the range of float64"],
+        ),
+        ("model=power model.depth=1e300", ["alpha^depth must be between 1e-290 and 1e+290"]),
+        ("model=power model.alpha=1e300", ["alpha^depth must be between 1e-290 and 1e+290"]),
         pytest.param(
             "method=nesterov method.dampening=0.5",
             ["dampening must be 0"],

@@ -59,7 +59,11 @@ def _of_layers(given: Mapping[str, float]) -> dict[str, float]:
         for key in LAYERS
         if not 0 < given[key] < math.inf
     )
-    return of_layers(given)[0]
+    found, ratio = of_layers(given)
+    if not 0 < ratio < math.inf:
+        shown = ", ".join(f"optimizer.{key} = {given[key]:g}" for key in LAYERS)
+        raise InputError([f"{shown}: gamma_v/gamma_u must be in the range of float64"])
+    return found
 
 
 def layer_ratio(optimizer: Mapping[str, Any]) -> float:

@@ -21,7 +21,7 @@ class State:
 
     is two passes over memory and does not cancel. Index 0 of the first axis is w_+, index 1 w_-.
     Methods other than the poster's are stored as w/2 (u and v themselves at a depth D > 2), with
-    the last increment, or z_k of Nesterov, for ``p``; see `dln_momentum.engine.stored_family`.
+    the last increment for ``p``; see `dln_momentum.engine.stored_family`.
     The state is kept across blocks and checkpoints exactly as the kernels left it, so that
     neither changes a single bit of a run.
     """

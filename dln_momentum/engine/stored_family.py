@@ -73,12 +73,10 @@ class StoredFamily:
         increment = torch.zeros_like(w)
         if self.previous is not None:
             increment = (torch.stack(self.start) - torch.stack(self.previous)) * self.scale
-        p, every = increment, slice(None)
-        if self._looks_ahead:
-            p = w + self._beta(torch.ones(len(self.gamma)), every) * increment
+        every = slice(None)
         return State.of_family(
             w=w,
-            p=p,
+            p=increment,
             n=n,
             recent_sums=-increment * self._slope_of_potential(w, every),
             decays=self.method.decays,
@@ -86,7 +84,7 @@ class StoredFamily:
 
     def variables(self, state: State, runs: Runs) -> Pair:
         """(u, v) and their last increments, both [2, R, d]; see `Engine.variables`."""
-        both = torch.stack([state.w[:, runs], self._increment(state, runs)])
+        both = torch.stack([state.w[:, runs], state.p[:, runs]])
         if self.family.kind == POWER:
             return both[0], both[1]
         values, increments = layers(both / (2 * self.scale))
@@ -138,8 +136,8 @@ class StoredFamily:
             status=state.status[runs].clone(),
             weighted_gradient_sum=summed_gradients,
             decay=decay,
-            increment=self._increment(state, runs) / self.scale,
-            ahead=state.p[:, runs] / self.scale if self._looks_ahead else w,
+            increment=state.p[:, runs] / self.scale,
+            ahead=w + self._carried(state, runs) / self.scale if self._looks_ahead else w,
             layer_ratio=self._layer_ratio(runs),
             kappa=self.method.kappa,
             **kept,
@@ -149,12 +147,9 @@ class StoredFamily:
     def _looks_ahead(self) -> bool:
         return self.family.kind == NESTEROV
 
-    def _increment(self, state: State, runs: Runs) -> Tensor:
-        """The last increments in the scale of the state, 0 where nothing depends on them."""
-        if not self._looks_ahead:
-            return state.p[:, runs]
-        beta = self._beta(state.steps[runs] + 1, runs)
-        return ((state.p[:, runs] - state.w[:, runs]) / beta).where(beta != 0, 0.0)
+    def _carried(self, state: State, runs: Runs) -> Tensor:
+        """z_{k+1} - x_{k+1} = beta_{k+1} (x_{k+1} - x_k) in the scale of the state."""
+        return self._beta(state.steps[runs] + 1, runs) * state.p[:, runs]
 
     def _beta(self, k: Tensor, runs: Runs) -> Tensor:
         """beta_k of each run at a step of its own, [R, 1]."""

@@ -24,6 +24,8 @@ from dln_momentum.engine.torch_kernel import Drawn, Steps, take_steps
 def advance(scaled: ScaledProblem, state: State, runs: Tensor, chunk: Chunk) -> None:
     """Advance ``runs`` of the state by the steps of a chunk, in place; see `backends.Kernel`."""
     tile = FamilyTile.gather(scaled, state, runs)
+    assert chunk.rates is not None
+    torch.addcmul(tile.w, tile.p, chunk.rates.beta[0][:, None].to(tile.w.device), out=tile.ahead)
     take_steps(FamilySteps(tile, scaled, state, runs, chunk.start), chunk)
     tile.scatter(state, runs)
 
@@ -35,6 +37,8 @@ class FamilyTile(Tile):
     recent_sums: Tensor
     recent_residual: Tensor
     decays: Tensor
+    ahead: Tensor
+    """z_k, [2, R_t, d]"""
 
     @classmethod
     def gather(cls, scaled: ScaledProblem, state: State, runs: Tensor) -> Self:
@@ -46,6 +50,7 @@ class FamilyTile(Tile):
             recent_sums=state.recent_sums[:, runs],
             recent_residual=state.recent_residual[runs],
             decays=state.w.new_zeros(len(runs), 2) if state.decays is None else state.decays[runs],
+            ahead=torch.empty_like(state.w[:, runs]),
         )
 
     def rows(self) -> list[tuple[Tensor, int]]:
@@ -99,7 +104,7 @@ class FamilySteps(Steps):
         return mean_loss(self._family.loss, predicted, self._labels)
 
     def _evaluate(self) -> None:
-        values = self.tile.p if self._family.kind == NESTEROV else self.tile.w
+        values = self.tile.ahead if self._family.kind == NESTEROV else self.tile.w
         self.tile.residual_into(self._residual, self._difference(values))
 
     def _difference(self, values: Tensor) -> Tensor:
@@ -161,10 +166,11 @@ class FamilySteps(Steps):
 
     def _nesterov(self, pulls: Tensor) -> tuple[Tensor, Tensor]:
         tile = self.tile
-        before, ahead = tile.w.clone(), tile.p.clone()
-        torch.addcmul(ahead, pulls, ahead, out=tile.w)
+        before, ahead = tile.w.clone(), tile.ahead.clone()
+        tile.p.mul_(self._beta).addcmul_(pulls, ahead)
+        tile.w.add_(tile.p)
+        torch.addcmul(tile.w, tile.p, self._next_beta, out=tile.ahead)
         increment = tile.w - before
-        torch.addcmul(tile.w, increment, self._next_beta, out=tile.p)
         backward = increment / tile.w
         term = (tile.w - ahead) / ahead + (ahead - before) / before - backward
         return term, backward

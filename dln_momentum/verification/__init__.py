@@ -34,8 +34,8 @@ of `dln_momentum.rates`) and `summaries` (the printed numbers of `dln_momentum.o
 `own_method` has the theorem for the method of a config that is not the poster's, and `scope` says
 which statements are about it.
 `setting` holds the input, `measurements` the runs, `recorded` their trajectories and hypotheses,
-`written_update` the second program, `family_run` that of the other members of the family,
-`statement` the verdict, `statements` the order of them all.
+`written_update` the second program, `family_run` and `written_method` those of the other members of
+the family, `statement` the verdict, `statements` the order of them all.
 """
 
 from dln_momentum.verification.measurements import Measurements

@@ -3,11 +3,14 @@
 (docs/theory.md#one-theorem; not on the poster.)
 
 Where the method is not heavy ball at constant rates, the statements about that are not evaluated;
-these take their place. S_+- is summed from the iterates, so that a fault of the run shows.
+these take their place. S_+- is summed from the iterates, so that a step that is not of the family
+shows. A wrong step size, batch or schedule is of the family: the first iterates are compared with
+those of a second program, `written_method`.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,8 +18,20 @@ from dln_momentum.engine import Snapshot
 from dln_momentum.outputs.summary import balancedness_errors, certificate, potential
 from dln_momentum.verification.measurements import Measurements
 from dln_momentum.verification.recorded import ULP, resolved_snapshots
+from dln_momentum.verification.reference import (
+    AMPLIFIED,
+    BACKENDS,
+    DISPLACEMENT,
+    PER_STEP,
+    STEPS,
+)
 from dln_momentum.verification.statement import Hypothesis, Statement, Times, equal
+from dln_momentum.verification.written_method import WrittenMethod, written_method, written_sums
 
+_IDENTITIES = (
+    "Delta_(k+1) = |w_(+,1) w_(-,1)| exp(-(S_+ + S_-)) and the factor of decay",
+    "u_(k+1)^(2-D) + v_(k+1)^(2-D) = that of step 1 plus (D-2) (S_u + S_v)",
+)
 CHUNK = 100_000
 """Rates that are evaluated at once."""
 
@@ -32,7 +47,7 @@ def of_own_method(m: Measurements) -> list[Statement]:
     size = torch.stack([_image_norm(s) for s in snapshots])
     return [
         equal(
-            f"{name}: Delta_(k+1) = |w_(+,1) w_(-,1)| exp(-(S_+ + S_-)) and the factor of decay",
+            f"{name}: {_IDENTITIES[method.is_deep]}",
             6,
             needs,
             predicted=end.predicted_balancedness.sum(),
@@ -76,3 +91,81 @@ def _resolution(m: Measurements, snapshot: Snapshot) -> Tensor:
     weight = min(max(steps, 1), 1 / (1 - largest))
     sums = snapshot.path_sums[:, 0].abs().max()
     return ULP * (weight * (steps + 10_000) + 8 * sums)
+
+
+def the_first_steps(m: Measurements) -> list[Statement]:
+    """Iterates, loss, S_+- and the decay of either backend against the method as written."""
+    run, method = written_method(m.setting, m.momentum, STEPS[-1]), m.setting.method
+    steps, growth = _compared(m, run)
+    name = f"{method.name}, schedule {method.schedule.name}"
+    needs = [Hypothesis("float64 decides the first step", bool(steps), f"{len(steps)} steps")]
+    if not steps:
+        return [equal(f"{name}: the first steps of the engine", 3, needs, tolerance=0.0)]
+    times = Times("k", torch.tensor(steps, dtype=torch.float64), f"for k <= {steps[-1]}")
+    tolerance = torch.tensor([PER_STEP * ULP * (k + 1) * growth[k] for k in steps])
+    found = []
+    for backend in BACKENDS:
+        engine, errors = m.engine(backend=backend), []
+        for k in steps:
+            engine.advance(k - engine.step)
+            layers = engine.variables(slice(None))[0][:, 0].numpy()
+            errors.append(_errors(run, k, engine.snapshot(), layers, m))
+        for place, what in enumerate(("w_k", "S_+-, its decay, G and the loss")):
+            error = torch.tensor([pair[place] for pair in errors], dtype=torch.float64)
+            text = f"{name}: {what} of the engine ({backend}) are those of the method as written"
+            found.append(
+                equal(text, 3, needs, measured=error[-1], error=error, tolerance=tolerance,
+                      times=times)
+            )  # fmt: skip
+    return found
+
+
+def _compared(m: Measurements, run: WrittenMethod) -> tuple[list[int], np.ndarray]:
+    """The compared steps, before rounding is amplified too far, and the amplification."""
+    signs = np.where(np.random.default_rng(0).random((2, m.problem.d)) < 0.5, -1.0, 1.0)
+    other = written_method(m.setting, m.momentum, len(run.layers) - 2, DISPLACEMENT * signs)
+    pairs = zip(run.layers[1:], other.layers[1:], strict=False)
+    moved = [np.abs(a - b).max() / (DISPLACEMENT * np.abs(a).max()) for a, b in pairs]
+    growth = np.maximum.accumulate(np.maximum(moved, 1.0))
+    found = []
+    for k in STEPS:
+        fine = k < len(growth) and growth[k] < AMPLIFIED
+        if not fine or not max(run.loss[: k + 1]) < 1e9 * max(run.loss[0], 1e-300):
+            break
+        found.append(k)
+    return found, growth
+
+
+def _errors(
+    run: WrittenMethod, k: int, s: Snapshot, layers: np.ndarray, m: Measurements
+) -> tuple[float, float]:
+    """Errors of the iterates and of the sums, relative to their size and that of their terms."""
+    method, X = m.setting.method, m.problem.X.numpy()
+    ratio, depth = float(s.layer_ratio[0]), float(torch.as_tensor(method.depth).flatten()[0])  # pyright: ignore[reportAttributeAccessIssue]
+    path = np.stack(run.layers[1 : k + 2])
+    iterates = np.abs(layers - path[-1]).max() / np.abs(path[-1]).max()
+    p = np.array(run.weights(k))
+    with np.errstate(all="ignore"):
+        sums = written_sums(run, k, ratio, depth)
+        u, v = ratio**0.25 * path[:, 0], path[:, 1] / ratio**0.25
+        sizes = np.abs(path if depth != 2 else np.stack([u + v, u - v], 1))
+    gradients = np.tensordot(p, np.array(run.gradients[:k]), 1)
+    if method.decoupled:
+        decay = -np.log1p(-np.array(run.eta[:k])).sum()
+    else:
+        decay = float(p @ np.array(run.decay[:k]))
+    # a relative error of w_+- is that of u or v over the smaller of the two, and p_k times that
+    near = min(float(sizes.max() / sizes.min()), 1e12) * p.max()
+    of_potential = float(sizes.min()) ** (2 - depth)
+    largest = np.abs(np.array(run.gradients[:k])).max()
+    squares = max(float((w * w).sum()) for w in path)
+    norm = float(np.linalg.norm(X, 2)) * squares ** (depth / 2) * depth
+    # the rounding of a residual is that of X theta, and gamma_k is below its run's largest
+    scale_g = p.sum() * (largest + norm * float(np.abs(X).max()))
+    pairs = (
+        (s.exponents[:, 0].numpy(), sums, near * of_potential * (1 + np.abs(sums).max())),
+        (s.weighted_gradient_sum[0].numpy(), gradients, scale_g),  # pyright: ignore[reportAttributeAccessIssue]
+        (float(s.decay[0]), decay, 1 + abs(decay)),  # pyright: ignore[reportAttributeAccessIssue]
+        (float(s.loss[0]), run.loss[k], max(run.loss[: k + 1]) + norm * (1 + norm)),
+    )
+    return float(iterates), float(max(np.abs(a - b).max() / c for a, b, c in pairs))

@@ -71,7 +71,7 @@ def statements(m: Measurements) -> Iterator[Statement]:
     yield from in_scope(of_changing_flows, m, flows)
     yield from in_scope(of_curvature, m, [*constant, *flows])
     if constant or flows:
-        yield from _evaluated([own_method.of_own_method], m)
+        yield from of_the_own_method(m)
 
 
 def of_the_scheme(m: Measurements) -> Iterator[Statement]:
@@ -202,6 +202,14 @@ def of_iterates(m: Measurements) -> Iterator[Statement]:
     yield from _implicit_bias(m, run)
     yield from _evaluated([three_point.pythagoras], m, run)
     yield from _evaluated([summaries.end_summary], m)
+
+
+def of_the_own_method(m: Measurements) -> Iterator[Statement]:
+    """The run by a method or on a loss that are not the poster's.
+
+    (docs/theory.md#what-is-tested; not on the poster.)
+    """
+    yield from _evaluated([own_method.of_own_method, own_method.the_first_steps], m)
 
 
 def of_the_family(m: Measurements) -> Iterator[Statement]:

@@ -71,8 +71,8 @@ def advance_family_blocks(
         slots = (last - first) * LANES
         sign_changes[: (last - first) * panels.size] = 0
         lay_out_rates(codes, rates, depth, 0, first * LANES, slots, columns, laid, lanes_of)
-        from_values = packed.p if codes.kind == NESTEROV else packed.w
-        _predict(codes, panels, first, last, blocks, from_values, buffers, laid, target, residual)
+        looks = codes.kind == NESTEROV
+        _predict(codes, panels, first, last, blocks, packed, looks, buffers, laid, target, residual)
         running = lanes
         for k in range(steps):
             if (step + k) % CHECK_EVERY == 0:
@@ -80,7 +80,8 @@ def advance_family_blocks(
                 if codes.kind == NESTEROV:
                     found = ahead
                     _predict(
-                        codes, panels, first, last, blocks, packed.w, buffers, laid, target, found
+                        codes, panels, first, last, blocks, packed, False, buffers, laid, target,
+                        found,
                     )  # fmt: skip
                 _losses(codes.loss, found, target, losses, first, last, n, root)
                 for lane in range(lanes):
@@ -124,7 +125,9 @@ def advance_family_blocks(
         if running == 0:
             continue
         if codes.kind == NESTEROV:
-            _predict(codes, panels, first, last, blocks, packed.w, buffers, laid, target, residual)
+            _predict(
+                codes, panels, first, last, blocks, packed, False, buffers, laid, target, residual
+            )
         _losses(codes.loss, residual, target, losses, first, last, n, root)
         for lane in range(lanes):
             run = runs[first * LANES + lane]
@@ -144,8 +147,8 @@ def _parts(columns, c, s, blocks, begin):
 
 
 @compiled
-def _predict(codes, panels, first, last, blocks, values, buffers, laid, target, residual):
-    """The predictions of stored iterates, less the target of the squared loss."""
+def _predict(codes, panels, first, last, blocks, packed, looks, buffers, laid, target, residual):
+    """The predictions of iterates or points ahead, less the target of the squared loss."""
     n = panels.rows[-1]
     start_residual(codes, residual, target, first * n * LANES, last * n * LANES)
     for c in range(len(panels.columns) - 1):
@@ -155,7 +158,7 @@ def _predict(codes, panels, first, last, blocks, values, buffers, laid, target, 
                 plus, minus, offset, size = _parts(panels.columns, c, s, blocks, begin)
                 at = unsigned((s - first) * panels.size) + offset
                 rate = unsigned((s - first) * PERIOD)
-                family_theta(codes, values, buffers, laid, plus, minus, at, rate, size)
+                family_theta(codes, packed, looks, buffers, laid, plus, minus, at, rate, size)
         add_panel(panels, c, first, last, buffers.theta, residual)
 
 

@@ -18,7 +18,7 @@ class FamilyCarried(NamedTuple):
 
     w: np.ndarray
     p: np.ndarray
-    """the increment of heavy ball, or z of Nesterov, as in `State.p`"""
+    """the last increment, as in `State.p`"""
     residual_sum: np.ndarray
     recent_residual: np.ndarray
     sums: np.ndarray

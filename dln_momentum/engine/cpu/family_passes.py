@@ -98,24 +98,44 @@ def _all_inside(plus, minus):
 
 @compiled
 def nesterov_update(carried, buffers, laid, plus, minus, at, rate, size):
-    """x_{k+1} = z_k - (+-step g + decay) z_k,  z_{k+1} = x_{k+1} + beta_{k+1} (x_{k+1} - x_k)."""
-    x, z, scratch = carried.w, carried.p, buffers.scratch
+    """z_k = x_k + beta d_{k-1},  d_k = beta d_{k-1} - (+-step g + decay) z_k,  x_{k+1} = x_k + d_k.
+
+    The increments are carried, and not z_k: a rounding of x_{k+1} then enters S_+- once, where one
+    of z_k does with the weight p_k.
+    """
+    x, past, scratch = carried.w, carried.p, buffers.scratch
     gradient, theta, sign_changes = buffers.gradient, buffers.theta, buffers.sign_changes
     for i in range(size):
         pull = laid.step[rate + i] * gradient[at + i]
-        decay, b = laid.decay[rate + i], laid.beta[rate + i]
-        x_plus, x_minus, z_plus, z_minus = x[plus + i], x[minus + i], z[plus + i], z[minus + i]
-        new_plus, new_minus = z_plus - (decay + pull) * z_plus, z_minus - (decay - pull) * z_minus
-        ahead_plus = new_plus + b * (new_plus - x_plus)
-        ahead_minus = new_minus + b * (new_minus - x_minus)
+        decay, b, following = laid.decay[rate + i], laid.carry[rate + i], laid.beta[rate + i]
+        x_plus, x_minus, d_plus, d_minus = (
+            x[plus + i],
+            x[minus + i],
+            past[plus + i],
+            past[minus + i],
+        )
+        z_plus, z_minus = x_plus + b * d_plus, x_minus + b * d_minus
+        d_plus = b * d_plus - (decay + pull) * z_plus
+        d_minus = b * d_minus - (decay - pull) * z_minus
+        new_plus, new_minus = x_plus + d_plus, x_minus + d_minus
+        ahead_plus, ahead_minus = new_plus + following * d_plus, new_minus + following * d_minus
         scratch[i], scratch[size + i] = x_plus, x_minus
         scratch[2 * size + i], scratch[3 * size + i] = z_plus, z_minus
         x[plus + i], x[minus + i] = new_plus, new_minus
-        z[plus + i], z[minus + i] = ahead_plus, ahead_minus
+        past[plus + i], past[minus + i] = d_plus, d_minus
         sign_changes[at + i] += np.int32((new_plus < 0) != (x_plus < 0))
         sign_changes[at + i] += np.int32((new_minus < 0) != (x_minus < 0))
         theta[at + i] = (ahead_plus - ahead_minus) * (ahead_plus + ahead_minus)
     _add_nesterov_sums(carried, laid, scratch, plus, minus, rate, size)
+
+
+@compiled
+def ahead_difference(x, past, beta, theta, plus, minus, at, rate, size):
+    """theta of the points ahead of stored iterates, as `nesterov_update` has it."""
+    for i in range(size):
+        ahead_plus = x[plus + i] + beta[rate + i] * past[plus + i]
+        ahead_minus = x[minus + i] + beta[rate + i] * past[minus + i]
+        theta[at + i] = (ahead_plus - ahead_minus) * (ahead_plus + ahead_minus)
 
 
 @compiled

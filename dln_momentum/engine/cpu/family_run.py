@@ -65,7 +65,7 @@ def advance_family_runs(
         for i in range(d, filled):
             # a coordinate that is not there stays at w = 1, where nothing divides by zero
             for at in (i, filled + i):
-                own.w[at], own.p[at] = 1.0, 1.0 if codes.kind == NESTEROV else 0.0
+                own.w[at], own.p[at] = 1.0, 0.0
                 own.sums[at], own.recent_sums[at] = 0.0, 0.0
         for sign in range(2):
             for i in range(d):
@@ -113,14 +113,14 @@ def _take_steps(
     wide = min(-(-filled // LANES), PERIOD // LANES)
     moving = len(rates.step) > 1
     lay_out_rates(codes, rates, depth, 0, slot, 1, wide, laid, lanes)
-    from_values = own.p if codes.kind == NESTEROV else own.w
-    _predict(codes, by_row, n, d, from_values, buffers, laid, target, residual)
+    looks = codes.kind == NESTEROV
+    _predict(codes, by_row, n, d, own, looks, buffers, laid, target, residual)
     for k in range(steps):
         if (step + k) % CHECK_EVERY == 0:
             found = residual
             if codes.kind == NESTEROV:
                 found = ahead
-                _predict(codes, by_row, n, d, own.w, buffers, laid, target, found)
+                _predict(codes, by_row, n, d, own, False, buffers, laid, target, found)
             loss = _loss(codes.loss, found, target, n, root)
             status = verdict(loss, tol, ceiling)
             if status != RUNNING:
@@ -153,19 +153,19 @@ def _take_steps(
         add_product(by_row, cut(n), d, buffers.theta, ahead)
         residual, ahead = ahead, residual
     if codes.kind == NESTEROV:
-        _predict(codes, by_row, n, d, own.w, buffers, laid, target, residual)
+        _predict(codes, by_row, n, d, own, False, buffers, laid, target, residual)
     return RUNNING, steps, _loss(codes.loss, residual, target, n, root)
 
 
 @compiled
-def _predict(codes, by_row, n, d, values, buffers, laid, target, residual):
-    """The predictions of stored iterates, less the target of the squared loss."""
+def _predict(codes, by_row, n, d, own, looks, buffers, laid, target, residual):
+    """The predictions of iterates or points ahead, less the target of the squared loss."""
     start_residual(codes, residual, target, 0, len(residual))
     filled = len(buffers.theta)
     for begin in range(0, filled, PERIOD):
         at, size = unsigned(begin), unsigned(min(PERIOD, filled - begin))
         minus = unsigned(filled) + at
-        family_theta(codes, values, buffers, laid, at, minus, at, unsigned(0), size)
+        family_theta(codes, own, looks, buffers, laid, at, minus, at, unsigned(0), size)
     add_product(by_row, cut(n), d, buffers.theta, residual)
 
 

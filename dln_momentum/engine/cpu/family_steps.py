@@ -6,7 +6,7 @@ import math
 
 from dln_momentum.engine.cpu.compiled import compiled, inlined, unsigned, zeros
 from dln_momentum.engine.cpu.family_carried import PERIOD, Laid, Lanes
-from dln_momentum.engine.cpu.family_passes import power_difference, powers
+from dln_momentum.engine.cpu.family_passes import ahead_difference, power_difference, powers
 from dln_momentum.engine.cpu.passes import squares_difference
 from dln_momentum.engine.cpu.products import LANES
 from dln_momentum.engine.family import LOGISTIC, NESTEROV, POWER, SQUARED
@@ -72,9 +72,13 @@ def _repeat_changed(rate, start, columns):
 
 
 @inlined
-def family_theta(codes, values, buffers, laid, plus, minus, at, rate, size):
-    """theta of stored iterates: a difference of squares, or of powers."""
-    if codes.kind == POWER:
+def family_theta(codes, carried, ahead, buffers, laid, plus, minus, at, rate, size):
+    """theta of stored iterates, or of the points ahead of them that laid.carry gives."""
+    values = carried.w
+    if ahead:
+        theta, past = buffers.theta, carried.p
+        ahead_difference(values, past, laid.carry, theta, plus, minus, at, rate, size)
+    elif codes.kind == POWER:
         powers(values, plus, buffers.scratch, unsigned(0), laid.power, rate, size)
         powers(values, minus, buffers.scratch, size, laid.power, rate, size)
         power_difference(values, plus, minus, buffers.scratch, unsigned(0), buffers.theta, at, size)
