@@ -23,8 +23,7 @@ def print_report(summary: Mapping[str, Any], directory: Path) -> None:
     title = (
         f"{s['data']}: {s['status']} after {s['steps']} steps in {s['seconds']:.1f} s\n"
         f"gamma = {s['gamma']:g}, beta = {s['beta']:g}: lambda = {s['lam']:.4g}, "
-        f"eps = {s['eps']:.4g}, lambda_KS = {s['lam_ks']:.4g}"
-        + _method_line(s)
+        f"eps = {s['eps']:.4g}, lambda_KS = {s['lam_ks']:.4g}" + _method_line(s)
     )
     rows = [
         ("training loss", "0", number(s["train_loss"])),
