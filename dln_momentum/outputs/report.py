@@ -108,10 +108,10 @@ def print_tables(console: Console, title: str, tables: Iterable[Table], director
 
 
 def _method_line(s: Mapping[str, Any], *, loss: bool = True) -> str:
-    """What a run has beside gamma and beta, on a line of its own; empty for the poster's method.
+    r"""What a run has beside gamma and beta, on a line of its own; empty for the poster's method.
 
     >>> _method_line({"method": "nesterov", "schedule": "cosine", "depth": 2.0})
-    '\\nnesterov, schedule cosine'
+    '\nnesterov, schedule cosine'
     """
     parts = [
         f"{label}{s[key]:g}" if isinstance(s[key], float) else f"{label}{s[key]}"
