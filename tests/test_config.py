@@ -45,7 +45,10 @@ def test_a_call_from_python_has_the_defaults_of_the_command() -> None:
     python = defaults_of(dln.train)
     same = {"sampling": "sampling.kind", "seed": "seed"}
     same |= {key: f"sampling.{key}" for key in ("batch_size", "label_noise", "noise_until")}
-    same |= {key: f"trainer.{key}" for key in ("max_steps", "tol", "margin", "divergence_bound", "records")}
+    same |= {
+        key: f"trainer.{key}"
+        for key in ("max_steps", "tol", "margin", "divergence_bound", "records")
+    }
     same |= {key: f"engine.{key}" for key in ("backend", "path_sums", "num_workers")}
     same |= {"speed": "model.speed"}
     for argument, key in same.items():

@@ -33,7 +33,8 @@ class EngineOptions:
     loss, or not finite"""
     margin: float | None = None
     """of classification: a run has converged too once its loss is at or below l(margin)/n, l the
-    loss of a row, which proves that every margin y_i <x_i, theta> is at least this; None for never"""
+    loss of a row, which proves that every margin y_i <x_i, theta> is at least this; None for
+    never"""
     tile_runs: int | None = None
     """runs to a tile; None for the measured rule"""
     num_workers: int = 1
