@@ -120,6 +120,7 @@ def test_what_is_no_run_is_refused(run: FinishedRun, tmp_path: Path) -> None:
         (tmp_path / "none", (), "must be the directory of a finished run of dln-train"),
         (changed("kind", kind="sweep"), (), "is of kind sweep; it must be a run of dln-train"),
         (changed("data", data_hash="0"), (), "its data are not those of today"),
+        (changed("own", method="nesterov"), (), "has method = nesterov, must be heavy_ball"),
         (bare, (), "has no readable history.nc"),
         (run.directory, ("data.n=4",), "data.n=4 cannot be given with compare"),
         (run.directory, ("flow.lam=2", "seed=1"), "2 problems"),

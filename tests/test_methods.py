@@ -267,14 +267,16 @@ def test_a_sweep_over_numbers_and_methods(tmp_path: Path, problem: dln.Problem) 
 
     found = xr.load_dataset(tmp_path / "results.nc", engine="h5netcdf")
     assert dict(found.status.sizes) == {
-        "schedule_steps": 2, "method_weight_decay": 2, "method_name": 2,
+        "schedule_steps": 2, "weight_decay": 2, "method_name": 2,
     }  # fmt: skip
     assert float(found.kkt_residual.max()) < KKT
     same = dln.sweep(
         problem, dln.uniform(0.1), schedule=S.Warmup, steps=[50, 100], weight_decay=[0, 1e-3],
         method=["heavy_ball", "nesterov"], max_steps=400, tol=0.0,
     )  # fmt: skip
-    np.testing.assert_array_equal(found.theta.to_numpy(), same.theta.to_numpy())
+    # weight decay has an axis of its own, which comes first
+    theta = found.theta.transpose("schedule_steps", ...)
+    np.testing.assert_array_equal(theta.to_numpy(), same.theta.to_numpy())
 
 
 def test_the_layers_of_a_sweep_have_rates(problem: dln.Problem) -> None:
@@ -344,3 +346,65 @@ def test_train_is_what_the_command_does(tmp_path: Path, problem: dln.Problem) ->
     assert snapshot is not None
     # one kernel, in blocks of other sizes: the same bits
     np.testing.assert_array_equal(snapshot.theta[0].numpy(), run.theta)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "exponential"])
+def test_a_run_ends_at_a_margin(problem: dln.Problem, loss: str) -> None:
+    """At l(m)/n no row has a margin below m, and one of them has at most m + ln n, up to 1e-2."""
+    labels = problem.with_loss(loss)
+    run = dln.train(labels, dln.uniform(0.3), gamma=0.02, margin=3.0, max_steps=20_000)
+    assert run.status == "converged"
+    assert run.summary["min_margin"] >= 3.0
+    # the loss of the last check but one was above l(m)/n, that of one row of margin m in n
+    assert run.summary["min_margin"] <= 3.0 + np.log(labels.n) + 0.1
+    same = dln.train(labels, dln.uniform(0.3), gamma=0.02, tol=_loss(loss) / 5, max_steps=20_000)
+    np.testing.assert_array_equal(run.theta, same.theta)
+    for norm in ("l1", "l2"):
+        most = dln.normalised_margin(labels, dln.max_margin(labels, norm), norm)
+        np.testing.assert_allclose(run.summary[f"max_{norm}_margin"], most, rtol=1e-9)
+        assert run.summary[f"{norm}_margin"] < most
+    with pytest.raises(dln.InputError, match="margin = 3 must be null with loss = squared"):
+        dln.train(problem, margin=3.0)
+
+
+def _loss(name: str) -> float:
+    """l(3)."""
+    return float(np.log1p(np.exp(-3.0)) if name == "logistic" else np.exp(-3.0))
+
+
+def test_a_power_start_moves_with_the_speed_of_its_own_gradient(problem: dln.Problem) -> None:
+    """u_1 - u_0 = -eps speed D u^(D-1) grad L, from Python as from the command line."""
+    seen: list[np.ndarray] = []
+    gamma, beta, alpha, depth = 1e-3, 0.9, 0.3, 3.0
+    dln.train(
+        problem, dln.power(alpha, depth), gamma=gamma, beta=beta, speed=0.5, max_steps=1, records=2,
+        callbacks=lambda snapshot: seen.append(snapshot.u[0].numpy().copy()),
+    )  # fmt: skip
+    slope = depth * alpha ** (depth - 1) * problem.gradient(torch.zeros(problem.d).double()).numpy()
+    increment = -gamma / (1 - beta) * 0.5 * slope
+    # one step in double precision
+    np.testing.assert_allclose(
+        seen[-1], alpha - gamma * slope + beta * increment, rtol=1e-14, atol=0
+    )
+
+
+def test_a_flow_has_depth_2(problem: dln.Problem) -> None:
+    with pytest.raises(dln.InputError, match=r"start has depth = 3\.0: a flow is of theta = u v"):
+        dln.flow(problem, dln.power(0.3), lam=1.0)
+
+
+def test_the_report_names_the_method_and_leaves_out_what_it_has_not(
+    problem: dln.Problem, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SMALL, "trainer.max_steps=20", "trainer.records=2", "outputs=minimal"]
+    run_job("train", train, tmp_path / "plain", *words)
+    plain = capsys.readouterr().out
+    assert "log-free" in plain
+    assert "schedule" not in plain
+    own = ["loss=logistic", "method=nesterov", "schedule=warmup", "method.weight_decay=0.01"]
+    run_job("train", train, tmp_path / "own", *words, *own)
+    found = capsys.readouterr().out
+    assert "nesterov, schedule warmup, weight decay 0.01, loss logistic" in found
+    assert "log-free" not in found
+    assert "argmin" not in found
+    assert "(lambda" not in found

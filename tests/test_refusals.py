@@ -48,6 +48,13 @@ BAD: list[tuple[str, list[str]]] = [
     ("train sed=3", ["unknown key sed (did you mean seed?)"]),
     ("train hydra.run.dri=x", ["hydra.run.dri (did you mean hydra.run.dir?)"]),
     ("flow flow.lambda=1", ["unknown key flow.lambda (did you mean flow.lam?)"]),
+    ("flow model=power", ["model = power has depth 3: a flow is of theta = u v, depth 2"]),
+    ("train trainer.margin=4", ["trainer.margin = 4 must be null with loss = squared"]),
+    ("sweep trainer.margin=4", ["trainer.margin = 4 must be null with loss = squared"]),
+    (
+        "train model=power method=nesterov",
+        ["method.name = nesterov must be heavy_ball with depth > 2"],
+    ),
     ("flow flow.tme=1", ["flow.tme (did you mean flow.time?)"]),
     ("verify max_stps=5", ["max_stps (did you mean max_steps?)"]),
     ("sweep sweep.gama=[0.1]", ["sweep.gama (did you mean sweep.gamma?)"]),

@@ -27,7 +27,10 @@ ADDED = {
     "loss": {"name": "squared"},
 }  # fmt: skip
 """Sections that earlier versions did not have, and what a config without them means."""
-ADDED_NULL = ("sweep.gamma_u", "sweep.gamma_v", "sweep.depth", "trainer.margin")
+ADDED_NULL = (
+    "sweep.gamma_u", "sweep.gamma_v", "sweep.depth", "sweep.weight_decay", "sweep.dampening",
+    "trainer.margin",
+)  # fmt: skip
 """Keys that earlier versions did not have either; null is what they did."""
 
 

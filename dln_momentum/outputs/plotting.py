@@ -19,6 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterMathtext, NullLocator
 from PIL import Image
 
+from dln_momentum.outputs.report import method_label
+
 STYLE = Path(__file__).with_name("dln.mplstyle")
 
 MOST_LINES = 200
@@ -124,13 +126,18 @@ def overview(history: xr.Dataset, summary: Mapping[str, Any]) -> Figure:
         _loss(axes[0], history)
         _balancedness(axes[1], history)
         _path_sums(axes[2], history)
-        _distances(axes[3], history)
+        if "l1_margin" in history:
+            _margins(axes[3], history, summary)
+        else:
+            _distances(axes[3], history)
         _identities(axes[4], history)
         _theta(axes[5], history)
         rates = [rf"$\lambda$ = {summary['lam']:.3g}"]
         if "gamma" in summary:
             pair = (rf"$\{name}$ = {summary[name]:g}" for name in ("gamma", "beta"))
             rates = [*pair, *rates]
+        if label := method_label(summary):
+            rates.append(label)
         figure.suptitle(f"{summary['data']}: {summary['status']}, {', '.join(rates)}", y=0.99)
         return figure
 
@@ -253,6 +260,18 @@ def _distances(ax: Axes, history: xr.Dataset) -> None:
     ax.legend()
 
 
+def _margins(ax: Axes, history: xr.Dataset, summary: Mapping[str, Any]) -> None:
+    """Normalised margins over the largest ones; classification ends at no interpolator."""
+    for norm in ("l1", "l2"):
+        most = summary.get(f"max_{norm}_margin") or np.nan
+        label = rf"$\min_i y_i \langle x_i, \theta_k\rangle / \|\theta_k\|_{norm[1]}$"
+        ax.plot(_axis(history), history[f"{norm}_margin"] / most, label=label)
+    ax.axhline(1, color="k", lw=0.8, ls="--")
+    ax.set(xscale="log", xlabel=_notation(history).label, ylabel="margin / largest margin")
+    _logarithmic(ax.xaxis)
+    ax.legend()
+
+
 def _identities(ax: Axes, history: xr.Dataset) -> None:
     notation = _notation(history)
     k, x = notation.index, notation.exponent
@@ -277,7 +296,8 @@ def _theta(ax: Axes, history: xr.Dataset) -> None:
     end = "K" if _notation(history) is STEPS else "T"
     theta = history["theta"][-1]
     ax.plot(theta.where(abs(theta) < LARGEST), "o", ms=5, label=rf"$\theta_{end}$")
-    ax.plot(history["minimizer"], "+", ms=9, color="k", label="minimiser")
+    if bool(history["minimizer"].notnull().any()):
+        ax.plot(history["minimizer"], "+", ms=9, color="k", label="minimiser")
     if "theta_star" in history:
         ax.plot(history["theta_star"], "x", ms=6, color="C1", label=r"$\theta^*$")
     ax.axhline(0, color="0.8", lw=0.8, zorder=0)

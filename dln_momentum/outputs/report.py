@@ -23,7 +23,8 @@ def print_report(summary: Mapping[str, Any], directory: Path) -> None:
     title = (
         f"{s['data']}: {s['status']} after {s['steps']} steps in {s['seconds']:.1f} s\n"
         f"gamma = {s['gamma']:g}, beta = {s['beta']:g}: lambda = {s['lam']:.4g}, "
-        f"eps = {s['eps']:.4g}, lambda_KS = {s['lam_ks']:.4g}" + _method_line(s)
+        f"eps = {s['eps']:.4g}, lambda_KS = {s['lam_ks']:.4g}"
+        + (f"\n{label}" if (label := method_label(s)) else "")
     )
     rows = [
         ("training loss", "0", number(s["train_loss"])),
@@ -107,11 +108,11 @@ def print_tables(console: Console, title: str, tables: Iterable[Table], director
     console.print(f"results in {directory}", soft_wrap=True, highlight=False)
 
 
-def _method_line(s: Mapping[str, Any], *, loss: bool = True) -> str:
-    r"""What a run has beside gamma and beta, on a line of its own; empty for the poster's method.
+def method_label(s: Mapping[str, Any], *, loss: bool = True) -> str:
+    """What a run has beside gamma and beta; empty for the poster's method.
 
-    >>> _method_line({"method": "nesterov", "schedule": "cosine", "depth": 2.0})
-    '\nnesterov, schedule cosine'
+    >>> method_label({"method": "nesterov", "schedule": "cosine", "depth": 2.0})
+    'nesterov, schedule cosine'
     """
     parts = [
         f"{label}{s[key]:g}" if isinstance(s[key], float) else f"{label}{s[key]}"
@@ -127,7 +128,7 @@ def _method_line(s: Mapping[str, Any], *, loss: bool = True) -> str:
     ]
     if s.get("gamma_u") != s.get("gamma_v"):
         parts.append(f"gamma_u {s['gamma_u']:g}, gamma_v {s['gamma_v']:g}")
-    return "\n" + ", ".join(parts) if parts else ""
+    return ", ".join(parts)
 
 
 def _print(title: str, rows: Iterable[Row], directory: Path) -> None:
@@ -150,7 +151,7 @@ def _energy_rows(s: Mapping[str, Any]) -> Iterator[Row]:
 
 def _balancedness_rows(s: Mapping[str, Any]) -> Iterator[Row]:
     given = s["small_lambda_threshold"]
-    if _method_line(s, loss=False):
+    if method_label(s, loss=False):
         # the bound is on heavy ball with constant rates
         given = math.nan
     below, threshold = given is not None and s["lam"] < given, number(given)
@@ -166,7 +167,7 @@ def _path_sum_rows(s: Mapping[str, Any]) -> Iterator[Row]:
     zero = "0" if s["status"] == "converged" else "0 once converged"
     yield _check("Delta vs Delta_0 exp(-(S_+ + S_-))", zero, s, "path_sum_balancedness_error")
     yield _check("  with the boundary terms", "0", s, "path_identity_error")
-    if not _method_line(s):
+    if not method_label(s):
         # the engine sums it for heavy ball with constant rates
         yield "u^2 - v^2 against its log-free sum", "0", number(s["log_free_error"])
 

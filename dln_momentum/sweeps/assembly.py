@@ -128,6 +128,9 @@ def build(config: DictConfig) -> Study:
     allowed = points.allowed
     first = int(np.flatnonzero(allowed)[0]) if allowed.any() else 0
     _read(points.config_at(first), list(points.never_allowed()), grid)
+    if not allowed.any():
+        # what no axis has brought in
+        raise_if_any(points.errors_at(0))
     if not points.valid.any():
         raise_if_any([f"sweep: none of the {grid.size} grid points has beta in [0, 1)"])
     study = Study(points, list(pieces_of(points, config.sweep.piece_runs)))

@@ -19,6 +19,7 @@ AXES = {
     **{name: f"optimizer.{name}" for name in (*RATES, *LAYERS)},
     **{name: f"model.{name}" for name in ("alpha", "scale", "phi", "depth", "speed")},
     **{name: f"data.{name}" for name in ("n", "d", "s", "design", "mu", "rho", "signal", "path")},
+    **{name: f"method.{name}" for name in ("weight_decay", "dampening")},
     "batch_size": "sampling.batch_size",
     "sampling": "sampling.kind",
     "label_noise": "sampling.label_noise",
