@@ -88,6 +88,7 @@ def test_the_engine_has_the_defaults_of_its_config() -> None:
 # ---- help
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("app", APPS)
 def test_help_says_what_every_key_means(app: str) -> None:
     """Except for the arguments of a logger or monitor, which Lightning documents."""

@@ -11,6 +11,7 @@ from experiments.flows import uniform_start
 from experiments.small_lambda import certified
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lam", [0.1, 0.3, 1.0, 3.0])
 def test_no_sign_changes_after_a_certified_time(lam: float) -> None:
     problem = sparse(8, 12, 2, seed=1)

@@ -103,6 +103,7 @@ def test_balancedness_of_the_limit(converged):
         assert (bias.balancedness < converged.balancedness[0]).all()
 
 
+@pytest.mark.slow
 def test_the_effective_initialisation_leads_to_the_other_minimiser(converged):
     balancedness = limit_bias(converged).balancedness
     path = effective_flow(DEFAULT, balancedness)

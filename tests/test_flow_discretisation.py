@@ -21,6 +21,7 @@ def measured():
     return discretisation_orders(DEFAULT, W_0, W_0, 0.2, 20.0, [0.04, 0.02, 0.01, 0.005])
 
 
+@pytest.mark.slow
 def test_first_order_against_the_posters_lambda(measured):
     assert measured.order == pytest.approx(1.0, abs=0.1)
     assert measured.errors == tuple(sorted(measured.errors, reverse=True))

@@ -168,6 +168,7 @@ def test_large_weights_are_as_accurate_as_small_ones():
     assert relative_error(path, solve_in_layers(DEFAULT, state, 0.01, times)) < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["diabetes", "digits"])
 @pytest.mark.parametrize("lam", [0.0, 0.01, 10.0])
 def test_converges_on_real_data_too(kind: str, lam: float):

@@ -142,6 +142,7 @@ BAD: list[tuple[str, list[str]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("line", "expected"), BAD, ids=[line for line, _ in BAD])
 def test_a_bad_command_line_is_refused(
     line: str, expected: list[str], answer: Callable[..., Answer], tmp_path: Path

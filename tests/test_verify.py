@@ -186,6 +186,7 @@ def test_a_limit_that_is_off_by_one_percent_is_found(
         assert any(found.startswith(f"{name} = ") for found in names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [implicit_bias_module, minimizers_module])
 def test_a_minimiser_that_is_off_by_a_thousandth_is_found(
     measurements: Measurements, module: ModuleType, monkeypatch: pytest.MonkeyPatch
@@ -399,6 +400,7 @@ def test_a_weight_that_is_exactly_zero_is_a_hypothesis(monkeypatch: pytest.Monke
     assert told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_theta_0_is_negligible_where_it_moves_nothing(seed: int) -> None:
     """At alpha = 1e-3 and lambda = 0.1 leaving it out moves the minimiser by less than 1e-3."""
@@ -469,6 +471,7 @@ def test_the_app_leaves_a_table_and_json(
     assert "0 are VIOLATED" in shown
 
 
+@pytest.mark.slow
 def test_the_table_is_readable_in_a_narrow_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -511,6 +514,7 @@ def run_main(monkeypatch: pytest.MonkeyPatch, directory: Path, *arguments: str) 
     return 0
 
 
+@pytest.mark.slow
 def test_the_exit_code_says_whether_the_theory_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
