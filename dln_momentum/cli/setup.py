@@ -221,7 +221,8 @@ def build_parts(
     velocity = None
     if speed:
         pair = (net.u, net.v) if net.is_deep else (net.w_plus, net.w_minus)
-        velocity = gradient_velocity(problem, *(w.detach() for w in pair), speed, net.depth)
+        first, second = (w.detach() for w in pair)
+        velocity = gradient_velocity(problem, first, second, speed, net.depth)
     return Parts(problem, net, *drawn, velocity, built(method))
 
 
