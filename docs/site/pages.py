@@ -20,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"(!?\[((?:[^\[\]]|\[[^\]]*\])*)\])\(([^)#:\s]+)(#[\w-]*)?\)")
 """A link to a file, in Markdown: its brackets, its text, its path and its anchor."""
+ANCHOR = re.compile(r'<a id="([\w-]+)"></a>')
 COPIED = {
     "CHANGELOG.md": "changelog.md",
     "benchmarks/README.md": "performance.md",
@@ -73,8 +74,12 @@ def _relinked(text: str, source: str, pages: dict[str, str]) -> str:
         place = there.removeprefix("docs/") if there in made else pages.get(there)
         return words if place is None else f"{shown}({posixpath.relpath(place, folder)}{anchor})"
 
-    # an anchor of HTML is a target of MyST
-    return LINK.sub(moved, re.sub(r'<a id="([\w-]+)"></a>', r"(\1)=", text))
+    text = LINK.sub(moved, text)
+    # an anchor of HTML is a target of MyST, which is one for the whole site
+    prefix = "" if source.startswith("docs/") else f"{Path(pages[source]).stem}-"
+    for anchor in ANCHOR.findall(text):
+        text = text.replace(f"](#{anchor})", f"](#{prefix}{anchor})")
+    return ANCHOR.sub(rf"({prefix}\1)=", text)
 
 
 def _configs() -> Iterator[str]:
