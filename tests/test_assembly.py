@@ -37,6 +37,7 @@ def test_any_pair_names_the_optimizer(overrides: list[str], gamma: float, beta: 
     assert momentum.beta == pytest.approx(beta, rel=1e-13)
 
 
+@pytest.mark.slow
 def test_every_initialisation(tmp_path: Path) -> None:
     assert setup("model.alpha=0.2").net.balancedness[0].item() == pytest.approx(0.08)
     biased = setup("model=biased", "model.phi=0.5").net

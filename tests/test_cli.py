@@ -59,6 +59,7 @@ def summaries(directory: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in sorted(directory.rglob("summary.json"))]
 
 
+@pytest.mark.slow
 def test_help_shows_groups_keys_and_examples_without_torch(tmp_path: Path) -> None:
     code = (
         "import sys; sys.argv = ['dln-train', '--help']\n"
@@ -119,6 +120,7 @@ def test_an_old_key_is_answered_with_its_new_name(
         assert told.startswith("error: data.replacement is now sampling.kind: with_replacement")
 
 
+@pytest.mark.slow
 def test_a_multirun_goes_on_after_a_failure(command: Command, tmp_path: Path) -> None:
     """More of this, with a stand-in for the work, is in test_jobs.py."""
     done = command("-m", *QUICK, "optimizer.beta=0.5,2", "hydra.sweep.dir=sweep")

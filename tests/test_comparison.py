@@ -106,6 +106,7 @@ def test_a_flow_that_ends_early_leaves_nan() -> None:
     )
 
 
+@pytest.mark.slow
 def test_what_is_no_run_is_refused(run: FinishedRun, tmp_path: Path) -> None:
     def changed(name: str, **values: object) -> Path:
         copy = tmp_path / name

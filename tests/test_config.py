@@ -110,6 +110,7 @@ def test_help_says_what_every_key_means(app: str) -> None:
     assert f"\ndln-{app} " in shown
 
 
+@pytest.mark.slow
 def test_help_shows_the_values_that_the_command_line_gives() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "dln_momentum.cli.train", "data=digits", "data.n=12", "--help"],
@@ -273,6 +274,7 @@ def shrinking(found: dict[str, float]) -> float:
     return found["balancedness_l1"] / found["initial_balancedness_l1"]
 
 
+@pytest.mark.slow
 def test_every_experiment_shows_what_its_comment_says() -> None:
     """Numbers are those of the comments, to the digits given there or to a tenth."""
     assert options_of("experiment") == [

@@ -306,6 +306,7 @@ def test_each_config_file_has_exactly_the_keys_of_its_loader(path: Path, tmp_pat
         assert config[key] == defaults[key].default
 
 
+@pytest.mark.slow
 def test_import_leaves_the_heavy_readers_out() -> None:
     code = (
         "import sys, dln_momentum.data; "

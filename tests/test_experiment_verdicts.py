@@ -81,6 +81,7 @@ def test_a_speed_up_is_over_the_slowest_run(holds, expected) -> None:
     assert float(acceleration_rule.speed_up(array)) == expected
 
 
+@pytest.mark.slow
 def test_a_wrong_acceleration_rule_is_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """gamma -> rho gamma in place of rho^2 gamma changes lambda; the right rule is seen."""
     config = configured("acceleration_rule", "scale=tiny", "num_workers=1")
@@ -95,6 +96,7 @@ def test_a_wrong_acceleration_rule_is_not_seen(monkeypatch: pytest.MonkeyPatch) 
     assert "a speed-up (over beta = 0.9; 1 is none) of 1, 1, 1 and 1" in found.finding
 
 
+@pytest.mark.slow
 def test_a_flow_that_starts_at_rest_anyway_has_no_first_order_term(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

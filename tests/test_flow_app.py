@@ -212,6 +212,7 @@ def test_refuses(tmp_path: Path, overrides: list[str], message: str) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("app", ["flow", "verify"])
 def test_help_shows_groups_keys_and_examples_without_torch(tmp_path: Path, app: str) -> None:
     code = (

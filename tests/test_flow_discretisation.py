@@ -27,6 +27,7 @@ def test_first_order_against_the_posters_lambda(measured):
     assert measured.errors == tuple(sorted(measured.errors, reverse=True))
 
 
+@pytest.mark.slow
 def test_second_order_against_lambda_ks(measured):
     assert measured.order_ks == pytest.approx(2.0, abs=0.1)
     assert max(k / e for k, e in zip(measured.errors_ks, measured.errors, strict=True)) < 0.1

@@ -420,6 +420,7 @@ def test_verdicts_print_as_a_table() -> None:
     assert repr(report).endswith("VIOLATED: 0)")
 
 
+@pytest.mark.slow
 def test_a_lambda_in_single_precision_violates_nothing() -> None:
     rates: Any = {"single": np.float32(0.2), "list": [1, 2]}
     data: Any = [[1.0, 2.0]], [2.0]

@@ -204,6 +204,7 @@ def test_a_study_of_the_user(answer: Callable[..., Answer], tmp_path: Path) -> N
     assert "optimizer.eps" not in wrong
 
 
+@pytest.mark.slow
 def test_empty_directories_of_the_user_stay(answer: Callable[..., Answer], tmp_path: Path) -> None:
     (tmp_path / "mine" / "run").mkdir(parents=True)
     bad = "optimizer.gamma=-1"

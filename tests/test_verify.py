@@ -144,6 +144,7 @@ def test_a_wrong_sign_in_the_path_sums_is_found(
     assert not any(name.startswith("MGF") for name in found)
 
 
+@pytest.mark.slow
 def test_wrong_signs_in_the_formulae_are_found(
     measurements: Measurements, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +251,7 @@ def test_a_run_that_blows_up_is_judged_by_what_it_leaves() -> None:
         assert found["MGD: Delta_inf = Delta_0 exp(-(S_+ + S_-))"] == "hypotheses not met"
 
 
+@pytest.mark.slow
 def test_a_flow_that_is_given_up_is_judged_by_what_it_leaves() -> None:
     problem = sparse(5, 8, 1, seed=0)
     measurements = Measurements(case(problem, lam=1.0, options=FlowOptions(max_steps=30)))
