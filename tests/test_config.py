@@ -47,7 +47,7 @@ def test_a_call_from_python_has_the_defaults_of_the_command() -> None:
     same |= {key: f"sampling.{key}" for key in ("batch_size", "label_noise", "noise_until")}
     same |= {
         key: f"trainer.{key}"
-        for key in ("max_steps", "tol", "margin", "divergence_bound", "records")
+        for key in ("max_steps", "tol", "margin", "gradient_tol", "divergence_bound", "records")
     }
     same |= {key: f"engine.{key}" for key in ("backend", "path_sums", "num_workers")}
     same |= {"speed": "model.speed"}

@@ -367,6 +367,27 @@ def test_a_run_ends_at_a_margin(problem: dln.Problem, loss: str) -> None:
         dln.train(problem, margin=3.0)
 
 
+@pytest.mark.parametrize("loss", ["squared", "logistic", "exponential"])
+def test_a_run_ends_at_a_small_gradient(problem: dln.Problem, loss: str) -> None:
+    """The bound proves the gradient to be small, and a loss 100 times larger does not end a run."""
+    data = problem if loss == "squared" else problem.with_loss(loss)
+    given = {"gamma": 0.02, "max_steps": 20_000}
+    run = dln.train(data, dln.uniform(0.3), gradient_tol=1e-2, **given)
+    assert run.status == "converged"
+    gradient = data.gradient(torch.as_tensor(run.theta))
+    assert float(torch.linalg.vector_norm(gradient)) <= 1e-2
+    size = torch.linalg.vector_norm(data.X, dim=-1).max()
+    if loss == "squared":
+        size = torch.linalg.matrix_norm(data.X, 2)
+    tol = data.n / 2 * 1e-4 / size**2 if loss == "squared" else 1e-2 / size
+    same = dln.train(data, dln.uniform(0.3), tol=float(tol), **given)
+    np.testing.assert_array_equal(run.theta, same.theta)
+    with pytest.raises(dln.InputError, match="gradient_tol = 0"):
+        dln.train(data, gradient_tol=0.0)
+    with pytest.raises(dln.InputError, match="must be null with several problems"):
+        dln.train([data, data], gamma=[0.01, 0.01], gradient_tol=0.1)
+
+
 def _loss(name: str) -> float:
     """l(3)."""
     return float(np.log1p(np.exp(-3.0)) if name == "logistic" else np.exp(-3.0))

@@ -326,7 +326,8 @@ def rates_given(
 
 def engine_options(reader: Reader) -> EngineOptions | None:
     """The engine's options, from sections ``engine`` and ``trainer``."""
-    keys = {key: f"trainer.{key}" for key in ("tol", "margin", "divergence_bound")}
+    of_trainer = ("tol", "margin", "gradient_tol", "divergence_bound")
+    keys = {key: f"trainer.{key}" for key in of_trainer}
     keys |= {key: f"engine.{key}" for key in ("backend", "path_sums", "tile_runs")}
     found, workers = (
         reader.given(EngineOptions, keys),

@@ -29,7 +29,7 @@ ADDED = {
 """Sections that earlier versions did not have, and what a config without them means."""
 ADDED_NULL = (
     "sweep.gamma_u", "sweep.gamma_v", "sweep.depth", "sweep.weight_decay", "sweep.dampening",
-    "trainer.margin",
+    "trainer.margin", "trainer.gradient_tol",
 )  # fmt: skip
 """Keys that earlier versions did not have either; null is what they did."""
 

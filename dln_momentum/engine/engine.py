@@ -89,7 +89,9 @@ class Engine:
         gamma, beta, w_plus, w_minus = (t.detach() for t in (gamma, beta, w_plus, w_minus))
         if previous is not None:
             previous = (previous[0].detach(), previous[1].detach())
-        self.options = (options or EngineOptions()).on(first_of(problem))
+        self.options = (options or EngineOptions()).on(
+            *(group.problem for group in groups_of(problem))
+        )
         self.method = method or Method()
         raise_if_any(faults(problem, gamma, beta, w_plus, w_minus, previous))
         loss = first_of(problem).loss_name

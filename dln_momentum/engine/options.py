@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -34,6 +35,9 @@ class EngineOptions:
     margin: float | None = None
     """of classification: a run has converged too once its loss is at or below l(margin)/n, l the
     loss of a row, which proves that every margin y_i <x_i, theta> is at least this; None: never"""
+    gradient_tol: float | None = None
+    """a run has converged too once its loss proves ||grad L(theta)||_2 to be at most this; None:
+    never"""
     tile_runs: int | None = None
     """runs to a tile; None for the measured rule"""
     num_workers: int = 1
@@ -67,6 +71,12 @@ class EngineOptions:
                     self.margin is None or -inf < self.margin < inf,
                     "finite or null",
                 ),
+                (
+                    "gradient_tol",
+                    self.gradient_tol,
+                    self.gradient_tol is None or 0 < self.gradient_tol < inf,
+                    "finite and > 0, or null",
+                ),
                 ("divergence_bound", self.divergence_bound, self.divergence_bound > 1, "> 1"),
                 (
                     "tile_runs",
@@ -79,26 +89,51 @@ class EngineOptions:
             if not ok
         )
 
-    def on(self, problem: Problem) -> EngineOptions:
-        """These options with the margin as a tolerance of the loss.
+    def on(self, *problems: Problem) -> EngineOptions:
+        """These options with margin and gradient_tol as a tolerance of the loss.
 
         A mean of n losses, each >= 0 and falling with its margin, that is at most l(m)/n has none
         above l(m), so that every margin is at least m.
 
-        Raises:
-            InputError: for a margin with a loss that is not of classification.
+        For logistic and exponential loss |l'| <= l, hence ||grad L|| <= L max_i ||x_i||; for the
+        squared loss ||grad L||^2 <= 2 L ||X||^2/n.
 
-        >>> problem = Problem(X=[[1.0, 2.0]], y=[1.0], loss="exponential")
+        Raises:
+            InputError: for a margin with a loss that is not of classification, and for a
+                gradient_tol on several problems: a run would end by the data of others.
+
+        >>> problem = Problem(X=[[3.0, 4.0]], y=[1.0], loss="exponential")
         >>> round(EngineOptions(margin=5.0).on(problem).tol, 6)
         0.006738
+        >>> EngineOptions(gradient_tol=0.5).on(problem).tol
+        0.1
         """
-        if self.margin is None:
-            return self
-        if not problem.is_classification:
+        several = len(problems) > 1 or math.prod(problems[0].X.shape[:-2]) > 1
+        if self.gradient_tol is not None and several:
             raise InputError(
-                [f"margin = {self.margin:g} must be null with loss = {problem.loss_name}: "
-                 "it is of loss = logistic and exponential"]
+                [f"gradient_tol = {self.gradient_tol:g} must be null with several problems: "
+                 "each would have a tolerance of its own"]
             )  # fmt: skip
-        margin = torch.tensor(self.margin, dtype=torch.float64)
-        of_row = problem.loss_of_row.value(margin, torch.ones_like(margin))
-        return replace(self, tol=max(self.tol, float(of_row) / problem.n))
+        tol = self._proven_by(problems[0])
+        return self if tol == -inf else replace(self, tol=max(self.tol, tol))
+
+    def _proven_by(self, problem: Problem) -> float:
+        """The largest loss that proves the margin or the gradient; -inf for none of both."""
+        found = [-inf]
+        if self.margin is not None:
+            if not problem.is_classification:
+                raise InputError(
+                    [f"margin = {self.margin:g} must be null with loss = {problem.loss_name}: "
+                     "it is of loss = logistic and exponential"]
+                )  # fmt: skip
+            margin = torch.tensor(self.margin, dtype=torch.float64)
+            of_row = problem.loss_of_row.value(margin, torch.ones_like(margin))
+            found.append(float(of_row) / problem.n)
+        if self.gradient_tol is not None:
+            if problem.is_classification:
+                size = torch.linalg.vector_norm(problem.X, dim=-1).max()
+                found.append(self.gradient_tol / float(size))
+            else:
+                size = torch.linalg.matrix_norm(problem.X, 2).max()
+                found.append(problem.n * (self.gradient_tol / float(size)) ** 2 / 2)
+        return max(found)

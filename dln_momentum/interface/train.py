@@ -59,6 +59,7 @@ def train(
     max_steps: int = 100_000,
     tol: float = 1e-24,
     margin: float | None = None,
+    gradient_tol: float | None = None,
     divergence_bound: float = 1e10,
     records: int = 200,
     trajectories: bool | None = None,
@@ -104,6 +105,8 @@ def train(
         tol: a run has converged once its training loss is at or below this; checked every 10 steps.
         margin: of classification: it has converged too once its loss, at or below l(margin)/n,
             proves that every margin y_i <x_i, theta> is at least this.
+        gradient_tol: it has converged too once its loss proves ||grad L(theta)||_2 to be at most
+            this (see `EngineOptions.on`).
         divergence_bound: it has diverged once its loss exceeds this many times its first loss.
         records: the largest number of recorded steps, log-spaced.
         trajectories: whether to keep theta, Delta and S_+- of every coordinate at these steps; by
@@ -156,6 +159,7 @@ def train(
         path_sums=path_sums,
         tol=number_of("tol", tol),
         margin=None if margin is None else number_of("margin", margin),
+        gradient_tol=None if gradient_tol is None else number_of("gradient_tol", gradient_tol),
         divergence_bound=number_of("divergence_bound", divergence_bound),
         num_workers=physical_cores() if num_workers is None else num_workers,
     )
