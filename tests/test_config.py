@@ -315,6 +315,7 @@ def test_every_experiment_shows_what_its_comment_says() -> None:
     assert real["kkt_residual"] < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("app", APPS)
 @pytest.mark.parametrize("experiment", options_of("experiment"))
 def test_an_experiment_goes_with_a_command_or_is_refused(app: str, experiment: str) -> None:

@@ -187,6 +187,7 @@ def test_autograd_certifies_no_corrupted_run(tmp_path: Path, gradient: Gradient)
         module.stepper.advance(300)
 
 
+@pytest.mark.slow
 def test_dln_sweep_certifies_no_corrupted_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_figures: None
 ) -> None:

@@ -59,6 +59,7 @@ def flow_of(problem: Problem, w_plus: Tensor, w_minus: Tensor, lam: float) -> Fl
     return momentum_flow(problem, w_plus, w_minus, lam, math.inf, tol=1e-20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lam", [0.0, 0.01, 1.0, 8.0])
 def test_the_flow_ends_where_the_theory_says(lam: float) -> None:
     problem = sparse(20, 30, 3)

@@ -42,6 +42,7 @@ def test_the_device_keeps_to_a_gpus_rules(simulated_gpu: list[Graph]) -> None:
     assert doubled.tolist() == [6, 6, 6]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drawn", [False, True])
 @pytest.mark.parametrize("path_sums", ["telescoped", "direct", "gradient_sum"])
 def test_a_graph_of_the_steps_gives_the_bits_of_the_steps(

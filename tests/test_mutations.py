@@ -570,6 +570,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_planted_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     measurements = evidence_for(fault.case, fault.anew)
@@ -586,6 +587,7 @@ def test_nothing_is_found_where_nothing_is_planted(case: str) -> None:
     assert not violated(statements(evidence_for(case, ())))
 
 
+@pytest.mark.slow
 def test_every_statement_has_a_fault_that_violates_it() -> None:
     caught = {start for fault in FAULTS for start in fault.caught}
     found = list(statements(evidence_for("quiet", ())))

@@ -246,6 +246,7 @@ def test_gradients_that_do_not_exist_are_refused(
         HeavyBallModule(nn.Linear(8, 1), 0.01, 0.9, data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keys", "status"),
     [
