@@ -321,9 +321,10 @@ def _finding(
     return (
         f"Sparser on {config.share:.0%} of data sets in {int(inside.sum())} of {inside.size} "
         f"cells: {signs:.0%} of these have sign changes in half of the runs, {gains:.0%} larger "
-        f"gains off the support (as {1 - spared:.0%} of the others), {shape:.0%} are so by the shape of "
-        f"Delta_inf alone; a lambda falling to {config.annealed.lam_end:g} {kept} is sparser in "
-        f"{falls['sparser in them too']} of {falls['sparser cells with constant lambda']} cells, "
+        f"gains off the support (as {1 - spared:.0%} of the others), {shape:.0%} are so by the "
+        f"shape of Delta_inf alone; a lambda falling to {config.annealed.lam_end:g} {kept} is "
+        f"sparser in {falls['sparser in them too']} of "
+        f"{falls['sparser cells with constant lambda']} cells, "
         f"in {falls['median ratio of steps there']:.2g} times the steps."
     )
 
