@@ -92,6 +92,9 @@ def along_a_contour(m: Measurements, trajectory: RecordedTrajectory) -> list[Sta
     applied = Hypothesis("the windows around the zeros are few enough", True, windows)
     regular, outside = path_integrals(path), ~inside_windows(m.problem, path)
     changes = torch.stack([(w[1:] * w[:-1] < 0).sum(0) for w in path.w])
+    # a coordinate may cross zero twice between two steps of the solver, which its signs do not show
+    unseen = (found.zeros - changes).clamp_min(0)
+    off = (found.zeros - changes - 2 * (unseen / 2).round()).abs()
     return [
         equal(
             names[0],
@@ -109,7 +112,7 @@ def along_a_contour(m: Measurements, trajectory: RecordedTrajectory) -> list[Sta
             [applied],
             predicted=changes.sum(),
             measured=found.zeros.sum(),
-            error=(found.zeros - changes).abs().max() + found.count_error,
+            error=off.max() + found.count_error,
             tolerance=1e-6,
             judged=trajectory.part,
         ),
