@@ -25,7 +25,9 @@ LONG_NAMES = {
 }
 
 
-def ends(problems: list[Problem], flow: torch.Tensor, config: DictConfig) -> xr.Dataset:
+def ends(
+    problems: list[Problem], flow: torch.Tensor, config: DictConfig, num_workers: int | None
+) -> xr.Dataset:
     """Excess over gradient flow's, and steps, of constant and annealed runs.
 
     Args:
@@ -33,6 +35,7 @@ def ends(problems: list[Problem], flow: torch.Tensor, config: DictConfig) -> xr.
         flow: gradient flow's limits for ``config.alpha``, [data, d].
         config: alpha, lams, lam_end, lengths (of the annealing, in units of lambda; 0 is constant),
             resolution, tol, max_steps.
+        num_workers: cores to use.
 
     Returns:
         Over (lam, length, data_seed).
@@ -57,7 +60,7 @@ def ends(problems: list[Problem], flow: torch.Tensor, config: DictConfig) -> xr.
     schedule = AnnealedLambda(lam_end=torch.where(length > 0, end, lam), steps=steps)
     engine = engine_over(
         problems * copies, gamma, beta, config.alpha, method=Method(schedule=schedule),
-        tol=config.tol, num_workers=config.num_workers,
+        tol=config.tol, num_workers=num_workers,
     )  # fmt: skip
     found = engine.run(config.max_steps, block_size=1000)
     converged = found.status == int(Status.CONVERGED)

@@ -78,8 +78,7 @@ def study(config: DictConfig) -> Outcome:
         problems = sparse_problems(config.n, config.d, config.s, config.data_seeds, **keys)
         parts.append(_map(problems, config))
         flow = flow_limits(problems, [config.annealed.alpha])[0]
-        given = OmegaConf.merge(config.annealed, {"num_workers": workers(config)})
-        annealed.append(annealed_lambda.ends(problems, flow, given))
+        annealed.append(annealed_lambda.ends(problems, flow, config.annealed, workers(config)))
     results = along("design", config.designs, parts)
     ends = along("design", config.designs, annealed).rename(lam="annealed_lam")
     names = LONG_NAMES | annealed_lambda.LONG_NAMES
