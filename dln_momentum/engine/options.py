@@ -89,7 +89,7 @@ class EngineOptions:
             if not ok
         )
 
-    def on(self, *problems: Problem) -> EngineOptions:
+    def on(self, problem: Problem, *others: Problem) -> EngineOptions:
         """These options with margin and gradient_tol as a tolerance of the loss.
 
         A mean of n losses, each >= 0 and falling with its margin, that is at most l(m)/n has none
@@ -108,13 +108,13 @@ class EngineOptions:
         >>> EngineOptions(gradient_tol=0.5).on(problem).tol
         0.1
         """
-        several = len(problems) > 1 or math.prod(problems[0].X.shape[:-2]) > 1
+        several = bool(others) or math.prod(problem.X.shape[:-2]) > 1
         if self.gradient_tol is not None and several:
             raise InputError(
                 [f"gradient_tol = {self.gradient_tol:g} must be null with several problems: "
                  "each would have a tolerance of its own"]
             )  # fmt: skip
-        tol = self._proven_by(problems[0])
+        tol = self._proven_by(problem)
         return self if tol == -inf else replace(self, tol=max(self.tol, tol))
 
     def _proven_by(self, problem: Problem) -> float:
