@@ -40,6 +40,7 @@ from dln_momentum.theory.power_minimizer import power_minimizer
 from dln_momentum.theory.power_trajectory import layer_scale
 from experiments.claim import Outcome, main
 from experiments.common import (
+    along,
     described,
     listed,
     sparse_problems,
@@ -79,7 +80,7 @@ def study(config: DictConfig) -> Outcome:
     """Every depth, lambda, eps and data set."""
     problems = sparse_problems(config.n, config.d, config.s, config.data_seeds)
     parts = [_at_depth(problems, depth, config) for depth in config.depths]
-    results = xr.concat(parts, xr.IndexVariable("depth", list(config.depths)))
+    results = along("depth", config.depths, parts)
     return _judge(config, described(results, **LONG_NAMES))
 
 

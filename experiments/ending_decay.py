@@ -38,6 +38,7 @@ from dln_momentum.theory.discrete_bias import asymptotic_balancedness, log_init
 from dln_momentum.theory.interpolators import basis_pursuit
 from experiments.claim import Outcome, main
 from experiments.common import (
+    along,
     described,
     engine_over,
     span,
@@ -84,8 +85,8 @@ def study(config: DictConfig) -> Outcome:
         keys: Any = OmegaConf.to_container(config.designs[design])
         problems = sparse_problems(config.n, config.d, config.s, config.data_seeds, **keys)
         found = [_at_lambda(problems, lam, config) for lam in config.lams]
-        parts.append(xr.concat(found, xr.IndexVariable("lam", list(config.lams))))
-    results = xr.concat(parts, xr.IndexVariable("design", list(config.designs)))
+        parts.append(along("lam", config.lams, found))
+    results = along("design", config.designs, parts)
     results = results.assign_coords(data_seed=range(config.data_seeds))
     return _judge(config, described(results, **LONG_NAMES))
 
@@ -107,7 +108,7 @@ def _at_lambda(problems: Sequence[Problem], lam: float, config: DictConfig) -> x
         starts = [config.alpha] * len(omega)
         decayed = _ends(problems, gamma, beta, starts, method, config)
         columns.append(_compare(decayed, plain, omega, (gamma, beta), config))
-    return xr.concat(columns, xr.IndexVariable("duration", list(config.durations)))
+    return along("duration", config.durations, columns)
 
 
 def _ends(

@@ -34,6 +34,7 @@ from dln_momentum.theory.classification import margin_certificate, margins
 from dln_momentum.theory.max_margin import max_margin
 from experiments.claim import Outcome, main
 from experiments.common import (
+    along,
     described,
     engine_over,
     snapshots,
@@ -89,14 +90,15 @@ def study(config: DictConfig) -> Outcome:
             for norm in ("l1", "l2")
         }
         cells = [
-            xr.concat(
+            along(
+                "lam",
+                config.lams,
                 [_follow(plain, problems, best, alpha, lam, config) for lam in config.lams],
-                xr.IndexVariable("lam", list(config.lams)),
             )
             for alpha in config.alphas
         ]
-        rows.append(xr.concat(cells, xr.IndexVariable("alpha", list(config.alphas))))
-    results = xr.concat(rows, xr.IndexVariable("loss", list(config.losses)))
+        rows.append(along("alpha", config.alphas, cells))
+    results = along("loss", config.losses, rows)
     results = results.assign(least_slack=("data_seed", slack))
     return _judge(config, described(results, **LONG_NAMES))
 

@@ -64,22 +64,15 @@ class State:
         cls, w: Tensor, increment: Tensor | None, beta: Tensor, n: int, path_sums: str
     ) -> State:
         """The state at step 0 from scaled w_1 [2, R, d], which it keeps, w_1 - w_0 and beta [R]."""
-        runs = w.shape[1]
         # (1 - beta) w_1 + beta (w_1 - w_0), since w_1 - beta w_0 would cancel
         p = w * (1 - beta)[:, None]
         if increment is not None:
             p += beta[:, None] * increment
-        counts = torch.zeros(runs, dtype=torch.int64, device=w.device)
         summed = path_sums != "gradient_sum"
-        return cls(
-            w=w,
-            p=p,
-            residual_sum=w.new_zeros(runs, n),
-            sign_changes=counts.clone(),
-            loss=w.new_full((runs,), torch.nan),
-            loss_start=w.new_full((runs,), torch.nan),
-            steps=counts.clone(),
-            status=counts + int(Status.RUNNING),
+        return cls._of(
+            w,
+            p,
+            n,
             path_sums=torch.zeros_like(w) if summed else None,
             increment_products=torch.zeros_like(w[0]) if summed else None,
             summed_until=w.clone() if path_sums == "telescoped" else None,
@@ -89,21 +82,32 @@ class State:
     def of_family(cls, *, w: Tensor, p: Tensor, n: int, recent_sums: Tensor, decays: bool) -> State:
         """The state at step 0 for the general kernels, from tensors that it keeps."""
         runs = w.shape[1]
+        return cls._of(
+            w,
+            p.contiguous(),
+            n,
+            path_sums=torch.zeros_like(w),
+            summed_until=w.clone(),
+            recent_sums=recent_sums.contiguous(),
+            recent_residual=w.new_zeros(runs, n),
+            decays=w.new_zeros(runs, 2) if decays else None,
+        )
+
+    @classmethod
+    def _of(cls, w: Tensor, p: Tensor, n: int, **sums: Tensor | None) -> State:
+        """What every method has at step 0, and the sums of one."""
+        runs = w.shape[1]
         counts = torch.zeros(runs, dtype=torch.int64, device=w.device)
         return cls(
             w=w,
-            p=p.contiguous(),
+            p=p,
             residual_sum=w.new_zeros(runs, n),
             sign_changes=counts.clone(),
             loss=w.new_full((runs,), torch.nan),
             loss_start=w.new_full((runs,), torch.nan),
             steps=counts.clone(),
             status=counts + int(Status.RUNNING),
-            path_sums=torch.zeros_like(w),
-            summed_until=w.clone(),
-            recent_sums=recent_sums.contiguous(),
-            recent_residual=w.new_zeros(runs, n),
-            decays=w.new_zeros(runs, 2) if decays else None,
+            **sums,
         )
 
     def state_dict(self) -> dict[str, Tensor]:

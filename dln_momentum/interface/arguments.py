@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dln_momentum.arrays import array_of, common_shape
+from dln_momentum.arrays import array_of, common_shape, integer_of
 from dln_momentum.engine.problems import Problems, first_of, flat_problem
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.method import Method
@@ -113,6 +113,8 @@ def method_of(settings: Mapping[str, Any], layer_ratio: Any = 1.0, depth: Any = 
     given = dict(settings)
     schedule = given.pop("schedule", None)
     schedule = Constant() if schedule is None else schedule
+    if given.get("decay_until") is not None:
+        given["decay_until"] = integer_of("decay_until", given["decay_until"], 0)
     if not isinstance(schedule, Schedule):
         raise InputError(
             [f"schedule = {schedule!r} must be one of dln.schedules, as dln.schedules.Cosine(1000)"]

@@ -138,7 +138,7 @@ def verify(
         "schedule": schedule,
         "weight_decay": weight_decay,
         "decoupled": decoupled,
-        "decay_until": None if decay_until is None else integer_of("decay_until", decay_until, 0),
+        "decay_until": decay_until,
         "dampening": dampening,
         "kappa": kappa,
     }
