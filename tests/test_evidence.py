@@ -30,7 +30,6 @@ from dln_momentum.engine import reference_iterates
 from dln_momentum.outputs.summary import BY_CONSTRUCTION
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.theory.initial_speed import gradient_velocity
-from dln_momentum.training.callbacks import BalancednessMonitor
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.module import Gradient, HeavyBallModule
 from dln_momentum.training.trainer import fit, quiet
@@ -442,35 +441,6 @@ def test_the_closed_form_refuses_what_it_would_pass_over(
 ) -> None:
     with pytest.raises(InputError, match=f"{what} was changed after step 1"):
         module_with_callbacks(tmp_path, "closed_form", callback())
-
-
-def test_autograd_follows_a_schedule_and_certifies_it(tmp_path: Path) -> None:
-    """S_+- needs a constant beta only: the certificate holds whatever gamma does."""
-    halved = module_with_callbacks(tmp_path, "autograd", HalveTheStepSize())
-    constant = module_with_callbacks(tmp_path, "autograd", BalancednessMonitor())
-    a, b = halved.snapshot(), constant.snapshot()
-    assert a is not None
-    assert b is not None
-    assert (a.theta - b.theta).abs().max() > 1e-4
-    found = summarise(a, halved.data.problem)
-    for name in CHECKS:
-        # w_- = u - v cancels, over 1 - beta
-        assert found[name].item() < 1e-9, name
-
-
-def test_a_beta_that_changes_has_no_path_sums(tmp_path: Path) -> None:
-    data = BlockDataModule(
-        sparse(5, 8, 1, seed=0),
-        RecordPlan(300, 5, 100),
-        BatchStream(5, None, "with_replacement", seeds=0),
-    )
-    module = HeavyBallModule(
-        DiagonalLinearNet.uniform(8, 0.3), 0.02, 0.9, data, gradient="autograd"
-    )
-    module.stepper.advance(50)
-    module.optimizer.param_groups[0]["momentum"] = 0.5
-    with pytest.raises(InputError, match=r"beta changed from 0.9 to 0.5"):
-        module.stepper.advance(1)
 
 
 def test_a_checkpoint_s_parameters_are_no_write_from_outside(tmp_path: Path) -> None:

@@ -60,8 +60,8 @@ class HeavyBallModule(pl.LightningModule):
 
     Raises:
         InputError: for parameters not in double precision, another ``gradient``, autograd of more
-            than one diagonal network or by another method than heavy ball at constant rates, or
-            rates that `HeavyBall` refuses.
+            than one diagonal network or by another method than heavy ball, with a schedule or
+            without, or rates that `HeavyBall` refuses.
 
     >>> from dln_momentum.data import BatchStream, sparse
     >>> from dln_momentum.record_plan import RecordPlan
@@ -95,7 +95,7 @@ class HeavyBallModule(pl.LightningModule):
         self.trajectories = trajectories
         self.optimizer = HeavyBall(net.parameters(), gamma, beta)
         options, method = options or EngineOptions(), method or Method()
-        raise_if_any(module_problems(net, gradient, speed, method, data.problem))
+        raise_if_any(module_problems(net, gradient, speed, method, data))
         rates = {"gamma": gamma, "beta": beta}
         others = {"gradient": gradient, "speed": speed, "trajectories": trajectories}
         others |= {"method": as_plain(method)}
@@ -244,18 +244,13 @@ class HeavyBallModule(pl.LightningModule):
     @property
     def changing_rates(self) -> dict[str, Tensor]:
         """gamma_k, beta_k and what follows from them at this step, [R] each; empty if constant."""
-        runs, group = len(self.stepper.loss), self.optimizer.param_groups[0]
-        gamma, beta = (
-            torch.as_tensor(group[key], dtype=torch.float64).expand(runs)
-            for key in ("lr", "momentum")
-        )
+        gamma, beta = (rate.expand(len(self.stepper.loss)) for rate in self.stepper.rates)
         return rates_at_step(self.method.schedule, gamma, beta, self.stepper.step)
 
     @property
     def time_step(self) -> float:
         """eps = gamma/(1-beta), the time that a step takes; 1 where the runs differ in it."""
-        group = self.optimizer.param_groups[0]
-        eps = torch.as_tensor(eps_of(group["lr"], group["momentum"]), dtype=torch.float64)
+        eps = eps_of(*self.stepper.rates)
         return float(eps.max()) if bool((eps == eps.max()).all()) else 1.0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -313,7 +308,8 @@ class HeavyBallModule(pl.LightningModule):
 
     def _make_stepper(self, options: EngineOptions, gradient: Gradient) -> Stepper:
         if not isinstance(self.net, DiagonalLinearNet) or gradient == "autograd":
-            return AutogradStepper(self.net, self.optimizer, self.data, options)
+            schedule = self.method.schedule
+            return AutogradStepper(self.net, self.optimizer, self.data, options, schedule)
         net, data, group = self.net, self.data, self.optimizer.param_groups[0]
         # the iterates of a deeper network are u and v themselves
         pair = (net.u, net.v) if net.is_deep else (net.w_plus, net.w_minus)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
-from dln_momentum.errors import raise_if_any
+from dln_momentum.engine.family_snapshot import FamilySnapshot
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
 from dln_momentum.problem import Problem
@@ -16,16 +18,20 @@ from dln_momentum.theory.discrete_bias import (
     telescoped_increment,
     telescoped_path_sums,
 )
+from dln_momentum.theory.schedules import RunningSum, backward_remainder, speed_term
 
 _CARRIED = ("w_start", "sums", "increment_products", "gradient_sum", "sign_changes", "previous")
+_FORWARD = ("_backward", "_rates_changed")
+"""What else is carried for rates that change; checkpoints of version 0.2.0 lack it."""
 
 
 class PathTracker:
     """Sums over the iterates w_+- = u +- v of a network that another optimizer step has updated.
 
     It reads w_- = u - v, which cancels: good to about 1e-11, where the engine keeps 1e-13. The
-    step size may change during the run, and so may the weights; beta may not, since the path sums
-    are those of a constant one.
+    rates may change at any step, by a schedule or by whatever writes into the optimizer's group,
+    and so may the weights. From the first change on, the snapshot has the sums of
+    docs/theory.md#forward-form, whose weights p_k the rates determine; until then the poster's.
 
     Args:
         net: the network, at its start.
@@ -50,6 +56,10 @@ class PathTracker:
         self.previous, self._last = self.w_start - increment, self.w_start
         self._moving = bool((increment != 0).any())
         self._speed_term = boundary_term(self.previous, self.w_start, self._rates[1])
+        self._weighted = RunningSum.of(speed_term(self.previous, self.w_start))
+        self._weighted_gradients = RunningSum.of(torch.zeros_like(self.gradient_sum))
+        self._backward = torch.zeros_like(self.sums)
+        self._rates_changed = torch.zeros((), dtype=torch.bool, device=self._device)
 
     def read(self) -> Tensor:
         """(w_+, w_-) now, [2, 1, d]."""
@@ -63,48 +73,81 @@ class PathTracker:
         The last iterate seen, not that before the step: what else has written to the weights
         since counts as part of the step, so that no sum passes over it.
         """
-        raise_if_any(self._changes())
-        beta, now = self._rates[1], self.read()
+        (gamma, beta), now = self._read_rates(), self.read()
+        self._rates_changed = self._rates_changed | ((gamma, beta) != self._rates)
         step = now - self._last
         increment = path_sum_increment if self._path_sums == "direct" else telescoped_increment
         self.sums += increment(self._last, now, beta)
         self.increment_products += step[0] * step[1]
         self.gradient_sum += gradient
+        self._weighted.add(step / self._last * (step / now), beta)
+        self._weighted_gradients.add(gamma * gradient, beta)
+        self._backward += backward_remainder(self._last, now)
         self.sign_changes += (now.signbit() != self._last.signbit()).sum()
         self.previous = self._last
         self._last = now
 
     def snapshot(self, step: int, loss: Tensor, status: Tensor) -> Snapshot:
-        """The run in the poster's variables."""
-        w, (gamma, beta) = self.read(), self._read_rates()
-        speed = self._speed_term if self._moving else None
+        """The run in the variables of the theorem."""
+        w, (gamma, beta) = self.read(), self._rates
         summed = self._path_sums != "gradient_sum"
+        common: dict[str, Any] = {
+            "step": step,
+            "gamma": w.new_full((1, 1), gamma),
+            "beta": w.new_full((1, 1), beta),
+            "w_start": self.w_start,
+            "w": w,
+            "gradient_sum": self.gradient_sum.clone(),
+            "loss": loss.clone(),
+            "sign_changes": self.sign_changes.clone(),
+            "steps": torch.full_like(self.sign_changes, step),
+            "status": status.clone(),
+        }
+        if bool(self._rates_changed):
+            return FamilySnapshot(
+                boundary=torch.zeros_like(w),
+                speed_term=None,
+                path_sums_from_iterates=self._forward_sums(w) if summed else None,
+                increment_products=None,
+                weighted_gradient_sum=self._weighted_gradients.total.clone(),
+                decay=w.new_zeros(1, 1),
+                increment=w - self.previous,
+                ahead=w,
+                layer_ratio=w.new_ones(1, 1),
+                kappa=None,
+                **common,
+            )
         return Snapshot(
-            step=step,
-            gamma=w.new_full((1, 1), gamma),
-            beta=w.new_full((1, 1), beta),
-            w_start=self.w_start,
-            w=w,
             boundary=boundary_term(self.previous, w, beta),
-            speed_term=speed,
-            gradient_sum=self.gradient_sum.clone(),
+            speed_term=self._speed_term if self._moving else None,
             path_sums_from_iterates=self._summed(w) if summed else None,
             increment_products=self.increment_products.clone() if summed else None,
-            loss=loss.clone(),
-            sign_changes=self.sign_changes.clone(),
-            steps=torch.full_like(self.sign_changes, step),
-            status=status.clone(),
+            **common,
         )
 
     def state_dict(self) -> dict[str, Tensor]:
         """The sums, and w_{k-1}."""
-        return {key: getattr(self, key).clone() for key in (*_CARRIED, "_last")}
+        kept = {key: getattr(self, key).clone() for key in (*_CARRIED, *_FORWARD, "_last")}
+        for name in ("_weighted", "_weighted_gradients"):
+            running = getattr(self, name)
+            kept |= {name: torch.stack([running.running, running.total])}
+        return kept
 
     def load_state_dict(self, saved: dict[str, Tensor]) -> None:
-        """Restore them."""
+        """Restore them.
+
+        Of a checkpoint without the sums for rates that change, a later change gives nan.
+        """
         for key in (*_CARRIED, "_last"):
             setattr(self, key, saved[key].to(self._device, copy=True))
-        self._rates = self._read_rates()
+        for key in _FORWARD:
+            if key in saved:
+                setattr(self, key, saved[key].to(self._device, copy=True))
+        for name in ("_weighted", "_weighted_gradients"):
+            running = getattr(self, name)
+            unknown = torch.stack([running.running, running.total]) * torch.nan
+            found = saved.get(name, unknown).to(self._device, copy=True)
+            setattr(self, name, RunningSum(found[0], found[1]))
 
     def _summed(self, w: Tensor) -> Tensor:
         """S_+- up to the weights as they are, [2, 1, d]."""
@@ -116,21 +159,13 @@ class PathTracker:
             found = telescoped_path_sums(total, self.w_start, w, beta)
         return found - self._speed_term
 
+    def _forward_sums(self, w: Tensor) -> Tensor:
+        """S_+- under rates that change, up to the weights as they are, [2, 1, d]."""
+        step = w - self._last
+        # what was written since the last step is one more step, of p = 1 and without momentum
+        written = step / self._last * (step / w) - backward_remainder(self._last, w)
+        return self._weighted.total - self._backward + written
+
     def _read_rates(self) -> tuple[float, float]:
         group = self._optimizer.param_groups[0]
         return float(group["lr"]), float(group["momentum"])
-
-    def _changes(self) -> list[str]:
-        """What the path sums cannot follow."""
-        (gamma, beta), (gamma_0, beta_0) = self._read_rates(), self._rates
-        found = []
-        if beta != beta_0:
-            found.append(
-                f"beta changed from {beta_0:g} to {beta:g}; path sums need a constant beta"
-            )
-        if gamma != gamma_0 and self._path_sums == "gradient_sum":
-            found.append(
-                f"gamma changed from {gamma_0:g} to {gamma:g}; engine.path_sums = gradient_sum "
-                "needs it constant: use telescoped or direct"
-            )
-        return found

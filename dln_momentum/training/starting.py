@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
@@ -15,26 +16,24 @@ from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
 from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of
+from dln_momentum.schedules import Constant
 from dln_momentum.training.datamodule import BlockDataModule
 
 Gradient = Literal["closed_form", "autograd"]
 
 
 def module_problems(
-    net: nn.Module, gradient: str, speed: float, method: Method, problem: Problem
+    net: nn.Module, gradient: str, speed: float, method: Method, data: BlockDataModule
 ) -> Iterator[str]:
     """What keeps a network from being trained."""
     if gradient == "autograd" or not isinstance(net, DiagonalLinearNet):
-        if not method.is_plain:
+        if not replace(method, schedule=Constant()).is_plain:
             yield (
-                "method: autograd trains by HeavyBall at constant rates; another method needs "
-                "gradient = 'closed_form' and a diagonal network"
+                "method: autograd trains by HeavyBall, with a schedule or without; another method "
+                "needs gradient = 'closed_form' and a diagonal network"
             )
-        if problem.is_classification:
-            yield (
-                f"loss = {problem.loss_name!r} needs gradient = 'closed_form' and a diagonal "
-                "network"
-            )
+        if data.problem.is_classification and data.label_noise is not None:
+            yield f"label noise needs loss = 'squared', not {data.problem.loss_name!r}"
     if not math.isfinite(speed):
         yield f"speed = {speed:g} must be finite"
     kinds = {parameter.dtype for parameter in net.parameters()} - {torch.float64}
@@ -75,5 +74,5 @@ def _full_gradients(net: nn.Module, problem: Problem, runs: slice | Tensor) -> l
             return [D * u ** (D - 1) * gradient, -D * v ** (D - 1) * gradient]
         gradient = problem.gradient(u * v)
         return [gradient * v, gradient * u]
-    loss = (net(problem.X).reshape(problem.n) - problem.y).square().sum() / (2 * problem.n)
+    loss = problem.loss_of_row.value(net(problem.X).reshape(problem.n), problem.y).mean()
     return list(torch.autograd.grad(loss, list(net.parameters())))

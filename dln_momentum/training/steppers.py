@@ -19,6 +19,7 @@ from dln_momentum.engine.status import divergence_ceiling, judge
 from dln_momentum.errors import raise_if_any
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
+from dln_momentum.schedules import Schedule
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.path_tracker import PathTracker
 
@@ -42,6 +43,11 @@ class Stepper(Protocol):
     @property
     def status(self) -> Tensor:
         """`Status` of each run, [R]."""
+        ...
+
+    @property
+    def rates(self) -> tuple[Tensor, Tensor]:
+        """gamma and beta of the runs, of which a schedule makes those of a step; [1] or [R]."""
         ...
 
     def advance(self, steps: int) -> None:
@@ -96,6 +102,11 @@ class EngineStepper:
     def status(self) -> Tensor:
         """`Status` of each run, [R]."""
         return self.engine.state.status
+
+    @property
+    def rates(self) -> tuple[Tensor, Tensor]:
+        """gamma and beta of the runs."""
+        return rates_of(self._optimizer)
 
     def advance(self, steps: int) -> None:
         """Take a block of steps."""
@@ -174,8 +185,9 @@ class EngineStepper:
 class AutogradStepper:
     """One network of any architecture, by autograd and `HeavyBall`.
 
-    The loss is 1/(2n) sum_j weight_j (net(x_j) - y_j)^2, as everywhere. A diagonal network gets
-    its path sums as well.
+    The loss of a step is 1/n sum_j weight_j l(net(x_j), y_j), with the problem's l, as everywhere.
+    A diagonal network gets its path sums as well. A schedule that is not constant writes gamma_k
+    and beta_k into the optimizer's group before step k; a constant one leaves the group to others.
     """
 
     def __init__(
@@ -184,9 +196,12 @@ class AutogradStepper:
         optimizer: HeavyBall,
         data: BlockDataModule,
         options: EngineOptions,
+        schedule: Schedule,
     ) -> None:
         self._net, self._optimizer, self._data = net, optimizer, data
         self._options = options.on(data.problem)
+        self._schedule, self.rates = schedule, rates_of(optimizer)
+        raise_if_any(schedule.problems(*self.rates))
         self._tracker = None
         if isinstance(net, DiagonalLinearNet):
             self._tracker = PathTracker(net, optimizer, data.problem, options.path_sums)
@@ -246,7 +261,7 @@ class AutogradStepper:
         return own | {"status": self.status.clone()} | tracked
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Restore them; the network and the optimizer are restored by Lightning."""
+        """Restore them; Lightning restores the network and the optimizer, with its last rates."""
         self.step, device = saved["step"], self.loss.device
         self.loss, self._loss_start = saved["loss"].to(device), saved["loss_start"].to(device)
         self.status = saved["status"].to(device, copy=True)
@@ -254,15 +269,24 @@ class AutogradStepper:
             self._tracker.load_state_dict(saved)
 
     def _one_step(self, weights: Tensor | None, noise: Tensor | None) -> None:
-        problem = self._data.problem
+        problem, loss = self._data.problem, self._data.problem.loss_of_row
         targets = problem.y if noise is None else problem.y + noise
+        if not self._schedule.is_constant:
+            self._write_rates(self.step + 1)
         self._optimizer.zero_grad()
-        residual = self._net(problem.X).reshape(problem.n) - targets
-        weighted = residual if weights is None else weights * residual
-        (weighted * residual).sum().div(2 * problem.n).backward()
+        predictions = self._net(problem.X).reshape(problem.n)
+        losses, slope = (of(predictions, targets) for of in (loss.value, loss.slope))
+        if weights is not None:
+            losses, slope = weights * losses, weights * slope
+        losses.sum().div(problem.n).backward()
         self._optimizer.step()
         if self._tracker is not None:
-            self._tracker.update(problem.X.T @ weighted.detach() / problem.n)
+            self._tracker.update(problem.X.T @ slope.detach() / problem.n)
+
+    def _write_rates(self, k: int) -> None:
+        """Let step k have the rates that the schedule makes of those of the run."""
+        gamma, beta = self._schedule.rates(*self.rates, k, 1)
+        self._optimizer.param_groups[0] |= {"lr": float(gamma), "momentum": float(beta)}
 
     def _check(self) -> None:
         """Judge the run by its loss."""
@@ -273,5 +297,15 @@ class AutogradStepper:
     @torch.no_grad()
     def _full_loss(self) -> Tensor:
         problem = self._data.problem
-        residual = self._net(problem.X).reshape(1, problem.n) - problem.y
-        return residual.square().sum(-1) / (2 * problem.n)
+        predictions = self._net(problem.X).reshape(1, problem.n)
+        return problem.loss_of_row.value(predictions, problem.y).mean(-1)
+
+
+def rates_of(optimizer: HeavyBall) -> tuple[Tensor, Tensor]:
+    """gamma and beta as they stand in the optimizer's group, float64 [1] or [R]."""
+    group = optimizer.param_groups[0]
+    gamma, beta = (
+        torch.as_tensor(group[key], dtype=torch.float64).reshape(-1).clone()
+        for key in ("lr", "momentum")
+    )
+    return gamma, beta
