@@ -38,6 +38,8 @@ class FamilySnapshot(Snapshot):
     """gamma_v/gamma_u, [R, 1]"""
     kappa: Tensor | None
     """the rates of the coordinates, [d]"""
+    last_threshold: Tensor
+    """`threshold` of the last step, in w/sqrt(kappa), [R, 1]"""
 
     @property
     def u(self) -> Tensor:
@@ -48,6 +50,11 @@ class FamilySnapshot(Snapshot):
     def v(self) -> Tensor:
         """Second layer."""
         return super().v * self.layer_ratio**0.25
+
+    @property
+    def threshold(self) -> Tensor:
+        """The sharpness above which the last step is unstable on a quadratic, [R, 1]."""
+        return self.last_threshold
 
     @property
     def balancedness_factor(self) -> Tensor:

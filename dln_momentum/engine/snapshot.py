@@ -11,6 +11,7 @@ from torch import Tensor
 from dln_momentum.arrays import short_repr
 from dln_momentum.engine.status import Status
 from dln_momentum.rates import eps_of
+from dln_momentum.theory.curvature import sharpness_threshold
 from dln_momentum.theory.discrete_bias import path_sums_from_gradients
 from dln_momentum.theory.trajectory import Trajectory
 
@@ -56,6 +57,11 @@ class Snapshot(Trajectory):
     def eps(self) -> Tensor:
         """gamma/(1-beta), [R, 1]."""
         return eps_of(self.gamma, self.beta)
+
+    @property
+    def threshold(self) -> Tensor:
+        """2 (1 + beta)/gamma: sharper quadratics are unstable, [R, 1]."""
+        return sharpness_threshold(self.gamma, self.beta)
 
     @property
     def steps_to_tol(self) -> Tensor:

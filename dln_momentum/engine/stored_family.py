@@ -23,8 +23,9 @@ from dln_momentum.engine.scaled import ScaledProblem
 from dln_momentum.engine.snapshot import Snapshot
 from dln_momentum.engine.state import State
 from dln_momentum.engine.stored import Pair, Runs, layers, stored_once
-from dln_momentum.method import Method
+from dln_momentum.method import Method, StepRates
 from dln_momentum.per_run import tensor_like
+from dln_momentum.theory.curvature import sharpness_threshold
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +141,7 @@ class StoredFamily:
             ahead=w + self._carried(state, runs) / self.scale if self._looks_ahead else w,
             layer_ratio=self._layer_ratio(runs),
             kappa=self.method.kappa,
+            last_threshold=self._threshold(state, runs),
             **kept,
         )
 
@@ -149,18 +151,30 @@ class StoredFamily:
 
     def _carried(self, state: State, runs: Runs) -> Tensor:
         """z_{k+1} - x_{k+1} = beta_{k+1} (x_{k+1} - x_k) in the scale of the state."""
-        return self._beta(state.steps[runs] + 1, runs) * state.p[:, runs]
+        return self._rates(state.steps[runs] + 1, runs).beta[:, None] * state.p[:, runs]
 
-    def _beta(self, k: Tensor, runs: Runs) -> Tensor:
-        """beta_k of each run at a step of its own, [R, 1]."""
-        beta = self.beta[runs].clone()
-        places = torch.arange(len(self.beta), device=beta.device)[runs]
-        for step in k.unique().tolist():
-            at = (k == step).nonzero().squeeze(-1).to(beta.device)
+    def _threshold(self, state: State, runs: Runs) -> Tensor:
+        """The sharpness above which the last step, or the first to come, is unstable, [R, 1]."""
+        step, beta, decay = self._rates(state.steps[runs].clamp_min(1), runs)
+        coupled = not self.family.decoupled
+        return sharpness_threshold(
+            step,
+            beta,
+            nesterov=self._looks_ahead,
+            weight_decay=decay / step if coupled else 0.0,
+            decoupled=0.0 if coupled else decay,
+        )[:, None]
+
+    def _rates(self, k: Tensor, runs: Runs) -> StepRates:
+        """What step k of each run, of its own, is made of, [R] each."""
+        rates = torch.stack([self.gamma[runs]] * 3)
+        places = torch.arange(len(self.beta), device=rates.device)[runs]
+        for number in k.unique().tolist():
+            at = (k == number).nonzero().squeeze(-1).to(rates.device)
             own = places[at]
-            rates = self.method.of(own).rates(self.gamma[own], self.beta[own], int(step), 1)
-            beta[at] = rates.beta[0]
-        return beta[:, None]
+            of_step = self.method.of(own).rates(self.gamma[own], self.beta[own], int(number), 1)
+            rates[:, at] = torch.stack([rate[0] for rate in of_step])
+        return StepRates(*rates)
 
     def _layer_ratio(self, runs: Runs) -> Tensor:
         ratio = tensor_like(self.method.layer_ratio, self.gamma.device)

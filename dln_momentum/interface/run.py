@@ -198,8 +198,11 @@ class Run:
 
     @property
     def sharpness_threshold(self) -> Any:
-        """2 (1 + beta)/gamma, above which heavy ball is unstable on a quadratic."""
-        return self._shaped(2 * (1 + self.snapshot.beta[:, 0]) / self.snapshot.gamma[:, 0])
+        """The sharpness above which the last step is unstable on a quadratic.
+
+        2 (1 + beta)/gamma of heavy ball at constant rates.
+        """
+        return self._shaped(self.snapshot.threshold[:, 0])
 
     @cached_property
     def summary(self) -> dict[str, Any]:

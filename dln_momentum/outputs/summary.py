@@ -17,7 +17,7 @@ from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of, lam_ks_of, lam_of
 from dln_momentum.row_space import apply
 from dln_momentum.theory.classification import sign_violation
-from dln_momentum.theory.curvature import sharpness, sharpness_threshold
+from dln_momentum.theory.curvature import sharpness
 from dln_momentum.theory.depth import is_power_potential, potential_scale, power_mirror
 from dln_momentum.theory.discrete_bias import (
     is_potential,
@@ -148,11 +148,18 @@ def recovery(theta: Tensor, problem: Problem) -> dict[str, Tensor]:
 
 
 def curvature(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
-    """The sharpness of R runs, and 2 (1 + beta)/gamma, above which a quadratic is unstable."""
-    return {
-        "sharpness": sharpness(problem, snapshot.w),
-        "sharpness_threshold": sharpness_threshold(snapshot.gamma, snapshot.beta)[:, 0],
-    }
+    """The sharpness of R runs, and that above which their last step is unstable on a quadratic.
+
+    Both in the variables in which all coordinates have one step size.
+    """
+    data, kappa = in_one_rate(problem, kappa_of(snapshot))
+    found = sharpness(data, snapshot.w / kappa**0.5, depth_of(snapshot))
+    return {"sharpness": found, "sharpness_threshold": snapshot.threshold[:, 0]}
+
+
+def depth_of(snapshot: Snapshot) -> Tensor | float:
+    """D, [R, 1] where it is not 2."""
+    return snapshot.depth if isinstance(snapshot, PowerSnapshot) else 2.0
 
 
 def minimiser_distances(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
@@ -239,7 +246,7 @@ def in_one_rate(problem: Problem, kappa: Tensor | None) -> tuple[Problem, Tensor
     if kappa is None:
         return problem, problem.X.new_ones(())
     kappa = kappa.to(problem.X)
-    data = Problem(problem.X * kappa, problem.y, name=problem.name)
+    data = Problem(problem.X * kappa, problem.y, name=problem.name, loss=problem.loss_name)
     return data, kappa
 
 

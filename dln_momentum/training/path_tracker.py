@@ -12,6 +12,7 @@ from dln_momentum.engine.family_snapshot import FamilySnapshot
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
 from dln_momentum.problem import Problem
+from dln_momentum.theory.curvature import sharpness_threshold
 from dln_momentum.theory.discrete_bias import (
     boundary_term,
     path_sum_increment,
@@ -115,6 +116,7 @@ class PathTracker:
                 ahead=w,
                 layer_ratio=w.new_ones(1, 1),
                 kappa=None,
+                last_threshold=w.new_full((1, 1), sharpness_threshold(*self._read_rates())),
                 **common,
             )
         return Snapshot(
