@@ -12,27 +12,31 @@ CONTROL_GROUP = Path("/sys/fs/cgroup")
 """Where Linux says how much a container may take: limit, use, and what of it can be given back."""
 
 
-def too_large(key: str, value: object, needed: int, what: str) -> Iterator[str]:
+def too_large(key: str, value: int, needed: int, what: str, least: int = 1) -> Iterator[str]:
     """What is wrong with a value whose arrays do not fit into memory; nothing if they do.
 
     Args:
-        key: an argument, or several.
-        value: what is given; of an integer the message says which would fit.
+        key: an argument.
+        value: what is given.
         needed: bytes, in proportion to the value.
         what: whose arrays they are.
+        least: the smallest value that is allowed otherwise.
 
-    >>> list(too_large("d", 10**15, 8 * 10**15 * 120, "X"))[0].split(":")[1].split(",")[0]
-    ' X would take 8.94e+08 GiB'
+    >>> (line,) = too_large("d", 10**15, 8 * 10**15 * 120, "X")
+    >>> line.partition(": ")[2].partition(",")[0]
+    'X would take 8.94e+08 GiB'
     >>> list(too_large("d", 10, 80, "X"))
     []
     """
     room = available_bytes()
     if needed <= room:
         return
-    allowed = f"must be at most {value * room // needed} here" if isinstance(value, int) else ""
-    room, needed = (f"{size / 2**30:.3g} GiB" for size in (room, needed))
-    start = f"{key} = {value} {allowed}" if allowed else f"{key} = {value} is too large"
-    yield f"{start}: {what} would take {needed}, {room} of memory are available"
+    allowed = value * room // needed
+    said = f"must be at most {allowed} here" if allowed >= least else "is too large"
+    yield (
+        f"{key} = {value} {said}: {what} would take {needed / 2**30:.3g} GiB, "
+        f"{room / 2**30:.3g} GiB of memory are available"
+    )
 
 
 def available_bytes() -> int:

@@ -169,6 +169,9 @@ def train(
     raise_if_any(_errors(speed, label_noise, noise_until))
     plan = RecordPlan(max_steps, records)
     n, (R, d) = first_of(given.problem).n, given.w_plus.shape
+    if trajectories is None:
+        trajectories = len(plan.recorded) * R * d <= MOST_TRAJECTORIES
+    raise_if_any(_size_errors(given, len(plan.recorded), path_sums, trajectories=trajectories))
     engine = Engine(
         given.problem,
         given.gamma,
@@ -181,9 +184,6 @@ def train(
         options=options,
         method=given.method,
     )
-    if trajectories is None:
-        trajectories = len(plan.recorded) * R * d <= MOST_TRAJECTORIES
-    raise_if_any(_size_errors(given, len(plan.recorded), path_sums, trajectories=trajectories))
     recorded = Records(trajectories, curvature)
 
     def record() -> None:
