@@ -11,6 +11,7 @@ import numpy as np
 
 from dln_momentum.arrays import is_integer
 from dln_momentum.errors import raise_if_any
+from dln_momentum.pace import Pace
 
 MOST = 2**53
 """Steps up to which a float holds every integer."""
@@ -22,17 +23,18 @@ class RecordPlan:
     """Log-spaced recorded steps, the first (0) and the last among them.
 
     Blocks of steps end at every recorded step and at every multiple of ``block_size`` and of
-    ``checkpoint_every``, so that they are the same whether a run is resumed or not.
+    ``checkpoint_every``. No number of a run depends on where they end, so that without a
+    ``block_size`` they may be as long as the run allows.
 
     Args:
         max_steps: the last step.
         records: how many steps to record, at most.
-        block_size: steps to a block, at most.
+        block_size: steps to a block, at most; None for as many as a `Pace` gives.
         checkpoint_every: steps between checkpoints; 0 for none on the way.
 
     Raises:
         InputError: for what is no integer, or out of range: max_steps in [1, 2^53], records in
-            [2, 10^6], block_size >= 1 and checkpoint_every >= 0.
+            [2, 10^6], block_size >= 1 or None and checkpoint_every >= 0.
 
     >>> plan = RecordPlan(max_steps=1000, records=8, block_size=300)
     >>> sorted(plan.recorded)
@@ -43,7 +45,7 @@ class RecordPlan:
 
     max_steps: int
     records: int
-    block_size: int
+    block_size: int | None = None
     checkpoint_every: int = 0
 
     def __post_init__(self) -> None:
@@ -55,7 +57,7 @@ class RecordPlan:
                 ("block_size", self.block_size, 1, MOST),
                 ("checkpoint_every", self.checkpoint_every, 0, MOST),
             )
-            if not is_integer(value, least, most)
+            if not (is_integer(value, least, most) or (key == "block_size" and value is None))
         )
 
     @cached_property
@@ -64,12 +66,22 @@ class RecordPlan:
         spaced = np.geomspace(1, self.max_steps, max(self.records - 1, 1))
         return frozenset({0, self.max_steps, *(int(step) for step in spaced.round())})
 
-    def blocks(self, start: int) -> Iterator[tuple[int, int]]:
-        """(first, last) step of each block from ``start`` on."""
-        every = self.checkpoint_every or self.max_steps
+    def blocks(self, start: int, pace: Pace | None = None) -> Iterator[tuple[int, int]]:
+        """(first, last) step of each block from ``start`` on, found as it is asked for.
+
+        Args:
+            start: the present step.
+            pace: how long a block may be where the plan has no ``block_size``; None for no limit.
+        """
         recorded = sorted(self.recorded)
+        sizes = [size for size in (self.block_size, self.checkpoint_every) if size]
         while start < self.max_steps:
-            multiples = (start - start % size + size for size in (self.block_size, every))
-            stop = min(recorded[bisect_right(recorded, start)], *multiples)
+            stop = min(
+                recorded[bisect_right(recorded, start)],
+                *(start - start % size + size for size in sizes),
+                self.max_steps,
+            )
+            if pace is not None and self.block_size is None:
+                stop = min(stop, start + pace.steps)
             yield start, stop
             start = stop

@@ -11,6 +11,7 @@ import torch
 
 from dln_momentum.arrays import is_integer, is_real
 from dln_momentum.errors import raise_if_any
+from dln_momentum.memory import too_large
 from dln_momentum.problem import Problem
 from dln_momentum.seeding import is_seed
 
@@ -108,13 +109,19 @@ def _design(
     rng: np.random.Generator, rows: int, d: int, design: str, mu: float, rho: float
 ) -> np.ndarray:
     if design == "rademacher":
-        return 2.0 * rng.integers(2, size=(rows, d)) - 1
+        signs = rng.integers(2, size=(rows, d)).astype(float)
+        signs *= 2
+        signs -= 1
+        return signs
     entries = rng.standard_normal((rows, d))
     if design == "uncentred":
-        return entries + mu
+        entries += mu
     if design == "correlated":
-        lags = np.abs(np.subtract.outer(np.arange(d), np.arange(d)))
-        return entries @ np.linalg.cholesky(np.power(float(rho), lags)).T
+        # the Cholesky factor of Sigma as a recursion along each row, which needs no d x d matrix:
+        # x_0 = e_0, x_i = rho x_{i-1} + sqrt(1 - rho^2) e_i
+        entries[:, 1:] *= math.sqrt(1 - rho**2)
+        for i in range(1, d):
+            entries[:, i] += rho * entries[:, i - 1]
     return entries
 
 
@@ -133,6 +140,15 @@ def _signal(
     theta_star = np.zeros(d)
     theta_star[places] = values[signal][places] if isinstance(signal, str) else list(signal)
     return theta_star
+
+
+def _size_errors(n: int, d: int, n_test: int, *, drawn_twice: bool) -> Iterator[str]:
+    """What is wrong with a problem that does not fit into memory while it is drawn."""
+    # X, X_test, the integers that signs are made from, and six vectors of length d behind theta*
+    needed = 8 * d * (n + n_test + max(n, n_test) * drawn_twice + 6)
+    key, value, least = ("n_test", n_test, 1) if n_test > d else ("d", d, n + 1)
+    what = f"drawing {n} + {n_test} rows of {d} coordinates"
+    yield from too_large(key, value, needed, what, least)
 
 
 def _problems(
@@ -164,6 +180,8 @@ def _problems(
         yield f"noise = {noise!r} must be a finite number >= 0"
     if not is_integer(n_test, 0):
         yield f"n_test = {n_test!r} must be an integer >= 0"
+    elif is_integer(d, 1) and is_integer(n, 1, most):
+        yield from _size_errors(n, d, n_test, drawn_twice=design == "rademacher")
     if isinstance(signal, str) or not isinstance(signal, Sequence | np.ndarray):
         if not isinstance(signal, str) or signal not in SIGNALS:
             yield f"signal = {signal!r} must be one of {', '.join(SIGNALS)}, or s numbers"

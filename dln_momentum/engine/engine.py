@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from dln_momentum.engine.backends import choose_backend
 from dln_momentum.engine.checks import family_faults, faults
-from dln_momentum.engine.family import Family
+from dln_momentum.engine.family import Family, is_plain
+from dln_momentum.engine.footprint import Footprint
 from dln_momentum.engine.options import EngineOptions
 from dln_momentum.engine.parallel import for_each, split
 from dln_momentum.engine.problems import (
@@ -30,6 +32,7 @@ from dln_momentum.engine.stored import Runs, Stored
 from dln_momentum.engine.stored_family import StoredFamily
 from dln_momentum.errors import raise_if_any
 from dln_momentum.method import Method, StepRates
+from dln_momentum.pace import Pace
 from dln_momentum.problem import Problem
 
 if TYPE_CHECKING:
@@ -94,13 +97,13 @@ class Engine:
         )
         self.method = method or Method()
         raise_if_any(faults(problem, gamma, beta, w_plus, w_minus, previous))
-        loss = first_of(problem).loss_name
-        plain = self.method.is_plain and loss == "squared"
+        plain = is_plain(self.method, first_of(problem))
         if not plain:
             raise_if_any(
                 family_faults(problem, gamma, beta, self.method, self.options, label_noise)
             )
             self.method = self.method.flat((len(gamma),))
+        raise_if_any(_size_errors(problem, len(gamma), self.options.path_sums, plain=plain))
         self.problem, self.groups = first_of(problem), groups_of(problem)
         self.random_inputs = RandomInputs(batches, label_noise)
         self.gamma, self.beta = gamma, beta
@@ -109,7 +112,7 @@ class Engine:
             if plain
             else StoredFamily(
                 self.method,
-                Family.of(self.method, loss, gamma),
+                Family.of(self.method, first_of(problem).loss_name, gamma),
                 gamma,
                 beta,
                 (w_plus, w_minus),
@@ -161,14 +164,21 @@ class Engine:
         if step % CHECK_EVERY == 0:
             self._judge(self.running)
 
-    def run(self, max_steps: int, block_size: int = 1000) -> Snapshot:
-        """Advance until every run has ended, or has taken ``max_steps``; then read them out."""
-        if block_size < 1:
+    def run(self, max_steps: int, block_size: int | None = None) -> Snapshot:
+        """Advance until every run has ended, or has taken ``max_steps``; then read them out.
+
+        Args:
+            max_steps: the last step.
+            block_size: steps to a block; None for as many as a `Pace` gives.
+        """
+        if block_size is not None and block_size < 1:
             raise_if_any([f"block_size = {block_size} must be >= 1"])
-        target = self.step
+        target, pace = self.step, Pace(self.problem.n * self.problem.d * len(self.gamma))
         while len(self.running) and target < max_steps:
-            target = min(self.step + block_size, max_steps)
+            before, started = self.step, time.perf_counter()
+            target = min(before + (block_size or pace.steps), max_steps)
             self.advance_to(target)
+            pace.measured(self.step - before, time.perf_counter() - started)
         self.stop()
         return self.snapshot()
 
@@ -300,3 +310,17 @@ class Engine:
         state, options = self.state, self.options
         ceiling = divergence_ceiling(state.loss_start[runs], options.tol, options.divergence_bound)
         state.status[runs] = judge(state.loss[runs], ceiling, options.tol)
+
+
+def _size_errors(
+    problem: Problem | Problems, runs: int, path_sums: str, *, plain: bool
+) -> Iterator[str]:
+    """What is wrong with runs that do not fit into memory; on a GPU it is the card that says so."""
+    first = first_of(problem)
+    stacked = runs if isinstance(problem, Problem) and problem.runs else 1
+    footprint = Footprint(
+        runs, first.n, first.d, data_sets=stacked, path_sums=path_sums, plain=plain
+    )
+    if first.X.device.type == "cpu":
+        large = runs > first.d
+        yield from footprint.engine_errors(f"gamma [{runs}]" if large else f"d = {first.d}")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dln_momentum.method import Method
 from dln_momentum.per_run import tensor_like
+from dln_momentum.problem import Problem
 
 HEAVY_BALL, NESTEROV, POWER = 0, 1, 2
 """Kinds of update: heavy ball on theta = u v, Nesterov on it, heavy ball on u^D - v^D."""
@@ -43,6 +44,14 @@ class Family:
     def inner(self) -> float:
         """What the stored iterates are times in theta = w_+^D - w_-^D: 1/2 for theta = u v."""
         return 1.0 if self.kind == POWER else 0.5
+
+
+def is_plain(method: Method, problem: Problem) -> bool:
+    """Whether runs are heavy ball at constant rates on the squared loss, which has its own kernels.
+
+    The general kernels carry more of every run.
+    """
+    return method.is_plain and problem.loss_name == "squared"
 
 
 def slope(loss: int, predicted: Tensor, target: Tensor, n: int) -> Tensor:

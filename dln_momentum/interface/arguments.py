@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dln_momentum.arrays import array_of, common_shape, integer_of
+from dln_momentum.engine.footprint import Footprint
 from dln_momentum.engine.problems import Problems, first_of, flat_problem
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.method import Method
@@ -84,7 +86,10 @@ def arguments(
     shapes["schedule"] = tuple(method.schedule.runs)
     seeds = _seeds(seed)
     shapes |= {"start": start.runs, "problem": tuple(problem.runs), "seed": seeds.shape}
-    shape, d = common_shape(shapes), first_of(problem).d
+    shape, first = common_shape(shapes), first_of(problem)
+    d, arrays = first.d, [f"{key} {list(own)}" for key, own in shapes.items() if math.prod(own) > 1]
+    least = Footprint(math.prod(shape), first.n, d, data_sets=0, path_sums="gradient_sum")
+    raise_if_any(least.engine_errors(", ".join(arrays) or f"d = {d}"))
     gamma, beta = (np.broadcast_to(rate, shape).reshape(-1) for rate in gamma_beta(**given))
     raise_if_any(_pair_problems(gamma, beta))
     w_plus, w_minus = (w.expand(*shape, d).reshape(-1, d) for w in start.weights(d))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from dln_momentum.engine.footprint import Footprint
 from dln_momentum.engine.problems import Problems
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.interface.arguments import checked, method_of, rate_errors, with_defaults
@@ -107,6 +109,7 @@ def sweep(
         zip,
     )
     raise_if_any(points.errors())
+    raise_if_any(points.size_errors())
     trained = [points.train(group, progress=progress) for group in points.groups]
     gamma, beta = points.rates
     return grid_dataset(trained, points.grid, gamma, beta, points.data, valid=points.valid)
@@ -193,6 +196,12 @@ class _Points:
                 told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
                 yield f"zip: keys that move together need as many values each: {told}"
         yield from rate_errors({k: np.asarray(v, float) for k, v in self._rates_given.items()})
+
+    def size_errors(self) -> Iterator[str]:
+        """What is wrong with a grid whose results alone would not fit, however small its runs."""
+        axes = [f"{name} [{len(values)}]" for name, values in self.axes.items()]
+        least = Footprint(0, n=1, d=1, points=math.prod(self.grid.shape))
+        yield from least.errors(", ".join(axes))
 
     @cached_property
     def _rates_given(self) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,12 +14,15 @@ from torch import Tensor
 from dln_momentum.arrays import integer_of, is_real, number_of
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.engine import Engine, EngineOptions, Snapshot
+from dln_momentum.engine.family import is_plain
+from dln_momentum.engine.footprint import Footprint
 from dln_momentum.engine.parallel import physical_cores
 from dln_momentum.engine.problems import first_of, groups_of
 from dln_momentum.errors import raise_if_any
 from dln_momentum.extras import naming_extra
 from dln_momentum.interface.arguments import Arguments, Data, arguments
 from dln_momentum.interface.run import Records, Run
+from dln_momentum.pace import Pace
 from dln_momentum.rates import eps_of
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.schedules import Schedule
@@ -27,8 +32,6 @@ from dln_momentum.theory.initial_speed import gradient_velocity
 Callback = Callable[[Snapshot], object]
 """Called with the state of all runs at every recorded step; what it returns is not read."""
 
-BLOCK = 2000
-"""Steps between two places at which a progress bar moves."""
 MOST_TRAJECTORIES = 2**22
 """Numbers of a trajectory, records times runs times coordinates, up to which it is kept."""
 
@@ -164,8 +167,11 @@ def train(
         num_workers=physical_cores() if num_workers is None else num_workers,
     )
     raise_if_any(_errors(speed, label_noise, noise_until))
-    plan = RecordPlan(max_steps, records, BLOCK)
+    plan = RecordPlan(max_steps, records)
     n, (R, d) = first_of(given.problem).n, given.w_plus.shape
+    if trajectories is None:
+        trajectories = len(plan.recorded) * R * d <= MOST_TRAJECTORIES
+    raise_if_any(_size_errors(given, len(plan.recorded), path_sums, trajectories=trajectories))
     engine = Engine(
         given.problem,
         given.gamma,
@@ -178,8 +184,6 @@ def train(
         options=options,
         method=given.method,
     )
-    if trajectories is None:
-        trajectories = len(plan.recorded) * R * d <= MOST_TRAJECTORIES
     recorded = Records(trajectories, curvature)
 
     def record() -> None:
@@ -190,11 +194,14 @@ def train(
                 callback(snapshot)
 
     record()
+    pace = Pace(n * d * R)
     with _bar(max_steps, shown=progress) as move:
-        for _, stop in plan.blocks(0):
+        for start, stop in plan.blocks(0, pace):
             if len(engine.running) == 0:
                 break
+            started = time.perf_counter()
             engine.advance_to(stop)
+            pace.measured(engine.step - start, time.perf_counter() - started)
             move(engine.step)
             if stop == max_steps:
                 engine.stop()
@@ -243,3 +250,15 @@ def _errors(speed: float, label_noise: float, noise_until: int) -> Iterator[str]
         yield f"speed = {speed!r} must be a finite number; 0 is rest"
     if label_noise and not noise_until:
         yield f"noise_until = 0 must be >= 1 for label_noise = {label_noise!r}"
+
+
+def _size_errors(
+    given: Arguments, records: int, path_sums: str, *, trajectories: bool
+) -> Iterator[str]:
+    """What is wrong with runs whose records do not fit into memory."""
+    first, runs = first_of(given.problem), len(given.gamma)
+    sizes = {"n": first.n, "d": first.d, "data_sets": 0, "path_sums": path_sums}
+    alone = Footprint(runs, **sizes, plain=is_plain(given.method, first))
+    whole = replace(alone, records=records, trajectories=trajectories)
+    kept = "trajectories = True" if trajectories else f"{runs} runs"
+    yield from whole.errors(f"records = {records} with {kept}" if records > 2 else f"{runs} runs")

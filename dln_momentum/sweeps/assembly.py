@@ -31,6 +31,8 @@ from dln_momentum.cli.setup import (
     streams,
     tell_if_seed_is_unread,
 )
+from dln_momentum.engine.family import is_plain
+from dln_momentum.engine.footprint import Footprint
 from dln_momentum.engine.problems import Problems
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.interface.methods import stacked
@@ -39,7 +41,6 @@ from dln_momentum.outputs.grid import Grid
 from dln_momentum.outputs.quantities import RATES
 from dln_momentum.rates import LAYERS, PAIRS
 from dln_momentum.sweeps.axes import AXES, key_of, read_axes
-from dln_momentum.sweeps.memory import Footprint
 from dln_momentum.sweeps.points import ONE_NETWORK, Points
 
 log = logging.getLogger("dln_momentum")
@@ -122,6 +123,8 @@ def build(config: DictConfig) -> Study:
         errors += _absent(config, grid)
     if grid.size > MAX_POINTS:
         errors.append(f"sweep: {grid.size} grid points, must be at most {MAX_POINTS}")
+    elif not errors:
+        errors += _results_errors(config, grid)
     if errors:
         _read(config, errors, grid)
     points = Points(config, grid)
@@ -273,6 +276,17 @@ def _tell(study: Study) -> None:
     tell_if_seed_is_unread(setup.config, setup.batches, setup.label_noise)
 
 
+def _results_errors(config: DictConfig, grid: Grid) -> Iterator[str]:
+    """What is wrong with a grid whose results alone would not fit, however small its runs are."""
+    least, most = Footprint(0, n=1, d=1, points=grid.size), config.sweep.memory_gb
+    # a wrong type is reported where the key is read
+    if isinstance(most, int | float) and least.gigabytes > most:
+        yield (
+            f"sweep.memory_gb = {most:g} is less than the {least.gigabytes:.3g} GiB or more that "
+            f"the results of {grid.size} grid points would take; raise it, or make the grid smaller"
+        )
+
+
 def _size_errors(config: DictConfig, study: Study) -> Iterator[str]:
     largest = max(study.pieces, key=lambda piece: len(piece.points))
     setup = study.setup(largest)
@@ -288,6 +302,7 @@ def _size_errors(config: DictConfig, study: Study) -> Iterator[str]:
         points=study.grid.size,
         path_sums=config.engine.path_sums,
         trajectories=config.sweep.trajectories,
+        plain=is_plain(setup.method, problem),
     )
     if footprint.gigabytes > config.sweep.memory_gb:
         yield (
@@ -296,3 +311,5 @@ def _size_errors(config: DictConfig, study: Study) -> Iterator[str]:
             f"{(problem.n, problem.d)} would take; raise it, make the grid smaller, or "
             f"sweep.piece_runs = {config.sweep.piece_runs}"
         )
+    else:
+        yield from footprint.errors(f"sweep.memory_gb = {config.sweep.memory_gb:g}")

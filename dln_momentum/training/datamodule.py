@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.engine.problems import Problems, first_of
+from dln_momentum.pace import Pace
 from dln_momentum.problem import Problem
 from dln_momentum.record_plan import RecordPlan
 
@@ -77,16 +78,21 @@ class BlockDataModule(LightningDataModule):
         watched = trainer is not None and any(
             getattr(callback, "monitor", None) is not None for callback in trainer.callbacks
         )
-        return BlockLoader(self, self._step, by_record=watched)
+        module = getattr(trainer, "lightning_module", None)
+        step, pace = lambda: module.stepper.step if module else 0, getattr(module, "pace", None)
+        return BlockLoader(self.batches, self._plan(), step, pace, by_record=watched)
 
     def test_dataloader(self) -> OneBatch:
         """One batch, for ``Trainer.test``: the module knows the held-out rows."""
         return OneBatch()
 
-    def _step(self) -> int:
+    def _plan(self) -> RecordPlan:
+        """The plan, with the block size that a callback needs whose numbers depend on it."""
         trainer: Any = self.trainer
-        stepper = getattr(getattr(trainer, "lightning_module", None), "stepper", None)
-        return 0 if stepper is None else stepper.step
+        callbacks = () if trainer is None else trainer.callbacks
+        sizes = [size for each in callbacks if (size := getattr(each, "block_size", None))]
+        fixed = self.plan.block_size is not None or not sizes
+        return self.plan if fixed else replace(self.plan, block_size=min(sizes))
 
     def transfer_batch_to_device(
         self, batch: Block, device: torch.device, dataloader_idx: int
@@ -99,17 +105,25 @@ class BlockLoader:
     """Iterates over the remaining blocks: all of them, or those to the next recorded step."""
 
     def __init__(
-        self, data: BlockDataModule, start: Callable[[], int], *, by_record: bool = False
+        self,
+        batches: BatchStream,
+        plan: RecordPlan,
+        start: Callable[[], int],
+        pace: Pace | None,
+        *,
+        by_record: bool = False,
     ) -> None:
-        self._data = data
+        self._batches = batches
+        self._plan = plan
         self._start = start
+        self._pace = pace
         self._by_record = by_record
 
     def __iter__(self) -> Iterator[Block]:
-        plan = self._data.plan
-        for start, stop in plan.blocks(self._start()):
-            yield Block(start, stop, self._data.batches)
-            if self._by_record and stop in plan.recorded:
+        # Lightning asks for a block while the one before it is still to be trained
+        for start, stop in self._plan.blocks(self._start(), self._pace):
+            yield Block(start, stop, self._batches)
+            if self._by_record and stop in self._plan.recorded:
                 return
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from dln_momentum.outputs.changing_rates import rates_at_step
 from dln_momentum.outputs.history import History
 from dln_momentum.outputs.quantities import group_of
 from dln_momentum.outputs.summary import certificate, recovery
+from dln_momentum.pace import Pace
 from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of
 from dln_momentum.training.board import DashboardLogger
@@ -116,6 +118,7 @@ class HeavyBallModule(pl.LightningModule):
         )
         self.method = method
         self.stepper = self._make_stepper(options, gradient)
+        self.pace = Pace(data.problem.n * data.problem.d * len(self.stepper.loss))
         self._snapshot: Snapshot | None = None
         self._left = False
 
@@ -134,8 +137,11 @@ class HeavyBallModule(pl.LightningModule):
             raise RuntimeError(f"block starts at {block.start}, training at {self.stepper.step}")
         self._snapshot = None
         stop = min(block.stop, self.max_steps)
+        started = time.perf_counter()
         self.stepper.advance(stop - block.start)
-        self._count(self.stepper.step - block.start)
+        steps = self.stepper.step - block.start
+        self.pace.measured(steps, time.perf_counter() - started)
+        self._count(steps)
         if stop >= self.max_steps:
             self.stepper.stop()
         self._stop_if_finished()
