@@ -379,9 +379,9 @@ def test_a_previous_iterate_of_another_shape_is_refused() -> None:
 
 def test_steps_and_blocks_have_a_least_length() -> None:
     engine = small_engine(Problem(torch.tensor([[1.0, 2.0]]), torch.tensor([2.0])), 1)
-    with pytest.raises(InputError, match="steps = -3 must be >= 0"):
+    with pytest.raises(InputError, match="steps = -3 must be an integer >= 0"):
         engine.advance(-3)
-    with pytest.raises(InputError, match="block_size = 0 must be >= 1"):
+    with pytest.raises(InputError, match="block_size = 0 must be an integer >= 1"):
         engine.run(10, block_size=0)
 
 
