@@ -293,9 +293,8 @@ def test_rates_out_of_range_are_refused(rates: dict) -> None:
 def test_shapes_that_do_not_fit_are_refused() -> None:
     problem, rate, w = default_problem(), column(0.1, 0.1), torch.ones(2, 30, dtype=torch.float64)
     for arguments, message in (
-        ((problem, rate, rate[:1], w, w), r"beta is \[1\] torch.float64; must be \[2\]"),
+        ((problem, rate, rate[:1], w, w), r"beta is \[1\]; must be \[2\]"),
         ((problem, rate, rate, w[:, 1:], w), r"w_plus is \[2, 29\]"),
-        ((problem, rate, rate, w, w.float()), r"w_minus is \[2, 30\] torch.float32"),
         ((problem, rate[:0], rate[:0], w[:0], w[:0]), r"gamma is \[0\]"),
         ((stack([problem] * 3), rate, rate, w, w), r"problem is a stack of \[3\]"),
     ):
@@ -374,15 +373,15 @@ def small_engine(problem: Problem, runs: int, **keys) -> Engine:
 def test_a_previous_iterate_of_another_shape_is_refused() -> None:
     problem = Problem(torch.tensor([[1.0, 2.0]]), torch.tensor([2.0]))
     flat = torch.tensor([0.4, 0.3], dtype=torch.float64)
-    with pytest.raises(InputError, match=r"previous\[0\] is \[2\] .* must be \[2, 2\] float64"):
+    with pytest.raises(InputError, match=r"previous\[0\] is \[2\]; must be \[2, 2\]"):
         small_engine(problem, 2, previous=(flat, flat))
 
 
 def test_steps_and_blocks_have_a_least_length() -> None:
     engine = small_engine(Problem(torch.tensor([[1.0, 2.0]]), torch.tensor([2.0])), 1)
-    with pytest.raises(InputError, match="steps = -3 must be >= 0"):
+    with pytest.raises(InputError, match="steps = -3 must be an integer >= 0"):
         engine.advance(-3)
-    with pytest.raises(InputError, match="block_size = 0 must be >= 1"):
+    with pytest.raises(InputError, match="block_size = 0 must be an integer >= 1"):
         engine.run(10, block_size=0)
 
 

@@ -1,15 +1,21 @@
-"""What does not fit together in the arguments of an engine, one line each."""
+"""What does not fit together in the arguments of an engine, one line each.
+
+Compiled code indexes without looking: whatever it reads is checked here, or where it is drawn
+(`dln_momentum.engine.random_inputs`) or loaded (`dln_momentum.engine.state`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from dln_momentum.arrays import tensor_of
 from dln_momentum.engine.options import EngineOptions
 from dln_momentum.engine.problems import Problems, first_of
+from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.method import Method
 from dln_momentum.problem import Problem
 
@@ -17,24 +23,52 @@ if TYPE_CHECKING:
     from dln_momentum.data.label_noise import LabelNoise
 
 
+def check_kinds(**given: tuple[Any, type | tuple[type, ...], str]) -> None:
+    """Raise `InputError` for arguments of another type: (value, allowed types, an example) each."""
+    raise_if_any(
+        f"{key} is a {type(value).__name__}; it must be {example}"
+        for key, (value, kinds, example) in given.items()
+        if not isinstance(value, kinds)
+    )
+
+
+def as_tensors(problem: Problem | Problems, given: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Numbers, lists, arrays and tensors as float64 tensors where the data are.
+
+    What is a float64 tensor there already is not copied: thousands of rows may be one, repeated.
+
+    Raises:
+        InputError: for what is not numeric.
+    """
+    device, found, errors = first_of(problem).X.device, {}, []
+    for key, value in given.items():
+        ready = isinstance(value, Tensor) and value.dtype == torch.float64
+        try:
+            own = value.detach() if ready and value.layout == torch.strided else None
+            found[key] = (tensor_of(key, value) if own is None else own).to(device)
+        except InputError as error:
+            errors += error.problems
+    raise_if_any(errors)
+    return found
+
+
 def faults(
     problem: Problem | Problems,
-    gamma: Tensor,
-    beta: Tensor,
-    w_plus: Tensor,
-    w_minus: Tensor,
-    previous: tuple[Tensor, Tensor] | None,
+    rates: Mapping[str, Tensor],
+    iterates: Mapping[str, Tensor],
+    options: EngineOptions,
 ) -> Iterator[str]:
-    """Shapes, types and ranges of the rates and the iterates."""
+    """Shapes and ranges of the rates, gamma and beta, and of the iterates."""
+    gamma, beta = rates.values()
     runs = (gamma.numel(),)
-    rates = {"gamma": gamma, "beta": beta}
-    iterates = {"w_plus": w_plus, "w_minus": w_minus}
-    if previous is not None:
-        iterates |= {"previous[0]": previous[0], "previous[1]": previous[1]}
-    for name, tensor in (rates | iterates).items():
+    for name, tensor in {**rates, **iterates}.items():
         shape = runs if name in rates else (*runs, first_of(problem).d)
-        if tensor.shape != shape or tensor.dtype != torch.float64 or runs == (0,):
-            yield f"{name} is {list(tensor.shape)} {tensor.dtype}; must be {list(shape)} float64"
+        if tensor.shape != shape or 0 in shape:
+            allowed = list(shape) if runs != (0,) else "of one run or more"
+            yield f"{name} is {list(tensor.shape)}; must be {allowed}"
+        elif name in iterates and options.path_sums != "gradient_sum":
+            # the flows start engines anywhere, with this sum, and read off them what has failed
+            yield from _entry_faults(name, tensor)
     if isinstance(problem, Problems):
         if len(problem.index) != runs[0]:
             yield f"problem: index has {len(problem.index)} entries, one for each of {runs[0]} runs"
@@ -45,6 +79,39 @@ def faults(
     # the leapfrog scheme has a beta below 0
     if not bool((beta.abs() < 1).all()):
         yield "beta must be in (-1, 1)"
+
+
+def _entry_faults(name: str, w: Tensor) -> Iterator[str]:
+    """S_+- divides by w_+-, which condition (C1) has nowhere 0 (docs/theory.md#problem)."""
+    bad = ~(w.isfinite() & (w != 0)) if "previous" not in name else ~w.isfinite()
+    if bool(bad.any()):
+        run, i = bad.nonzero()[0].tolist()
+        allowed = "finite" if "previous" in name else "finite and not 0 (u^2 = v^2 there)"
+        yield f"{name} = {float(w[run, i]):g} in run {run}, coordinate {i}; must be {allowed}"
+
+
+def stream_faults(n: int, runs: int, streams: Mapping[str, Any]) -> Iterator[str]:
+    """Streams of random inputs of another number of rows, or of seeds."""
+    from dln_momentum.data.streams import SeededStream
+
+    for key, stream in streams.items():
+        if stream is None:
+            continue
+        if not isinstance(stream, SeededStream) or not hasattr(stream, _DRAWN_BY[key]):
+            yield f"{key} is a {type(stream).__name__}; it must be a {_EXAMPLES[key]}, or null"
+            continue
+        if stream.n != n:
+            yield f"{key}.n = {stream.n} must be n = {n}, the rows of the problem"
+        seeds = len(stream.seeds) if isinstance(stream.seeds, Sequence) else 1
+        if seeds not in (1, runs):
+            yield f"{key}.seeds has {seeds} entries; must be one, or one for each of {runs} runs"
+
+
+_DRAWN_BY = {"batches": "indices", "label_noise": "label_noise"}
+_EXAMPLES = {
+    "batches": "BatchStream(n, batch_size, sampling, seeds)",
+    "label_noise": "LabelNoise(n, amplitude, until, seeds)",
+}
 
 
 def family_faults(

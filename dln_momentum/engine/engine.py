@@ -5,13 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING
+from types import NoneType
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from dln_momentum.arrays import integer_of
 from dln_momentum.engine.backends import choose_backend
-from dln_momentum.engine.checks import family_faults, faults
+from dln_momentum.engine.checks import (
+    as_tensors,
+    check_kinds,
+    family_faults,
+    faults,
+    stream_faults,
+)
 from dln_momentum.engine.family import Family, is_plain
 from dln_momentum.engine.footprint import Footprint
 from dln_momentum.engine.options import EngineOptions
@@ -52,19 +60,22 @@ class Engine:
     Args:
         problem: the data, one problem for all runs, a stack of one for each (see `stack`), or
             `Problems`; its tensors' device is the engine's.
-        gamma, beta: [R] float64.
+        gamma, beta: [R]; these and the iterates are lists, arrays or tensors, cast to float64.
         w_plus, w_minus: w_1, [R, d].
         previous: (w_{+,0}, w_{-,0}) if w_1 differs from w_0. Path sums then start from w_1 and
             have the term of the initial speed, -beta/(1-beta) (1 - w_0/w_1), so that the theorem
             holds as from rest.
-        batches: the mini-batch stream; None for the full batch.
-        label_noise: the label noise stream, if any.
+        batches: the mini-batch stream, of the n of the data and one seed, or one for each run; None
+            for the full batch.
+        label_noise: the label noise stream, if any, likewise.
         options: see `EngineOptions`.
         method: the member of the family; None for heavy ball with constant rates. Its numbers are
             one for all runs or [R].
 
     Raises:
-        InputError: for shapes that do not fit, rates out of their range, and fewer than no steps.
+        InputError: for shapes that do not fit, rates out of their range, iterates that are not
+            finite or 0, and streams of other data; also by the methods, for a number of steps below
+            0.
 
     >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
     >>> w = torch.full((1, 2), 0.5, dtype=torch.float64)
@@ -78,25 +89,41 @@ class Engine:
     def __init__(
         self,
         problem: Problem | Problems,
-        gamma: Tensor,
-        beta: Tensor,
-        w_plus: Tensor,
-        w_minus: Tensor,
+        gamma: Any,
+        beta: Any,
+        w_plus: Any,
+        w_minus: Any,
         *,
-        previous: tuple[Tensor, Tensor] | None = None,
+        previous: tuple[Any, Any] | None = None,
         batches: BatchStream | None = None,
         label_noise: LabelNoise | None = None,
         options: EngineOptions | None = None,
         method: Method | None = None,
     ) -> None:
-        gamma, beta, w_plus, w_minus = (t.detach() for t in (gamma, beta, w_plus, w_minus))
-        if previous is not None:
-            previous = (previous[0].detach(), previous[1].detach())
-        self.options = (options or EngineOptions()).on(
-            *(group.problem for group in groups_of(problem))
+        check_kinds(
+            problem=(problem, (Problem, Problems), "a Problem or Problems"),
+            options=(options, (EngineOptions, NoneType), "EngineOptions(...) or None"),
+            method=(method, (Method, NoneType), "a Method or None"),
+            previous=(previous, (tuple, list, NoneType), "a pair (w_plus, w_minus) or None"),
         )
-        self.method = method or Method()
-        raise_if_any(faults(problem, gamma, beta, w_plus, w_minus, previous))
+        options, self.method = options or EngineOptions(), method or Method()
+        rates = as_tensors(problem, {"gamma": gamma, "beta": beta})
+        iterates = {"w_plus": w_plus, "w_minus": w_minus}
+        for number, w in enumerate(previous or ()):
+            iterates[f"previous[{number}]"] = w
+        iterates = as_tensors(problem, iterates)
+        streams = {"batches": batches, "label_noise": label_noise}
+        raise_if_any(
+            [
+                *faults(problem, rates, iterates, options),
+                *stream_faults(first_of(problem).n, rates["gamma"].numel(), streams),
+            ]
+        )
+        # copies, which nobody else can write to
+        gamma, beta = (rate.clone().contiguous() for rate in rates.values())
+        w_plus, w_minus, *before = iterates.values()
+        previous = (before[0], before[1]) if before else None
+        self.options = options.on(*(group.problem for group in groups_of(problem)))
         plain = is_plain(self.method, first_of(problem))
         if not plain:
             raise_if_any(
@@ -144,15 +171,15 @@ class Engine:
 
     def advance(self, steps: int) -> None:
         """Advance every running run by a block of steps, or to the check at which it ends."""
-        if steps < 0:
-            raise_if_any([f"steps = {steps} must be >= 0"])
-        self.advance_to(self.step + steps)
+        self.advance_to(self.step + integer_of("steps", steps, 0))
 
     def advance_to(self, step: int) -> None:
         """Advance every running run to a step, or to the check at which it ends.
 
         Runs that a lower tolerance has reopened are behind the others; they catch up.
         """
+        step = integer_of("step", step, 0)
+        self.state.check()
         self._stored.account_for_changes(self.state)
         running = self.running
         steps = self.state.steps[running]
@@ -171,8 +198,9 @@ class Engine:
             max_steps: the last step.
             block_size: steps to a block; None for as many as a `Pace` gives.
         """
-        if block_size is not None and block_size < 1:
-            raise_if_any([f"block_size = {block_size} must be >= 1"])
+        max_steps = integer_of("max_steps", max_steps, 0)
+        if block_size is not None:
+            block_size = integer_of("block_size", block_size, 1)
         target, pace = self.step, Pace(self.problem.n * self.problem.d * len(self.gamma))
         while len(self.running) and target < max_steps:
             before, started = self.step, time.perf_counter()
@@ -235,7 +263,11 @@ class Engine:
         return self.state.state_dict()
 
     def load_state_dict(self, saved: dict[str, Tensor]) -> None:
-        """Continue from `state_dict` of an engine built from the same inputs."""
+        """Continue from `state_dict` of an engine built from the same inputs.
+
+        Raises:
+            InputError: for tensors of another state: names, shapes, types or statuses differ.
+        """
         self.state.load_state_dict(saved)
 
     def _summed_gradients(self, runs: Runs) -> Tensor:

@@ -8,6 +8,7 @@ from math import inf
 
 import torch
 
+from dln_momentum.arrays import is_integer, is_real
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.problem import Problem
 
@@ -62,29 +63,41 @@ class EngineOptions:
                 (
                     "tol",
                     self.tol,
-                    0 <= self.tol < inf or self.tol == -inf,
+                    (is_real(self.tol) and self.tol >= 0) or self.tol == -inf,
                     "finite and >= 0, or -inf",
                 ),
                 (
                     "margin",
                     self.margin,
-                    self.margin is None or -inf < self.margin < inf,
+                    self.margin is None or is_real(self.margin),
                     "finite or null",
                 ),
                 (
                     "gradient_tol",
                     self.gradient_tol,
-                    self.gradient_tol is None or 0 < self.gradient_tol < inf,
+                    self.gradient_tol is None
+                    or (is_real(self.gradient_tol) and self.gradient_tol > 0),
                     "finite and > 0, or null",
                 ),
-                ("divergence_bound", self.divergence_bound, self.divergence_bound > 1, "> 1"),
+                (
+                    "divergence_bound",
+                    self.divergence_bound,
+                    self.divergence_bound == inf
+                    or (is_real(self.divergence_bound) and self.divergence_bound > 1),
+                    "> 1",
+                ),
                 (
                     "tile_runs",
                     self.tile_runs,
-                    self.tile_runs is None or self.tile_runs >= 1,
-                    ">= 1 or null",
+                    self.tile_runs is None or is_integer(self.tile_runs, 1),
+                    "an integer >= 1 or null",
                 ),
-                ("num_workers", self.num_workers, self.num_workers >= 1, ">= 1"),
+                (
+                    "num_workers",
+                    self.num_workers,
+                    is_integer(self.num_workers, 1),
+                    "an integer >= 1",
+                ),
             )
             if not ok
         )

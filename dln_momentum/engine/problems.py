@@ -63,7 +63,7 @@ class Problems:
 
     Attributes:
         each: the problems, none with run dimensions.
-        index: which of them each run has, int64 [*runs]; the engine takes one dimension.
+        index: which of them each run has, whole numbers [*runs]; the engine takes one dimension.
 
     Raises:
         InputError: for no problem, problems of several shapes, or an index out of range.
@@ -78,11 +78,19 @@ class Problems:
     index: Tensor
 
     def __post_init__(self) -> None:
+        index = torch.as_tensor(self.index)
+        if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
+            raise_if_any([f"index is {index.dtype}; must be whole numbers"])
+        object.__setattr__(self, "index", index.long())
         raise_if_any(self._faults())
 
     def _faults(self) -> Iterator[str]:
-        if not self.each:
-            yield "problem: the list of problems is empty"
+        wrong = [
+            type(problem).__name__ for problem in self.each if not isinstance(problem, Problem)
+        ]
+        if wrong or not self.each:
+            what = f"a {wrong[0]}" if wrong else "nothing"
+            yield f"problem: the list holds {what}; it must hold problems, at least one"
             return
         first = self.each[0]
         for problem in self.each:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dln_momentum.errors import raise_if_any
 from dln_momentum.method import StepRates
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _part(drawn: Tensor | None, places: Tensor | slice) -> Tensor | None:
     if drawn is None or drawn.shape[1] == 1:
         return drawn
     # a stride of 0 repeats one draw for every run
-    return drawn[:, :1] if drawn.stride(1) == 0 else drawn[:, places]
+    return _once(drawn) if drawn.stride(1) == 0 else drawn[:, places]
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class RandomInputs:
             chunk = Chunk(first, last - first, *self._drawn(first, last, runs))
             # step t = 0 is k = 1 of the theory
             own = None if rates is None else rates(runs, first + 1, last - first + 1)
+            raise_if_any(_rate_faults(own, last - first + 1, len(runs)))
             yield chunk._replace(rates=own)
 
     def _drawn(self, first: int, last: int, runs: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -106,9 +108,11 @@ class RandomInputs:
         if self.batches is not None and first < last:
             with _turn(self.batches):
                 batches = self.batches.indices(first, last, runs)
+            raise_if_any(_batch_faults(batches, last - first, len(runs), self.batches.n))
         if self.label_noise is not None and first < last:
             with _turn(self.label_noise):
                 noise = self.label_noise.label_noise(first, last, runs)
+            raise_if_any(_noise_faults(noise, last - first, len(runs), self.label_noise.n))
         return batches, noise
 
     def _bytes_per_step(self, runs: int) -> int:
@@ -118,6 +122,54 @@ class RandomInputs:
                 width = getattr(stream, "batch_size", None) or stream.n
                 drawn += width * (1 if _one_seed(stream) else runs)
         return 8 * drawn
+
+
+def _batch_faults(batches: Any, steps: int, runs: int, n: int) -> Iterator[str]:
+    """Rows that compiled code, which indexes with them unchecked, must not be given."""
+    if not _is_drawn(batches, torch.int64, steps, runs) or batches.shape[2] == 0:
+        yield f"batches gave {_shown(batches)}; must be [{steps}, {runs} or 1, |B|] int64"
+        return
+    least, most = map(int, _once(batches).aminmax())
+    if least < 0 or most >= n:
+        yield f"batches gave rows from {least} to {most}; must be in [0, n) = [0, {n})"
+
+
+def _noise_faults(noise: Any, steps: int, runs: int, n: int) -> Iterator[str]:
+    if noise is not None and not (
+        _is_drawn(noise, torch.float64, steps, runs) and noise.shape[2] == n
+    ):
+        yield f"label_noise gave {_shown(noise)}; must be [{steps}, {runs} or 1, {n}] float64"
+
+
+def _rate_faults(rates: StepRates | None, steps: int, runs: int) -> Iterator[str]:
+    """Rates that a schedule of one's own has given another shape."""
+    for key, rate in zip(StepRates._fields, rates or (), strict=rates is not None):
+        if (
+            not isinstance(rate, Tensor)
+            or rate.dtype != torch.float64
+            or rate.shape != (steps, runs)
+        ):
+            yield f"schedule gave {key} {_shown(rate)}; must be [{steps}, {runs}] float64"
+
+
+def _is_drawn(drawn: Any, dtype: torch.dtype, steps: int, runs: int) -> bool:
+    return (
+        isinstance(drawn, Tensor)
+        and drawn.dtype == dtype
+        and drawn.ndim == 3
+        and drawn.shape[0] == steps
+        and drawn.shape[1] in (1, runs)
+    )
+
+
+def _shown(drawn: Any) -> str:
+    shape = f"{[*drawn.shape]} {drawn.dtype}" if isinstance(drawn, Tensor) else ""
+    return shape or f"a {type(drawn).__name__}"
+
+
+def _once(drawn: Tensor) -> Tensor:
+    """What is drawn, without its repetitions for runs that share it."""
+    return drawn[:, :1] if drawn.stride(1) == 0 else drawn
 
 
 _SHARED = Lock()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dln_momentum.engine.status import Status
+from dln_momentum.errors import InputError, raise_if_any
+
+Layout = tuple[torch.Size, torch.dtype]
+"""Shape and type of a tensor."""
 
 
 @dataclass
@@ -110,6 +116,9 @@ class State:
             **sums,
         )
 
+    def __post_init__(self) -> None:
+        self._first = _layout_of(vars(self))
+
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of all tensors by name, for a checkpoint."""
         present = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -119,11 +128,47 @@ class State:
         """Take every tensor from a checkpoint of a state of the same kind and shape.
 
         Raises:
-            ValueError: where names or shapes differ.
+            InputError: where names, shapes or types differ, and for a status that no run has.
         """
-        expected = {name: tuple(t.shape) for name, t in self.state_dict().items()}
-        found = {name: tuple(t.shape) for name, t in saved.items()}
-        if expected != found:
-            raise ValueError(f"checkpoint holds {found}, this run needs {expected}")
+        raise_if_any(
+            f"checkpoint holds {difference}" for difference in _differences(saved, self._first)
+        )
+        wrong = {*saved["status"].tolist()} - {*Status}
+        if wrong or bool((saved["steps"] < 0).any()):
+            raise InputError(
+                [f"checkpoint holds status {sorted(wrong)} and least steps "
+                 f"{int(saved['steps'].min())}; must be in {[*map(int, Status)]}, and >= 0"]
+            )  # fmt: skip
         for name, tensor in saved.items():
-            setattr(self, name, tensor.to(self.w.device, copy=True))
+            setattr(self, name, tensor.detach().to(self.w.device, copy=True).contiguous())
+
+    def check(self) -> None:
+        """Raise `InputError` if something else has put tensors here that no kernel can take."""
+        now = {field.name: getattr(self, field.name) for field in fields(self)}
+        raise_if_any(f"state: {difference}" for difference in _differences(now, self._first))
+        raise_if_any(
+            f"state: {name} must be contiguous, on {self.w.device} and without grad"
+            for name in self._first
+            if not (tensor := now[name]).is_contiguous()
+            or tensor.requires_grad
+            or tensor.device != self.w.device
+        )
+
+
+def _layout_of(tensors: Mapping[str, Any]) -> dict[str, Layout]:
+    """Shape and type of each tensor."""
+    return {k: (t.shape, t.dtype) for k, t in tensors.items() if isinstance(t, Tensor)}
+
+
+def _differences(tensors: Mapping[str, Any], expected: Mapping[str, Layout]) -> Iterator[str]:
+    """Which tensors are not as they should be, one line each."""
+    found = _layout_of(tensors)
+    if found == expected:
+        return
+    for name in {**expected, **found}:
+        own, wanted = (
+            "no tensor" if layout is None else f"{[*layout[0]]} {layout[1]}"
+            for layout in (found.get(name), expected.get(name))
+        )
+        if own != wanted:
+            yield f"{name} = {own}, must be {wanted}"
