@@ -32,7 +32,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from dln_momentum.cli.directories import TOKEN, Directories
+from dln_momentum.cli.directories import TOKEN, Directories, RefusedPlace
 from dln_momentum.cli.job import Job, Work, one_line
 from dln_momentum.cli.metric import metric_errors, metric_of
 from dln_momentum.cli.multirun import place_of, register_job_name
@@ -235,8 +235,10 @@ def _main(app: str, run: Callable[[], Any], entered: Sequence[str]) -> None:
                 run()
     except InputError as error:
         _refuse(error.problems)
+    except RefusedPlace as error:
+        _refuse(error.problems)
     except (HydraException, OmegaConfBaseException) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        if _wants_traceback():
             raise
         _refuse(in_words(app, error, line.words))
     except (KeyboardInterrupt, SystemExit, Interrupted) as ending:
@@ -246,7 +248,12 @@ def _main(app: str, run: Callable[[], Any], entered: Sequence[str]) -> None:
             # Hydra makes the directory before it calls the task
             name = str(Directories.wanted or error.filename)
             _refuse([f"hydra.run.dir = {name!r} cannot be made: {error.strerror}"])
-        if not Directories.multirun or os.environ.get("HYDRA_FULL_ERROR") == "1":
+        if _wants_traceback():
+            raise
+        if not entered and not Directories.multirun:
+            # what Hydra could not do with the overrides
+            _refuse(in_words(app, error, line.words))
+        if not Directories.multirun:
             raise
         # a worker that died, or a sweeper that has found nothing
         early = True
@@ -325,6 +332,10 @@ def _refuse(problems: Sequence[str]) -> NoReturn:
     Directories.take_back()
     print(f"error: {InputError(problems)}", file=sys.stderr)
     raise SystemExit(2) from None
+
+
+def _wants_traceback() -> bool:
+    return os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 @contextlib.contextmanager
