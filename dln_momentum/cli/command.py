@@ -42,6 +42,7 @@ from dln_momentum.cli.words import Line, continued, paired, parsed
 from dln_momentum.config import CONF_DIR, config_hash
 from dln_momentum.config.location import options_of
 from dln_momentum.config.mistakes import first_line, in_words
+from dln_momentum.config.reading import leaves
 from dln_momentum.errors import InputError, raise_if_any
 
 register_job_name()
@@ -313,12 +314,21 @@ def _unusable(job: Job) -> Iterator[str]:
     yield from _followers(job.config)
     try:
         OmegaConf.resolve(job.config)
-    except OmegaConfBaseException as error:
-        yield first_line(job.app, error)
+    except OmegaConfBaseException:
+        yield from _unresolved(job)
     for section in _groups(job.app):
         expected = section not in OVERLAYS and (CONF_DIR / section).is_dir()
         if expected and not OmegaConf.is_dict(job.config.get(section)):
             yield f"there is no {section}; its options: {', '.join(options_of(section))}"
+
+
+def _unresolved(job: Job) -> Iterator[str]:
+    """A line for each value that cannot be resolved."""
+    for key in leaves(job.config):
+        try:
+            OmegaConf.select(job.config, key)
+        except OmegaConfBaseException as error:
+            yield first_line(job.app, error)
 
 
 @cache

@@ -16,6 +16,7 @@ from dln_momentum.cli.launchers import settle_launcher, settle_sweeper
 from dln_momentum.cli.multirun import fixed_keys, forget_directories
 from dln_momentum.cli.places import place_errors
 from dln_momentum.cli.status import STATUS, read_status
+from dln_momentum.config.mistakes import first_line
 
 TOKEN = "DLN_MULTIRUN"
 """Environment variable of a job that names the multirun it belongs to."""
@@ -116,7 +117,7 @@ def _place(config: DictConfig, key: str) -> str:
     try:
         named = [OmegaConf.select(config, part) for part in ("name", "paths.root", key)]
     except OmegaConfBaseException as error:
-        raise RefusedPlace([str(error).splitlines()[0]]) from None
+        raise RefusedPlace([first_line(str(config.hydra.job.config_name), error)]) from None
     name, root, directory = named
     wrong = list(place_errors(name, root))
     if not wrong and not (isinstance(directory, str) and directory and directory.isprintable()):

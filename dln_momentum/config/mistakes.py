@@ -32,8 +32,8 @@ PLUGINS = {
 
 FREE = ("callbacks", "logger")
 """Sections whose keys are the user's own, which may be left out."""
-OF_THE_COMMAND = "hydra.callbacks"
-"""The section of Hydra with which a command keeps account of the directories that it makes."""
+OF_THE_COMMAND = ("hydra.callbacks", "hydra.callbacks.directories", "hydra.output_subdir")
+"""Keys of Hydra with which a command keeps account of what it makes."""
 COMPOSING = (
     HydraException,
     OmegaConfBaseException,
@@ -106,9 +106,9 @@ def is_mistaken(word: str) -> bool:
         return True
     if word[0] == "~":
         return key.partition(".")[0] not in FREE or "." not in key
-    if key == OF_THE_COMMAND or key.startswith(f"{OF_THE_COMMAND}.directories"):
+    if _is_of_the_command(key):
         return True
-    is_section = (CONF_DIR / key).is_dir() or key == "hydra" or key.startswith("hydra.")
+    is_section = (CONF_DIR / key).is_dir() or re.match(r"hydra\b", key) is not None
     return is_section and (value in ("null", "{}") or value.endswith(".yaml") or "../" in value)
 
 
@@ -131,7 +131,8 @@ def first_line(app: str, error: Exception) -> str:
         return f"{key}={values} are several values: {key}=[{values}] is a list, -m a job for each"
     if app == "sweep" and re.match(r"Interpolation key 'sweep\.\w+' not found", lines[0]):
         return "the file of sweep= must begin with the line defaults: [grid, _self_]"
-    return lines[0]
+    key = getattr(cause, "full_key", None)
+    return f"{key}: {lines[0]}" if key and str(key) not in lines[0] else lines[0]
 
 
 def _without_rates(overrides: Sequence[Override]) -> list[Override]:
@@ -142,17 +143,19 @@ def _key(word: str) -> str:
     return word.partition("=")[0].lstrip("+~").strip()
 
 
+def _is_of_the_command(key: str) -> bool:
+    return key in OF_THE_COMMAND or key.startswith(f"{OF_THE_COMMAND[1]}.")
+
+
 def _unreadable(word: str) -> str:
     """What is wrong with a word that Hydra's grammar does not allow."""
     if "=" not in word or not re.fullmatch(r"[\w$/@-]+(\.[\w$-]+)*", _key(word)):
         return "must be key=value"
-    return (
-        "has no value that can be read; a text with any of ,:={}[]() needs quotes: 'key=\"...\"'"
-    )
+    return "has no value that can be read; a text with any of ,:={}[]() needs quotes: 'key=\"...\"'"
 
 
 def _is_group(key: str) -> bool:
-    is_plugin = key in ("hydra/launcher", "hydra/sweeper")
+    is_plugin = key.startswith("hydra/")
     is_folder = bool(key) and (CONF_DIR / key).is_dir()
     return is_plugin or is_folder or renamed(key) is not None
 
@@ -200,8 +203,8 @@ def _group_mistakes(app: str, override: Override, groups: Sequence[str]) -> Iter
 
 
 def _plugin_mistakes(override: Override) -> Iterator[str]:
-    """Of ``hydra/launcher=`` and ``hydra/sweeper=``, what no installed plugin has."""
-    group, value = override.key_or_group, override.value()
+    """Of ``hydra/launcher=`` and other groups of Hydra, what no installed plugin has."""
+    group, value = override.key_or_group, None if override.is_delete() else override.value()
     options = GlobalHydra.instance().config_loader().get_group_options(group)
     if value in options:
         return
@@ -222,7 +225,7 @@ def _key_mistakes(
             yield line
         elif key.startswith("hydra/"):
             continue
-        elif key == OF_THE_COMMAND or key.startswith(f"{OF_THE_COMMAND}.directories"):
+        elif _is_of_the_command(key):
             yield f"{key} cannot be changed: the command needs it to leave nothing behind"
         elif override.is_delete() and key in ("hydra", *groups, *known):
             yield f"~{key}: a key cannot be left out; give it a value, as {key}=VALUE"
