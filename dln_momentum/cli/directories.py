@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dln_momentum.cli.launchers import settle_launcher, settle_sweeper
 from dln_momentum.cli.multirun import fixed_keys, forget_directories
-from dln_momentum.cli.places import place_errors
+from dln_momentum.cli.places import place_errors, shown
 from dln_momentum.cli.status import STATUS, read_status
 from dln_momentum.config.mistakes import first_line
 
@@ -121,7 +121,12 @@ def _place(config: DictConfig, key: str) -> str:
     name, root, directory = named
     wrong = list(place_errors(name, root))
     if not wrong and not (isinstance(directory, str) and directory and directory.isprintable()):
-        wrong.append(f"{key} = {directory!r} must be the path of a directory")
+        wrong.append(f"{key} = {shown(directory)} must be the path of a directory")
+    if not wrong:
+        try:
+            Path(directory).absolute().exists()
+        except OSError as error:
+            wrong.append(f"{key} = {shown(directory)} cannot be made: {error.strerror}")
     if wrong:
         raise RefusedPlace(wrong)
     return str(directory)

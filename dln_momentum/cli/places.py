@@ -20,13 +20,13 @@ def place_errors(name: Any, root: Any) -> Iterator[str]:
     """
     if wrong := _wrong_part(name):
         yield (
-            f"name = {_shown(name)} must be the name of a folder below paths.root, or several with "
+            f"name = {shown(name)} must be the name of a folder below paths.root, or several with "
             f"/ between them: {wrong}"
         )
     if not isinstance(root, str) or not root.strip():
-        yield f"paths.root = {_shown(root)} must be the path of a folder"
+        yield f"paths.root = {shown(root)} must be the path of a folder"
     elif not root.isprintable() or max(map(_bytes, root.split("/"))) > LONGEST:
-        yield f"paths.root = {_shown(root)} must be the path of a folder: {_RULE}"
+        yield f"paths.root = {shown(root)} must be the path of a folder: {_RULE}"
 
 
 _RULE = f"printable characters, at most {LONGEST} bytes between two /"
@@ -48,7 +48,7 @@ def _bytes(text: str) -> int:
     return len(os.fsencode(text))
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as Python writes it, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:40]}...{text[-20:]} ({len(text) - 2} characters)"

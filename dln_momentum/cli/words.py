@@ -50,6 +50,8 @@ def parsed(arguments: Sequence[str]) -> Line:
     known = [flag for action in parser._actions for flag in action.option_strings]
     if unknown:
         raise InputError([f"unknown flag {flag}{did_you_mean(flag, known)}" for flag in unknown])
+    if found.experimental_rerun is not None:
+        raise InputError(["--experimental-rerun is not for these commands; resume=DIR continues"])
     if (folder := found.config_dir) is not None and not Path(folder).is_dir():
         raise InputError([f"--config-dir {folder} not found (working directory: {Path.cwd()})"])
     location.added[:] = [] if folder is None else [Path(folder).absolute()]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 
+import yaml
 from hydra import compose
+from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -13,6 +16,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dln_momentum.config import location
 from dln_momentum.config.help import app_groups, register_resolvers
 from dln_momentum.config.location import CONF_DIR, initialised, options_of
 from dln_momentum.config.momentum import with_pair
@@ -106,7 +110,7 @@ def is_mistaken(word: str) -> bool:
         return True
     if word[0] == "~":
         return key.partition(".")[0] not in FREE or "." not in key
-    if _is_of_the_command(key):
+    if _is_of_the_command(key) or _is_unknown_to_hydra(key):
         return True
     is_section = (CONF_DIR / key).is_dir() or re.match(r"hydra\b", key) is not None
     return is_section and (value in ("null", "{}") or value.endswith(".yaml") or "../" in value)
@@ -147,6 +151,12 @@ def _is_of_the_command(key: str) -> bool:
     return key in OF_THE_COMMAND or key.startswith(f"{OF_THE_COMMAND[1]}.")
 
 
+def _is_unknown_to_hydra(key: str) -> bool:
+    """Whether a key is of a section that Hydra does not have, and would take with a plus."""
+    section, _, rest = key.partition(".")
+    return section == "hydra" and rest.partition(".")[0] not in ("", *HydraConf.__annotations__)
+
+
 def _unreadable(word: str) -> str:
     """What is wrong with a word that Hydra's grammar does not allow."""
     if "=" not in word or not re.fullmatch(r"[\w$/@-]+(\.[\w$-]+)*", _key(word)):
@@ -156,7 +166,7 @@ def _unreadable(word: str) -> str:
 
 def _is_group(key: str) -> bool:
     is_plugin = key.startswith("hydra/")
-    is_folder = bool(key) and (CONF_DIR / key).is_dir()
+    is_folder = key not in ("", "hydra") and (CONF_DIR / key).is_dir()
     return is_plugin or is_folder or renamed(key) is not None
 
 
@@ -229,12 +239,12 @@ def _key_mistakes(
             yield f"{key} cannot be changed: the command needs it to leave nothing behind"
         elif override.is_delete() and key in ("hydra", *groups, *known):
             yield f"~{key}: a key cannot be left out; give it a value, as {key}=VALUE"
+        elif override.is_delete() and any(name.startswith(f"{key}.") for name in known):
+            yield f"~{key}: a section cannot be left out"
         elif key.startswith("hydra") and override.value() in ({}, None):
             yield f"{key}={'null' if override.value() is None else '{}'} must be left as it is"
         elif key not in known and not any(name.startswith(f"{key}.") for name in known):
             yield _unknown(app, key, known, groups)
-        elif override.is_delete():
-            yield f"~{key}: a section cannot be left out"
         elif override.is_add() and not override.is_force_add():
             yield f"{key} is there: leave out the +"
 
@@ -274,7 +284,7 @@ def _unknown(app: str, key: str, known: Sequence[str], groups: Sequence[str]) ->
     with_key = [
         f"{section}={option}"
         for option in (options_of(section) if section in groups else [])
-        if f"{section}.{leaf}" in _option_keys(app, section, option)
+        if leaf in _option_keys(section, option)
     ]
     near = did_you_mean(key, known if key.startswith("hydra.") else own)
     near = "" if with_key else near
@@ -282,11 +292,18 @@ def _unknown(app: str, key: str, known: Sequence[str], groups: Sequence[str]) ->
     return f"unknown key {key}{near}{hint}"
 
 
-def _option_keys(app: str, group: str, option: str) -> list[str]:
+@cache
+def _option_keys(group: str, option: str) -> list[str]:
+    """The keys that the file of an option has, with those of the files of its defaults list."""
+    folders = [folder / group for folder in (*location.added, CONF_DIR)]
+    paths = [path for folder in folders if (path := folder / f"{option}.yaml").is_file()]
     try:
-        return list(leaves(compose(app, [f"{group}={option}"])))
-    except (HydraException, OmegaConfBaseException):
+        loaded = OmegaConf.load(paths[0]) if paths else OmegaConf.create({})
+        bases = [each for each in loaded.pop("defaults", []) if isinstance(each, str)]
+        own = list(leaves(loaded))
+    except (OSError, AttributeError, TypeError, yaml.YAMLError, OmegaConfBaseException):
         return []
+    return [*own, *(key for each in bases if each != "_self_" for key in _option_keys(group, each))]
 
 
 def _values(override: Override) -> list[object]:
