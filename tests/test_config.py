@@ -229,10 +229,11 @@ def test_a_logger_without_its_package_is_refused(
 
     name = {"wandb": "WandbLogger", "mlflow": "MLFlowLogger"}[logger]
 
-    def missing(**_: Any) -> None:
-        raise ModuleNotFoundError(f"No module named '{logger}'")
+    class Missing(loggers.CSVLogger):
+        def __init__(self, **_: Any) -> None:
+            raise ModuleNotFoundError(f"No module named '{logger}'")
 
-    monkeypatch.setattr(loggers, name, missing)
+    monkeypatch.setattr(loggers, name, Missing)
     with pytest.raises(InputError, match=rf"pip install 'dln-momentum\[{logger}\]'"):
         run_job("train", train, tmp_path / "run", *QUICK, f"logger={logger}")
     assert not (tmp_path / "run").exists()
@@ -242,7 +243,7 @@ def test_a_logger_without_its_package_is_refused(
     ("key", "value", "message"),
     [
         ("callbacks.mine", {"x": 1}, r"callbacks.mine must have a key _target_"),
-        ("callbacks.mine", {"_target_": "builtins.dict"}, r"callbacks.mine must make a Callback"),
+        ("callbacks.mine", {"_target_": "builtins.dict"}, r"must be the path of a Callback"),
         ("logger.mine", {"_target_": "no.such.Logger"}, r"logger.mine cannot be made"),
     ],
 )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dln_momentum.cli.process import answered
+from dln_momentum.cli.signals import interruptible
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.nearest import did_you_mean
 
@@ -31,7 +32,7 @@ LISTED = 40
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point: 0 done, 1 with ``--strict`` and something missing, 2 refused, 130 Ctrl-C."""
     options = _parser().parse_args(arguments)
-    with answered():
+    with answered(), interruptible():
         complete = collect(options)
     raise SystemExit(1 if options.strict and not complete else 0)
 

@@ -32,7 +32,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from dln_momentum.cli.directories import TOKEN, Directories
+from dln_momentum.cli.directories import TOKEN, Directories, RefusedPlace
 from dln_momentum.cli.job import Job, Work, one_line
 from dln_momentum.cli.metric import metric_errors, metric_of
 from dln_momentum.cli.multirun import place_of, register_job_name
@@ -42,6 +42,7 @@ from dln_momentum.cli.words import Line, continued, paired, parsed
 from dln_momentum.config import CONF_DIR, config_hash
 from dln_momentum.config.location import options_of
 from dln_momentum.config.mistakes import first_line, in_words
+from dln_momentum.config.reading import leaves
 from dln_momentum.errors import InputError, raise_if_any
 
 register_job_name()
@@ -235,8 +236,10 @@ def _main(app: str, run: Callable[[], Any], entered: Sequence[str]) -> None:
                 run()
     except InputError as error:
         _refuse(error.problems)
+    except RefusedPlace as error:
+        _refuse(error.problems)
     except (HydraException, OmegaConfBaseException) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        if _wants_traceback():
             raise
         _refuse(in_words(app, error, line.words))
     except (KeyboardInterrupt, SystemExit, Interrupted) as ending:
@@ -246,7 +249,12 @@ def _main(app: str, run: Callable[[], Any], entered: Sequence[str]) -> None:
             # Hydra makes the directory before it calls the task
             name = str(Directories.wanted or error.filename)
             _refuse([f"hydra.run.dir = {name!r} cannot be made: {error.strerror}"])
-        if not Directories.multirun or os.environ.get("HYDRA_FULL_ERROR") == "1":
+        if _wants_traceback():
+            raise
+        if not entered and not Directories.multirun:
+            # what Hydra could not do with the overrides
+            _refuse(in_words(app, error, line.words))
+        if not Directories.multirun:
             raise
         # a worker that died, or a sweeper that has found nothing
         early = True
@@ -306,12 +314,21 @@ def _unusable(job: Job) -> Iterator[str]:
     yield from _followers(job.config)
     try:
         OmegaConf.resolve(job.config)
-    except OmegaConfBaseException as error:
-        yield first_line(job.app, error)
+    except OmegaConfBaseException:
+        yield from _unresolved(job)
     for section in _groups(job.app):
         expected = section not in OVERLAYS and (CONF_DIR / section).is_dir()
         if expected and not OmegaConf.is_dict(job.config.get(section)):
             yield f"there is no {section}; its options: {', '.join(options_of(section))}"
+
+
+def _unresolved(job: Job) -> Iterator[str]:
+    """A line for each value that cannot be resolved."""
+    for key in leaves(job.config):
+        try:
+            OmegaConf.select(job.config, key)
+        except OmegaConfBaseException as error:
+            yield first_line(job.app, error)
 
 
 @cache
@@ -325,6 +342,10 @@ def _refuse(problems: Sequence[str]) -> NoReturn:
     Directories.take_back()
     print(f"error: {InputError(problems)}", file=sys.stderr)
     raise SystemExit(2) from None
+
+
+def _wants_traceback() -> bool:
+    return os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 @contextlib.contextmanager

@@ -36,9 +36,8 @@ def with_run(config: DictConfig) -> DictConfig:
 
     A directory that holds no config leaves it as it is: `compare` says what is wrong.
     """
-    path = Path(str(config.compare)).expanduser() / "config.yaml"
     try:
-        saved: Any = OmegaConf.load(path)
+        saved: Any = OmegaConf.load(Path(str(config.compare)).expanduser() / "config.yaml")
     except Exception:  # whatever the bytes of another file cause
         return config
     lam = OmegaConf.select(saved, "optimizer.lam") if OmegaConf.is_dict(saved) else None
@@ -117,7 +116,7 @@ def compare(job: Job) -> dict[str, Any]:
     return summary
 
 
-def read_run(path: str) -> FinishedRun:
+def read_run(path: Any) -> FinishedRun:
     """The run of a directory.
 
     Raises:
@@ -125,11 +124,15 @@ def read_run(path: str) -> FinishedRun:
     """
     import xarray as xr
 
-    directory = Path(path).expanduser()
     name = f"compare = {path!r}"
     try:
+        if not isinstance(path, str) or not path:
+            raise ValueError("no path")
+        directory = Path(path).expanduser()
         summary = json.loads((directory / "summary.json").read_text())
-    except (OSError, ValueError):
+        if not isinstance(summary, dict):
+            raise ValueError("no summary")
+    except (OSError, ValueError, RuntimeError):  # the last for the home of an unknown user
         raise InputError([f"{name} must be the directory of a finished run of dln-train"]) from None
     if summary.get("kind") != "train":
         raise InputError(
@@ -137,7 +140,7 @@ def read_run(path: str) -> FinishedRun:
         )
     try:
         history = xr.load_dataset(directory / "history.nc", engine="h5netcdf")
-    except (OSError, ValueError):
+    except Exception:  # whatever the bytes of another file cause
         raise InputError(
             [f"{name} has no readable history.nc, which the run leaves with outputs=full"]
         ) from None

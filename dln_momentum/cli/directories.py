@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from dln_momentum.cli.launchers import settle_launcher, settle_sweeper
 from dln_momentum.cli.multirun import fixed_keys, forget_directories
+from dln_momentum.cli.places import place_errors, shown
 from dln_momentum.cli.status import STATUS, read_status
+from dln_momentum.config.mistakes import first_line
 
 TOKEN = "DLN_MULTIRUN"
 """Environment variable of a job that names the multirun it belongs to."""
+
+
+class RefusedPlace(BaseException):
+    """A directory that must not be made.
+
+    No Exception: Hydra turns one of a callback into a warning, and makes the directory.
+
+    Args:
+        problems: a line each.
+    """
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = list(problems)
+        super().__init__(*self.problems)
 
 
 class Directories(Callback):
@@ -39,12 +57,12 @@ class Directories(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Note what the directory of one run lacks."""
-        self._note(config.hydra.run.dir)
+        self._note(config, "run")
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Note what the directory of all jobs lacks, and tell the jobs what they need to know."""
         cls = type(self)
-        self._note(config.hydra.sweep.dir)
+        self._note(config, "sweep")
         forget_directories()
         cls.multirun = uuid4().hex[:12]
         cls.metric = config.get("optimized_metric")
@@ -60,9 +78,11 @@ class Directories(Callback):
             words += settle_launcher(config.hydra)
             given.hydra = [*given.hydra, *words]
 
-    def _note(self, directory: str) -> None:
+    def _note(self, config: DictConfig, mode: str) -> None:
         cls = type(self)
         cls.multirun, cls.metric, cls.began = "", None, datetime.now().astimezone()
+        cls.wanted, cls.missing[:] = None, []
+        directory = _place(config, f"hydra.{mode}.dir")
         cls.wanted = wanted = Path(directory).absolute()
         cls.missing[:] = [p for p in (wanted, *wanted.parents) if not p.exists()]
 
@@ -86,3 +106,27 @@ class Directories(Callback):
         if directory.is_dir() and {p.name for p in directory.iterdir()} <= {"multirun.yaml"}:
             (directory / "multirun.yaml").unlink(missing_ok=True)
             directory.rmdir()
+
+
+def _place(config: DictConfig, key: str) -> str:
+    """The directory that Hydra is about to make.
+
+    Raises:
+        RefusedPlace: for one that the command does not write to.
+    """
+    try:
+        named = [OmegaConf.select(config, part) for part in ("name", "paths.root", key)]
+    except OmegaConfBaseException as error:
+        raise RefusedPlace([first_line(str(config.hydra.job.config_name), error)]) from None
+    name, root, directory = named
+    wrong = list(place_errors(name, root))
+    if not wrong and not (isinstance(directory, str) and directory and directory.isprintable()):
+        wrong.append(f"{key} = {shown(directory)} must be the path of a directory")
+    if not wrong:
+        try:
+            Path(directory).absolute().exists()
+        except OSError as error:
+            wrong.append(f"{key} = {shown(directory)} cannot be made: {error.strerror}")
+    if wrong:
+        raise RefusedPlace(wrong)
+    return str(directory)

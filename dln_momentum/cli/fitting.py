@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
@@ -152,6 +152,9 @@ def _made(config: DictConfig, section: str, kind: type, **defaults: Any) -> list
         if not OmegaConf.is_dict(node) or "_target_" not in node:
             errors.append(f"{section}.{name} must have a key _target_, the class to make")
             continue
+        if line := _no_class(f"{section}.{name}", node["_target_"], kind):
+            errors.append(line)
+            continue
         given = {key: value for key, value in defaults.items() if node.get(key, "") is None}
         if node["_target_"].endswith("MLFlowLogger"):
             # from 3.17 on MLflow wants to be told that files are meant, and not a database
@@ -159,17 +162,27 @@ def _made(config: DictConfig, section: str, kind: type, **defaults: Any) -> list
             given = {key: f"{value}/mlruns" for key, value in given.items()}
         try:
             made = instantiate(node, **given)
-        except InstantiationException as error:
+        except (InstantiationException, ModuleNotFoundError) as error:
             errors.append(_reason(f"{section}.{name}", error))
             continue
-        except ModuleNotFoundError as error:
-            errors.append(_reason(f"{section}.{name}", error))
-            continue
-        if not isinstance(made, kind):
-            errors.append(f"{section}.{name} must make a {kind.__name__}, is {made!r}")
         found.append(made)
     raise_if_any(errors)
     return found
+
+
+def _no_class(key: str, target: Any, kind: type) -> str:
+    """What is wrong with a ``_target_``; it is called only if it is a class of this kind."""
+    try:
+        made = get_class(target)
+    except Exception as error:  # whatever the import of a module of the user's own raises
+        if isinstance(error.__cause__, ModuleNotFoundError):
+            return _reason(key, error)
+        said = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
+        reason = f": {said[0]}" if said else ""
+        return f"{key}._target_ = {target!r} must be the path of a {kind.__name__}{reason}"
+    if not issubclass(made, kind):
+        return f"{key}._target_ = {target!r} must be the path of a {kind.__name__}"
+    return ""
 
 
 def _reason(key: str, error: Exception) -> str:

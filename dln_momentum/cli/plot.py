@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dln_momentum.cli.process import answered
+from dln_momentum.cli.signals import interruptible
 from dln_momentum.errors import raise_if_any
 from dln_momentum.nearest import did_you_mean
 
@@ -22,7 +23,7 @@ SUFFIXES = (".png", ".pdf")
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point: 0 done, 2 refused, 130 Ctrl-C."""
     words = _parser().parse_args(arguments).word
-    with answered():
+    with answered(), interruptible():
         for path in plot(words):
             print(path)
 

@@ -12,12 +12,15 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from types import ModuleType
+from types import FrameType, ModuleType
 
+from dln_momentum.cli.signals import SIGNALS, Interrupted
+from dln_momentum.cli.streams import settle_streams
 from dln_momentum.errors import InputError
 from dln_momentum.extras import naming_extra
 
@@ -33,8 +36,12 @@ def entry_point(name: str) -> Callable[[], None]:
 
     def run() -> None:
         _own()
+        # half imported libraries turn a KeyboardInterrupt into errors of their own
+        before = {signum: signal.signal(signum, _leave_at_once) for signum in SIGNALS}
         with answered():
             main = import_module(f"dln_momentum.cli.{name}").main
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
         run_and_leave(main)
 
     return run
@@ -42,7 +49,7 @@ def entry_point(name: str) -> Callable[[], None]:
 
 @contextmanager
 def answered() -> Iterator[None]:
-    """End a command, or its import, with one line: 2 for refused input, 130 for Ctrl-C.
+    """End a command, or its import, with one line: 2 for refused input, 130 or 143 for a signal.
 
     A package that is not installed is answered with the extra that has it. Commands of Hydra answer
     for themselves once they are imported.
@@ -53,9 +60,10 @@ def answered() -> Iterator[None]:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted) as ending:
+        Interrupted.acknowledge()
         print("interrupted; nothing was written", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(ending.code if isinstance(ending, Interrupted) else 130) from None
 
 
 def settle() -> None:
@@ -89,9 +97,16 @@ def import_torchmetrics() -> None:
 
 
 def _own() -> None:
-    """Stop the garbage collector until `settle`."""
+    """Stop the garbage collector until `settle`; standard output outlives its reader."""
     _OWNED[0] = True
     gc.disable()
+    settle_streams()
+
+
+def _leave_at_once(signum: int, frame: FrameType | None) -> None:
+    """End the process in one line; a handler for while nothing has been begun."""
+    os.write(2, b"interrupted; nothing was written\n")
+    os._exit(128 + signum)
 
 
 def run_and_leave(main: Callable[[], None]) -> None:
@@ -130,4 +145,6 @@ def run_and_leave(main: Callable[[], None]) -> None:
         raise
 
 
-train, flow, verify, sweep = map(entry_point, ("train", "flow", "verify", "sweep"))
+train, flow, verify, sweep, collect, plot = map(
+    entry_point, ("train", "flow", "verify", "sweep", "collect", "plot")
+)

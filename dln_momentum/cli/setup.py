@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dln_momentum.cli.method_setup import layer_ratio_of, loss_of, method_of, misfits
 from dln_momentum.cli.outputs import check_outputs, outputs_of
+from dln_momentum.cli.places import place_errors
 from dln_momentum.config import Given, Reader, momentum
 from dln_momentum.data import LOADERS, BatchStream, LabelNoise, read_archive
 from dln_momentum.engine import EngineOptions
@@ -229,8 +230,7 @@ def build_parts(
 def seed_of(reader: Reader) -> int | None:
     """The seed of a run; the top keys of every config are read with it."""
     seed = reader.value("seed", int)
-    reader.value("name", str)
-    reader.value("paths.root", str)
+    reader.errors += place_errors(reader.value("name", Any), reader.value("paths.root", Any))
     if seed is not None and not is_seed(seed):
         reader.errors.append(f"seed = {seed} must be an integer in [0, 2^64)")
         return None
@@ -343,8 +343,8 @@ def plan_of(reader: Reader) -> RecordPlan | None:
 
     keys = ("max_steps", "records", "block_size", "checkpoint_every")
     resume = reader.value("resume", str | None)
-    if resume is not None and not Path(resume).exists():
-        reader.errors.append(f"resume = {resume!r} must be an existing checkpoint")
+    if resume is not None and not (resume and Path(resume).exists()):
+        reader.errors.append(f"resume = {resume!r} must be an existing checkpoint, or null")
     seconds = reader.value("trainer.checkpoint_seconds", float)
     if seconds is not None and not 0 <= seconds < math.inf:
         reader.errors.append(

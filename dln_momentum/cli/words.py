@@ -10,7 +10,8 @@ import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 
-from dln_momentum.config import CONF_DIR, location, with_pair
+from dln_momentum.config import location, with_pair
+from dln_momentum.config.mistakes import is_mistaken
 from dln_momentum.config.renamed import renamed
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.nearest import did_you_mean
@@ -49,6 +50,8 @@ def parsed(arguments: Sequence[str]) -> Line:
     known = [flag for action in parser._actions for flag in action.option_strings]
     if unknown:
         raise InputError([f"unknown flag {flag}{did_you_mean(flag, known)}" for flag in unknown])
+    if found.experimental_rerun is not None:
+        raise InputError(["--experimental-rerun is not for these commands; resume=DIR continues"])
     if (folder := found.config_dir) is not None and not Path(folder).is_dir():
         raise InputError([f"--config-dir {folder} not found (working directory: {Path.cwd()})"])
     location.added[:] = [] if folder is None else [Path(folder).absolute()]
@@ -65,9 +68,9 @@ def paired(app: str, line: Line) -> Line:
     old = [text for word in words if (text := renamed(word.partition("=")[0].lstrip("+~")))]
     if old:
         raise HydraException(old[0])
-    nameless = [word for word in words if _chooses_nothing(word)]
-    if nameless:
-        raise HydraException(nameless[0])
+    mistaken = [word for word in words if is_mistaken(word)]
+    if mistaken:
+        raise HydraException(mistaken[0])
     if any(flag.startswith(("--config-name", "-cn")) for flag in flags):
         return line
     try:
@@ -85,8 +88,9 @@ def continued(app: str, line: Line) -> Line:
     Raises:
         InputError: for a directory that holds no run of this command, and for other overrides.
     """
-    resume = [word for word in line.words if _key(word) == "resume"]
-    folder = Path(_unquoted(resume[-1].partition("=")[2])) if resume else None
+    resume = [word for word in line.words if _key(word) == "resume" and word[0] != "~"]
+    given = _unquoted(resume[-1].partition("=")[2]) if resume else ""
+    folder = Path(given) if given else None
     if folder is None or not folder.is_dir():
         return line
     others = [word for word in line.words if word not in resume]
@@ -131,14 +135,6 @@ def _unquoted(value: str) -> str:
 
 def _key(word: str) -> str:
     return word.partition("=")[0].lstrip("+~")
-
-
-def _chooses_nothing(word: str) -> bool:
-    """Whether a word leaves a group out, which Hydra answers with a traceback or not at all."""
-    key, _, value = word.partition("=")
-    return not key or (
-        (word[0] == "~" or value == "null") and (CONF_DIR / key.lstrip("~")).is_dir()
-    )
 
 
 def _check_app(app: str, folder: Path, found: str | None) -> None:

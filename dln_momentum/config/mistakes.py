@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 
+import yaml
 from hydra import compose
+from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -13,6 +16,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dln_momentum.config import location
 from dln_momentum.config.help import app_groups, register_resolvers
 from dln_momentum.config.location import CONF_DIR, initialised, options_of
 from dln_momentum.config.momentum import with_pair
@@ -29,6 +33,20 @@ PLUGINS = {
     "optuna": "optuna",
 }
 """Launchers and sweepers of Hydra's plugins, and the extra of this package that installs them."""
+
+FREE = ("callbacks", "logger")
+"""Sections whose keys are the user's own, which may be left out."""
+OF_THE_COMMAND = ("hydra.callbacks", "hydra.callbacks.directories", "hydra.output_subdir")
+"""Keys of Hydra with which a command keeps account of what it makes."""
+COMPOSING = (
+    HydraException,
+    OmegaConfBaseException,
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+)
+"""What Hydra raises for overrides of which it composes no config."""
 
 
 def mistakes(app: str, words: Sequence[str]) -> list[str]:
@@ -49,13 +67,14 @@ def mistakes(app: str, words: Sequence[str]) -> list[str]:
     parser, overrides, found = OverridesParser.create(), list[Override](), list[str]()
     for word in words:
         try:
-            overrides += parser.parse_overrides([word] if word[:1] != "=" else [""])
-        except OverrideParseException as error:
-            reason = f"has no value that can be read: {str(error).splitlines()[0]}"
-            found.append(f"{word!r} {reason if '=' in word[1:] else 'must be key=value'}")
+            if not _key(word):
+                raise OverrideParseException(word, "no key")
+            overrides += parser.parse_overrides([word])
+        except OverrideParseException:
+            found.append(f"{word!r} {_unreadable(word)}")
     with initialised():
         groups = list(app_groups(compose(app, return_hydra_config=True)))
-        chosen = [o for o in overrides if _is_group(o.key_or_group)]
+        chosen = [o for o in overrides if _is_group(o.key_or_group) and not _gives_keys(o)]
         rest = [o for o in overrides if o not in chosen]
         wrong = {o.key_or_group: [*_group_mistakes(app, o, groups)] for o in chosen}
         found += [line for lines in wrong.values() for line in lines]
@@ -70,14 +89,31 @@ def mistakes(app: str, words: Sequence[str]) -> list[str]:
         except InputError as error:
             found += error.problems
             added, rest = [], _without_rates(rest)
-        except (HydraException, OmegaConfBaseException) as error:
+        except COMPOSING as error:
             found = found or [first_line(app, error)]
             added, rest = [], _without_rates(rest)
         try:
             found += _key_mistakes(app, rest, [*choices, *added], groups)
-        except (HydraException, OmegaConfBaseException) as error:
+        except COMPOSING as error:
             found += [] if found else [first_line(app, error)]
     return found
+
+
+def is_mistaken(word: str) -> bool:
+    """Whether Hydra would take an override that leaves out or empties what a command needs.
+
+    >>> [is_mistaken(word) for word in ("~data", "trainer={}", "~callbacks.best", "data=digits")]
+    [True, True, False, False]
+    """
+    key, value = _key(word), word.partition("=")[2].strip()
+    if not key or key.partition("@")[0] != key:
+        return True
+    if word[0] == "~":
+        return key.partition(".")[0] not in FREE or "." not in key
+    if _is_of_the_command(key) or _is_unknown_to_hydra(key):
+        return True
+    is_section = (CONF_DIR / key).is_dir() or re.match(r"hydra\b", key) is not None
+    return is_section and (value in ("null", "{}") or value.endswith(".yaml") or "../" in value)
 
 
 def in_words(app: str, error: Exception, words: Sequence[str]) -> list[str]:
@@ -89,6 +125,8 @@ def first_line(app: str, error: Exception) -> str:
     """What an exception of Hydra or OmegaConf says, in words of the command where they help."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     lines = [line for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
+    if not isinstance(cause, HydraException | OmegaConfBaseException):
+        return f"these overrides compose no config: {lines[0]}"
     if missing := re.match(r"In '(\w+)/(\w+)': Could not override '(\w+)'", lines[0]):
         group, option, changed = missing.groups()
         return f"{group}={option} chooses {changed}, a group that dln-{app} does not have"
@@ -97,20 +135,53 @@ def first_line(app: str, error: Exception) -> str:
         return f"{key}={values} are several values: {key}=[{values}] is a list, -m a job for each"
     if app == "sweep" and re.match(r"Interpolation key 'sweep\.\w+' not found", lines[0]):
         return "the file of sweep= must begin with the line defaults: [grid, _self_]"
-    return lines[0]
+    key = getattr(cause, "full_key", None)
+    return f"{key}: {lines[0]}" if key and str(key) not in lines[0] else lines[0]
 
 
 def _without_rates(overrides: Sequence[Override]) -> list[Override]:
     return [o for o in overrides if not o.key_or_group.startswith("optimizer.")]
 
 
+def _key(word: str) -> str:
+    return word.partition("=")[0].lstrip("+~").strip()
+
+
+def _is_of_the_command(key: str) -> bool:
+    return key in OF_THE_COMMAND or key.startswith(f"{OF_THE_COMMAND[1]}.")
+
+
+def _is_unknown_to_hydra(key: str) -> bool:
+    """Whether a key is of a section that Hydra does not have, and would take with a plus."""
+    section, _, rest = key.partition(".")
+    return section == "hydra" and rest.partition(".")[0] not in ("", *HydraConf.__annotations__)
+
+
+def _unreadable(word: str) -> str:
+    """What is wrong with a word that Hydra's grammar does not allow."""
+    if "=" not in word or not re.fullmatch(r"[\w$/@-]+(\.[\w$-]+)*", _key(word)):
+        return "must be key=value"
+    return "has no value that can be read; a text with any of ,:={}[]() needs quotes: 'key=\"...\"'"
+
+
 def _is_group(key: str) -> bool:
-    is_plugin = key in ("hydra/launcher", "hydra/sweeper")
-    return is_plugin or (CONF_DIR / key).is_dir() or renamed(key) is not None
+    is_plugin = key.startswith("hydra/")
+    is_folder = key not in ("", "hydra") and (CONF_DIR / key).is_dir()
+    return is_plugin or is_folder or renamed(key) is not None
+
+
+def _gives_keys(override: Override) -> bool:
+    """Whether an override of a group names keys, as ``trainer={max_steps: 5}``."""
+    return not override.is_sweep_override() and bool(
+        isinstance(override.value(), dict) and override.value()
+    )
 
 
 def _group_mistakes(app: str, override: Override, groups: Sequence[str]) -> Iterator[str]:
     group = override.key_or_group
+    if override.package is not None:
+        yield f"{group}@{override.package}: a group has one place; write {group}=OPTION"
+        return
     if group.startswith("hydra/"):
         yield from _plugin_mistakes(override)
         return
@@ -128,11 +199,12 @@ def _group_mistakes(app: str, override: Override, groups: Sequence[str]) -> Iter
         yield f"~{group}: a group cannot be left out; options of {group}: {options}"
         return
     for value in _values(override):
-        if isinstance(value, dict):
-            continue
-        if line := renamed(f"{group}={value}"):
+        if value == {}:
+            yield f"{group}={{}} gives no key; options of {group}: {', '.join(options_of(group))}"
+        elif line := renamed(f"{group}={value}"):
             yield line
-        elif value not in (options := options_of(group)):
+        elif wrong := [each for each in _listed(value) if each not in options_of(group)]:
+            value, options = wrong[0], options_of(group)
             yield (
                 f"{group}={'null' if value is None else value}: "
                 f"no such option{did_you_mean(str(value), options)}; "
@@ -141,8 +213,8 @@ def _group_mistakes(app: str, override: Override, groups: Sequence[str]) -> Iter
 
 
 def _plugin_mistakes(override: Override) -> Iterator[str]:
-    """Of ``hydra/launcher=`` and ``hydra/sweeper=``, what no installed plugin has."""
-    group, value = override.key_or_group, override.value()
+    """Of ``hydra/launcher=`` and other groups of Hydra, what no installed plugin has."""
+    group, value = override.key_or_group, None if override.is_delete() else override.value()
     options = GlobalHydra.instance().config_loader().get_group_options(group)
     if value in options:
         return
@@ -150,23 +222,44 @@ def _plugin_mistakes(override: Override) -> Iterator[str]:
         yield f"{group}={value} needs a package: pip install 'dln-momentum[{extra}]'"
     else:
         near = did_you_mean(str(value), [*options, *PLUGINS])
-        yield f"{group}={value}: no such option{near}; options of {group}: {', '.join(options)}"
+        shown = "null" if value is None else value
+        yield f"{group}={shown}: no such option{near}; options of {group}: {', '.join(options)}"
 
 
 def _key_mistakes(
     app: str, overrides: Sequence[Override], choices: Sequence[str], groups: Sequence[str]
 ) -> Iterator[str]:
     known = _known(app, choices)
-    for override in overrides:
-        key = override.key_or_group
+    for override, key in ((o, key) for o in overrides for key in _keys_of(o)):
         if line := renamed(key):
             yield line
         elif key.startswith("hydra/"):
             continue
+        elif _is_of_the_command(key):
+            yield f"{key} cannot be changed: the command needs it to leave nothing behind"
+        elif override.is_delete() and key in ("hydra", *groups, *known):
+            yield f"~{key}: a key cannot be left out; give it a value, as {key}=VALUE"
+        elif override.is_delete() and any(name.startswith(f"{key}.") for name in known):
+            yield f"~{key}: a section cannot be left out"
+        elif key.startswith("hydra") and override.value() in ({}, None):
+            yield f"{key}={'null' if override.value() is None else '{}'} must be left as it is"
         elif key not in known and not any(name.startswith(f"{key}.") for name in known):
             yield _unknown(app, key, known, groups)
         elif override.is_add() and not override.is_force_add():
             yield f"{key} is there: leave out the +"
+
+
+def _keys_of(override: Override) -> list[str]:
+    """The keys that an override sets; several where its value is a dictionary of a group."""
+    if not _is_group(override.key_or_group):
+        return [override.key_or_group]
+    config = OmegaConf.create({override.key_or_group: override.value()})
+    return list(leaves(config))
+
+
+def _listed(value: object) -> list[object]:
+    """The options that the value of a group names: one, or a list."""
+    return list(value) if isinstance(value, list) and value else [value]
 
 
 def _known(app: str, choices: Sequence[str]) -> list[str]:
@@ -191,7 +284,7 @@ def _unknown(app: str, key: str, known: Sequence[str], groups: Sequence[str]) ->
     with_key = [
         f"{section}={option}"
         for option in (options_of(section) if section in groups else [])
-        if f"{section}.{leaf}" in _option_keys(app, section, option)
+        if leaf in _option_keys(section, option)
     ]
     near = did_you_mean(key, known if key.startswith("hydra.") else own)
     near = "" if with_key else near
@@ -199,11 +292,18 @@ def _unknown(app: str, key: str, known: Sequence[str], groups: Sequence[str]) ->
     return f"unknown key {key}{near}{hint}"
 
 
-def _option_keys(app: str, group: str, option: str) -> list[str]:
+@cache
+def _option_keys(group: str, option: str) -> list[str]:
+    """The keys that the file of an option has, with those of the files of its defaults list."""
+    folders = [folder / group for folder in (*location.added, CONF_DIR)]
+    paths = [path for folder in folders if (path := folder / f"{option}.yaml").is_file()]
     try:
-        return list(leaves(compose(app, [f"{group}={option}"])))
-    except (HydraException, OmegaConfBaseException):
+        loaded = OmegaConf.load(paths[0]) if paths else OmegaConf.create({})
+        bases = [each for each in loaded.pop("defaults", []) if isinstance(each, str)]
+        own = list(leaves(loaded))
+    except (OSError, AttributeError, TypeError, yaml.YAMLError, OmegaConfBaseException):
         return []
+    return [*own, *(key for each in bases if each != "_self_" for key in _option_keys(group, each))]
 
 
 def _values(override: Override) -> list[object]:
