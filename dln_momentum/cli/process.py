@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from dln_momentum.errors import InputError
 from dln_momentum.extras import naming_extra
@@ -47,6 +49,7 @@ def answered() -> Iterator[None]:
     A package that is not installed is answered with the extra that has it. Commands of Hydra answer
     for themselves once they are imported.
     """
+    _set_streams()
     try:
         with naming_extra():
             yield
@@ -94,6 +97,38 @@ def _own() -> None:
     gc.disable()
 
 
+class _Patient(io.FileIO):
+    """A stream that drops what nobody reads any more: ``dln-verify ... | head`` closes its pipe.
+
+    What a command computes goes into files; that its table is not read to the end is no reason to
+    leave the run unfinished.
+    """
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data) or 0
+        except BrokenPipeError:
+            return memoryview(data).nbytes
+
+
+def _set_streams() -> None:
+    """Let neither a closed pipe nor a terminal without some character end a command."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        # closed from the start, or replaced by a test or a notebook
+        if not isinstance(stream, io.TextIOWrapper) or stream is not getattr(sys, f"__{name}__"):
+            continue
+        stream.flush()
+        own = io.TextIOWrapper(
+            io.BufferedWriter(_Patient(number, "wb", closefd=False)),
+            encoding=stream.encoding,
+            errors="backslashreplace" if name == "stderr" else "replace",
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+        setattr(sys, name, own)
+
+
 def run_and_leave(main: Callable[[], None]) -> None:
     """Run a command, and end the process without taking the interpreter apart.
 
@@ -102,6 +137,7 @@ def run_and_leave(main: Callable[[], None]) -> None:
     streams are flushed.
     """
     _own()
+    _set_streams()
     code = [1]  # of an exception
     process = os.getpid()
 
