@@ -24,6 +24,7 @@ from dln_momentum.cli.status import Lock, read_status, write_status, write_text
 from dln_momentum.config import config_hash as hash_of
 from dln_momentum.config import register_resolvers, saved_values
 from dln_momentum.errors import InputError
+from dln_momentum.outputs.hdf5 import is_whole
 
 log = logging.getLogger("dln_momentum")
 
@@ -44,6 +45,9 @@ WRITTEN = (
     "overview.pdf", "checkpoints", "pieces", "dashboard.tfevents",
 )  # fmt: skip
 """What a run writes: a directory that holds any of it is not written to by another."""
+
+DATASETS = ("history.nc", "results.nc")
+"""Of these a job writes at most one."""
 
 
 class Job:
@@ -219,6 +223,11 @@ class Job:
         with contextlib.suppress(OSError, ValueError):  # a file that something else has damaged
             found = json.loads((self.directory / self._result).read_text())
         if not isinstance(found, dict) or "status" not in found:
+            if (self.directory / self._result).exists():
+                log.warning("%s cannot be read; the run is done again", self._result)
+            return None
+        if damaged := [name for name in DATASETS if self._is_damaged(name)]:
+            log.warning("%s is not as long as it was written; the run is done again", *damaged)
             return None
         self._check_files()
         self.done_before = True
@@ -228,6 +237,11 @@ class Job:
                 self._record("done", status=found["status"], message="")
         self.release()
         return found
+
+    def _is_damaged(self, name: str) -> bool:
+        with contextlib.suppress(OSError):  # not there
+            return not is_whole(self.directory / name)
+        return False
 
     def _check_files(self) -> None:
         """Check that the files the finished run has read are what they were.

@@ -68,6 +68,8 @@ def print_rows(rows: Sequence[Row], folder: Path, began: datetime, metric: str |
     from rich.console import Console
     from rich.table import Table
 
+    from dln_momentum.outputs.report import fitted_table
+
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDE)
@@ -83,7 +85,7 @@ def print_rows(rows: Sequence[Row], folder: Path, began: datetime, metric: str |
             state = row.status["state"]
             said = violated if state == "done" else row.status.get("message") or ""
             table.add_row(row.name, "violated" if state == "done" else state, _plain(said))
-        console.print(table)
+        console.print(fitted_table(console, table))
     good = [row for row in rows if row.good]
     names = [name for name in dict.fromkeys([metric, *METRICS]) if name]
     names = [name for name in names if any(_at(row.result, name) is not None for row in good)]
@@ -99,7 +101,7 @@ def print_rows(rows: Sequence[Row], folder: Path, began: datetime, metric: str |
             time = "before" if _is_before(row, began) else _number(seconds)
             values = [_number(_at(row.result, name)) for name in names]
             table.add_row(row.name, str(row.result.get("status", "")), *values, time)
-        console.print(table)
+        console.print(fitted_table(console, table))
         if len(shown) < len(good):
             console.print(f"and {len(good) - len(shown)} more jobs are done")
     console.print(_counts(rows, began), highlight=False)

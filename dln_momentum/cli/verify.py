@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from dln_momentum.verification import Measurements, Setting, Statement
 
-WIDE = 120
-"""Columns of a terminal from which on every number has a column of its own."""
-
 
 def verify(job: Job) -> dict[str, Any]:
     """Evaluate every statement of the theory, print them as a table and keep them as JSON.
@@ -46,8 +43,9 @@ def verify(job: Job) -> dict[str, Any]:
         "statements": [statement.as_dict() for statement in found],
         **provenance(data_hash(setting.problem)),
     }
+    job.finish(result)
     print_statements(result, found, job.directory)
-    return job.finish(result)
+    return result
 
 
 def build_setting(config: DictConfig) -> Setting:
@@ -146,7 +144,7 @@ def print_statements(
         f"{result['lam']:.4g}, eps = {result['eps']:.4g}; "
         f"MGF: lambda = {result['flow_lam']:.4g}"
     )
-    console.print(statement_table(found, wide=console.width >= WIDE, title=title))
+    console.print(statement_table(found, console.width, title))
     _print_verdicts(console, result)
     console.print(f"results in {directory}", soft_wrap=True, highlight=False)
 

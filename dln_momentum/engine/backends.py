@@ -64,10 +64,24 @@ def choose_backend(name: str, problem: Problem, *, plain: bool = True) -> Backen
     on_cpu = problem.X.device.type == "cpu"
     if name == "numba" and not on_cpu:
         raise InputError(["engine.backend = 'numba' runs on a CPU only; must be auto or torch"])
+    if name == "numba" and not compiles():
+        raise InputError(
+            ["engine.backend = 'numba' needs numba's compiler, which NUMBA_DISABLE_JIT turns off; "
+             "must be auto or torch"]
+        )  # fmt: skip
     if name != "auto":
         return _load(name, "asked for", on_cpu, plain)
+    if on_cpu and not compiles():
+        return _load("torch", "NUMBA_DISABLE_JIT turns numba's compiler off", on_cpu, plain)
     chosen = ("numba", "fastest on a CPU") if on_cpu else ("torch", "runs on this device")
     return _load(*chosen, on_cpu, plain)
+
+
+def compiles() -> bool:
+    """Whether numba compiles; where it does not, the kernels' LLVM instructions cannot be run."""
+    import numba
+
+    return not numba.config.DISABLE_JIT
 
 
 def _load(name: str, why: str, on_cpu: bool, plain: bool) -> Backend:

@@ -62,14 +62,14 @@ class Report:
 
     def __str__(self) -> str:
         try:
-            from rich.console import Console
-
+            from dln_momentum.outputs.report import wide_console
             from dln_momentum.verification.table import statement_table
+
+            console = wide_console()
         except ModuleNotFoundError:  # the core alone
             return "\n".join(map(_line, self))
-        console = Console(width=120)
         with console.capture() as captured:
-            console.print(statement_table(self.statements, wide=True))
+            console.print(statement_table(self.statements, console.width))
         return captured.get()
 
 

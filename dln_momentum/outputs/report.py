@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
 Row = tuple[str, str, str]
@@ -64,11 +65,49 @@ def print_flow_report(summary: Mapping[str, Any], directory: Path) -> None:
 
 
 def wide_console() -> Console:
-    """A console for wide tables: as wide as the terminal, or wide enough where there is none."""
+    """A console for wide tables: as wide as the terminal, or wide enough where there is none.
+
+    The variable COLUMNS gives the width of either.
+    """
     from rich.console import Console
 
     console = Console()
-    return console if console.is_terminal else Console(width=PRINTED_WIDTH)
+    known = console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
+    return console if known else Console(width=PRINTED_WIDTH)
+
+
+def fitted_table(console: Console, table: Table) -> RenderableType:
+    """A table such that no part of a number is cut off, however narrow the console is.
+
+    Args:
+        console: it is printed on.
+        table: its columns are made to wrap where it is too wide.
+
+    Returns:
+        The table; or, where not even single words fit beside each other, a list: of each row the
+        first cell, and below it the others by their columns.
+    """
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.text import Text
+
+    lines = console.render_lines(table, pad=False)
+    if not any("…" in segment.text for line in lines for segment in line):
+        return table
+    for column in table.columns:
+        column.no_wrap, column.overflow = False, "fold"
+    unbounded = console.options.update_width(100 * console.width)
+    if console.measure(table, options=unbounded).minimum <= console.width:
+        return table
+    first, *others = table.columns
+    found: list[RenderableType] = [Text(str(table.title))] if table.title else []
+    for row, head in enumerate(first.cells):
+        found.append(Text.assemble(f"{first.header} ", Text.from_markup(str(head)), style="bold"))
+        for column in others:
+            cell = Text.from_markup(str(list(column.cells)[row]))
+            label = " ".join(str(column.header).split())
+            found.append(Padding(Text.assemble(f"{label}: ", cell, overflow="fold"), (0, 0, 0, 2)))
+    return Group(*found)
 
 
 def number(value: float | int | None, digits: int = 4) -> str:
@@ -104,7 +143,7 @@ def print_tables(console: Console, title: str, tables: Iterable[Table], director
     # a table's own title would wrap at the table's width
     console.print(title, style="italic", highlight=False)
     for table in tables:
-        console.print(table)
+        console.print(fitted_table(console, table))
     console.print(f"results in {directory}", soft_wrap=True, highlight=False)
 
 

@@ -37,7 +37,7 @@ def write_piece(path: Path, piece: xr.Dataset) -> None:
             # older versions of NumPy know no allow_pickle here; what is read back has no pickles
             np.savez(file, **arrays)
 
-    write_whole(path, write)
+    write_whole(path, write, durable=True)
 
 
 def finished_piece(path: Path) -> xr.Dataset | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,14 +65,26 @@ _BEFORE = {"loss": "squared", "method": _PLAIN}
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """What a checkpoint holds.
 
+    A checkpoint is a zip archive with a checksum of every entry (CRC-32), which torch writes and
+    does not compare: a run resumed from flipped bits would end elsewhere in silence.
+
     Raises:
-        InputError: for a file that is no checkpoint.
+        InputError: for a file that is no checkpoint, or has changed since it was written.
     """
+    name = f"resume = {str(path)!r}"
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        found = torch.load(path, map_location="cpu", weights_only=True) if damaged is None else {}
     except Exception as error:
-        # torch raises whatever the bytes of another file happen to cause
-        raise InputError([f"resume = {str(path)!r} is no checkpoint: it cannot be read"]) from error
+        # zipfile and torch raise whatever the bytes of another file happen to cause
+        raise InputError([f"{name} is no checkpoint: it cannot be read"]) from error
+    if damaged is not None:
+        raise InputError(
+            [f"{name} is damaged: the checksum of {damaged} in it is not that of its bytes; must "
+             "be a checkpoint as it was written"]
+        )  # fmt: skip
+    return found
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -84,7 +97,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
         try:
             read_checkpoint(path)
         except InputError:
-            log.warning("%s cannot be read; an older checkpoint is tried", path)
+            log.warning("%s is damaged or cannot be read; an older checkpoint is tried", path)
         else:
             return path
     return None

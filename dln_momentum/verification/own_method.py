@@ -20,10 +20,10 @@ from dln_momentum.verification.measurements import Measurements
 from dln_momentum.verification.recorded import ULP, resolved_snapshots
 from dln_momentum.verification.reference import (
     AMPLIFIED,
-    BACKENDS,
     DISPLACEMENT,
     PER_STEP,
     STEPS,
+    backends,
 )
 from dln_momentum.verification.statement import Hypothesis, Statement, Times, equal
 from dln_momentum.verification.written_method import WrittenMethod, written_method, written_sums
@@ -104,7 +104,7 @@ def the_first_steps(m: Measurements) -> list[Statement]:
     times = Times("k", torch.tensor(steps, dtype=torch.float64), f"for k <= {steps[-1]}")
     tolerance = torch.tensor([PER_STEP * ULP * (k + 1) * growth[k] for k in steps])
     found = []
-    for backend in BACKENDS:
+    for backend in backends():
         engine, errors = m.engine(backend=backend), []
         for k in steps:
             engine.advance(k - engine.step)

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
+from dln_momentum.engine.backends import compiles
 from dln_momentum.flows.trajectory import LARGEST, SMALLEST
 from dln_momentum.verification.measurements import Measurements
 from dln_momentum.verification.recorded import ULP
 from dln_momentum.verification.statement import Hypothesis, Statement, Times, equal
 from dln_momentum.verification.written_update import WrittenRun, written_run
 
-BACKENDS = ("numba", "torch")
 PATH_SUMS = ("direct", "telescoped")
 """The two ways to sum S_+- from the iterates."""
 
@@ -35,6 +35,11 @@ DIVERGED = 1e9
 
 PER_STEP = 64
 """Ulps that a step of the engine and one of the written update may be apart."""
+
+
+def backends() -> tuple[str, ...]:
+    """The backends that are compared; without numba's compiler torch alone."""
+    return ("numba", "torch") if compiles() else ("torch",)
 
 
 class SecondProgram:

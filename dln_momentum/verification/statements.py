@@ -172,7 +172,7 @@ def of_the_engine(m: Measurements) -> Iterator[Statement]:
     (docs/theory.md#diagonal-network; poster, section 3.)
     """
     program = reference.SecondProgram(m)
-    for backend in reference.BACKENDS:
+    for backend in reference.backends():
         yield from _evaluated(
             [
                 reference.the_iterates,

@@ -17,19 +17,22 @@ STYLES = {
     Verdict.NOT_MET: "yellow",
     Verdict.VIOLATED: "bold red",
 }
+WIDE = 120
+"""Columns of a terminal from which on every number has a column of its own."""
 NUMBERS = ("predicted", "measured", "error", "tolerance")
 
 
-def statement_table(found: Sequence[Statement], *, wide: bool, title: str | None = None) -> Table:
+def statement_table(found: Sequence[Statement], width: int, title: str | None = None) -> Table:
     """A row for each statement.
 
     Args:
         found: the statements.
-        wide: a column for every number; else the numbers are below the statement, for 80 columns.
+        width: columns of the terminal. From `WIDE` on a number has a column of its own; with fewer
+            the numbers are below the statement, where they fit 60 columns and fewer.
         title: above the table.
     """
     table = Table(title=title, title_justify="left")
-    return (_wide_table if wide else _narrow_table)(table, found)
+    return (_wide_table if width >= WIDE else _narrow_table)(table, found)
 
 
 def _wide_table(table: Table, found: Sequence[Statement]) -> Table:
@@ -45,9 +48,9 @@ def _wide_table(table: Table, found: Sequence[Statement]) -> Table:
 
 
 def _narrow_table(table: Table, found: Sequence[Statement]) -> Table:
-    """The numbers under the statement, for a terminal of 80 columns."""
+    """The numbers under the statement, for a narrow terminal."""
     table.add_column("§", justify="right")
-    table.add_column("statement, its numbers, and what it lacks")
+    table.add_column("statement, its numbers, and what it lacks", overflow="fold")
     table.add_column("verdict", max_width=len("hypotheses"))
     for s in found:
         pairs = [f"{name} {value}" for name, value in zip(NUMBERS, _numbers(s), strict=True)]

@@ -9,6 +9,8 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
+from dln_momentum.outputs.files import move_whole
+
 KEPT = 2
 """Checkpoints on the way that are kept: should the newest be damaged, there is one before it."""
 
@@ -63,5 +65,9 @@ class StepCheckpoints(Checkpoint):
 
     def _save(self, trainer: pl.Trainer, name: str) -> None:
         part = self._folder / f".{name}.part"
-        trainer.save_checkpoint(part)
-        part.replace(self._folder / name)
+        try:
+            trainer.save_checkpoint(part)
+            move_whole(part, self._folder / name, durable=True)
+        finally:
+            # of a disk that is full: what was written of it takes room
+            part.unlink(missing_ok=True)
