@@ -20,6 +20,7 @@ import xarray as xr
 from omegaconf import DictConfig
 
 from dln_momentum import Momentum, Problem, Snapshot, Status
+from dln_momentum.problem import stack
 from experiments.acceleration_rule_figure import draw
 from experiments.claim import Outcome, main
 from experiments.common import (
@@ -127,14 +128,15 @@ def _steps_to_tol(
     )
     end = engine.run(round(config.max_time / rules[0].eps))
     steps = torch.where(end.steps_to_tol >= 0, end.steps_to_tol.double(), torch.nan)
-    return steps.reshape(len(rules), -1).numpy(), _sharpness(engine.problem, end, len(problems))
+    return steps.reshape(len(rules), -1).numpy(), _sharpness(stack(problems), end)
 
 
-def _sharpness(problem: Problem, end: Snapshot, count: int) -> np.ndarray:
+def _sharpness(problem: Problem, end: Snapshot) -> np.ndarray:
     """||Hess F||_2 at the end of the first (slowest) runs, where the residual has vanished."""
+    count = len(problem.X)
     # Hess F = J^T X^T X J / n with J J^T = diag(u^2 + v^2)
     weight = (end.u[:count] ** 2 + end.v[:count] ** 2).unsqueeze(-2)
-    X = problem.X[:count]
+    X = problem.X
     return torch.linalg.eigvalsh((X * weight) @ X.mT / problem.n)[:, -1].numpy()
 
 

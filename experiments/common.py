@@ -24,8 +24,8 @@ from dln_momentum import (
 )
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.engine.parallel import physical_cores
+from dln_momentum.engine.problems import Problems
 from dln_momentum.method import Method
-from dln_momentum.problem import stack
 
 Rates = float | Sequence[float] | np.ndarray
 """One number for all runs, or one a run."""
@@ -73,10 +73,9 @@ def engine_over(
     """
     rates = [torch.as_tensor(r, dtype=torch.float64).reshape(-1) for r in (gamma, beta, alpha)]
     runs = max(len(problems), *(len(rate) for rate in rates))
-    problem = problems[0] if len(problems) == 1 else stack(problems)
-    unit = DiagonalLinearNet.uniform(problem.d, 1.0, runs=(runs,))
+    unit = DiagonalLinearNet.uniform(problems[0].d, 1.0, runs=(runs,))
     return Engine(
-        problem,
+        grouped(problems),
         rates[0].expand(runs).clone(),
         rates[1].expand(runs).clone(),
         rates[2][:, None] * unit.w_plus.detach(),
@@ -86,6 +85,18 @@ def engine_over(
         method=method,
         options=EngineOptions(**options),
     )
+
+
+def grouped(problems: Sequence[Problem]) -> Problem | Problems:
+    """One problem, or several with the runs that have the same one in a group.
+
+    Runs of a group share their matrix products, which takes half the time at the same bits.
+    """
+    if len(problems) == 1:
+        return problems[0]
+    each = list({id(problem): problem for problem in problems}.values())
+    places = {id(problem): place for place, problem in enumerate(each)}
+    return Problems(each, torch.tensor([places[id(problem)] for problem in problems]))
 
 
 def engine_over_rules(

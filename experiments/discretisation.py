@@ -21,6 +21,7 @@ from torch import Tensor
 
 from dln_momentum import DiagonalLinearNet, FlowPath, Momentum, Problem, momentum_flow
 from dln_momentum.flows import FlowOptions
+from dln_momentum.problem import stack
 from experiments.claim import Outcome, main
 from experiments.common import (
     described,
@@ -148,11 +149,12 @@ def _scheme_residual(
     """lambda w''/eps^2 + w'/eps + grad F with differences for derivatives, relative, [data]."""
     engine = engine_over_rules(problems, rules, case.alpha, tol=0.0)
     found = list(snapshots(engine, range(steps)))
+    repeated = stack(problems * len(rules))
     w = torch.stack([found[0].w, *(snapshot.w for snapshot in found)])
     eps = engine.gamma[:, None] / (1 - engine.beta[:, None])
     bends = case.lam * (w[2:] - 2 * w[1:-1] + w[:-2]) / eps**2
     slopes = (w[1:-1] - w[:-2]) / eps
-    gradients = torch.stack([engine.problem.gradient(snapshot.theta) for snapshot in found])
+    gradients = torch.stack([repeated.gradient(snapshot.theta) for snapshot in found])
     force = torch.tensor([1.0, -1.0])[:, None, None] * gradients[:-1, None] * w[1:-1]
     residual = (bends + slopes + force).abs().amax((0, 1, 3)) / force.abs().amax((0, 1, 3))
     return residual.reshape(len(rules), -1).amax(0).numpy()

@@ -100,18 +100,21 @@ def q_sums(config: DictConfig) -> xr.Dataset:
         engine = engine_over(
             problems * 2, gamma.numpy(), 0.0, alpha, batches=batches, tol=0.0, path_sums="direct"
         )
-        rows.append(_q_errors(engine, batches, gamma[:, None], config.identity_steps))
+        rows.append(
+            _q_errors(engine, stack(problems * 2), batches, gamma[:, None], config.identity_steps)
+        )
     return xr.concat(rows, "algorithm")
 
 
-def _q_errors(engine: Engine, batches: BatchStream | None, gamma: Tensor, steps: int) -> xr.Dataset:
-    problem, n = engine.problem, engine.problem.n
+def _q_errors(
+    engine: Engine, problem: Problem, batches: BatchStream | None, gamma: Tensor, steps: int
+) -> xr.Dataset:
     total, error = torch.zeros_like(engine.snapshot().theta), 0.0
     for k in range(steps):
         residual = problem.residual(engine.snapshot().theta)
         weights = 1.0 if batches is None else batches.weights(k, k + 1)
         residual = residual if weights is None else residual * weights
-        gradient = (residual.reshape(-1, 1, n) @ problem.X).squeeze(1) / n
+        gradient = (residual.unsqueeze(1) @ problem.X).squeeze(1) / problem.n
         total -= torch.log((1 - (gamma * gradient) ** 2).abs())
         engine.advance(1)
         now = engine.snapshot()

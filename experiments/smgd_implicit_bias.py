@@ -25,6 +25,7 @@ from torch import Tensor
 
 from dln_momentum import Momentum, Problem, Snapshot, Status, summarise
 from dln_momentum.data import BatchStream, LabelNoise
+from dln_momentum.problem import stack
 from dln_momentum.rates import gamma_beta
 from experiments.claim import Outcome, main
 from experiments.common import (
@@ -143,7 +144,7 @@ def _train(
         num_workers=workers(config),
     )
     found = engine.run(config.max_steps)
-    values = summarise(found, engine.problem)
+    values = summarise(found, stack(problems * len(rules)))
     norm = torch.linalg.vector_norm(found.theta, dim=-1)
     return {key: values[key] for key in IDENTITIES} | {
         "to_minimizer": values["distance_to_minimizer"] / norm,

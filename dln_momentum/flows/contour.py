@@ -67,7 +67,8 @@ def contour_integrals(problem: Problem, path: FlowPath, cutoff: float = REACH) -
 
     Raises:
         InputError: for lambda = 0, a lambda or friction that changes, windows beyond
-            `LARGEST_WORK`, or where no contour counts a whole number of zeros.
+            `LARGEST_WORK`, a path without some of its steps, or where no contour counts a whole
+            number of zeros.
 
     >>> from dln_momentum.flows import momentum_flow
     >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
@@ -79,6 +80,8 @@ def contour_integrals(problem: Problem, path: FlowPath, cutoff: float = REACH) -
     """
     if path.is_gradient_flow or path.changing:
         raise InputError(["lambda must be constant and > 0, the friction 1, for a contour"])
+    if path.sums is not None:
+        raise InputError(["a contour needs every step of the solver, which memory did not hold"])
     steps = step_integrals(problem, path)
     skipped = steps.change > cutoff
     windows = _windows(skipped.any(0).any(-1))

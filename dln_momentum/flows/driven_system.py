@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from dln_momentum.flows.coefficients import Coefficients
 from dln_momentum.flows.newton import Solve
 from dln_momentum.flows.state import SIGN, FlowState
+from dln_momentum.flows.system_data import SystemData
 
 START = 0.01
 """A flow with friction b/t starts from its series at this share of its fastest time: the first term
@@ -17,7 +17,7 @@ that is left out, of t^6, is then below an ulp."""
 
 
 @dataclass(frozen=True)
-class DrivenSystem:
+class DrivenSystem(SystemData):
     r"""lambda(t) w'' + f(t) w' +- grad L w = 0 of one diagonal network.
 
     (docs/theory.md#changing-coefficients; not on the poster.) The state is (w_+, w_-, w_+', w_-',
@@ -29,14 +29,7 @@ class DrivenSystem:
     for the identities of I_+-, of u^2 - v^2 and of the energy.
     """
 
-    X: np.ndarray
-    y: np.ndarray
     coefficients: Coefficients
-
-    @cached_property
-    def gradient_map(self) -> np.ndarray:
-        """X^T / n, [d, n]."""
-        return np.ascontiguousarray(self.X.T / self.X.shape[0])
 
     def initial(self, w: np.ndarray, dw: np.ndarray) -> np.ndarray:
         """The state at t = 0 from w and w', both [2, d]."""
@@ -56,11 +49,6 @@ class DrivenSystem:
             dissipated=states[..., -1],
             speed_products=states[..., 4 * d + n : -1],
         )
-
-    def residual(self, w: np.ndarray) -> np.ndarray:
-        """X theta - y, [n], for w [2, d]."""
-        squares = w * w
-        return self.X @ ((squares[0] - squares[1]) / 4) - self.y
 
     def rhs(self, t: float, state: np.ndarray) -> np.ndarray:
         """The time derivative of the state; at t > 0 alone where the friction is b/t."""

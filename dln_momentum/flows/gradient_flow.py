@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from dln_momentum.errors import raise_if_any
 from dln_momentum.flows.gradient_system import DirectGradientSystem, MirrorGradientSystem
-from dln_momentum.flows.integrate import Integration, to_array, to_path
+from dln_momentum.flows.integrate import Integration, path_of_states, to_array
 from dln_momentum.flows.options import FlowOptions, option_errors, start_errors, time_errors
 from dln_momentum.flows.path import FlowPath
+from dln_momentum.flows.quadrature import sums_of_steps
 from dln_momentum.problem import Problem
 
 EXPLICIT_FOR = 100.0
@@ -77,8 +79,9 @@ def gradient_flow(
     rate = np.abs(system.gradient_map @ y).max()
     switch = EXPLICIT_FOR / rate if rate > 0 else math.inf
     integration = Integration(time, times, tol, options, switch)
-    run = integration.run(system, system.linearise, system.initial())
-    return replace(to_path(problem, system, 0.0, *run), mirror_form=mirror)
+    path_of = partial(path_of_states, problem, system, 0.0)
+    path = integration.run(system, system.initial(), path_of, partial(sums_of_steps, problem))
+    return replace(path, mirror_form=mirror)
 
 
 def effective_flow(

@@ -7,29 +7,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from dln_momentum.flows.newton import Solve
 from dln_momentum.flows.state import SIGN, FlowState
+from dln_momentum.flows.system_data import SystemData
 
 
 @dataclass(frozen=True)
-class GradientSystem(ABC):
+class GradientSystem(SystemData, ABC):
     """Gradient flow w_+-' = -+ grad L(theta) w_+- of one network, from w_0 [2, d].
 
     The state ends in the integrals (R, Q, D) of `FlowState`.
     """
 
-    X: np.ndarray
-    y: np.ndarray
     w_0: np.ndarray
-
-    @cached_property
-    def gradient_map(self) -> np.ndarray:
-        """X^T / n, [d, n]."""
-        return np.ascontiguousarray(self.X.T / self.X.shape[0])
 
     @abstractmethod
     def initial(self) -> np.ndarray:

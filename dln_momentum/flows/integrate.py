@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from scipy.integrate import DOP853
 from torch import Tensor
 
-from dln_momentum.flows.newton import Linearised, StructuredRadau
+from dln_momentum.flows.kept_steps import KeptSteps
+from dln_momentum.flows.newton import StructuredRadau
 from dln_momentum.flows.options import FlowOptions
 from dln_momentum.flows.path import FlowPath, SolverReport
 from dln_momentum.flows.state import FlowSystem
+from dln_momentum.flows.step_sums import StepSums
 from dln_momentum.flows.stepping import FlowStatus, IntegratorState
 from dln_momentum.problem import Problem
 from dln_momentum.theory.trajectory import theta_of
@@ -40,19 +42,32 @@ class Integration:
     def run(
         self,
         system: FlowSystem,
-        linearise: Callable[[float, np.ndarray], Linearised],
         initial: np.ndarray,
+        path_of: Callable[[np.ndarray, np.ndarray], FlowPath],
+        sums: Callable[[FlowPath], StepSums],
         watched: int = 0,
         series: Callable[[np.ndarray, float], tuple[float, np.ndarray]] | None = None,
-    ) -> tuple[IntegratorState, tuple[SolverReport, ...]]:
-        """Integrate from t = 0; of the first `watched` entries, sign changes are counted.
+    ) -> FlowPath:
+        """Integrate from t = 0.
 
-        With `series`, (state, latest time) -> (t, state), the solver starts there.
+        Args:
+            system: the flow.
+            initial: its state at t = 0.
+            path_of: from times [T] and states [T, size] to a path.
+            sums: of a path with every step, the sums over each of them.
+            watched: of the first so many entries of the state, sign changes are counted.
+            series: (state, latest time) -> (t, state): the solver starts there.
         """
+        times = None if self.times is None else to_array(self.times)
+        every = times is None or self.options.keep_steps
+        kept = KeptSteps(
+            len(initial), times, (lambda t, states: sums(path_of(t, states))) if every else None
+        )
         integrator = IntegratorState(
-            times=None if self.times is None else to_array(self.times),
+            times=times,
             converged=lambda state, t: self.tol is not None and system.energy(state, t) <= self.tol,
             max_steps=self.options.max_steps,
+            kept=kept,
             watched=watched,
             keep_steps=self.options.keep_steps,
         )
@@ -60,23 +75,30 @@ class Integration:
         reports: list[SolverReport] = []
         t, state = 0.0, initial
         if series is not None:
-            integrator.record(t, state)
+            kept.append(t, state)
             t, state = series(state, self._first_output() / 2)
         # a trial step may overflow; the error estimate then rejects it
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             while integrator.status is FlowStatus.TIME_REACHED and t < self.time:
-                solver = self._solver(system, linearise, t, state, scale)
+                solver = self._solver(system, t, state, scale)
                 before = integrator.steps
                 integrator.run(solver)
                 reports.append(_report(solver, integrator.steps - before, integrator.message))
                 t, state = solver.t, solver.y
-        integrator.record(t, state)
-        return integrator, tuple(reports)
+        kept.append(t, state)
+        path = path_of(kept.t, kept.states)
+        changes = integrator.sign_changes.reshape(-1, path.w.shape[-1]).sum(0)
+        return replace(
+            path,
+            sign_changes=torch.from_numpy(changes),
+            status=integrator.status,
+            solvers=tuple(reports),
+            sums=kept.sums(),
+        )
 
     def _solver(
         self,
         system: FlowSystem,
-        linearise: Callable[[float, np.ndarray], Linearised],
         t: float,
         state: np.ndarray,
         scale: float,
@@ -88,7 +110,7 @@ class Integration:
         rtol, atol = self.options.tolerances(implicit, scale)
         if implicit:
             return StructuredRadau(
-                system.rhs, t, state, end, linearise=linearise, rtol=rtol, atol=atol
+                system.rhs, t, state, end, linearise=system.linearise, rtol=rtol, atol=atol
             )
         return DOP853(system.rhs, t, state, end, rtol=rtol, atol=atol)
 
@@ -103,30 +125,25 @@ def to_array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().to("cpu", torch.float64).contiguous().numpy()
 
 
-def to_path(
-    problem: Problem,
-    system: FlowSystem,
-    lam: float,
-    integrator: IntegratorState,
-    solvers: tuple[SolverReport, ...],
+def path_of_states(
+    problem: Problem, system: FlowSystem, lam: float, times: np.ndarray, states: np.ndarray
 ) -> FlowPath:
-    """Read the path off the recorded states."""
-    states = system.read(np.stack(integrator.states))
-    w, dw = (torch.tensor(value).movedim(1, 0).contiguous() for value in (states.w, states.dw))
-    problem, square = problem.to("cpu"), states.gradient_square
-    sign_changes = integrator.sign_changes.reshape(-1, problem.d).sum(0)
+    """Read a path off states at some times; how the integration ended is not in them."""
+    found = system.read(states)
+    w, dw = (torch.from_numpy(value).movedim(1, 0).contiguous() for value in (found.w, found.dw))
+    problem, square = problem.to("cpu"), found.gradient_square
     return FlowPath(
         lam=lam,
-        t=torch.tensor(integrator.t, dtype=torch.float64),
+        t=torch.tensor(times),
         w=w,
         dw=dw,
-        G=torch.tensor(states.residual_integral) @ problem.X / problem.n,
-        G_delayed=torch.tensor(states.residual_delayed) @ problem.X / problem.n,
-        dissipated=torch.tensor(states.dissipated),
+        G=torch.from_numpy(found.residual_integral) @ problem.X / problem.n,
+        G_delayed=torch.from_numpy(found.residual_delayed) @ problem.X / problem.n,
+        dissipated=torch.tensor(found.dissipated),
         loss=problem.loss(theta_of(w)),
-        sign_changes=torch.from_numpy(sign_changes),
-        status=integrator.status,
-        solvers=solvers,
+        sign_changes=torch.zeros(problem.d, dtype=torch.int64),
+        status=FlowStatus.TIME_REACHED,
+        solvers=(),
         gradient_square=None if square is None else torch.tensor(square),
     )
 

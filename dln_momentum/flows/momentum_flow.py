@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from dln_momentum.errors import raise_if_any
 from dln_momentum.flows.coefficients import Annealed, Coefficients, Function, friction_of
 from dln_momentum.flows.driven_system import DrivenSystem
 from dln_momentum.flows.gradient_flow import gradient_flow
-from dln_momentum.flows.integrate import Integration, to_array, to_path
+from dln_momentum.flows.integrate import Integration, path_of_states, to_array
 from dln_momentum.flows.momentum_system import MomentumSystem
 from dln_momentum.flows.options import FlowOptions, option_errors, start_errors, time_errors
 from dln_momentum.flows.path import FlowPath
+from dln_momentum.flows.quadrature import sums_of_steps
 from dln_momentum.problem import Problem
 
 EXPLICIT_FOR = 100.0
@@ -111,8 +113,9 @@ def momentum_flow(
     assert not callable(lam)
     system = MomentumSystem(to_array(problem.X), to_array(problem.y), float(lam))
     integration = Integration(time, times, tol, options, switch=EXPLICIT_FOR * lam)
-    run = integration.run(system, system.linearise, system.initial(w, dw), watched=w.size)
-    return to_path(problem, system, float(lam), *run)
+    path_of = partial(path_of_states, problem, system, float(lam))
+    sums = partial(sums_of_steps, problem)
+    return integration.run(system, system.initial(w, dw), path_of, sums, watched=w.size)
 
 
 def coefficients_of(lam: Any, friction: Any, time: float) -> Coefficients | None:
@@ -153,19 +156,29 @@ def _driven(
     system = DrivenSystem(to_array(problem.X), to_array(problem.y), given)
     integration = replace(integration, switch=_switch(given), corners=given.corners)
     series = system.series_start if given.starts_singular else None
-    integrator, solvers = integration.run(
-        system, system.linearise, system.initial(w, dw), watched=w.size, series=series
+    return integration.run(
+        system,
+        system.initial(w, dw),
+        partial(_driven_path, problem, system),
+        partial(sums_of_steps, problem),
+        watched=w.size,
+        series=series,
     )
-    path = to_path(problem, system, given.inertia(0.0), integrator, solvers)
+
+
+def _driven_path(
+    problem: Problem, system: DrivenSystem, times: np.ndarray, states: np.ndarray
+) -> FlowPath:
+    """`path_of_states` with lambda and the weight P at every time."""
+    given = system.coefficients
 
     def column(function: Function) -> Tensor:
-        return torch.tensor([function(t) for t in path.t.tolist()], dtype=torch.float64)[:, None]
+        return torch.tensor([function(t) for t in times.tolist()], dtype=torch.float64)[:, None]
 
-    products = system.read(np.stack(integrator.states)).speed_products
     return replace(
-        path,
+        path_of_states(problem, system, given.inertia(0.0), times, states),
         lam=column(given.inertia),
         P=column(given.weight),
         coefficients=given,
-        speed_products=torch.tensor(products),
+        speed_products=torch.tensor(system.read(states).speed_products),
     )

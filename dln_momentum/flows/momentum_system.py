@@ -9,10 +9,11 @@ import numpy as np
 
 from dln_momentum.flows.newton import Solve
 from dln_momentum.flows.state import SIGN, FlowState
+from dln_momentum.flows.system_data import SystemData
 
 
 @dataclass(frozen=True)
-class MomentumSystem:
+class MomentumSystem(SystemData):
     r"""MGF(lambda) of one diagonal network (docs/theory.md#diagonal-network; poster, section 3).
 
     .. math:: \lambda w_\pm'' + w_\pm' \pm \nabla L(\theta)\, w_\pm = 0,
@@ -22,14 +23,7 @@ class MomentumSystem:
     `FlowState`. R and H have n entries where G would have d: every gradient lies in the row space.
     """
 
-    X: np.ndarray
-    y: np.ndarray
     lam: float
-
-    @cached_property
-    def gradient_map(self) -> np.ndarray:
-        """X^T / n, [d, n]."""
-        return np.ascontiguousarray(self.X.T / self.X.shape[0])
 
     def initial(self, w: np.ndarray, dw: np.ndarray) -> np.ndarray:
         """The state at t = 0 from w and w', both [2, d]."""
@@ -46,11 +40,6 @@ class MomentumSystem:
             residual_delayed=states[..., 4 * d + n : -1],
             dissipated=states[..., -1],
         )
-
-    def residual(self, w: np.ndarray) -> np.ndarray:
-        """X theta - y, [n], for w [2, d]."""
-        squares = w * w
-        return self.X @ ((squares[0] - squares[1]) / 4) - self.y
 
     def rhs(self, t: float, state: np.ndarray) -> np.ndarray:
         """The time derivative of the state."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.flows.coefficients import Coefficients
+from dln_momentum.flows.step_sums import StepSums
 from dln_momentum.flows.stepping import FlowStatus
 from dln_momentum.theory.trajectory import Weights
 
@@ -111,6 +112,8 @@ class FlowPath(Path):
         coefficients: lambda and friction as functions of time; None where they are lam and 1.
         P: the weight P(t) of the path integrals, [T, 1]; None where it is lam.
         speed_products: 2 int P (u'^2 - v'^2) from 0 to t, [T, d]; None where P is.
+        sums: sums over the steps of the solver between the times, where these are not every step
+            because the memory for states was full; None otherwise.
     """
 
     lam: float | Tensor
@@ -124,7 +127,12 @@ class FlowPath(Path):
     coefficients: Coefficients | None = None
     P: Tensor | None = None
     speed_products: Tensor | None = None
+    sums: StepSums | None = None
     _per_time = ("G_delayed", "dissipated", "gradient_square", "P", "speed_products")
+
+    def at(self, times: Any) -> Self:
+        """The path at some of its times; the sums over the steps between them are left out."""
+        return replace(super().at(times), sums=None)
 
     @property
     def changing(self) -> bool:

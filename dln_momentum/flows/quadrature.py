@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dln_momentum.errors import InputError
 from dln_momentum.flows.path import FlowPath
+from dln_momentum.flows.step_sums import StepSums
 from dln_momentum.problem import Problem
 from dln_momentum.theory.continuous_bias import path_integrals
 
@@ -19,6 +20,9 @@ CUTOFF = 0.1
 near a zero of w_+-: the integrand has a double pole at the distance w/w' and is no polynomial."""
 
 TINY = torch.finfo(torch.float64).tiny
+
+BLOCK_ENTRIES = 2**18
+"""Entries of w_+- in the steps that are summed at once, which takes some twenty arrays of them."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def quadrature_path_integrals(problem: Problem, path: FlowPath) -> Tensor:
     if crossed or path.is_gradient_flow:
         found = f"lambda = {path.last_lam:g} must be > 0 and sign changes 0"
         raise InputError([f"{found}, found {crossed} coordinates"])
-    return accumulated(step_integrals(problem, path).value)
+    return accumulated((path.sums or sums_of_steps(problem, path)).definition)
 
 
 def summed_path_integrals(
@@ -82,13 +86,41 @@ def summed_path_integrals(
     """
     if path.is_gradient_flow:
         raise InputError(["lambda = 0 must be > 0: gradient flow has no I_+-"])
+    if path.sums is not None and cutoff != CUTOFF:
+        raise InputError([f"cutoff = {cutoff:g} must be {CUTOFF:g}: not every step is kept"])
+    sums = path.sums or sums_of_steps(problem, path, cutoff)
+    return SummedIntegrals(
+        accumulated(sums.regularised),
+        accumulated(sums.error_estimate).amax((0, 2)),
+        1.0 - float(sums.skipped.max() / path.t[-1].clamp_min(TINY)),
+    )
+
+
+def sums_of_steps(problem: Problem, path: FlowPath, cutoff: float = CUTOFF) -> StepSums:
+    """The sums over every step of a path, one interval a step; a block of steps at a time."""
+    block = max(1, BLOCK_ENTRIES // path.w[:, 0].numel())
+    found: StepSums | None = None
+    for first in range(0, max(len(path.t) - 1, 1), block):
+        part = _sums_of_block(problem, path.at(slice(first, first + block + 1)), cutoff)
+        found = part if found is None else found.followed_by(part)
+    assert found is not None
+    return found
+
+
+def _sums_of_block(problem: Problem, path: FlowPath, cutoff: float) -> StepSums:
+    w, intervals = path.w, len(path.t) - 1
+    changes = (w[:, 1:] * w[:, :-1] < 0).sum((0, 2))
+    if path.is_gradient_flow:
+        nothing = w.new_zeros(2, intervals, 0)
+        return StepSums(nothing, nothing, nothing, changes, torch.zeros_like(w[:, 0]))
     steps = step_integrals(problem, path)
     summed = steps.change <= cutoff
-    skipped = (~summed * path.t.diff().unsqueeze(-1)).sum(1).max()
-    return SummedIntegrals(
-        accumulated(torch.where(summed, steps.value, path_integrals(path).diff(dim=1))),
-        accumulated(torch.where(summed, steps.error_estimate, 0.0)).amax((0, 2)),
-        1.0 - float(skipped / path.t[-1].clamp_min(TINY)),
+    return StepSums(
+        steps.value,
+        torch.where(summed, steps.value, path_integrals(path).diff(dim=1)),
+        torch.where(summed, steps.error_estimate, 0.0),
+        changes,
+        (~summed * path.t.diff().unsqueeze(-1)).sum(1),
     )
 
 
@@ -157,7 +189,7 @@ def _weighted_square(
         dP * q * q + 2 * P * q * dq,
         ddP * q * q + 4 * dP * q * dq + 2 * P * (dq * dq + q * ddq),
     )
-    if given.starts_singular:
+    if given.starts_singular and times[0] == 0:
         for value in found:
             value[:, 0] = 0.0
     return found

@@ -6,6 +6,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from dln_momentum.flows.newton import Linearised
+
 SIGN = np.array([[1.0], [-1.0]])
 """The +- of w_+- stacked as [2, d]: lambda w'' + w' + SIGN grad L(theta) w = 0."""
 
@@ -35,6 +37,10 @@ class FlowSystem(Protocol):
 
     def rhs(self, t: float, state: np.ndarray) -> np.ndarray:
         """The time derivative of the state."""
+        ...
+
+    def linearise(self, t: float, state: np.ndarray) -> Linearised:
+        """The Jacobian at a time and a state."""
         ...
 
     def energy(self, state: np.ndarray, t: float = 0.0) -> float:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from time import monotonic
 
 import numpy as np
 from scipy.integrate import OdeSolver
+
+from dln_momentum.flows.kept_steps import KeptSteps
 
 PROGRESS_INTERVAL = 10.0
 """Seconds between two log messages on the progress of a running integration."""
@@ -34,6 +36,7 @@ class IntegratorState:
             step. The two ends of the integration are always recorded.
         converged: (state, t) -> stop here.
         max_steps: steps after which the integration counts as failed.
+        kept: where states are recorded.
         keep_steps: whether every step is recorded beside the output times.
         watched: for the first so many entries of the state, sign changes are counted at every
             step, whatever the output times.
@@ -42,10 +45,9 @@ class IntegratorState:
     times: np.ndarray | None
     converged: Callable[[np.ndarray, float], bool]
     max_steps: int
+    kept: KeptSteps
     watched: int = 0
     keep_steps: bool = False
-    t: list[float] = field(default_factory=list)
-    states: list[np.ndarray] = field(default_factory=list)
     status: FlowStatus = FlowStatus.TIME_REACHED
     message: str = ""
     steps: int = 0
@@ -88,21 +90,16 @@ class IntegratorState:
 
     def _record_outputs(self, solver: OdeSolver) -> None:
         """Record the start, and the outputs that the last step made available."""
-        if self.times is None or not self.t:
-            self.record(solver.t, solver.y)
+        kept = self.kept
+        if self.times is None or not len(kept):
+            kept.append(solver.t, solver.y)
         if self.times is None:
             return
-        due = self.times[slice(*np.searchsorted(self.times, [self.t[-1], solver.t], side="right"))]
+        due = self.times[slice(*np.searchsorted(self.times, [kept.t[-1], solver.t], side="right"))]
         if due.size:
             # one call for all of them; at the end of a step the state itself, not its interpolation
             states = solver.dense_output()(due).T
             for t, state in zip(due, states, strict=True):
-                self.record(t, solver.y if t == solver.t else state)
+                kept.append(t, solver.y if t == solver.t else state)
         if self.keep_steps:
-            self.record(solver.t, solver.y)
-
-    def record(self, t: float, state: np.ndarray) -> None:
-        """Append an output; a time that is there already is not repeated."""
-        if not self.t or t > self.t[-1]:
-            self.t.append(float(t))
-            self.states.append(state.copy())
+            kept.append(solver.t, solver.y)

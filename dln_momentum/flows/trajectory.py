@@ -77,10 +77,12 @@ def trajectory_of_path(
     """
     w = path.w
     indices, part = _resolved(path, indices)
-    crossed = (w[:, 1:] * w[:, :-1] < 0).sum((0, 2))
+    crossed = sign_changes_between(path)
     exponents = torch.zeros_like(w) if summed is None else summed.integrals
     uncertainty = torch.zeros_like(path.t) if summed is None else summed.uncertainty
-    boundary = path.memory * path.dw / w
+    ends = torch.cat([indices.new_zeros(1), indices])
+    memory = path.memory if isinstance(path.memory, float) else path.memory[ends]
+    boundary = memory * path.dw[:, ends] / w[:, ends]
     return RecordedTrajectory(
         label="MGF",
         exponent="I",
@@ -89,7 +91,7 @@ def trajectory_of_path(
         w_start=w[:, 0] if start is None else start,
         w=w[:, indices],
         exponents=exponents[:, indices],
-        boundary=boundary[:, indices],
+        boundary=boundary[:, 1:],
         start_term=boundary[:, :1],
         resolution=solver_error(path) + uncertainty[indices],
         sign_changes=torch.cat([crossed.new_zeros(1), crossed.cumsum(0)])[indices],
@@ -97,6 +99,13 @@ def trajectory_of_path(
         tol=tol,
         part=part,
     )
+
+
+def sign_changes_between(path: FlowPath) -> Tensor:
+    """Sign changes of the entries of w_+- in each interval between times of the path, [T - 1]."""
+    if path.sums is not None:
+        return path.sums.sign_changes
+    return (path.w[:, 1:] * path.w[:, :-1] < 0).sum((0, 2))
 
 
 def _resolved(path: FlowPath, indices: Tensor) -> tuple[Tensor, str]:

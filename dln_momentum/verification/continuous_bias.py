@@ -12,6 +12,7 @@ from dln_momentum.flows.contour import inside_windows
 from dln_momentum.flows.trajectory import (
     RecordedTrajectory,
     log_spaced,
+    sign_changes_between,
     solver_error,
     trajectory_of_path,
 )
@@ -216,7 +217,8 @@ def positive_integrals(m: Measurements, trajectory: RecordedTrajectory) -> State
     It is evaluated up to the last step of the solver before the first change, which `judged` names.
     """
     path = m.momentum_path
-    crossed = ((path.w[:, 1:] * path.w[:, :-1] <= 0).sum((0, 2)) > 0).nonzero()
+    zero = (path.w[:, 1:] * path.w[:, :-1] <= 0).sum((0, 2)) > 0
+    crossed = (zero | (sign_changes_between(path) > 0)).nonzero()
     until = int(crossed[0]) + 1 if len(crossed) else len(path.t)
     last = float(path.t[until - 1])
     growth = path_integrals(path)[:, :until].diff(dim=1)

@@ -1,0 +1,64 @@
+"""What happened between the kept times of a path, summed over the steps of the solver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class StepSums:
+    """Sums over the steps of the solver in each of K intervals between kept times.
+
+    Attributes:
+        definition: I_+- by its definition, over every step, [2, K, d]; of gradient flow [2, K, 0].
+        regularised: the same, with the regular form in steps near a zero of w_+-, likewise.
+        error_estimate: of ``regularised``, likewise.
+        sign_changes: of the entries of w_+-, [K].
+        skipped: the time for which the regular form stands in, in all intervals, [2, d].
+    """
+
+    definition: Tensor
+    regularised: Tensor
+    error_estimate: Tensor
+    sign_changes: Tensor
+    skipped: Tensor
+
+    def __len__(self) -> int:
+        return len(self.sign_changes)
+
+    def followed_by(self, later: StepSums) -> StepSums:
+        """These intervals and the ones after them."""
+        return StepSums(
+            torch.cat([self.definition, later.definition], 1),
+            torch.cat([self.regularised, later.regularised], 1),
+            torch.cat([self.error_estimate, later.error_estimate], 1),
+            torch.cat([self.sign_changes, later.sign_changes]),
+            self.skipped + later.skipped,
+        )
+
+    def merged(self, places: Tensor) -> StepSums:
+        """The sums between fewer times: ``places`` among the K + 1, the first and the last too.
+
+        >>> one = torch.ones(1, 3, 1)
+        >>> sums = StepSums(one, one, one, torch.tensor([0, 1, 1]), torch.zeros(1, 1))
+        >>> sums.merged(torch.tensor([0, 2, 3])).sign_changes.tolist()
+        [1, 1]
+        """
+        count = len(places) - 1
+        # the interval that each of the present ones becomes part of
+        target = torch.searchsorted(places, torch.arange(len(self)), right=True) - 1
+
+        def added(values: Tensor, axis: int) -> Tensor:
+            shape = [*values.shape[:axis], count, *values.shape[axis + 1 :]]
+            return values.new_zeros(shape).index_add_(axis, target, values)
+
+        return StepSums(
+            added(self.definition, 1),
+            added(self.regularised, 1),
+            added(self.error_estimate, 1),
+            added(self.sign_changes, 0),
+            self.skipped,
+        )
