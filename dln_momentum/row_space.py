@@ -11,6 +11,9 @@ from torch import Tensor
 from dln_momentum.arrays import short_repr
 from dln_momentum.errors import raise_if_any
 
+_NO_UNDERFLOW = 1e-140
+"""Norms above it and below its inverse are those of the entries as they are, to rounding."""
+
 
 @dataclass(frozen=True)
 class RowSpace:
@@ -168,8 +171,13 @@ def vector_norm(values: Tensor) -> Tensor:
     >>> vector_norm(torch.tensor([[3e200, 4e200], [3e-200, 4e-200]], dtype=torch.float64))
     tensor([5.0000e+200, 5.0000e-200], dtype=torch.float64)
     """
+    norm = torch.linalg.vector_norm(values, dim=-1)
+    in_range = (norm > _NO_UNDERFLOW) & (norm < 1 / _NO_UNDERFLOW)
+    if bool(in_range.all()):
+        return norm
     scale = binary_scale(values)
-    return torch.linalg.vector_norm(values / scale, dim=-1) * scale.squeeze(-1)
+    scaled = torch.linalg.vector_norm(values / scale, dim=-1) * scale.squeeze(-1)
+    return torch.where(in_range, norm, scaled)
 
 
 def _scaled_solution(basis: Tensor, weights: Tensor, rhs: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,10 +15,12 @@ from dln_momentum.outputs.summary import (
     in_one_rate,
     kappa_of,
     minimiser,
+    minimisers,
     potential,
     power_limit,
 )
 from dln_momentum.problem import Problem
+from dln_momentum.theory.minimizers import Case
 
 AT_ONCE = 2**20
 """Entries of X over all runs and steps of a stack that are solved at once."""
@@ -90,11 +92,10 @@ def distances_along_path(
             own = data.row_space.coordinates(near.nan_to_num())
             target = problem.row_space.target(problem.y).expand(*shape, -1).flatten(0, 1)
             end = minimizer[runs].to(theta).expand(len(steps), -1, -1).reshape(-1, d)
-            values = (
-                distance(theta, scale * minimiser(data, own, delta, c, near)),
-                distance(theta, scale * minimiser(data, target, delta, c)),
-                distance(theta, end),
-            )
+            # the minimiser of the end is nearer to that over S than theta_k is
+            cases = [Case(own, c, near), Case(target, c, end / scale)]
+            of_both = minimisers(data, delta, cases)
+            values = (*(distance(theta, scale * x) for x in of_both), distance(theta, end))
             for name, value in zip(DISTANCES, values, strict=True):
                 found[name][here] = value.reshape(len(steps), -1).cpu()
     return found

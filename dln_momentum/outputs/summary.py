@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from dln_momentum.theory.discrete_bias import (
     log_init,
     log_perturbed_init_norm,
 )
-from dln_momentum.theory.minimizers import bregman_minimizer
+from dln_momentum.theory.minimizers import Case, bregman_minimizers
 from dln_momentum.theory.power_minimizer import power_minimizer
 from dln_momentum.theory.small_lambda import lambda_threshold
 
@@ -183,16 +183,16 @@ def minimiser_distances(snapshot: Snapshot, problem: Problem) -> dict[str, Tenso
     zero = torch.zeros_like(theta)
     start = log_init(snapshot.w_start[0], snapshot.w_start[1], zero, zero)
     target = data.row_space.target(data.y)
-    flow = _minimiser_of_equals(data, target, snapshot.balancedness_start / kappa, start)
+    flow = _minimiser_of_equals(data, target, snapshot.balancedness_start / kappa, start, near)
     missing = torch.full_like(snapshot.loss, torch.nan)
-    to_minimiser = missing
+    cases = [Case(target, zero, near)]
     if snapshot.certifies:
-        to_minimiser = distance(theta, kappa * minimiser(data, target, delta, c, near))
+        # the search for the one starts at the other
+        cases = [Case(target, c, near), Case(target, zero)]
+    *own, unperturbed = minimisers(data, delta, cases)
     return {
-        "distance_to_minimizer": to_minimiser,
-        "distance_to_unperturbed_minimizer": distance(
-            theta, kappa * minimiser(data, target, delta, zero, near)
-        ),
+        "distance_to_minimizer": distance(theta, kappa * own[0]) if own else missing,
+        "distance_to_unperturbed_minimizer": distance(theta, kappa * unperturbed),
         "distance_to_gradient_flow_minimizer": distance(theta, kappa * flow),
         **certificate(snapshot, problem),
     }
@@ -310,30 +310,45 @@ def minimiser(
     It is nan for a run whose potential is not finite (it diverged), and where the solver failed.
     It is unique: ``near``, where the solver looks first, changes the time alone.
     """
-    usable = _usable(balancedness, log_init)
-    solved = bregman_minimizer(
+    return minimisers(problem, balancedness, [Case(target, log_init, near)])[0]
+
+
+def minimisers(
+    problem: Problem,
+    balancedness: Tensor,
+    cases: Sequence[Case],
+) -> list[Tensor]:
+    """As `minimiser` of several cases, which share what they can."""
+    starts = [torch.zeros_like(balancedness) if c is None else c for _, c, _ in cases]
+    usable = [_usable(balancedness, c) for c in starts]
+    solved = bregman_minimizers(
         problem.row_space,
-        torch.where(usable, target, 0.0),
-        torch.where(usable, balancedness, 1.0),
-        torch.where(usable, log_init, 0.0),
-        near=near,
+        torch.where(torch.stack(usable).any(0), balancedness, 1.0),
+        [
+            Case(torch.where(known, case.target, 0.0), torch.where(known, c, 0.0), case.near)
+            for known, c, case in zip(usable, starts, cases, strict=True)
+        ],
     )
-    return torch.where(usable & solved.converged[:, None], solved.theta, torch.nan)
+    return [
+        torch.where(known & found.converged[:, None], found.theta, torch.nan)
+        for known, found in zip(usable, solved, strict=True)
+    ]
 
 
 def _minimiser_of_equals(
-    problem: Problem, target: Tensor, balancedness: Tensor, log_init: Tensor
+    problem: Problem, target: Tensor, balancedness: Tensor, log_init: Tensor, near: Tensor
 ) -> Tensor:
     """As `minimiser`, solved once for all runs with the same potential, up to rounding."""
     if problem.runs:
-        return minimiser(problem, target, balancedness, log_init)
+        return minimiser(problem, target, balancedness, log_init, near)
     # potentials are equal if the first 44 of the 53 bits of each number are
     mantissa, exponent = torch.frexp(torch.cat([balancedness, log_init], -1))
     rounded = torch.ldexp(torch.round(mantissa * 2**44), exponent)
     group = torch.unique(rounded, dim=0, return_inverse=True)[1]
     last_run = {number: run for run, number in enumerate(group.tolist())}
     members = torch.tensor([last_run[number] for number in sorted(last_run)], device=group.device)
-    return minimiser(problem, target, balancedness[members], log_init[members])[group]
+    of_members = (x[members] for x in (balancedness, log_init, near))
+    return minimiser(problem, target, *of_members)[group]
 
 
 def _usable(balancedness: Tensor, log_init: Tensor) -> Tensor:

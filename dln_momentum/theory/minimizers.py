@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,12 +18,16 @@ from dln_momentum.row_space import (
     binary_centre,
     binary_scale,
     vector_norm,
-    weighted_solution,
 )
 from dln_momentum.theory.entropy import checked_balancedness
+from dln_momentum.theory.newton_systems import NewtonSystems
 
 CHUNK_ENTRIES = 2**20
 """Matrix entries of the runs that are solved together; it bounds the memory."""
+_VECTORS = 16
+"""Vectors of length d that the solver holds for a run."""
+ACCURACY = 1e-2
+"""Error of a step over the step, in the energy norm."""
 CHORD = 0.03
 """Length of the chord whose slope replaces the curvature, over the residual; see `_chord_slope`."""
 STRETCH = 16.0
@@ -30,6 +35,8 @@ STRETCH = 16.0
 HALVINGS = 60
 _LARGEST = 2.0**1000
 """Largest Delta/2 that is not rescaled: a sum of a few of them does not overflow."""
+_EXPONENT = 700.0
+"""Arguments of sinh below it do not overflow."""
 _NEAR = 0.1
 """Largest relative residual at which ``near`` replaces the cold start."""
 
@@ -103,25 +110,83 @@ def bregman_minimizer(
             [1.5...e-02, 1.5...e-02, 9.8...e-01],
             [3.3333e-01, 3.3333e-01, 6.6667e-01]], dtype=torch.float64)
     """
-    vectors = {"target": target, "balancedness": balancedness, "log_init": log_init, "near": near}
-    raise_if_any(solver_errors(row_space, tol, max_iterations, **vectors))
+    case = Case(target, log_init, near)
+    return bregman_minimizers(
+        row_space, balancedness, [case], tol=tol, max_iterations=max_iterations
+    )[0]
+
+
+class Case(NamedTuple):
+    """The arguments of `bregman_minimizer` of that name."""
+
+    target: Tensor
+    log_init: Tensor | None = None
+    near: Tensor | None = None
+
+
+def bregman_minimizers(
+    row_space: RowSpace,
+    balancedness: Tensor,
+    cases: Sequence[Case],
+    *,
+    tol: float = 1e-13,
+    max_iterations: int = 200,
+) -> list[Minimizer]:
+    """`bregman_minimizer` of several cases of one Delta, which share factorisations.
+
+    Args:
+        row_space, balancedness, tol, max_iterations: as there.
+        cases: where one has no ``near``, the search starts at the minimiser of the case before.
+
+    Raises:
+        InputError: as there.
+    """
     half = checked_balancedness(balancedness) / 2
-    log_init = torch.zeros_like(half) if log_init is None else log_init
-    guess = half.new_full(half.shape[-1:], torch.nan) if near is None else near
-    runs, basis, b, (half, c, guess) = flatten(row_space.basis, target, half, log_init, guess)
+    unknown = half.new_full(half.shape[-1:], torch.nan)
+    vectors: list[Tensor] = [half]
+    for case in cases:
+        given = case._asdict() | {"balancedness": balancedness}
+        raise_if_any(solver_errors(row_space, tol, max_iterations, **given))
+        vectors.append(torch.zeros_like(half) if case.log_init is None else case.log_init)
+        vectors.append(unknown if case.near is None else case.near)
+    runs, basis, targets, (half, *vectors) = flatten(
+        row_space.basis, [case.target for case in cases], *vectors
+    )
+    inits, guesses = vectors[::2], vectors[1::2]
     # (b, Delta) -> (k b, k Delta) scales theta by k: keep sums of a few entries in range
     unit = (half.amax(-1, keepdim=True) / _LARGEST).clamp(min=1.0)
-    b, half, guess = b / unit, half / unit, guess / unit
-    size = max(1, CHUNK_ENTRIES // basis.shape[-2:].numel())
-    chunks = (slice(i, i + size) for i in range(0, max(len(b), 1), size))
-    parts = [
-        _solve(basis_of(basis, i), b[i], half[i], c[i], guess[i], tol, max_iterations)
-        for i in chunks
+    half = half / unit
+    r, d = basis.shape[-2:]
+    size = max(1, min(CHUNK_ENTRIES // (_VECTORS * d), 16 * CHUNK_ENTRIES // (r * r)))
+    parts: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in cases]
+    for i in (slice(i, i + size) for i in range(0, max(len(half), 1), size)):
+        systems, before = NewtonSystems(basis_of(basis, i), half[i], CHUNK_ENTRIES), None
+        for k, (b, c, guess) in enumerate(zip(targets, inits, guesses, strict=True)):
+            near = guess[i] / unit[i] if before is None or cases[k].near is not None else before
+            z, residual, iterations = _solve(
+                systems, b[i] / unit[i], half[i], c[i], near, tol, max_iterations
+            )
+            parts[k].append((z, residual, iterations))
+            before = torch.where((residual <= tol)[:, None], _predictor(z, half[i]), near)
+    return [
+        _joined(basis, half * unit, c, found, runs, tol)
+        for found, c in zip(parts, inits, strict=True)
     ]
-    z, residual, iterations = (torch.cat(part) for part in zip(*parts, strict=True))
+
+
+def _joined(
+    basis: Tensor,
+    half: Tensor,
+    c: Tensor,
+    found: Sequence[tuple[Tensor, Tensor, Tensor]],
+    runs: torch.Size,
+    tol: float,
+) -> Minimizer:
+    """The minimisers of all runs, from the z, residual and steps of their chunks."""
+    z, residual, iterations = (torch.cat(part) for part in zip(*found, strict=True))
     return Minimizer(
-        theta=_predictor(z, half * unit).reshape(*runs, z.shape[-1]),
-        nu=apply(basis, z - c).reshape(*runs, row_space.rank),
+        theta=_predictor(z, half).reshape(*runs, z.shape[-1]),
+        nu=apply(basis, z - c).reshape(*runs, basis.shape[-2]),
         residual=residual.reshape(runs),
         converged=(residual <= tol).reshape(runs),
         iterations=iterations.reshape(runs),
@@ -152,16 +217,16 @@ def solver_errors(
 
 
 def flatten(
-    basis: Tensor, target: Tensor, *of_coordinates: Tensor
-) -> tuple[torch.Size, Tensor, Tensor, list[Tensor]]:
+    basis: Tensor, targets: Sequence[Tensor], *of_coordinates: Tensor
+) -> tuple[torch.Size, Tensor, list[Tensor], list[Tensor]]:
     """The shape of the runs, and the inputs with the runs along one axis."""
     r, d = basis.shape[-2:]
-    leading = [t.shape[:-1] for t in (target, *of_coordinates)]
+    leading = [t.shape[:-1] for t in (*targets, *of_coordinates)]
     runs = broadcast_shapes(*leading, basis.shape[:-2])
     if basis.ndim > 2:
         basis = basis.expand(*runs, r, d).reshape(-1, r, d)
     flat = [t.expand(*runs, d).reshape(-1, d) for t in of_coordinates]
-    return runs, basis, target.expand(*runs, r).reshape(-1, r), flat
+    return runs, basis, [b.expand(*runs, r).reshape(-1, r) for b in targets], flat
 
 
 def basis_of(basis: Tensor, index: slice | Tensor) -> Tensor:
@@ -170,7 +235,7 @@ def basis_of(basis: Tensor, index: slice | Tensor) -> Tensor:
 
 
 def _solve(
-    basis: Tensor,
+    systems: NewtonSystems,
     b: Tensor,
     half: Tensor,
     c: Tensor,
@@ -179,16 +244,18 @@ def _solve(
     max_iterations: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Newton's method: the best z = c + V^T nu, its residual and the steps taken."""
-    z = _start(basis, b, half, c, guess)
+    basis, accurate = systems.basis, tol * ACCURACY
+    z = _start(systems, b, half, c, guess)
+    theta = _predictor(z, half)
     best_z, best = z.clone(), torch.full_like(z[:, 0], torch.inf)
     iterations = torch.zeros_like(best, dtype=torch.int64)
     active = torch.arange(len(z), device=z.device)
     for k in range(max_iterations + 1):
-        theta = _predictor(z, half)
         slack = b - apply(basis, theta)
         residual = relative_norm(slack, b, theta)
         # one step beyond the tolerance squares the error
-        going = torch.isfinite(residual) & ~(best[active] <= tol)
+        done = (best[active] <= tol) | (residual <= accurate)
+        going = torch.isfinite(residual) & ~done
         better = residual < best[active]
         best_z[active[better]], best[active[better]] = z[better], residual[better]
         if k == max_iterations or not bool(going.any()):
@@ -199,14 +266,18 @@ def _solve(
                 t[going] for t in (active, z, theta, slack, b, half)
             )
         # if every step were stretched, coordinates where sinh is linear would always overshoot
-        z = _newton_step(basis, z, theta, slack, b, half, stretch=k % 2 == 1)
+        z, theta = _newton_step(systems, active, z, theta, slack, b, half, stretch=k % 2 == 1)
         iterations[active] += 1
     return best_z, best, iterations
 
 
 def _predictor(z: Tensor, half: Tensor) -> Tensor:
     """Delta/2 sinh(z), finite wherever it can be."""
-    return 2 * half * torch.sinh(z / 2) * torch.cosh(z / 2)
+    theta = half * torch.sinh(z)
+    inside = z.abs() < _EXPONENT
+    if bool(inside.all()):
+        return theta
+    return torch.where(inside, theta, 2 * half * torch.sinh(z / 2) * torch.cosh(z / 2))
 
 
 def relative_norm(slack: Tensor, b: Tensor, theta: Tensor) -> Tensor:
@@ -215,27 +286,35 @@ def relative_norm(slack: Tensor, b: Tensor, theta: Tensor) -> Tensor:
     return vector_norm(slack) / torch.where(scale == 0, 1.0, scale)
 
 
-def _start(basis: Tensor, b: Tensor, half: Tensor, c: Tensor, guess: Tensor) -> Tensor:
+def _start(systems: NewtonSystems, b: Tensor, half: Tensor, c: Tensor, guess: Tensor) -> Tensor:
     """The guess projected to the form c + V^T nu, or `_cold_start` where its residual is large."""
+    basis = systems.basis
     away = torch.asinh(guess / half) - c
     z = c + apply(basis.mT, apply(basis, away))
     theta = _predictor(z, half)
     near = relative_norm(b - apply(basis, theta), b, theta) < _NEAR
     if not bool(near.all()):
         far = ~near
-        z[far] = _cold_start(basis_of(basis, far), b[far], half[far], c[far])
+        runs = far.nonzero().squeeze(-1)
+        z[far] = _cold_start(systems, runs, basis_of(basis, far), b[far], half[far], c[far])
     return z
 
 
-def _cold_start(basis: Tensor, b: Tensor, half: Tensor, c: Tensor) -> Tensor:
+def _cold_start(
+    systems: NewtonSystems, runs: Tensor, basis: Tensor, b: Tensor, half: Tensor, c: Tensor
+) -> Tensor:
     """The solution with sinh replaced by its chord up to the size theta may have."""
     reach = torch.maximum(vector_norm(b), 2 * half.amax(-1))
     slope = _chord_slope(torch.zeros_like(half), half, reach)
-    return c + weighted_solution(basis, slope, b - apply(basis, slope * c))[0]
+    rhs = b - apply(basis, slope * c)
+    units = binary_centre(slope), binary_scale(rhs)
+    step, _ = systems.solve(runs, slope / units[0], rhs / units[1], ACCURACY)
+    return c + step * (units[1] / units[0])
 
 
 def _newton_step(
-    basis: Tensor,
+    systems: NewtonSystems,
+    runs: Tensor,
     z: Tensor,
     theta: Tensor,
     slack: Tensor,
@@ -243,17 +322,18 @@ def _newton_step(
     half: Tensor,
     *,
     stretch: bool,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
+    """z and theta after a step."""
     size = vector_norm(slack)
     weights = _chord_slope(theta.abs(), half, CHORD * size)
     # if Delta spans many decades the decrement underflows: weights and slack are kept in units
     units = binary_centre(weights), binary_scale(slack)
-    step, decrement = weighted_solution(basis, weights / units[0], slack / units[1])
+    step, decrement = systems.solve(runs, weights / units[0], slack / units[1], ACCURACY)
     # far above the solution a Newton step reduces exp by a factor e at most: try a longer step
     far = size > 2 * vector_norm(b)
     first = torch.where(far & stretch, STRETCH, 1.0).to(z.dtype)
-    scale = units[1] / units[0]
-    return z + _step_length(z, step, scale, theta / units[1], half / units[1], decrement, first)
+    scales = units[1] / units[0], units[1]
+    return _moved(z, step, scales, theta, half, decrement, first)
 
 
 def _chord_slope(size: Tensor, half: Tensor, reach: Tensor) -> Tensor:
@@ -270,21 +350,26 @@ def _chord_slope(size: Tensor, half: Tensor, reach: Tensor) -> Tensor:
         end, half
     )
     ratio = (reach / mean).clamp(min=1e-150)
+    if bool((ratio < 1e-8).all()):
+        return mean  # ratio/asinh(ratio) is 1 to rounding
+    slope = mean * (ratio / torch.asinh(ratio))
+    finite = ratio.isfinite()
+    if bool(finite.all()):
+        return slope
     # where the ratio overflows, its arcsinh is the logarithm of twice the ratio
-    large = reach / (math.log(2) + reach.log() - mean.log())
-    return torch.where(ratio.isfinite(), mean * (ratio / torch.asinh(ratio)), large)
+    return torch.where(finite, slope, reach / (math.log(2) + reach.log() - mean.log()))
 
 
-def _step_length(
+def _moved(
     z: Tensor,
     step: Tensor,
-    scale: Tensor,
+    units: tuple[Tensor, Tensor],
     theta: Tensor,
     half: Tensor,
     decrement: Tensor,
     first: Tensor,
-) -> Tensor:
-    """The step times a length, halved until the slope of the dual at its end is small enough.
+) -> tuple[Tensor, Tensor]:
+    """z and theta after a step whose length is halved until the slope of the dual is small enough.
 
     Along the step the dual has the slope <theta(z + t step) - theta(z), step> - decrement, which
     is -decrement at t = 0. At the end of a step of length t <= 1 it may be half the decrement; at
@@ -292,17 +377,28 @@ def _step_length(
 
     Args:
         step, decrement: in units in which the slack has norm about 1.
-        scale: the unit of the step, [*runs, 1].
-        theta, half: in units of the slack.
+        units: of the step and of the slack, [*runs, 1] each.
+        first: the length that is tried first, [*runs].
     """
-    length, pending = first.clone(), torch.arange(len(z), device=z.device)
-    whole = step * scale
+    whole, length = step * units[0], first[:, None]
+    end = z + length * whole
+    found = _predictor(end, half)
+    pending = _too_far(found, theta, step, units[1], decrement, length).nonzero().squeeze(-1)
     for _ in range(HALVINGS):
-        t = length[pending]
-        ahead = _predictor(z[pending] + t[:, None] * whole[pending], half[pending])
-        slope = ((ahead - theta[pending]) * step[pending]).sum(-1) / decrement[pending] - 1
-        pending = pending[~(slope <= torch.where(t > 1, 0.0, 0.5))]
         if len(pending) == 0:
             break
+        length = length.clone()
         length[pending] /= 2
-    return length[:, None] * whole
+        end[pending] = z[pending] + length[pending] * whole[pending]
+        found[pending] = _predictor(end[pending], half[pending])
+        all_of = (found, theta, step, units[1], decrement, length)
+        pending = pending[_too_far(*(x[pending] for x in all_of))]
+    return end, found
+
+
+def _too_far(
+    found: Tensor, theta: Tensor, step: Tensor, unit: Tensor, decrement: Tensor, length: Tensor
+) -> Tensor:
+    """Whether the slope of the dual at the end of a step is too large, [A]."""
+    slope = ((found - theta) / unit * step).sum(-1) / decrement - 1
+    return ~(slope <= torch.where(length.squeeze(-1) > 1, 0.0, 0.5))

@@ -85,7 +85,7 @@ def power_minimizer(
     raise_if_any(
         [*solver_errors(row_space, tol, max_iterations, **vectors), *scale_errors(scale, log_init)]
     )
-    runs, basis, b, (A, c, D, p) = flatten(row_space.basis, target, scale, log_init, D, p)
+    runs, basis, (b,), (A, c, D, p) = flatten(row_space.basis, [target], scale, log_init, D, p)
     size = max(1, CHUNK_ENTRIES // basis.shape[-2:].numel())
     chunks = (slice(i, i + size) for i in range(0, max(len(b), 1), size))
     parts = [
