@@ -5,6 +5,7 @@ its own), or a call of one of `CALLS`. Each second is counted once, for the inne
 last line is JSON, for `benchmarks.latency`.
 
     python -m benchmarks.phases train outputs=minimal
+    python -m benchmarks.phases sweep sweep=gamma_beta
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from dln_momentum.cli.process import run_and_leave
 CALLS = {
     "hydra._internal.config_loader_impl:ConfigLoaderImpl.load_configuration": "compose the config",
     "dln_momentum.cli.command:_unusable": "check and save the config",
-    "dln_momentum.cli.job:Job.text.fget": "check and save the config",
+    "dln_momentum.cli.job:Job.text.func": "check and save the config",
     "dln_momentum.cli.setup:build": "build data, start, engine",
     "dln_momentum.cli.setup:build_parts": "build data, start, engine",
     "dln_momentum.cli.setup:Setup.module": "build data, start, engine",
@@ -47,6 +48,21 @@ CALLS = {
     "dln_momentum.outputs.files:write_dataset": "history.nc",
     "dln_momentum.outputs.provenance:provenance": "versions, commit, processor",
     "dln_momentum.outputs.report:_print": "table on the terminal",
+    "dln_momentum.outputs.report:print_tables": "table on the terminal",
+    "dln_momentum.cli.fitting:monitors_of": "Lightning and monitors",
+    "dln_momentum.training.callbacks.monitor:Monitor._record": "records",
+    "dln_momentum.sweeps.assembly:build": "points of the grid",
+    "dln_momentum.sweeps.assembly:Study.setup": "build data, start, engine",
+    "dln_momentum.sweeps.points:load_problem": "build data, start, engine",
+    "dln_momentum.sweeps.training:end_of_runs": "read-out, minimisers",
+    "dln_momentum.sweeps.training:piece_dataset": "pieces",
+    "dln_momentum.sweeps.piece_files:write_piece": "pieces",
+    "dln_momentum.sweeps.piece_files:read_piece": "pieces",
+    "dln_momentum.sweeps.dataset:dataset": "results put together",
+    "dln_momentum.cli.sweep:_summary": "summary",
+    "dln_momentum.outputs.sweep_figure:overview": "figure",
+    "dln_momentum.outputs.dashboard_sweep:write": "dashboard",
+    "dln_momentum.outputs.sweep_report:print_report": "table on the terminal",
 }
 """``module:function`` and its part; a function bound by others is named where it is called."""
 
@@ -118,11 +134,7 @@ class Parts:
                 function = getattr(owner, name)
             except AttributeError:  # it is being imported, or it is gone
                 continue
-            if name == "fget":
-                parent = functools.reduce(getattr, owners[:-1], sys.modules[module])
-                setattr(parent, owners[-1], property(self._timed(function, self._missing.pop(key))))
-            else:
-                setattr(owner, name, self._timed(function, self._missing.pop(key)))
+            setattr(owner, name, self._timed(function, self._missing.pop(key)))
 
     def _timed(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
         @functools.wraps(function)

@@ -131,8 +131,7 @@ def _write_results(job: Job, results: xr.Dataset) -> None:
     write_dataset(job.directory / "results.nc", results)
     figure = overview(results)
     if figure is not None:
-        for suffix in (".png", ".pdf"):
-            save(figure, job.directory / f"overview{suffix}")
+        save(figure, *(job.directory / f"overview{suffix}" for suffix in (".png", ".pdf")))
 
 
 main = command("sweep", sweep)

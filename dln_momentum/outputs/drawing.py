@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from dln_momentum.outputs.plotting import LARGEST, is_geometric
+from dln_momentum.outputs.plotting import LARGEST, Powers, is_geometric
 from dln_momentum.outputs.quantities import QUANTITIES
 
 WIDE = 20.0
@@ -66,6 +66,7 @@ def short_log_ticks(ax: Axes, axis: str, low: float, high: float) -> None:
     which = ax.xaxis if axis == "x" else ax.yaxis
     which.set_minor_formatter(NullFormatter())
     if decades >= 2:
+        which.set_major_formatter(Powers())
         return
     if decades < np.log10(2):
         which.set_major_locator(MaxNLocator(4))

@@ -16,7 +16,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatterMathtext, NullLocator
+from matplotlib.ticker import LogFormatterSciNotation, NullLocator
 from PIL import Image
 
 from dln_momentum.outputs.report import method_label
@@ -68,19 +68,31 @@ def style() -> AbstractContextManager[None]:
     return mpl.rc_context(fname=STYLE)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Save a figure in the package's style, undated, so that the same numbers give one file."""
+def save(figure: Figure, *paths: Path) -> None:
+    """Save a figure in the package's style, undated, so that the same numbers give one file.
+
+    A figure with a layout engine is laid out once, for all its files.
+
+    Args:
+        figure: the figure.
+        paths: where it goes, in the format of each suffix.
+    """
     # which tells every glyph that it embeds into a .pdf
     logging.getLogger("fontTools").setLevel(logging.WARNING)
-    undated = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
     # colours of the cycle are looked up when the figure is drawn
     with style():
-        if figure.get_layout_engine() is None:
-            # cutting the margins off takes another drawing
-            mpl.rcParams["savefig.bbox"] = None
-        figure.savefig(path, metadata=undated)
-    if path.suffix == ".png":
-        _reduce_colours(path)
+        box = None
+        if figure.get_layout_engine() is not None:
+            figure.draw_without_rendering()
+            box = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
+            figure.set_layout_engine(None)
+        # cutting the margins off takes another drawing for each file
+        mpl.rcParams["savefig.bbox"] = None
+        for path in paths:
+            undated = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
+            figure.savefig(path, metadata=undated, bbox_inches=box)
+            if path.suffix == ".png":
+                _reduce_colours(path)
 
 
 def _reduce_colours(path: Path) -> None:
@@ -142,7 +154,7 @@ def overview(history: xr.Dataset, summary: Mapping[str, Any]) -> Figure:
         return figure
 
 
-class _Powers(LogFormatterMathtext):
+class Powers(LogFormatterSciNotation):
     """Labels of a log axis in Unicode; each mathematical text takes matplotlib 5 ms to parse."""
 
     _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -159,7 +171,7 @@ class _Powers(LogFormatterMathtext):
 
 def _logarithmic(axis: Axis) -> None:
     """Powers of ten in Unicode, and small ticks between them where there are few."""
-    axis.set_major_formatter(_Powers())
+    axis.set_major_formatter(Powers())
     low, high = axis.get_view_interval()
     if low > 0 and high / low > 100:
         # a tick costs as much as a line

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from dln_momentum.engine import Status
 from dln_momentum.outputs.drawing import WIDE, set_scale
-from dln_momentum.outputs.plotting import is_geometric
+from dln_momentum.outputs.plotting import Powers, is_geometric
 from dln_momentum.outputs.quantities import RATES
 from dln_momentum.rates import PAIRS, gamma_beta, lam_ks_of, lam_of
 
@@ -55,6 +55,8 @@ def draw_map(
         bar = ax.figure.colorbar(mesh, ax=ax, extend=extend, **ticks)
         if short:
             bar.ax.minorticks_off()
+        elif isinstance(norm, LogNorm | SymLogNorm):
+            bar.ax.yaxis.set(major_formatter=Powers(), minor_formatter=Powers())
 
 
 def draw_status(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
@@ -132,7 +134,7 @@ def _draw_lines(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
         if name == "lam":
             places: Any = list(_label_places(ax, lines.allsegs))
             shown = ax.clabel(
-                lines, fmt=lambda level: rf"$\lambda$ = {level:g}", fontsize=7, manual=places
+                lines, fmt=lambda level: f"λ = {level:g}", fontsize=7, manual=places
             )
             for label in shown:
                 label.set_path_effects(list(shadow))

@@ -91,7 +91,7 @@ class Study:
         layers = [built(points.start.made[number]).layers(d) for number in starts]
         u, v = (torch.stack(layer)[which] for layer in zip(*layers, strict=True))
         gamma, beta = (torch.from_numpy(rate[piece.points]) for rate in points.rates)
-        method = stacked([points.method_at(int(point)) for point in piece.points])
+        method = stacked(points.methods_at(piece.points))
         seeds = [int(seed) for seed in points.seeds[piece.points]]
         drawn = streams(reader, problems[0].n, seeds if len(set(seeds)) > 1 else seeds[0])
         raise_if_any(reader.errors)

@@ -131,8 +131,22 @@ class Points:
         Raises:
             InputError: for settings that do not go together.
         """
-        depth, ratio = self.start.at(point).depth, float(self.layer_ratios[point])
-        return replace(self.method.at(point), depth=depth, layer_ratio=ratio)
+        return self.methods_at(np.array([point]))[0]
+
+    def methods_at(self, points: np.ndarray) -> list[Method]:
+        """The methods of points [R]; points of one setting share one object.
+
+        Raises:
+            InputError: for settings that do not go together.
+        """
+        method, start, ratios = self.method, self.start, self.layer_ratios[points]
+        settings = np.column_stack([method.index[points], start.index[points], ratios])
+        _, first, of_point = np.unique(settings, axis=0, return_index=True, return_inverse=True)
+        made = [
+            replace(method.at(p), depth=start.at(p).depth, layer_ratio=float(self.layer_ratios[p]))
+            for p in points[first].tolist()
+        ]
+        return [made[place] for place in of_point.reshape(-1).tolist()]
 
     @cached_property
     def structure(self) -> np.ndarray:

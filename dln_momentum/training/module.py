@@ -33,7 +33,7 @@ from dln_momentum.training.resuming import check_same_run, identity, read_checkp
 from dln_momentum.training.starting import Gradient, module_problems, set_initial_speed
 from dln_momentum.training.steppers import AutogradStepper, EngineStepper, Stepper
 
-SHARED = 2**14
+SHARED = 2**16
 """Coordinates of all runs up to which the monitors share one snapshot, and what it has derived."""
 
 logger = logging.getLogger(__name__)
