@@ -83,7 +83,7 @@ def changed(path: Path) -> str:
 
 
 def read_piece(path: Path) -> xr.Dataset:
-    """The dataset that `write_piece` has written, the same bits; read whole once, for its checksums.
+    """The dataset that `write_piece` has written, the same bits; read whole once, to check it.
 
     Its values stay in the file, but for those of its indices.
     """
