@@ -236,7 +236,8 @@ def test_buckets_are_those_of_numpy() -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        np.zeros(3), np.full(3, 5e-324), np.full(3, 1e30), np.array([1.0, 1.0 + 2e-16]), np.array([-1e300, 2.0]),
+        np.zeros(3), np.full(3, 5e-324), np.full(3, 1e30), np.array([1.0, 1.0 + 2e-16]),
+        np.array([-1e300, 2.0]),
         np.array([np.nan, np.inf, 1.0]), np.array([1e-320, 2e-320]),
     ],
 )  # fmt: skip
