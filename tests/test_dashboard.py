@@ -217,15 +217,27 @@ def test_curves_of_a_run_under_way_are_replaced_at_its_end(tmp_path: Path) -> No
 def test_checksums_are_those_of_tensorboard() -> None:
     # the lengths at which chunks begin and end
     ends = [place * events.CHUNK + more for place in (0, 1, 2) for more in range(-4, 6)]
-    for length in [n for n in ends if n >= 0]:
-        data = np.random.default_rng(length).bytes(length)
-        assert events._masked(data) == masked_crc32c(data), length
+    messages = [np.random.default_rng(n).bytes(n) for n in ends if n >= 4]
+    for data, crc in zip(messages, events.crc_32c(messages), strict=True):
+        masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+        assert masked == masked_crc32c(data), len(data)
+
+
+def test_buckets_are_those_of_numpy() -> None:
+    rows = np.random.default_rng(0).normal(size=(5, 200)).round(2)
+    rows[1, 3], rows[2] = np.nan, np.arange(200)
+    for values, (found,) in zip(rows, events.histograms("a", rows), strict=True):
+        buckets = np.frombuffer(found.tensor.tensor_content).reshape(-1, 3)
+        counts, edges = np.histogram(values[np.isfinite(values)], events.BINS)
+        np.testing.assert_array_equal(buckets[:, 2], counts)
+        np.testing.assert_array_equal(buckets[:, 0], edges[:-1])
 
 
 @pytest.mark.parametrize(
     "values",
     [
-        np.zeros(3), np.full(3, 1e30), np.array([1.0, 1.0 + 2e-16]), np.array([-1e300, 2.0]),
+        np.zeros(3), np.full(3, 5e-324), np.full(3, 1e30), np.array([1.0, 1.0 + 2e-16]),
+        np.array([-1e300, 2.0]),
         np.array([np.nan, np.inf, 1.0]), np.array([1e-320, 2e-320]),
     ],
 )  # fmt: skip

@@ -210,19 +210,18 @@ def _predicted(history: xr.Dataset) -> dict[str, np.ndarray]:
 def histograms(history: xr.Dataset) -> list[list[events.Value]]:
     """theta and log10 Delta over the coordinates, at some of the recorded steps."""
     size = len(history["time"])
-    chosen = set(np.linspace(0, size - 1, min(size, HISTOGRAMS)).round().astype(int).tolist())
-    found: list[list[events.Value]] = []
-    columns = {
-        "vectors/theta": history.get("theta"),
-        "vectors/log10 balancedness": history.get("balancedness"),
-    }
-    arrays = {name: column.to_numpy() for name, column in columns.items() if column is not None}
-    for place in range(size):
-        values: list[events.Value] = []
-        for name, array in arrays.items() if place in chosen else ():
-            here = array[place]
-            values += events.histogram(name, _log10(here) if "log10" in name else here)
-        found.append(values)
+    chosen = np.linspace(0, size - 1, min(size, HISTOGRAMS)).round().astype(int)
+    found: list[list[events.Value]] = [[] for _ in range(size)]
+    for name, column in (
+        ("vectors/theta", history.get("theta")),
+        ("vectors/log10 balancedness", history.get("balancedness")),
+    ):
+        if column is None:
+            continue
+        rows = column.to_numpy()[chosen]
+        shown = events.histograms(name, _log10(rows) if "log10" in name else rows)
+        for place, values in zip(chosen.tolist(), shown, strict=True):
+            found[place] += values
     return found
 
 

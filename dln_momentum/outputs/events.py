@@ -45,17 +45,34 @@ def scalars(values: Mapping[str, float]) -> list[Value]:
 
 def histogram(tag: str, values: np.ndarray) -> list[Value]:
     """The distribution of finite values in `BINS` equal buckets; nothing for none."""
-    finite = values[np.isfinite(values) & (abs(values) < LARGEST)]
-    if not finite.size:
-        return []
-    low, high = float(finite.min()), float(finite.max())
-    if high - low <= 1e-6 * max(abs(low), abs(high)):
-        # all but equal: edges so close could not be told apart
-        margin = abs(high) / 1000 or 0.5
-        low, high = low - margin, high + margin
-    counts, edges = np.histogram(finite, BINS, (low, high))
-    buckets = np.stack([edges[:-1], edges[1:], counts], axis=1)
-    return [_tensor(tag, "histograms", buckets)]
+    return histograms(tag, values.reshape(1, -1))[0]
+
+
+def histograms(tag: str, rows: np.ndarray) -> list[list[Value]]:
+    """`histogram` of each row of an array; the buckets are those of `numpy.histogram`."""
+    finite = np.isfinite(rows) & (abs(rows) < LARGEST)
+    low = np.where(finite, rows, np.inf).min(axis=1, initial=np.inf)
+    high = np.where(finite, rows, -np.inf).max(axis=1, initial=-np.inf)
+    some = low <= high
+    low, high = np.where(some, low, 0.0), np.where(some, high, 0.0)
+    # all but equal: edges so close could not be told apart
+    equal = high - low <= 1e-6 * np.maximum(abs(low), abs(high))
+    margin = abs(high) / 1000
+    margin = np.where(equal, np.where(margin > 0, margin, 0.5), 0.0)
+    low, high = (low - margin)[:, None], (high + margin)[:, None]
+    edges = np.linspace(low[:, 0], high[:, 0], BINS + 1, axis=1)
+    kept = np.where(finite, rows, low)
+    place = np.minimum(((kept - low) / (high - low) * BINS).astype(int), BINS - 1)
+    # rounding may have put a value beside its bucket
+    place -= kept < np.take_along_axis(edges, place, 1)
+    place += (kept >= np.take_along_axis(edges, place + 1, 1)) & (place < BINS - 1)
+    counts = np.zeros((len(rows), BINS))
+    np.add.at(counts, (np.arange(len(rows))[:, None], place), finite)
+    buckets = np.stack([edges[:, :-1], edges[:, 1:], counts], axis=2)
+    return [
+        [_tensor(tag, "histograms", table)] if shown else []
+        for table, shown in zip(buckets, some, strict=True)
+    ]
 
 
 def text(tag: str, markdown: str) -> list[Value]:
@@ -158,18 +175,19 @@ def events(steps: Iterable[tuple[int, Sequence[Value]]]) -> bytes:
         _messages("compat.proto.summary").Summary,
     )
     now = time.time()
-    frames = (
-        event(wall_time=now, step=step, summary=summary(value=values)).SerializeToString()
-        for step, values in steps
-        if values
+    return _framed(
+        [
+            event(wall_time=now, step=step, summary=summary(value=values)).SerializeToString()
+            for step, values in steps
+            if values
+        ]
     )
-    return b"".join(map(_frame, frames))
 
 
 def head() -> bytes:
     """The first frame of a file."""
     event = _messages("compat.proto.event").Event
-    return _frame(event(wall_time=time.time(), file_version=VERSION).SerializeToString())
+    return _framed([event(wall_time=time.time(), file_version=VERSION).SerializeToString()])
 
 
 def _tensor(tag: str, plugin: str, content: Any, settings: bytes = b"") -> Value:
@@ -198,42 +216,48 @@ def _messages(name: str) -> Any:
     return import_module(f"tensorboard.{name}_pb2")
 
 
-def _frame(data: bytes) -> bytes:
-    """A record of TFRecord: its length, the checksum of that, the data and its checksum."""
-    length = struct.pack("<Q", len(data))
-    return b"".join(
-        (length, struct.pack("<I", _masked(length)), data, struct.pack("<I", _masked(data)))
-    )
+def _framed(records: Sequence[bytes]) -> bytes:
+    """Records of TFRecord: the length of each, the checksum of that, the data and its checksum."""
+    parts = [part for data in records for part in (struct.pack("<Q", len(data)), data)]
+    # rotated and shifted as TFRecord wants it
+    masked = (((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF for crc in crc_32c(parts))
+    checked = zip(parts, masked, strict=True)
+    return b"".join(piece for part, crc in checked for piece in (part, struct.pack("<I", crc)))
 
 
-def _masked(data: bytes) -> int:
-    """The CRC-32C of bytes, rotated and shifted as TFRecord wants it."""
-    crc = crc_32c(data)
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def crc_32c(data: bytes) -> int:
-    """The cyclic redundancy check of bytes by Castagnoli's polynomial.
+def crc_32c(messages: Sequence[bytes]) -> list[int]:
+    """The cyclic redundancy check of messages of four bytes or more by Castagnoli's polynomial.
 
     The register is linear in what it has read: what a byte adds to it depends on the byte and on
     how many follow. So a chunk is a sum (exclusive or) over a table of both, in which the register
-    before it is added to its first four bytes.
+    before it is added to its first four bytes; at first all bits of it are set. Zeros before a
+    message change nothing.
 
-    >>> hex(crc_32c(b"123456789"))
-    '0xe3069283'
+    >>> [hex(crc) for crc in crc_32c([b"123456789", bytes(1000)])]
+    ['0xe3069283', '0xd84dda57']
     """
-    crc = 0xFFFFFFFF
-    for start in range(0, len(data), CHUNK):
-        part = np.frombuffer(data[start : start + CHUNK].ljust(4, b"\0"), dtype=np.uint8).copy()
-        short = 4 - min(4, len(data) - start)
-        part[:4] ^= np.frombuffer(struct.pack("<I", crc), dtype=np.uint8)
-        if short:
-            # of fewer than four bytes the rest of the register moves up
-            part = part[: 4 - short]
-        rows = np.arange(CHUNK - len(part), CHUNK)
-        added = int(np.bitwise_xor.reduce(_contributions()[rows, part]))
-        crc = added ^ (crc >> 8 * (4 - short) if short else 0)
-    return crc ^ 0xFFFFFFFF
+    table = _contributions()
+    padded = [
+        bytes(-len(text) % CHUNK) + bytes(255 - byte for byte in text[:4]) + text[4:]
+        for text in messages
+    ]
+    chunks = np.frombuffer(b"".join(padded), dtype=np.uint8).reshape(-1, CHUNK)
+    sums: list[int] = []
+    for start in range(0, len(chunks), CHUNK):
+        part = table[np.arange(CHUNK), chunks[start : start + CHUNK]]
+        sums += np.bitwise_xor.reduce(part, axis=1).tolist()
+    first, second, third, fourth = table[:4].tolist()
+    found, place = [], 0
+    for text in padded:
+        crc, end = 0, place + len(text) // CHUNK
+        for added in sums[place:end]:
+            crc = (
+                added ^ first[crc & 255] ^ second[crc >> 8 & 255]
+                ^ third[crc >> 16 & 255] ^ fourth[crc >> 24]
+            )  # fmt: skip
+        found.append(crc ^ 0xFFFFFFFF)
+        place = end
+    return found
 
 
 @cache

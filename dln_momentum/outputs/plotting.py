@@ -160,6 +160,7 @@ class Powers(LogFormatterSciNotation):
     _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
     def __call__(self, x: float, pos: int | None = None) -> str:
+        """The label of a value; empty for none."""
         text = super().__call__(x, pos)
         power = re.fullmatch(r"\$\\mathdefault\{(-?)(?:(\d+)\\times)?10\^\{(-?\d+)\}\}\$", text)
         if power is None:

@@ -281,9 +281,12 @@ def _kkt(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
     delta, c = potential(snapshot)
     usable = _usable(delta, c) & snapshot.certifies
     data, _ = in_one_rate(problem, kappa_of(snapshot))
-    safe = torch.where(usable, snapshot.theta, 1.0), torch.where(usable, delta, 1.0)
+    safe = [snapshot.theta, delta, c]
+    if not bool(usable.all()):
+        pairs = zip(safe, (1.0, 1.0, 0.0), strict=True)
+        safe = [torch.where(usable, value, other) for value, other in pairs]
     # of theta and Delta as they are: the mirror map depends on their ratio
-    residual = kkt_residual(data.row_space, *safe, torch.where(usable, c, 0.0))
+    residual = kkt_residual(data.row_space, *safe)
     return {
         "kkt_residual": torch.where(usable[:, 0], residual, torch.nan),
         "log_perturbed_init_norm": log_perturbed_init_norm(delta, c),
@@ -294,6 +297,8 @@ def potential(snapshot: Snapshot) -> tuple[Tensor, Tensor]:
     """Delta_k and c_k, the log form of theta~_0, [R, d] each; nan for runs that diverged."""
     kept = (snapshot.status != Status.DIVERGED)[:, None]
     pair = snapshot.balancedness, snapshot.log_init
+    if bool(kept.all()):
+        return pair  # a tenth of the time of a record
     delta, c = (torch.where(kept, value, torch.nan) for value in pair)
     return delta, c
 

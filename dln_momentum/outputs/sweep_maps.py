@@ -133,9 +133,7 @@ def _draw_lines(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
         lines.set_path_effects(list(shadow))
         if name == "lam":
             places: Any = list(_label_places(ax, lines.allsegs))
-            shown = ax.clabel(
-                lines, fmt=lambda level: f"λ = {level:g}", fontsize=7, manual=places
-            )
+            shown = ax.clabel(lines, fmt=lambda level: f"λ = {level:g}", fontsize=7, manual=places)
             for label in shown:
                 label.set_path_effects(list(shadow))
 

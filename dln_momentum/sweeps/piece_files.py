@@ -1,4 +1,8 @@
-"""The results of a piece on disk: arrays in an ``.npz``, a tenth of the time of a NetCDF file."""
+"""The results of a piece on disk: arrays in an ``.npz``, a tenth of the time of a NetCDF file.
+
+A sweep has many pieces, and reads them again when it puts its results together: what `read_piece`
+gives holds no values, but reads those of a variable whenever they are asked for.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from xarray.backends import BackendArray
+from xarray.core import indexing
 
 from dln_momentum.errors import InputError
 from dln_momentum.outputs.files import write_whole
@@ -77,10 +83,32 @@ def changed(path: Path) -> str:
 
 
 def read_piece(path: Path) -> xr.Dataset:
-    """The dataset that `write_piece` has written, the same bits."""
+    """The dataset that `write_piece` has written, the same bits; read whole once, to check it.
+
+    Its values stay in the file, but for those of its indices.
+    """
     with np.load(path, allow_pickle=False) as archive:
-        arrays = dict(archive)
-    layout = json.loads(str(arrays.pop(LAYOUT)))
-    found = {name: xr.Variable(layout["dims"][name], array) for name, array in arrays.items()}
+        layout = json.loads(str(archive[LAYOUT]))
+        found = {
+            name: xr.Variable(dims, indexing.LazilyIndexedArray(_Entry(path, name, archive[name])))
+            for name, dims in layout["dims"].items()
+        }
     coords = {name: found.pop(name) for name in layout["coords"]}
     return xr.Dataset(found, coords, layout["attrs"])
+
+
+class _Entry(BackendArray):
+    """An array of a file, which has been read for its shape and its type."""
+
+    def __init__(self, path: Path, name: str, array: np.ndarray) -> None:
+        self._path, self._name = path, name
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.OUTER_1VECTOR, self._read
+        )
+
+    def _read(self, key: Any) -> np.ndarray:
+        with np.load(self._path, allow_pickle=False) as archive:
+            return archive[self._name][key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -47,6 +48,8 @@ def trained(job: Job, study: Study, pieces: Sequence[Piece]) -> Iterator[xr.Data
             if not np.array_equal(found["point"], piece.points):
                 raise InputError([changed(file)])
             bar.finish(piece)
+            # a trainer, its module and their states refer to each other: 25 kB a run
+            gc.collect()
             yield found
 
 
