@@ -51,9 +51,9 @@ def module_of(method: Method, plan: RecordPlan = PLAN, pace: Pace | None = None)
         problem, plan, BatchStream(5, 2, "reshuffle", seeds), LabelNoise(5, 0.1, 50, seeds)
     )
     net = DiagonalLinearNet.uniform(8, 0.1, runs=(2,))
-    rates = (torch.tensor(pair, dtype=torch.float64) for pair in ((0.02, 0.01), (0.9, 0.8)))
+    gamma, beta = torch.tensor([[0.02, 0.01], [0.9, 0.8]], dtype=torch.float64)
     options = EngineOptions(tol=0.0)
-    module = HeavyBallModule(net, *rates, data, method=method, options=options)
+    module = HeavyBallModule(net, gamma, beta, data, method=method, options=options)
     module.pace = pace or module.pace
     return module
 
