@@ -703,7 +703,7 @@ def test_help_and_axes_need_no_torch() -> None:
         (["sweep.phi=[0.1,0.2]"], ["sweep.phi is given, but this config has no model.phi"]),
         (["sweep.axes={logger.x:[1]}"], ["logger.x cannot vary within a sweep"]),
         (["sweep.memory_gb=0"], ["sweep.memory_gb = 0 must be > 0"]),
-        (["sweep.seed=range:0:5000", "sweep.gamma=[1,2]", "sweep.memory_gb=1.001"],
+        (["sweep.seed=range:0:5000", "sweep.gamma=[1,2]", "sweep.memory_gb=1.01"],
          ["than the", "GiB that 10000 runs"]),
         (["sweep.seed=range:0:99999", "sweep.data_seed=range:0:99999"], ["9999800001 grid points"]),
         (["sampling.batch_size=6", "sweep.gamma=0"], ["batch_size = 6", "sweep.gamma = 0"]),

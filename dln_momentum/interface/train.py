@@ -196,12 +196,12 @@ def train(
     record()
     pace = Pace(n * d * R)
     with _bar(max_steps, shown=progress) as move:
-        for start, stop in plan.blocks(0, pace):
+        for first, stop in plan.blocks(0, pace):
             if len(engine.running) == 0:
                 break
             started = time.perf_counter()
             engine.advance_to(stop)
-            pace.measured(engine.step - start, time.perf_counter() - started)
+            pace.measured(engine.step - first, time.perf_counter() - started)
             move(engine.step)
             if stop == max_steps:
                 engine.stop()
