@@ -39,7 +39,8 @@ def is_real(value: Any) -> bool:
     (True, True, False, False)
     """
     real = isinstance(value, float | int | np.floating | np.integer)
-    return real and not isinstance(value, bool) and math.isfinite(value)
+    # an integer may be larger than any double
+    return real and not isinstance(value, bool) and bool(abs(value) <= sys.float_info.max)
 
 
 def array_of(key: str, value: Any, *, bools: bool = False) -> NDArray[np.float64]:
@@ -102,9 +103,9 @@ def check_size(key: str, shape: Sequence[int]) -> None:
     size, most = 8 * math.prod(shape) / 2**30, MOST_BYTES / 2**30
     if size > most:
         raise InputError(
-            [f"{key} is sparse, {' x '.join(map(str, shape))}, and would take {size:.1f} GiB as the "
-             f"dense matrix that is computed with; at most {most:g} are allowed: take fewer rows or "
-             "columns"]
+            [f"{key} is sparse, {' x '.join(map(str, shape))}, and would take {size:.1f} GiB as "
+             f"the dense matrix that is computed with; at most {most:g} are allowed: take fewer "
+             "rows or columns"]
         )  # fmt: skip
 
 
