@@ -18,6 +18,9 @@ from torch import Tensor
 
 from dln_momentum.errors import InputError
 
+MOST_BYTES = 4 * 2**30
+"""A sparse matrix that is larger than this as a dense one is refused."""
+
 
 def is_integer(value: Any, low: float, high: float = math.inf) -> bool:
     """Whether value is a whole number (no bool, no float) in [low, high].
@@ -36,7 +39,8 @@ def is_real(value: Any) -> bool:
     (True, True, False, False)
     """
     real = isinstance(value, float | int | np.floating | np.integer)
-    return real and not isinstance(value, bool) and math.isfinite(value)
+    # an integer may be larger than any double
+    return real and not isinstance(value, bool) and bool(abs(value) <= sys.float_info.max)
 
 
 def array_of(key: str, value: Any, *, bools: bool = False) -> NDArray[np.float64]:
@@ -57,10 +61,19 @@ def array_of(key: str, value: Any, *, bools: bool = False) -> NDArray[np.float64
     Traceback (most recent call last):
     dln_momentum.errors.InputError: gamma = 'fast' must be a number, or an array of numbers
     """
-    given = value.toarray() if _is_scipy_sparse(value) else value
+    given = value
+    if _is_scipy_sparse(value):
+        check_size(key, value.shape)
+        given = value.toarray()
     if isinstance(value, Tensor):
         given = value.detach().cpu()
         given = given.double().numpy() if given.is_floating_point() else given.numpy()
+    if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
+        # an array of the same numbers would have what the mask hides
+        raise InputError(
+            [f"{key} is a masked array with {int(np.ma.getmaskarray(value).sum())} of {value.size} "
+             "entries masked; it must have none: fill them or leave them out"]
+        )  # fmt: skip
     try:
         array = np.asarray(given)
         numeric = array.dtype.kind in ("biuf" if bools else "iuf")
@@ -77,6 +90,23 @@ def array_of(key: str, value: Any, *, bools: bool = False) -> NDArray[np.float64
     if array.size == 0:
         raise InputError([f"{key} has shape {array.shape}; it must have at least one entry"])
     return array.astype(np.float64)
+
+
+def check_size(key: str, shape: Sequence[int]) -> None:
+    """Raise `InputError` for a sparse matrix that would be too large as a dense one.
+
+    >>> check_size("X", (10**6, 10**6))
+    Traceback (most recent call last):
+    dln_momentum.errors.InputError: X is sparse, 1000000 x 1000000, and would take 7450.6 GiB as the
+    dense matrix that is computed with; at most 4 are allowed: take fewer rows or columns
+    """
+    size, most = 8 * math.prod(shape) / 2**30, MOST_BYTES / 2**30
+    if size > most:
+        raise InputError(
+            [f"{key} is sparse, {' x '.join(map(str, shape))}, and would take {size:.1f} GiB as "
+             f"the dense matrix that is computed with; at most {most:g} are allowed: take fewer "
+             "rows or columns"]
+        )  # fmt: skip
 
 
 def _is_scipy_sparse(value: Any) -> bool:
@@ -117,6 +147,21 @@ def integer_of(key: str, value: Any, least: int) -> int:
     return int(value)
 
 
+def flag_of(key: str, value: Any) -> bool:
+    """True or False, of Python or NumPy.
+
+    Raises:
+        InputError: for anything else: a text such as "no" would count as true.
+
+    >>> flag_of("curvature", 1)
+    Traceback (most recent call last):
+    dln_momentum.errors.InputError: curvature = 1 must be True or False
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise InputError([f"{key} = {reprlib.repr(value)} must be True or False"])
+    return bool(value)
+
+
 def tensor_of(key: str, value: Any, *, bools: bool = False) -> Tensor:
     """Cast a value to a new float64 tensor, as `array_of` does; a tensor stays on its device.
 
@@ -124,6 +169,11 @@ def tensor_of(key: str, value: Any, *, bools: bool = False) -> Tensor:
     tensor([[1., 2.]], dtype=torch.float64)
     """
     if isinstance(value, Tensor) and not value.is_complex():
+        if value.is_meta or value.is_quantized:
+            kind = "no numbers (device meta)" if value.is_meta else "quantised numbers"
+            raise InputError([f"{key} is a tensor with {kind}; it must have real numbers"])
+        if value.layout != torch.strided:
+            check_size(key, value.shape)
         dense = value.detach() if value.layout == torch.strided else value.detach().to_dense()
         return dense.to(torch.float64, copy=True)
     return torch.from_numpy(array_of(key, value, bools=bools))

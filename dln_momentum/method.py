@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from dln_momentum.arrays import array_of, is_integer
+from dln_momentum.arrays import is_integer, tensor_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.per_run import Number, PerRun, tensor_like
 from dln_momentum.schedules import Constant, Schedule
@@ -87,9 +87,7 @@ class Method(PerRun):
         super().__post_init__()
         if self.kappa is None:
             return
-        if not isinstance(self.kappa, Tensor):
-            kappa = torch.from_numpy(array_of("method.kappa", self.kappa))
-            object.__setattr__(self, "kappa", kappa)
+        object.__setattr__(self, "kappa", tensor_of("method.kappa", self.kappa))
         bad = ~(self.kappa.isfinite() & (self.kappa > 0))
         if self.kappa.ndim != 1 or bool(bad.any()):
             raise InputError(
@@ -181,6 +179,8 @@ class Method(PerRun):
         if not isinstance(self.schedule, Schedule):
             yield f"method.schedule = {self.schedule!r} must be a Schedule"
             return
+        if not isinstance(self.decoupled, bool):
+            yield f"method.decoupled = {self.decoupled!r} must be true or false"
         if self.decay_until is not None and not is_integer(self.decay_until, 0):
             yield f"method.decay_until = {self.decay_until!r} must be an integer >= 0 or null"
         yield from self._check("weight_decay", 0, math.inf, allowed="finite and >= 0", ends="[)")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from dln_momentum.arrays import tensor_of
+from dln_momentum.arrays import is_integer, number_of, tensor_of
 from dln_momentum.errors import InputError
-from dln_momentum.start import Start, biased, check_layers, drawn, uniform
+from dln_momentum.start import Start, biased, check_layers, checked_depth, drawn, uniform
 
 
 class DiagonalLinearNet(nn.Module):
@@ -54,7 +56,7 @@ class DiagonalLinearNet(nn.Module):
             raise InputError(
                 [f"u and v must share one shape [*runs, d]: {[*u.shape]} and {[*v.shape]}"]
             )
-        self.depth = tensor_of("depth", depth)
+        self.depth = torch.from_numpy(checked_depth(depth))
         self.is_deep = bool((self.depth != 2).any())
         if not self.is_deep:
             check_layers(u, v)
@@ -71,6 +73,10 @@ class DiagonalLinearNet(nn.Module):
         >>> DiagonalLinearNet.from_start(gaussian([0.1, 0.2], seed=0), d=3)
         DiagonalLinearNet(runs=(2,), d=3)
         """
+        if not isinstance(start, Start):
+            raise InputError([f"start is a {type(start).__name__}; it must be a Start"])
+        if not (isinstance(runs, tuple) and all(is_integer(size, 1) for size in runs)):
+            raise InputError([f"runs = {runs!r} must be a tuple of integers >= 1"])
         u, v = start.layers(d)
         return cls(u.expand(*runs, *u.shape), v.expand(*runs, *v.shape), start.depth)
 
@@ -104,11 +110,19 @@ class DiagonalLinearNet(nn.Module):
         cls, d: int, alpha: float, seed: int, runs: tuple[int, ...] = ()
     ) -> DiagonalLinearNet:
         """u_0, v_0 i.i.d. N(0, alpha^2), from the generator of that seed in [0, 2^64)."""
+        scale = number_of("alpha", alpha)
+        if not (scale > 0 and math.isfinite(scale)):
+            raise InputError([f"alpha = {scale:g} must be finite and > 0"])
+        if not is_integer(d, 1):
+            raise InputError([f"d = {d!r} must be an integer >= 1"])
         u, v = drawn(seed, (*runs, d))
-        return cls(alpha * u, alpha * v)
+        return cls(scale * u, scale * v)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predict ``x theta``: [m, d] rows to [*runs, m] outputs."""
+        x = x if isinstance(x, Tensor) else tensor_of("x", x).to(self.u.device)
+        if x.ndim == 0 or x.shape[-1] != self.u.shape[-1]:
+            raise InputError([f"x has shape {[*x.shape]}, must end in d = {self.u.shape[-1]}"])
         return (x @ self.theta.unsqueeze(-1)).squeeze(-1)
 
     @property

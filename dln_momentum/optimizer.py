@@ -96,9 +96,22 @@ class HeavyBall(Optimizer):
         rates = _torch_keys({key: value for key, value in given.items() if value is not None})
         if "lr" not in rates:
             raise InputError(["gamma is missing: HeavyBall(params, gamma=0.01, beta=0.9)"])
-        super().__init__(params, {"momentum": 0.0, **rates})
+        try:
+            super().__init__(params, {"momentum": 0.0, **rates})
+        except InputError:
+            raise
+        except (TypeError, ValueError) as error:
+            # torch's own reasons: what is no tensor, no leaf, or there twice
+            raise InputError([f"params must be parameters or groups of them: {error}"]) from error
         if previous is not None:
-            self._start_from(list(previous))
+            several = isinstance(previous, Iterable) and not isinstance(previous, str)
+            given = list(previous) if several else [previous]
+            raise_if_any(
+                f"previous holds a {type(w).__name__}; it must hold a tensor for each parameter"
+                for w in given
+                if not isinstance(w, Tensor)
+            )
+            self._start_from(given)
 
     @classmethod
     def from_torch(cls, sgd: torch.optim.SGD) -> HeavyBall:

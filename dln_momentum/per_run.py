@@ -38,7 +38,8 @@ class PerRun:
         problems: list[str] = []
         for key in self.numbers:
             value = getattr(self, key)
-            if value is None:
+            # of some numbers None is a choice
+            if value is None and _default(self, key) is None:
                 continue
             try:
                 object.__setattr__(self, key, _cast(self.prefix + key, value))
@@ -100,6 +101,10 @@ class PerRun:
         above = (x >= low) if ends[0] == "[" else (x > low)
         below = (x <= high) if ends[1] == "]" else (x < high)
         yield from self._outside(key, above & below & x.isfinite(), allowed)
+
+
+def _default(settings: PerRun, key: str) -> Any:
+    return next(field.default for field in fields(settings) if field.name == key)
 
 
 def tensor_like(value: Number, device: torch.device | None = None) -> Tensor:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -103,11 +104,16 @@ class Problem:
         loss: str = "squared",
     ) -> None:
         given = {"X": X, "y": y, "theta_star": theta_star, "X_test": X_test, "y_test": y_test}
-        fields: dict[str, Any] = {"noise": noise, "name": name, "notes": tuple(notes)}
-        fields["loss_name"] = loss
+        fields: dict[str, Any] = {"noise": noise, "name": name, "loss_name": loss}
         errors = []
-        if loss not in LOSSES:
+        if not isinstance(loss, str) or loss not in LOSSES:
             errors.append(f"loss = {loss!r} must be one of {', '.join(LOSSES)}")
+        if not isinstance(name, str):
+            errors.append(f"name = {name!r} must be a text")
+        texts = isinstance(notes, list | tuple) and all(isinstance(note, str) for note in notes)
+        if not texts:
+            errors.append(f"notes = {reprlib.repr(notes)} must be a tuple of texts")
+        fields["notes"] = tuple(notes) if texts else ()
         for key, value in given.items():
             optional = value is None and key not in ("X", "y")
             try:
@@ -210,12 +216,25 @@ class Problem:
         return self.loss_of_row.value(predictions, labels).mean(-1)
 
     def _predictor(self, theta: Any) -> Tensor:
-        if isinstance(theta, Tensor):
-            return theta.to(self.X.dtype)
-        return tensor_of("theta", theta).to(self.X.device)
+        given = isinstance(theta, Tensor) and not theta.is_complex()
+        found = theta.to(self.X.dtype) if given else tensor_of("theta", theta).to(self.X.device)
+        if found.ndim == 0 or found.shape[-1] != self.d:
+            raise InputError([f"theta has shape {[*found.shape]}, must end in d = {self.d}"])
+        return found
 
     def to(self, device: torch.device | str) -> Problem:
-        """The same problem with its tensors on `device`."""
+        """The same problem with its tensors on `device`.
+
+        Raises:
+            InputError: for a device that torch does not have.
+        """
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                [f"device = {str(device)!r} must be one that torch has: {reason}"]
+            ) from error
         present = {field: getattr(self, field) for field in TENSORS}
         moved = {key: value.to(device) for key, value in present.items() if value is not None}
         return self.replace(**moved)
@@ -241,7 +260,7 @@ class Problem:
         >>> problem.with_loss("logistic").y
         tensor([ 1., -1.], dtype=torch.float64)
         """
-        if loss == "squared" or loss not in LOSSES:
+        if loss == "squared" or not isinstance(loss, str) or loss not in LOSSES:
             return self.replace(loss=loss)
         y_test = None if self.y_test is None else self.y_test.sign()
         return self.replace(loss=loss, y=self.y.sign(), y_test=y_test)
@@ -266,6 +285,11 @@ def stack(problems: Sequence[Problem]) -> Problem:
     """
     if not problems:
         raise InputError(["there is no problem to stack"])
+    raise_if_any(
+        f"problems to stack: one is a {type(problem).__name__}, each must be a Problem"
+        for problem in problems
+        if not isinstance(problem, Problem)
+    )
     errors = []
     fields: dict[str, Tensor] = {}
     for field in TENSORS:

@@ -20,6 +20,9 @@ It is about 1e-15 in float64 if an interpolator exists, and 1e-8 or more for dat
 to single precision.
 """
 
+LARGEST_ENTRY = 1e150
+"""Largest and, inverted, smallest size of the largest entry of X and y: the loss squares them."""
+
 TENSORS = ("X", "y", "theta_star", "X_test", "y_test")
 """The fields of a problem that are tensors."""
 
@@ -31,6 +34,7 @@ def problem_errors(problem: Problem) -> list[str]:
     for checks in (
         (_shape_problems, _entry_problems),
         (_zero_problems, _label_problems),
+        (_magnitude_problems,),
         (_rank_problems,),
         (target,),
     ):
@@ -85,6 +89,21 @@ def _zero_problems(problem: Problem) -> Iterator[str]:
     zero = (problem.X == 0).flatten(-2).all(-1)
     if bool(zero.any()):
         yield "X is zero" + (f" in {int(zero.sum())} of {zero.numel()} runs" if zero.ndim else "")
+
+
+def _magnitude_problems(problem: Problem) -> Iterator[str]:
+    """Entries whose squares, in the loss and in X X^T, float64 cannot hold."""
+    for key in TENSORS:
+        if (tensor := getattr(problem, key)) is None or key == "theta_star":
+            continue
+        largest = tensor.abs().reshape(-1, tensor.shape[-1]).amax(-1) if key == "y" else None
+        largest = tensor.abs().max() if largest is None else largest[largest > 0]
+        bad = largest[(largest > LARGEST_ENTRY) | ((largest < 1 / LARGEST_ENTRY) & (largest > 0))]
+        if bad.numel():
+            yield (
+                f"{key} has the largest entry {float(bad.flatten()[0]):g} in size, must be in "
+                f"[{1 / LARGEST_ENTRY:g}, {LARGEST_ENTRY:g}]: the loss squares it; rescale the data"
+            )
 
 
 def _rank_problems(problem: Problem) -> Iterator[str]:

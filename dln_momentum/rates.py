@@ -14,7 +14,7 @@ This file does not import torch, because the command line checks its input with 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from numbers import Real
@@ -26,6 +26,9 @@ PAIRS = (("gamma", "beta"), ("lam", "eps"), ("lam", "beta"), ("lam", "gamma"))
 """The pairs of rates that determine a run."""
 LAYERS = ("gamma_u", "gamma_v")
 """Step sizes of u and of v, which come with beta: gamma is their geometric mean."""
+
+SMALLEST_GAMMA = 1e-150
+"""Losses are compared in units of gamma^2, which for a smaller gamma is not a double any more."""
 
 GRADIENT_FLOW_BELOW = 0.1
 OSCILLATION_ABOVE = 10.0
@@ -140,6 +143,8 @@ class Momentum:
         >>> round(fast.gamma, 12), round(fast.beta, 12), round(fast.lam, 12)
         (0.04, 0.8, 1.0)
         """
+        if not isinstance(rho, Real):
+            raise InputError([f"rho = {rho!r} must be a number"])
         # allow for the rounding of 1/(1-beta)
         if not 0 < rho <= self.max_speed_up * (1 + 1e-15):
             raise InputError(
@@ -249,4 +254,19 @@ def momentum_problems(prefix: str = "", **given: float) -> list[str]:
             )
             if key in given and holds
         ]
+    if not problems:
+        gamma, beta = gamma_beta(**given)
+        given_as = " and ".join(named.values())
+        problems = [
+            f"{given_as}: {key} = {value:g} must be {allowed}"
+            for key, value, allowed in _magnitudes(gamma, beta)
+        ]
     return problems
+
+
+def _magnitudes(gamma: float, beta: float) -> Iterator[tuple[str, float, str]]:
+    """A gamma or a lambda that float64 cannot work with: its key, value and what is allowed."""
+    if not SMALLEST_GAMMA <= gamma < math.inf:
+        yield "gamma", gamma, f"finite and >= {SMALLEST_GAMMA:g}"
+    elif lam_of(gamma, beta) == math.inf:
+        yield "lam", math.inf, "finite"

@@ -206,7 +206,9 @@ def _scaled_solution(basis: Tensor, weights: Tensor, rhs: Tensor) -> tuple[Tenso
 
 
 def _faults(X: Tensor) -> Iterator[str]:
-    if X.ndim < 2 or min(X.shape) < 1 or not X.is_floating_point():
+    if not isinstance(X, Tensor):
+        yield f"X is a {type(X).__name__}; it must be a tensor [*runs, n, d]"
+    elif X.ndim < 2 or min(X.shape) < 1 or not X.is_floating_point():
         yield f"X of shape {tuple(X.shape)} and {X.dtype} must be floating point [*runs, n, d]"
     elif not bool(torch.isfinite(X).all()):
         yield "X must be finite in every entry"

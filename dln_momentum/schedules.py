@@ -67,6 +67,12 @@ class Schedule(PerRun):
         given = {key: getattr(self, key) for key in self.numbers}
         own = {k: None if x is None else tensor_like(x, gamma.device) for k, x in given.items()}
         gamma_k, beta_k = self._rates(gamma, beta, k, own)
+        wrong = [rate for rate in (gamma_k, beta_k) if rate.shape[-1] not in (1, len(gamma))]
+        if wrong:
+            raise InputError(
+                [f"schedule gave rates {[*wrong[0].shape]}; must be [{steps} or 1, {len(gamma)} "
+                 "or 1]"]
+            )  # fmt: skip
         return gamma_k.expand(steps, len(gamma)), beta_k.expand(steps, len(gamma))
 
     def largest_step(self, gamma: Tensor, beta: Tensor) -> Tensor:
@@ -366,7 +372,7 @@ def make_schedule(name: str, **numbers: Any) -> Schedule:
     >>> make_schedule("step_decay", every=100, factor=0.5)
     StepDecay(every=100.0, factor=0.5)
     """
-    if name not in SCHEDULES:
+    if not isinstance(name, str) or name not in SCHEDULES:
         raise InputError([f"schedule = {name!r} must be one of {', '.join(SCHEDULES)}"])
     kind = SCHEDULES[name]
     known = {field.name: field for field in fields(kind)}

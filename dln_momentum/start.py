@@ -16,7 +16,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from dln_momentum.arrays import array_of, common_shape
+from dln_momentum.arrays import array_of, common_shape, is_integer
 from dln_momentum.errors import InputError
 from dln_momentum.seeding import Purpose, is_seed, seeded_generator
 
@@ -107,6 +107,8 @@ class Start:
             InputError: for a start of another number of coordinates.
         """
         given = self._u.shape[-1]
+        if not is_integer(d, 1):
+            raise InputError([f"d = {d!r} must be an integer >= 1"])
         if given not in (1, d):
             raise InputError([f"start has {given} coordinates, must have d = {d} or 1"])
         return self._u.expand(*self.runs, d), self._v.expand(*self.runs, d)
@@ -130,6 +132,7 @@ class _Gaussian(Start):
         self.alpha = alpha[..., 0].numpy()
 
     def layers(self, d: int) -> tuple[Tensor, Tensor]:
+        super().layers(d)  # which checks d
         u, v = drawn(self._seed, (d,))
         return self._scale * u, self._scale * v
 
@@ -149,6 +152,12 @@ def check_layers(u: Tensor, v: Tensor, key: str = "u and v") -> None:
     """
     if not bool((u.isfinite() & v.isfinite()).all()):
         raise InputError(["u and v must be finite"])
+    if not bool((u.square() - v.square()).isfinite().all()):
+        largest = float(torch.maximum(u.abs(), v.abs()).max())
+        raise InputError(
+            [f"{key}: Delta_0 = |u^2 - v^2| overflows, with an entry of size {largest:g}; "
+             "must be finite: take a smaller start"]
+        )  # fmt: skip
     balancedness = (u + v) * (u - v)
     # a product that underflows is not a balanced coordinate
     balanced = (balancedness == 0) & ((u + v == 0) | (u - v == 0))

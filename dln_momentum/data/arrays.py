@@ -10,15 +10,13 @@ import numpy as np
 import torch
 from numpy.lib.npyio import NpzFile
 
+from dln_momentum.arrays import check_size
 from dln_momentum.data.rows import Rows, existing, signs_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.extras import naming_extra
 
 DIMENSIONS = {"X": 2, "y": 1, "theta_star": 1, "X_test": 2, "y_test": 1}
 """The arrays of a problem, without run dimensions; X and y are required."""
-
-MOST_BYTES = 4 * 2**30
-"""A sparse matrix that is larger than this as a dense one is refused."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -149,16 +147,7 @@ def read_libsvm(file: Path) -> Arrays:
 
 
 def _dense(matrix: Any) -> np.ndarray:
-    rows, columns = matrix.shape
-    if 8 * rows * columns > MOST_BYTES:
-        size = 8 * rows * columns / 2**30
-        raise InputError(
-            [
-                f"the sparse X, {rows} x {columns}, would take {size:.1f} GiB as the dense matrix "
-                f"that is computed with; at most {MOST_BYTES / 2**30:g} are allowed: save fewer "
-                "rows or columns"
-            ]
-        )
+    check_size("X", matrix.shape)
     return matrix.toarray()
 
 

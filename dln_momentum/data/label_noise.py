@@ -56,7 +56,7 @@ class LabelNoise(SeededStream):
         if self.amplitude == 0 or start >= self.until:
             return None
         signs, rows = self._window(start, stop, runs)
-        noise = signs.double() * self.amplitude
+        noise = signs.double() * float(self.amplitude)
         noise[self.until - start :] = 0.0
         return per_run(noise, rows)
 

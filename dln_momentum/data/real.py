@@ -100,5 +100,5 @@ def _problems(n: Any, most: int, seed: Any) -> Iterator[str]:
 
 def _class_problems(classes: Any) -> Iterator[str]:
     digits = list(classes) if isinstance(classes, Sequence) else [classes]
-    if len(digits) != 2 or len(set(digits)) != 2 or not all(is_integer(c, 0, 9) for c in digits):
+    if not all(is_integer(c, 0, 9) for c in digits) or len(digits) != 2 or len(set(digits)) != 2:
         yield f"classes = {digits} must be two different digits in [0, 9]"

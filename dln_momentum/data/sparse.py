@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from dln_momentum.arrays import is_integer, is_real
 from dln_momentum.errors import raise_if_any
 from dln_momentum.memory import too_large
 from dln_momentum.problem import Problem
+from dln_momentum.problem_checks import LARGEST_ENTRY
 from dln_momentum.seeding import is_seed
 
 DESIGNS = ("gaussian", "uncentred", "correlated", "rademacher")
@@ -166,8 +168,8 @@ def _problems(
         yield f"s = {s!r} must be an integer in [1, d] = [1, {d}]"
     if design not in DESIGNS:
         yield f"design = {design!r} must be one of {', '.join(DESIGNS)}"
-    if not is_real(mu):
-        yield f"mu = {mu!r} must be a finite number"
+    if not (is_real(mu) and abs(mu) <= LARGEST_ENTRY):
+        yield f"mu = {mu!r} must be a finite number of size <= {LARGEST_ENTRY:g}"
     if not (is_real(rho) and -1 < rho < 1):
         yield f"rho = {rho!r} must be in (-1, 1)"
     if not is_seed(seed):
@@ -176,8 +178,8 @@ def _problems(
         yield f"support = {support!r} must be one of {', '.join(SUPPORTS)}"
     if not isinstance(unit_norm, bool):
         yield f"unit_norm = {unit_norm!r} must be true or false"
-    if not (is_real(noise) and noise >= 0):
-        yield f"noise = {noise!r} must be a finite number >= 0"
+    if not (is_real(noise) and 0 <= noise <= LARGEST_ENTRY):
+        yield f"noise = {noise!r} must be a finite number in [0, {LARGEST_ENTRY:g}]"
     if not is_integer(n_test, 0):
         yield f"n_test = {n_test!r} must be an integer >= 0"
     elif is_integer(d, 1) and is_integer(n, 1, most):
@@ -185,5 +187,10 @@ def _problems(
     if isinstance(signal, str) or not isinstance(signal, Sequence | np.ndarray):
         if not isinstance(signal, str) or signal not in SIGNALS:
             yield f"signal = {signal!r} must be one of {', '.join(SIGNALS)}, or s numbers"
-    elif len(signal) != s or not all(is_real(value) and value != 0 for value in signal):
-        yield f"signal = {list(signal)} must be s = {s} finite nonzero numbers"
+    elif len(signal) != s or not all(
+        is_real(x) and 1 / LARGEST_ENTRY <= abs(x) <= LARGEST_ENTRY for x in signal
+    ):
+        yield (
+            f"signal = {reprlib.repr(list(signal))} must be s = {s} finite nonzero numbers of size "
+            f"{1 / LARGEST_ENTRY:g} to {LARGEST_ENTRY:g}"
+        )

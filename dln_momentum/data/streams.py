@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.arrays import is_integer
-from dln_momentum.errors import raise_if_any
+from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.seeding import Purpose, is_seed, seeded_generator
 
 CHUNK = 1024
@@ -72,10 +72,13 @@ class SeededStream:
         U counts the different seeds among the runs; the rows are [runs] indices into them.
         """
         if not 0 <= start < stop:
-            raise ValueError(f"steps [{start}, {stop}) must satisfy 0 <= start < stop")
+            raise InputError([f"steps [{start}, {stop}) must satisfy 0 <= start < stop"])
         seeds = np.array(self._seed_list(), dtype=np.uint64)
         if runs is not None and len(seeds) > 1:
-            seeds = seeds[runs if isinstance(runs, slice) else runs.cpu().numpy()]
+            try:
+                seeds = seeds[runs if isinstance(runs, slice) else runs.cpu().numpy()]
+            except IndexError as error:
+                raise InputError([f"runs must be in [0, {len(seeds)}): {error}"]) from error
         unique, rows = np.unique(seeds, return_inverse=True)
         parts = []
         for chunk in range(start // CHUNK, -(-stop // CHUNK)):

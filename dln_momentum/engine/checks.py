@@ -18,6 +18,7 @@ from dln_momentum.engine.problems import Problems, first_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.method import Method
 from dln_momentum.problem import Problem
+from dln_momentum.rates import SMALLEST_GAMMA
 
 if TYPE_CHECKING:
     from dln_momentum.data.label_noise import LabelNoise
@@ -42,7 +43,7 @@ def as_tensors(problem: Problem | Problems, given: Mapping[str, Any]) -> dict[st
     """
     device, found, errors = first_of(problem).X.device, {}, []
     for key, value in given.items():
-        ready = isinstance(value, Tensor) and value.dtype == torch.float64
+        ready = isinstance(value, Tensor) and value.dtype == torch.float64 and not value.is_meta
         try:
             own = value.detach() if ready and value.layout == torch.strided else None
             found[key] = (tensor_of(key, value) if own is None else own).to(device)
@@ -70,12 +71,14 @@ def faults(
             # the flows start engines anywhere, with this sum, and read off them what has failed
             yield from _entry_faults(name, tensor)
     if isinstance(problem, Problems):
-        if len(problem.index) != runs[0]:
-            yield f"problem: index has {len(problem.index)} entries, one for each of {runs[0]} runs"
+        if problem.index.shape != runs:
+            yield f"problem: index is {list(problem.index.shape)}, must be {list(runs)}"
     elif tuple(problem.runs) not in ((), runs):
         yield f"problem is a stack of {list(problem.runs)}; must be one, or one for each run"
-    if not bool(((gamma > 0) & gamma.isfinite()).all()):
-        yield "gamma must be finite and > 0"
+    # the flows take what steps they need
+    least = 0.0 if options.path_sums == "gradient_sum" else SMALLEST_GAMMA
+    if not bool(((gamma > 0) & (gamma >= least) & gamma.isfinite()).all()):
+        yield f"gamma must be finite and > 0{f', >= {least:g}' if least else ''}"
     # the leapfrog scheme has a beta below 0
     if not bool((beta.abs() < 1).all()):
         yield "beta must be in (-1, 1)"

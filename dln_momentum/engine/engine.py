@@ -38,7 +38,7 @@ from dln_momentum.engine.snapshot import Snapshot
 from dln_momentum.engine.status import Status, divergence_ceiling, judge
 from dln_momentum.engine.stored import Runs, Stored
 from dln_momentum.engine.stored_family import StoredFamily
-from dln_momentum.errors import raise_if_any
+from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.method import Method, StepRates
 from dln_momentum.pace import Pace
 from dln_momentum.problem import Problem
@@ -108,6 +108,8 @@ class Engine:
         )
         options, self.method = options or EngineOptions(), method or Method()
         rates = as_tensors(problem, {"gamma": gamma, "beta": beta})
+        if previous is not None and len(previous) != 2:
+            raise_if_any([f"previous has {len(previous)} entries; must be (w_plus, w_minus)"])
         iterates = {"w_plus": w_plus, "w_minus": w_minus}
         for number, w in enumerate(previous or ()):
             iterates[f"previous[{number}]"] = w
@@ -235,7 +237,7 @@ class Engine:
         What a program needs to go on by itself, at a tenth of a snapshot's cost. Increments are 0
         where beta is, since nothing depends on them there.
         """
-        return self._stored.variables(self.state, runs)
+        return self._stored.variables(self.state, self._checked(runs))
 
     def snapshot(self, runs: Runs | None = None) -> Snapshot:
         """The runs as they stand, in the poster's variables.
@@ -245,7 +247,7 @@ class Engine:
                 memory of its runs' w, which for thousands of large networks need not exist at
                 once. All runs by default.
         """
-        runs = slice(None) if runs is None else runs
+        runs = slice(None) if runs is None else self._checked(runs)
         return self._stored.snapshot(self.state, runs, self._summed_gradients(runs), self.step)
 
     def measure(self, function: Measure, report: Report | None = None) -> dict[str, Tensor]:
@@ -255,6 +257,10 @@ class Engine:
             function: takes the snapshot of some runs and their problem; values [R, ...] by name.
             report: called with the number of runs that have just been measured.
         """
+        if not callable(function):
+            raise_if_any(
+                [f"function = {function!r} must be a function of a snapshot and a problem"]
+            )
         workers = self.options.num_workers
         return measure(self.snapshot, self.groups, len(self.gamma), function, workers, report)
 
@@ -269,6 +275,18 @@ class Engine:
             InputError: for tensors of another state: names, shapes, types or statuses differ.
         """
         self.state.load_state_dict(saved)
+
+    def _checked(self, runs: Any) -> Runs:
+        """A slice, or indices of runs there are, int64 or boolean."""
+        if isinstance(runs, slice):
+            return runs
+        try:
+            found = torch.arange(len(self.gamma), device=self.gamma.device)[torch.as_tensor(runs)]
+        except (IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                [f"runs = {runs!r} must be a slice, or indices in [0, {len(self.gamma)})"]
+            ) from error
+        return torch.atleast_1d(found)
 
     def _summed_gradients(self, runs: Runs) -> Tensor:
         """X^T/sqrt(n) times the summed residuals, [R, d]."""

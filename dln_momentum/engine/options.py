@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -148,5 +149,11 @@ class EngineOptions:
                 found.append(self.gradient_tol / float(size))
             else:
                 size = torch.linalg.matrix_norm(problem.X, 2).max()
-                found.append(problem.n * (self.gradient_tol / float(size)) ** 2 / 2)
-        return max(found)
+                found.append(
+                    problem.n
+                    * (self.gradient_tol / float(size))
+                    * (self.gradient_tol / float(size))
+                    / 2
+                )
+        # any loss would do for one that overflows
+        return min(max(found), sys.float_info.max)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dln_momentum.engine.parallel import for_each
 from dln_momentum.engine.snapshot import Snapshot
-from dln_momentum.errors import raise_if_any
+from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.problem import Problem, stack
 
 SHARED_RUNS = 8
@@ -78,7 +78,12 @@ class Problems:
     index: Tensor
 
     def __post_init__(self) -> None:
-        index = torch.as_tensor(self.index)
+        if not isinstance(self.each, list | tuple):
+            raise_if_any([f"each is a {type(self.each).__name__}; it must be a list of problems"])
+        try:
+            index = torch.as_tensor(self.index)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError([f"index = {self.index!r} must be whole numbers"]) from error
         if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
             raise_if_any([f"index is {index.dtype}; must be whole numbers"])
         object.__setattr__(self, "index", index.long())

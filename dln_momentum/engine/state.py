@@ -130,6 +130,8 @@ class State:
         Raises:
             InputError: where names, shapes or types differ, and for a status that no run has.
         """
+        if not isinstance(saved, Mapping):
+            raise InputError([f"checkpoint is a {type(saved).__name__}; it must hold tensors"])
         raise_if_any(
             f"checkpoint holds {difference}" for difference in _differences(saved, self._first)
         )

@@ -19,7 +19,7 @@ from dln_momentum.engine.problems import Problems, first_of, flat_problem
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.method import Method
 from dln_momentum.problem import Problem
-from dln_momentum.rates import LAYERS, PAIRS, gamma_beta, of_layers
+from dln_momentum.rates import LAYERS, PAIRS, SMALLEST_GAMMA, gamma_beta, lam_of, of_layers
 from dln_momentum.schedules import Constant, Schedule
 from dln_momentum.start import Start, uniform
 
@@ -80,7 +80,10 @@ def arguments(
     given = {key: np.asarray(value) for key, value in with_defaults(given).items()}
     raise_if_any(rate_errors(given))
     shapes = {key: value.shape for key, value in given.items()}
-    given, ratio = of_layers(given)
+    with np.errstate(over="ignore", under="ignore", divide="ignore"):
+        given, ratio = of_layers(given)
+    if not np.all(np.isfinite(ratio) & (np.asarray(ratio) > 0)):
+        raise InputError(["gamma_u and gamma_v: gamma_v/gamma_u must be finite and > 0"])
     method = method_of(settings, ratio, start.depth)
     shapes |= {key: tuple(torch.as_tensor(getattr(method, key)).shape) for key in _OWN}
     shapes["schedule"] = tuple(method.schedule.runs)
@@ -90,7 +93,10 @@ def arguments(
     d, arrays = first.d, [f"{key} {list(own)}" for key, own in shapes.items() if math.prod(own) > 1]
     least = Footprint(math.prod(shape), first.n, d, data_sets=0, path_sums="gradient_sum")
     raise_if_any(least.engine_errors(", ".join(arrays) or f"d = {d}"))
-    gamma, beta = (np.broadcast_to(rate, shape).reshape(-1) for rate in gamma_beta(**given))
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        # what overflows is named by the check below
+        both = gamma_beta(**given)
+    gamma, beta = (np.broadcast_to(rate, shape).reshape(-1) for rate in both)
     raise_if_any(_pair_problems(gamma, beta))
     w_plus, w_minus = (w.expand(*shape, d).reshape(-1, d) for w in start.weights(d))
     return Arguments(
@@ -159,7 +165,7 @@ def checked(problem: Any, start: Any, kinds: tuple[type, ...] = (Problem,)) -> S
 
 def _seeds(seed: Any) -> np.ndarray:
     array = np.asarray(list(seed) if isinstance(seed, range) else seed)
-    if array.dtype.kind not in "iu" or (array < 0).any():
+    if array.size == 0 or array.dtype.kind not in "iu" or (array < 0).any():
         raise InputError([f"seed = {seed!r} must be an integer in [0, 2^64), or an array of them"])
     return array
 
@@ -182,10 +188,13 @@ def rate_errors(given: Mapping[str, Array]) -> Iterator[str]:
 
 
 def _pair_problems(gamma: Array, beta: Array) -> Iterator[str]:
-    wrong = ~((beta >= 0) & (beta < 1) & (gamma > 0))
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        lam = lam_of(gamma, beta)
+    wrong = ~((beta >= 0) & (beta < 1) & (gamma >= SMALLEST_GAMMA) & np.isfinite(lam))
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
         yield (
-            f"these rates give beta = {beta[first]:g} and gamma = {gamma[first]:g} (run {first}; "
-            f"{int(wrong.sum())} of {wrong.size} are wrong); beta must be in [0, 1), gamma > 0"
+            f"these rates give beta = {beta[first]:g}, gamma = {gamma[first]:g} and lam = "
+            f"{lam[first]:g} (run {first}; {int(wrong.sum())} of {wrong.size} are wrong); beta "
+            f"must be in [0, 1), gamma >= {SMALLEST_GAMMA:g} and lam finite"
         )

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from dln_momentum.arrays import tensor_of
+from dln_momentum.arrays import flag_of, integer_of, number_of, tensor_of
 from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.interface.arguments import checked
 from dln_momentum.interface.path_certificate import PathCertificate, certificate_of
 from dln_momentum.interface.path_sums import PathSums, summary_of
 from dln_momentum.problem import Problem
@@ -95,7 +96,12 @@ def certify(
     >>> certify(problem, (torch.stack(u), torch.stack(v)), gamma=0.01, beta=0.8).is_valid
     False
     """
-    raise_if_any(_option_problems(method, stores_ahead, decoupled, parametrisation, every))
+    checked(problem, None)
+    stores_ahead = flag_of("stores_ahead", stores_ahead)
+    decoupled, full_batch = flag_of("decoupled", decoupled), flag_of("full_batch", full_batch)
+    every = None if every is None else integer_of("every", every, 1)
+    dampening = number_of("dampening", dampening)
+    raise_if_any(_option_problems(method, stores_ahead, decoupled, parametrisation))
     if problem.runs:
         raise InputError([f"problem has runs {list(problem.runs)}; it must be one problem"])
     first, second, ulp = _pair("iterates", iterates, problem)
@@ -173,7 +179,8 @@ class _Rates:
     ) -> None:
         given = {"beta": beta, "gamma": gamma, "gamma_u": gamma_u, "gamma_v": gamma_v,
                  "weight_decay": weight_decay}  # fmt: skip
-        found = {key: tensor_of(key, value) for key, value in given.items() if value is not None}
+        needed = ("beta", "weight_decay")
+        found = {k: tensor_of(k, x) for k, x in given.items() if x is not None or k in needed}
         self._errors = [
             f"{key} has shape {[*value.shape]}; it must be a number or [{steps}], one for each step"
             for key, value in found.items()
@@ -241,7 +248,7 @@ class _Rates:
 
 
 def _option_problems(
-    method: str, stores_ahead: bool, decoupled: bool, parametrisation: str, every: int | None
+    method: str, stores_ahead: bool, decoupled: bool, parametrisation: str
 ) -> Iterator[str]:
     if method not in METHODS:
         yield (
@@ -254,16 +261,13 @@ def _option_problems(
         yield "stores_ahead is of method = nesterov alone"
     if decoupled and method == "nesterov":
         yield "decoupled weight decay with method = nesterov is not in the family"
-    if every is not None and every < 1:
-        yield f"every = {every} must be >= 1"
 
 
 def _pair(
     key: str, given: tuple[ArrayLike, ArrayLike], problem: Problem
 ) -> tuple[Tensor, Tensor, float]:
     """Two arrays [K+1, d] in double precision, and the rounding of the type they came in."""
-    if len(given) != 2:
-        raise InputError([f"{key} must be a pair of arrays, given {len(given)}"])
+    _check_pair(key, given)
     first, second = (tensor_of(key, value) for value in given)
     shapes = [*first.shape], [*second.shape]
     if shapes[0] != shapes[1] or first.ndim != 2 or first.shape[1] != problem.d or len(first) < 2:
@@ -279,7 +283,15 @@ def _pair(
     return first, second, max(_ulp(value) for value in given)
 
 
+def _check_pair(key: str, given: Any) -> None:
+    """Raise `InputError` for what is not a pair."""
+    if not isinstance(given, list | tuple) or len(given) != 2:
+        what = f"{len(given)} of them" if isinstance(given, list | tuple) else type(given).__name__
+        raise InputError([f"{key} must be a pair of arrays (u, v), given {what}"])
+
+
 def _start(previous: tuple[ArrayLike, ArrayLike], problem: Problem) -> tuple[Tensor, Tensor]:
+    _check_pair("previous", previous)
     u, v = (tensor_of("previous", value) for value in previous)
     if u.shape != (problem.d,) or v.shape != (problem.d,):
         raise InputError(

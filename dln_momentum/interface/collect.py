@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,7 +111,10 @@ def collect(
     found = _told(find(*directory))
     if over is None:
         return found.table
-    names = [over] if isinstance(over, str) else list(over)
+    names = [over] if isinstance(over, str) else over
+    for key, given, kinds in (("over", names, str), ("quantiles", quantiles, float | int)):
+        several = isinstance(given, list | tuple) and all(isinstance(x, kinds) for x in given)
+        raise_if_any([] if several else [f"{key} = {given!r} must be a list of {_WORDS[key]}"])
     return aggregate(found.table, found.settings, names, found.unfinished, quantiles)
 
 
@@ -139,12 +143,17 @@ def _told(found: Collection) -> Collection:
 
 def find(*directory: str | Path) -> Collection:
     """Read all jobs below some folders; for the arguments and errors see `collect`."""
+    raise_if_any(
+        f"directory = {name!r} must be a path, of a folder or a results.nc"
+        for name in directory
+        if not isinstance(name, str | Path)
+    )
     places = [Path(name) for name in directory]
     raise_if_any(
-        f"directory = {str(place)!r} must be a folder or a results.nc; "
-        + ("it is neither" if place.exists() else "there is none")
+        f"directory = {reprlib.repr(str(place))} must be a folder or a results.nc; "
+        + ("it is neither" if os.path.lexists(place) else "there is none")
         for place in places
-        if not (place.is_dir() or (place.is_file() and place.suffix == ".nc"))
+        if not _is_place(place)
     )
     raise_if_any([] if places else ["directory: give one folder or more"])
     collection = Collection(*run_table([]))
@@ -161,6 +170,16 @@ def find(*directory: str | Path) -> Collection:
     collection.table, collection.settings = run_table(found)
     collection.table.attrs = {"skipped": collection.skipped, "failures": collection.failures}
     return collection
+
+
+_WORDS = {"over": "keys, or one key", "quantiles": "numbers in [0, 1]"}
+
+
+def _is_place(place: Path) -> bool:
+    try:
+        return place.is_dir() or (place.is_file() and place.suffix == ".nc")
+    except (OSError, ValueError):  # a name too long, or with a NUL
+        return False
 
 
 def _is_sweep(job: Job) -> bool:

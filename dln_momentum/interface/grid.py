@@ -14,6 +14,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from dln_momentum.arrays import array_of
 from dln_momentum.engine.footprint import Footprint
 from dln_momentum.engine.problems import Problems
 from dln_momentum.errors import InputError, raise_if_any
@@ -88,6 +89,9 @@ def sweep(
     >>> float(ds.path_identity_error.max()) < 1e-10
     True
     """
+    names = [zip] if isinstance(zip, str) else zip
+    if names is not None and not isinstance(names, list | tuple):
+        raise InputError([f"zip = {zip!r} must be a list of names of keys, or several lists"])
     if schedule is not None and not callable(schedule):
         keys |= {"schedule": schedule}
     axes = {key: _values(value) for key, value in keys.items() if _is_axis(key, value)}
@@ -124,7 +128,13 @@ class _Maker:
     """the argument that each key is"""
 
     def __call__(self, values: Mapping[str, Any]) -> Any:
-        return self.make(**{self.arguments[k]: v for k, v in values.items() if k in self.arguments})
+        given = {self.arguments[k]: v for k, v in values.items() if k in self.arguments}
+        try:
+            inspect.signature(self.make).bind(**given)
+        except TypeError as error:
+            name = getattr(self.make, "__name__", repr(self.make))
+            raise InputError([f"{name}: {error}; keys must give its arguments"]) from error
+        return self.make(**given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +197,8 @@ class _Points:
         for key, values in self.axes.items():
             if len(numbered(values)) < len(values) and key not in self._in_zip:
                 yield f"{key} = {values!r} has a value twice; each may occur once"
+            if not values:
+                yield f"{key} = [] must have one value or more"
         for name in self._in_zip:
             if name not in self.axes:
                 yield f"zip: {name} must be a key with a list of values"
@@ -195,7 +207,17 @@ class _Points:
             if len(set(lengths.values())) > 1:
                 told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
                 yield f"zip: keys that move together need as many values each: {told}"
-        yield from rate_errors({k: np.asarray(v, float) for k, v in self._rates_given.items()})
+        given = {}
+        for key, value in self._rates_given.items():
+            try:
+                given[key] = array_of(key, value)
+            except InputError as error:
+                yield from error.problems
+            else:
+                if given[key].ndim > 1:
+                    yield f"{key} has shape {given[key].shape}; must be a number or a list of them"
+        if len(given) == len(self._rates_given):
+            yield from rate_errors(given)
 
     def size_errors(self) -> Iterator[str]:
         """What is wrong with a grid whose results alone would not fit, however small its runs."""

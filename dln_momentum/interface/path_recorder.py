@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.interface.arguments import checked
 from dln_momentum.interface.optimizer_steps import OptimizerSteps, Step
 from dln_momentum.interface.path_certificate import PathCertificate, certificate_of
 from dln_momentum.interface.path_sums import PathRow, PathSums, summary_of
@@ -63,6 +64,18 @@ class PathRecorder:
         *,
         parametrisation: str = "product",
     ) -> None:
+        raise_if_any(
+            f"{key} is a {_kind(value)}; it must be a parameter, a tensor of floating point"
+            for key, value in (("u", u), ("v", v))
+            if not isinstance(value, Tensor) or not value.is_floating_point()
+        )
+        if problem is not None:
+            checked(problem, None)
+            if problem.runs or problem.d != u.numel():
+                raise InputError(
+                    [f"problem has runs {[*problem.runs]} and d = {problem.d}; the network is one "
+                     f"of d = {u.numel()}"]
+                )  # fmt: skip
         if u.shape != v.shape or u.ndim == 0 or u is v:
             raise InputError(
                 [f"u and v must be two parameters of one shape: {[*u.shape]} and {[*v.shape]}"]
@@ -95,6 +108,7 @@ class PathRecorder:
             InputError: if the run has left the family, with the step and the reason; before the
                 first step; and for a problem of another d.
         """
+        checked(problem, None)
         raise_if_any(self.faults)
         if self._sums is None:
             raise InputError(["no step has been recorded: the recorder must be made before them"])
@@ -187,6 +201,11 @@ class PathRecorder:
             return torch.stack([2 * u, 2 * v])
         u, v = scaled_layers(u, v, 1.0, self._ratio)
         return torch.stack([u + v, u - v])
+
+
+def _kind(value: Any) -> str:
+    """What something is, in a word; of a tensor its type of numbers."""
+    return f"tensor of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def _close(a: float, b: float) -> bool:

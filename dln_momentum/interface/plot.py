@@ -62,6 +62,11 @@ def plot(
     dln_momentum.errors.InputError: x = gama is no column (did you mean gamma?)
     """
     named = {"x": x, "y": y, "z": z, "hue": hue, "col": col}
+    raise_if_any(
+        f"{key} = {name!r} must be the name of a column"
+        for key, name in named.items()
+        if not isinstance(name, str | None)
+    )
     kind = kind or ("heatmap" if z else "line" if any(named.values()) else "overview")
     if kind == "overview":
         given = [f"{key} = {name} is not for kind=overview" for key, name in named.items() if name]

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from dln_momentum.arrays import common_shape, tensor_of
-from dln_momentum.errors import raise_if_any
+from dln_momentum.arrays import common_shape, integer_of, number_of, tensor_of
+from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.interface.arguments import checked
 from dln_momentum.problem import Problem
 from dln_momentum.start import Start
@@ -29,6 +29,16 @@ from dln_momentum.theory import (
 )
 from dln_momentum.theory import max_margin as separating
 from dln_momentum.theory.power_minimizer import power_minimizer as solve_power
+
+NO_PROBLEM = object()
+"""The function is of vectors alone."""
+
+SCALES = ("balancedness", "scale", "weights")
+"""Arguments that other numbers are divided by, > 0."""
+
+SMALLEST = 1e-290
+"""The least of them, as of a start: quotients by a smaller one overflow, and a certificate of them
+would say 0."""
 
 
 def hyperbolic_entropy(theta: ArrayLike, balancedness: ArrayLike) -> Any:
@@ -121,6 +131,7 @@ def bregman_minimizer(
     >>> bregman_minimizer(problem, [[1e-9], [1e3]]).round(4).tolist()
     [[0.0, 0.0, 1.0], [0.3333, 0.3333, 0.6667]]
     """
+    tol, max_iterations = number_of("tol", tol), integer_of("max_iterations", max_iterations, 1)
 
     def solve(balancedness: Tensor, log_init: Tensor) -> Tensor:
         rows = problem.row_space
@@ -146,7 +157,13 @@ def gradient_flow_limit(problem: Problem, start: Start | None = None) -> Any:
     >>> gradient_flow_limit(Problem(X=[[1, 1, 2]], y=[2]), uniform([0.01, 10])).round(4).tolist()
     [[0.007, 0.007, 0.993], [0.3333, 0.3333, 0.6667]]
     """
-    w_plus, w_minus = checked(problem, start).weights(problem.d)
+    start = checked(problem, start)
+    if start.is_deep:
+        raise InputError(
+            [f"start has depth = {start.depth}: gradient_flow_limit is of theta = u v, depth = 2; "
+             "power_minimizer is the limit of others"]
+        )  # fmt: skip
+    w_plus, w_minus = start.weights(problem.d)
     log_init = discrete_bias.log_init(w_plus, w_minus, *torch.zeros(2, 1, dtype=w_plus.dtype))
     return bregman_minimizer(problem, (w_plus * w_minus).abs().numpy(), log_init.numpy())
 
@@ -305,13 +322,22 @@ def _order(norm: str) -> float:
     return 1.0 if norm == "l1" else 2.0
 
 
-def _evaluated(
-    function: Callable[..., Tensor], problem: Problem | None = None, **arguments: Any
-) -> Any:
+def _evaluated(function: Callable[..., Tensor], problem: Any = NO_PROBLEM, **arguments: Any) -> Any:
     """A function of float64 tensors [*S, d], and its value in the kind of the arguments."""
     tensors = {key: torch.atleast_1d(tensor_of(key, value)) for key, value in arguments.items()}
+    raise_if_any(
+        f"{key} has {int((~tensor.isfinite()).sum())} entries that are not finite; all must be"
+        for key, tensor in tensors.items()
+        if not bool(tensor.isfinite().all())
+    )
+    raise_if_any(
+        f"{key} has an entry {float(tensor.min()):g}, must be in [{SMALLEST:g}, {1 / SMALLEST:g}]"
+        for key in SCALES
+        if (tensor := tensors.get(key)) is not None
+        and not bool(((tensor >= SMALLEST) & (tensor <= 1 / SMALLEST)).all())
+    )
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    if problem is not None:
+    if problem is not NO_PROBLEM:
         checked(problem, None)
         shapes["problem"] = (*problem.runs, problem.d)
     d = common_shape(shapes)[-1]

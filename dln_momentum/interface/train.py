@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dln_momentum.arrays import integer_of, is_real, number_of
+from dln_momentum.arrays import flag_of, integer_of, is_real, number_of
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.engine import Engine, EngineOptions, Snapshot
 from dln_momentum.engine.family import is_plain
@@ -144,6 +144,10 @@ def train(
         if not callable(callback)
     )
     speed = number_of("speed", speed)
+    label_noise = number_of("label_noise", label_noise)
+    noise_until = integer_of("noise_until", noise_until, 0)
+    curvature, shown = flag_of("curvature", curvature), flag_of("progress", progress)
+    trajectories = None if trajectories is None else flag_of("trajectories", trajectories)
     max_steps = integer_of("max_steps", max_steps, 1)
     records = integer_of("records", records, 2)
     settings = {
@@ -195,7 +199,7 @@ def train(
 
     record()
     pace = Pace(n * d * R)
-    with _bar(max_steps, shown=progress) as move:
+    with _bar(max_steps, shown=shown) as move:
         for first, stop in plan.blocks(0, pace):
             if len(engine.running) == 0:
                 break

@@ -131,6 +131,8 @@ def verify(
         raise InputError([f"start has run dimensions {list(start.runs)}; verify takes one start"])
     pair = {"gamma": gamma, "beta": beta, "lam": lam, "eps": eps}
     given = {key: number_of(key, value) for key, value in pair.items() if value is not None}
+    label_noise = number_of("label_noise", label_noise)
+    noise_until = integer_of("noise_until", noise_until, 0)
     only_flow = set(given) == {"lam"}
     momentum = None if only_flow else Momentum.from_pair(**with_defaults(given))
     settings = {

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dln_momentum.arrays import is_real
 from dln_momentum.errors import raise_if_any
 from dln_momentum.nearest import did_you_mean
 from dln_momentum.outputs.found import Job, hashable, is_setting
@@ -56,7 +57,11 @@ def aggregate(
                 for name in over
                 if name not in known and name not in DATA_SEED | {"seed"}
             ),
-            *(f"quantile = {q:g} must be in [0, 1]" for q in quantiles if not 0 <= q <= 1),
+            *(
+                f"quantile = {q!r} must be in [0, 1]"
+                for q in quantiles
+                if not (is_real(q) and 0 <= q <= 1)
+            ),
         ]
     )
     taken = set(over) | (DATA_SEED if DATA_SEED & set(over) else set())

@@ -11,6 +11,7 @@ from torch import Tensor
 from dln_momentum.engine import Snapshot, Status
 from dln_momentum.engine.family_snapshot import FamilySnapshot
 from dln_momentum.engine.power_snapshot import PowerSnapshot
+from dln_momentum.errors import raise_if_any
 from dln_momentum.flows.trajectory import RecordedTrajectory
 from dln_momentum.outputs.references import references
 from dln_momentum.problem import Problem
@@ -55,6 +56,11 @@ def summarise(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
     something about the theory once the run has converged, and the numbers that must hold at every
     step say it always (`path_sum_balancedness_error`, `kkt_residual`).
     """
+    raise_if_any(
+        f"{key} is a {type(value).__name__}; it must be a {kind.__name__}"
+        for key, value, kind in (("snapshot", snapshot, Snapshot), ("problem", problem, Problem))
+        if not isinstance(value, kind)
+    )
     steps = snapshot.steps_to_tol.double()
     return {
         **rates(snapshot),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hostile.lines import BEGUN, Ask, ask, check_refused, warm
+from tests.hostile.lines import Ask, ask, check_refused, warm
 
 __all__ = ["ask", "warm"]
 
