@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hostile.lines import BEGUN, Ask, ask, check_refused, warm
+from tests.hostile.lines import Ask, ask, check_refused, warm
 
 __all__ = ["ask", "warm"]
 
@@ -213,7 +213,13 @@ TABLE: list[tuple[str, list[str]]] = [
     ("train -m data=sparse,", ["'data=sparse,'", UNREADABLE]),
     ("train -m seed=choice()", ["'seed=choice()'"]),
     ("train -m seed=-1,-2", ["seed_-1: refused: seed = -1 must", "seed_-2: refused: seed = -2 "]),
-    ("train -m name=../../x,../y", ["refused: name = '../../x'", "refused: name = '../y'"]),
+    ("train -m name=a,b", ["name=a,b: name must have one value"]),
+    ("train -m paths.root=a,b", ["paths.root=a,b: paths.root must have one value"]),
+    ("train -m seed=range(0)", ["seed=range(0) has no value; a multirun needs one or more"]),
+    ("train -m seed=range(3,1)", ["seed=range(3,1) has no value"]),
+    ("train -m seed=range(0,3,0)", ["seed=range(0,3,0): range() arg 3 must not be zero"]),
+    ("train -m hydra.sweep.subdir=../x seed=1,2", ["hydra.sweep.subdir = '../x' must lie within"]),
+    ("train -m hydra.sweep.subdir=/x seed=1,2", ["hydra.sweep.subdir = '/x' must lie within"]),
     # resume
     ("train resume=", ["resume = '' must be an existing checkpoint"]),
     ("train resume=nowhere", ["resume = 'nowhere' must be an existing checkpoint"]),
