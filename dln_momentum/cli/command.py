@@ -32,7 +32,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from dln_momentum.cli.directories import TOKEN, Directories, RefusedPlace
+from dln_momentum.cli.directories import TOKEN, Directories, Refusal
 from dln_momentum.cli.job import Job, Work, one_line
 from dln_momentum.cli.metric import metric_errors, metric_of
 from dln_momentum.cli.multirun import place_of, register_job_name
@@ -236,7 +236,7 @@ def _main(app: str, run: Callable[[], Any], entered: Sequence[str]) -> None:
                 run()
     except InputError as error:
         _refuse(error.problems)
-    except RefusedPlace as error:
+    except Refusal as error:
         _refuse(error.problems)
     except (HydraException, OmegaConfBaseException) as error:
         if _wants_traceback():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
@@ -22,10 +23,14 @@ TOKEN = "DLN_MULTIRUN"
 """Environment variable of a job that names the multirun it belongs to."""
 
 
-class RefusedPlace(BaseException):
-    """A directory that must not be made.
+SHARED = ("name", "paths.root", "hydra.run.dir", "hydra.sweep.dir")
+"""Keys that make the directory of a multirun."""
 
-    No Exception: Hydra turns one of a callback into a warning, and makes the directory.
+
+class Refusal(BaseException):
+    """What Hydra must not begin.
+
+    No Exception: Hydra turns one of a callback into a warning, and goes on.
 
     Args:
         problems: a line each.
@@ -63,12 +68,18 @@ class Directories(Callback):
         """Note what the directory of all jobs lacks, and tell the jobs what they need to know."""
         cls = type(self)
         self._note(config, "sweep")
+        subdir = Path(str(OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]))  # type: ignore[index, call-overload]
+        if subdir.is_absolute() or ".." in subdir.parts:
+            raise Refusal([f"hydra.sweep.subdir = {str(subdir)!r} must lie within hydra.sweep.dir"])
         forget_directories()
         cls.multirun = uuid4().hex[:12]
         cls.metric = config.get("optimized_metric")
         given = config.hydra.overrides
         params = config.hydra.sweeper.get("params") or {}
-        fixed = fixed_keys([*(f"{key}={value}" for key, value in params.items()), *given.task])
+        varied = [*(f"{key}={value}" for key, value in params.items()), *given.task]
+        if wrong := [*_no_jobs(varied)]:
+            raise Refusal(wrong)
+        fixed = fixed_keys(varied)
         words = [
             f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]",
             f"+hydra.job.env_set.{TOKEN}='{cls.multirun}'",
@@ -108,16 +119,34 @@ class Directories(Callback):
             directory.rmdir()
 
 
+def _no_jobs(overrides: Sequence[str]) -> Iterator[str]:
+    """What keeps a multirun from having jobs in a directory of its own."""
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        if not override.is_sweep_override():
+            continue
+        line, key = override.input_line, override.key_or_group
+        if key in SHARED:
+            yield f"{line}: {key} must have one value; the jobs of a multirun share a directory"
+        elif override.is_discrete_sweep():
+            try:
+                values = list(override.sweep_iterator())
+            except ValueError as error:
+                yield f"{line}: {error}"
+            else:
+                if not values:
+                    yield f"{line} has no value; a multirun needs one or more"
+
+
 def _place(config: DictConfig, key: str) -> str:
     """The directory that Hydra is about to make.
 
     Raises:
-        RefusedPlace: for one that the command does not write to.
+        Refusal: for one that the command does not write to.
     """
     try:
         named = [OmegaConf.select(config, part) for part in ("name", "paths.root", key)]
     except OmegaConfBaseException as error:
-        raise RefusedPlace([first_line(str(config.hydra.job.config_name), error)]) from None
+        raise Refusal([first_line(str(config.hydra.job.config_name), error)]) from None
     name, root, directory = named
     wrong = list(place_errors(name, root))
     if not wrong and not (isinstance(directory, str) and directory and directory.isprintable()):
@@ -128,5 +157,5 @@ def _place(config: DictConfig, key: str) -> str:
         except OSError as error:
             wrong.append(f"{key} = {shown(directory)} cannot be made: {error.strerror}")
     if wrong:
-        raise RefusedPlace(wrong)
+        raise Refusal(wrong)
     return str(directory)

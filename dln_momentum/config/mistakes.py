@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import yaml
 from hydra import compose
@@ -73,7 +75,7 @@ def mistakes(app: str, words: Sequence[str]) -> list[str]:
         except OverrideParseException:
             found.append(f"{word!r} {_unreadable(word)}")
     with initialised():
-        groups = list(app_groups(compose(app, return_hydra_config=True)))
+        groups = _composed(app).groups
         chosen = [o for o in overrides if _is_group(o.key_or_group) and not _gives_keys(o)]
         rest = [o for o in overrides if o not in chosen]
         wrong = {o.key_or_group: [*_group_mistakes(app, o, groups)] for o in chosen}
@@ -112,8 +114,10 @@ def is_mistaken(word: str) -> bool:
         return key.partition(".")[0] not in FREE or "." not in key
     if _is_of_the_command(key) or _is_unknown_to_hydra(key):
         return True
+    if (CONF_DIR / key).is_dir() and (value.endswith(".yaml") or "../" in value):
+        return True
     is_section = (CONF_DIR / key).is_dir() or re.match(r"hydra\b", key) is not None
-    return is_section and (value in ("null", "{}") or value.endswith(".yaml") or "../" in value)
+    return is_section and value in ("null", "{}")
 
 
 def in_words(app: str, error: Exception, words: Sequence[str]) -> list[str]:
@@ -229,7 +233,7 @@ def _plugin_mistakes(override: Override) -> Iterator[str]:
 def _key_mistakes(
     app: str, overrides: Sequence[Override], choices: Sequence[str], groups: Sequence[str]
 ) -> Iterator[str]:
-    known = _known(app, choices)
+    known = _known(app, choices) if overrides else []
     for override, key in ((o, key) for o in overrides for key in _keys_of(o)):
         if line := renamed(key):
             yield line
@@ -269,9 +273,25 @@ def _known(app: str, choices: Sequence[str]) -> list[str]:
         group = choice.partition("=")[0]
         others = [c for c in choices if c.partition("=")[0] != group]
         firsts = {c.partition("=")[0]: c for c in reversed(others)}
-        config = compose(app, [*firsts.values(), *filter(None, [choice])], True)
-        found |= dict.fromkeys(leaves(config))
+        found |= dict.fromkeys(_composed(app, *firsts.values(), *filter(None, [choice])).keys)
     return list(found)
+
+
+class _Composed(NamedTuple):
+    groups: list[str]
+    keys: list[str]
+
+
+def _composed(app: str, *words: str) -> _Composed:
+    """The groups of a command, and the keys of a config of it."""
+    return _composed_with(tuple(location.added), app, *words)
+
+
+@cache
+def _composed_with(folders: tuple[Path, ...], app: str, *words: str) -> _Composed:
+    """To compose a config takes longer than to import all that a mistyped key needs."""
+    config = compose(app, list(words), return_hydra_config=True)
+    return _Composed(list(app_groups(config)), list(leaves(config)))
 
 
 def _unknown(app: str, key: str, known: Sequence[str], groups: Sequence[str]) -> str:
@@ -299,11 +319,13 @@ def _option_keys(group: str, option: str) -> list[str]:
     paths = [path for folder in folders if (path := folder / f"{option}.yaml").is_file()]
     try:
         loaded = OmegaConf.load(paths[0]) if paths else OmegaConf.create({})
-        bases = [each for each in loaded.pop("defaults", []) if isinstance(each, str)]
+        given: Any = OmegaConf.to_container(loaded)
+        bases = [each for each in given.get("defaults") or [] if isinstance(each, str)]
         own = list(leaves(loaded))
     except (OSError, AttributeError, TypeError, yaml.YAMLError, OmegaConfBaseException):
         return []
-    return [*own, *(key for each in bases if each != "_self_" for key in _option_keys(group, each))]
+    others = [each for each in bases if each != "_self_"]
+    return [*own, *(key for each in others for key in _option_keys(group, each))]
 
 
 def _values(override: Override) -> list[object]:

@@ -75,8 +75,9 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
     handlers, level = list(root.handlers), root.level
     os.chdir(folder)
     try:
-        for app in OF_HYDRA:
-            sys.argv = [f"dln-{app}", "model.alpha=-1", f"hydra.run.dir={folder / app}"]
+        lines = [(app, "model.alpha=-1") for app in OF_HYDRA]
+        for app, word in [*lines, ("flow", "compare=nowhere"), ("train", "+callbacks.a=1")]:
+            sys.argv = [f"dln-{app}", word, f"hydra.run.dir={folder / app}"]
             with pytest.raises(SystemExit):
                 importlib.import_module(f"dln_momentum.cli.{app}").main()
     finally:
