@@ -1,0 +1,1 @@
+"""Input that must be refused, in tables: of Python functions, of files, of commands and configs."""
