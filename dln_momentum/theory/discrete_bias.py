@@ -166,8 +166,15 @@ def log_init(w_plus_0: Tensor, w_minus_0: Tensor, s_plus: Tensor, s_minus: Tenso
 
 
 def is_potential(balancedness: Tensor, log_init: Tensor) -> Tensor:
-    """Where (Delta, c) define a potential: 0 < Delta < inf and c finite, [*runs] bool."""
-    positive = (balancedness > 0) & balancedness.isfinite()
+    """Where (Delta, c) define a potential: 0 < Delta < inf and c finite, [*runs] bool.
+
+    A Delta below the least normal number has lost digits, and counts as 0.
+
+    >>> is_potential(torch.tensor([[1e-300], [1e-310], [0.0]]).double(), torch.zeros(3, 1)).tolist()
+    [True, False, False]
+    """
+    least = torch.finfo(balancedness.dtype).tiny
+    positive = (balancedness >= least) & balancedness.isfinite()
     return (positive & log_init.isfinite()).all(-1)
 
 

@@ -1,0 +1,325 @@
+"""Rates, starts and data at the ends of float64: the certificate holds, or says why it does not.
+
+Of every run: it has an ending; its KKT residual is within the rounding that the theory of the
+certificate allows (docs/theory.md#certificate), or nan where Delta has left float64 or the run has
+diverged; and nothing raises, warns or depends on the run's neighbours.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import dln_momentum as dln
+from dln_momentum.outputs.summary import potential
+from dln_momentum.rates import Momentum
+from dln_momentum.verification import (
+    Measurements,
+    Setting,
+    Verdict,
+    coordinate_rates,
+    nesterov,
+    schedules,
+    weight_decay,
+)
+
+ULP = 2.0**-52
+UNRESOLVED = 0.3
+"""An error of the exponents from which on float64 decides nothing, as in the verification."""
+
+GAMMA = np.array([1e-150, 1e-100, 1e-30, 1e-10, 1e-5, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 1e3])
+BETA = np.array([0.0, 1e-150, 1e-10, 0.5, 0.9, 0.999, 1 - 1e-8, 1 - 1e-15])
+ALPHA = np.array([1e-144, 1e-100, 1e-30, 1e-10, 1e-3, 0.1, 1.0, 10.0, 1e3])
+GRID = {"gamma": GAMMA[:, None, None], "beta": BETA[None, :, None]}
+FEW = {
+    "gamma": np.array([1e-150, 1e-30, 1e-5, 1e-2, 1e-1, 1e3])[:, None, None],
+    "beta": np.array([0.0, 0.9, 0.999])[None, :, None],
+}
+
+METHODS: dict[str, dict[str, Any]] = {
+    "heavy ball": GRID,
+    "summed directly": {**GRID, "path_sums": "direct"},
+    "Nesterov": {**GRID, "method": "nesterov"},
+    "torch": {**FEW, "backend": "torch", "max_steps": 200},
+    "weight decay": {**FEW, "weight_decay": 0.1, "decay_until": 100},
+    "decoupled decay": {
+        "gamma": FEW["gamma"][:-1],  # gamma omega must be below 1
+        "beta": FEW["beta"],
+        "weight_decay": 0.1,
+        "decoupled": True,
+        "decay_until": 100,
+    },
+    "dampening": {**FEW, "dampening": 0.5},
+    "cosine": {**FEW, "schedule": dln.schedules.Cosine(steps=1000)},
+    "rates of layers": {
+        "gamma_u": FEW["gamma"],
+        "gamma_v": 1e3 * FEW["gamma"],
+        "beta": FEW["beta"],
+    },
+    "rates of coordinates": {**FEW, "kappa": np.geomspace(1e-6, 10, 8)},
+    "mini-batches": {**FEW, "batch_size": 1, "label_noise": 0.1, "noise_until": 50},
+}
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Turn every warning, numpy's about what overflows or is undefined included, into an error."""
+    with warnings.catch_warnings(), np.errstate(over="warn", invalid="warn", divide="warn"):
+        warnings.simplefilter("error")
+        yield
+
+
+def matrix(n: int = 4, d: int = 8) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(n, d))
+
+
+def labelled(X: np.ndarray, scale: float = 1.0) -> dln.Problem:
+    """Data whose targets a theta with two entries interpolates."""
+    theta = np.zeros(X.shape[-1])
+    theta[:2] = scale, -scale / 2
+    return dln.Problem(X, X @ theta[: X.shape[-1]])
+
+
+def trained(problem: dln.Problem, start: Any, **given: Any) -> Any:
+    return dln.train(problem, start, **{"max_steps": 3000, "records": 2, **given})
+
+
+def assert_certified(run: Any, weight: Any) -> None:
+    """The KKT residual of every run is explained by rounding, or nan for a reason.
+
+    An ulp of w a step, and that of 10,000 steps for the nearest of many sign changes, is carried on
+    at most ``weight`` = 1/(1-beta) times, and the sums of the exponents round by some ulps of their
+    size. A coordinate of the image z is off by as much, and the residual is relative to ||z||.
+    """
+    found, status = run.certify(), np.ravel(run.status)
+    assert set(status) <= {"converged", "diverged", "max_steps"}
+    residual = np.ravel(found.kkt_residual)
+    snapshot = run.snapshot
+    delta, c = potential(snapshot)
+    z = torch.linalg.vector_norm(torch.asinh(2 * snapshot.theta / delta) - c, dim=-1) / 2
+    sums = (snapshot.path_sums + snapshot.boundary).abs().amax((0, -1))
+    boundary = snapshot.boundary.abs().amax((0, -1))
+    weight = torch.from_numpy(np.ravel(np.broadcast_to(weight, run.shape)).copy())
+    spread = ULP * (weight * (snapshot.steps + 10_000) + 8 * (sums + boundary))
+    size = torch.asinh(2 * snapshot.theta / delta).abs().amax(-1) + c.abs().amax(-1)
+    allowed = (delta.shape[-1] ** 0.5 * (spread + 16 * ULP * size) / z + 64 * ULP).numpy()
+    resolved = spread.numpy() <= UNRESOLVED
+    digits = (delta >= torch.finfo(torch.float64).tiny).all(-1) & c.isfinite().all(-1)
+    digits = (digits & delta.isfinite().all(-1)).numpy()
+    # no number where there is no potential, and one where there is
+    assert np.array_equal(np.isnan(residual), (status == "diverged") | ~digits)
+    judged = resolved & ~np.isnan(residual) & np.isfinite(allowed)
+    assert (residual[judged] <= allowed[judged]).all()
+    # a convergence that the certificate holds of is one to the minimiser: the loss is at most 1e-24
+    distance = np.ravel(found.distance_to_minimizer)
+    assert not (np.isnan(distance) & (status == "converged") & judged).any()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "heavy ball" else pytest.param(name, marks=pytest.mark.slow)
+        for name in METHODS
+    ],
+)
+def test_methods_at_extreme_rates_and_starts(name: str) -> None:
+    problem = dln.sparse(n=5, d=8, s=2, seed=0)
+    start = dln.uniform(ALPHA[None, None, :])
+    with silent():
+        run = trained(problem, start, **METHODS[name])
+        assert_certified(run, 1 / (1 - METHODS[name]["beta"]))
+    # the ordinary run among them is the one it is alone
+    chosen = {
+        key: np.ravel(value)[np.abs(np.ravel(value) - wanted).argmin()]
+        for key, wanted in (("gamma", 1e-2), ("gamma_u", 1e-2), ("gamma_v", 10.0), ("beta", 0.9))
+        if (value := METHODS[name].get(key)) is not None
+    }
+    alone = trained(problem, dln.uniform(0.1), **{**METHODS[name], **chosen})
+    shape = np.broadcast_shapes(*(np.shape(METHODS[name][key]) for key in chosen), (1, 1, 9))
+    place = tuple(
+        int(np.abs(np.ravel(axis) - value).argmin())
+        for axis, value in zip(
+            (METHODS[name].get("gamma", METHODS[name].get("gamma_u")), METHODS[name]["beta"]),
+            (chosen.get("gamma", chosen.get("gamma_u")), chosen["beta"]),
+            strict=True,
+        )
+    )
+    assert run.shape == shape
+    theta = run.theta[(*place, int((ALPHA == 0.1).argmax()))]
+    if name == "torch":
+        # its matrix products round differently for another number of runs
+        np.testing.assert_allclose(theta, alone.theta, rtol=1e-9)
+    else:
+        assert theta.tobytes() == alone.theta.tobytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["logistic", "exponential"])
+def test_classification_at_extreme_rates_and_starts(loss: str) -> None:
+    X = matrix()
+    problem = dln.Problem(X, np.sign(X @ np.ones(8)), loss=loss)
+    with silent():
+        run = trained(problem, dln.uniform(ALPHA[None, None, :]), **FEW)
+        found = run.certify()
+    residual = np.ravel(found.kkt_residual)
+    assert set(np.ravel(run.status)) <= {"converged", "diverged", "max_steps"}
+    # 3000 steps of an ulp each, a thousand times over at beta = 0.999, on an image of 1e-2 or more
+    moved = np.ravel(np.broadcast_to(FEW["gamma"], run.shape)) >= 1e-2
+    known = moved & ~np.isnan(residual)
+    assert known.any()
+    assert (residual[known] <= 1e-7).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", [2.0001, 3.0, 5.0, 50.0])
+def test_deep_networks_at_extreme_rates(depth: float) -> None:
+    with silent():
+        run = trained(
+            labelled(matrix()),
+            dln.Start(np.full(8, 0.3), np.full(8, 0.3), depth=depth),
+            gamma=np.array([1e-150, 1e-5, 1e-2, 1.0, 1e3])[:, None],
+            beta=np.array([0.0, 0.9, 0.999]),
+        )
+        residual = np.ravel(run.certify().kkt_residual)
+    assert set(np.ravel(run.status)) <= {"converged", "diverged", "max_steps"}
+    known = ~np.isnan(residual)
+    assert (residual[known] <= 1e-7).all()
+    assert np.isnan(residual[np.ravel(run.status) == "diverged"]).all()
+
+
+def _conditioned(number: float) -> np.ndarray:
+    left, _, right = np.linalg.svd(matrix(), full_matrices=False)
+    return left @ np.diag(np.geomspace(1, 1 / number, 4)) @ right
+
+
+DATA: dict[str, Callable[[], np.ndarray]] = {
+    "duplicated rows": lambda: matrix()[[0, 1, 2, 2]],
+    "a row that is a sum": lambda: np.vstack([matrix()[:3], matrix()[:2].sum(0)]),
+    "a row again to 1e-12": lambda: np.vstack([matrix()[:3], matrix()[2] * (1 + 1e-12)]),
+    "two rows 1e-9 apart": lambda: np.vstack([matrix()[:3], matrix()[2] + 1e-9 * matrix()[3]]),
+    "condition 1e6": lambda: _conditioned(1e6),
+    "condition 1e12": lambda: _conditioned(1e12),
+    "a row of zeros": lambda: matrix() * np.array([[1.0], [1], [1], [0]]),
+    "two columns of zeros": lambda: matrix() * np.array([1.0, 1, 0, 1, 1, 1, 1, 0]),
+    "columns of 1e-200 and 1e-300": lambda: matrix() * np.array([1, 1, 1e-200, 1, 1, 1, 1, 1e-300]),
+    "one row": lambda: matrix()[:1],
+    "one row, two columns": lambda: np.array([[3.0, 4.0]]),
+    "rows of ones": lambda: np.ones((4, 8)),
+    "1e-150": lambda: matrix() * 1e-150,
+    "1e-310": lambda: matrix() * 1e-310,
+    "1e150": lambda: matrix() * 1e150,
+    "1e300": lambda: matrix() * 1e300,
+    "rows of 1e150 and 1e-150": lambda: matrix() * np.array([[1e150], [1e-150], [1], [1]]),
+}
+STARTS = {
+    "uniform": lambda d: dln.uniform(0.1),
+    "entries from 1e-140 to 10": lambda d: dln.Start(np.geomspace(1e-140, 10, d), np.zeros(d)),
+    "entries from 1e-3 to 1e3": lambda d: dln.Start(np.geomspace(1e-3, 1e3, d), np.zeros(d)),
+    "layers an ulp apart": lambda d: dln.Start(np.ones(d), np.full(d, 1 - 2.0**-53)),
+    "1e140": lambda d: dln.uniform(1e140),
+}
+
+
+@pytest.mark.slow
+def test_many_coordinates() -> None:
+    with silent():
+        start = dln.uniform(0.1)
+        run = trained(labelled(matrix(2, 100_000)), start, gamma=1e-4, beta=0.9, max_steps=100)
+        assert_certified(run, 10.0)
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("name", DATA)
+def test_hostile_data(name: str, start: str) -> None:
+    X = DATA[name]()
+    beta = np.array([0.0, 0.9, 0.99])
+    with silent():
+        run = trained(
+            labelled(X),
+            STARTS[start](X.shape[-1]),
+            gamma=np.array([1e-3, 1e-2, 0.1])[:, None],
+            beta=beta,
+            max_steps=5000,
+        )
+        assert_certified(run, 1 / (1 - beta))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-200, 1e-30, 1e100, 1e200])
+def test_hostile_targets(scale: float) -> None:
+    with silent():
+        run = trained(labelled(matrix(), scale), dln.uniform([0.1, 1e-30]), gamma=1e-2, beta=0.9)
+        assert_certified(run, 10.0)
+
+
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "inconsistent targets": (
+        lambda: dln.Problem(matrix()[[0, 0, 1, 2]], [1.0, 2, 3, 4]), "not in the range of X"
+    ),
+    "a column of 1e100": (
+        lambda: labelled(matrix() * np.array([1, 1, 1e100, 1, 1, 1, 1, 1])), "not in the range of X"
+    ),
+    "labels that no theta separates": (
+        lambda: dln.Problem(matrix()[[0, 0, 1, 2]], [1.0, -1, 1, 1], loss="logistic"),
+        "not separable",
+    ),
+    "w exactly zero": (
+        lambda: trained(labelled(matrix()), dln.Start(np.ones(8), np.ones(8))), "Delta_0"
+    ),
+    "one w exactly zero": (
+        lambda: trained(labelled(matrix()), dln.Start(np.ones(8), np.eye(8)[0])), "Delta_0"
+    ),
+    "w of 1e-300": (
+        lambda: trained(labelled(matrix()), dln.Start(np.full(8, 1e-300), np.zeros(8))), "Delta_0"
+    ),
+    "alpha of 1e-150": (lambda: trained(labelled(matrix()), dln.uniform(1e-150)), "Delta_0"),
+    "X of zeros": (lambda: dln.Problem(np.zeros((4, 8)), np.zeros(4)), "X is zero"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_no_theorem_is_about_is_refused(name: str) -> None:
+    make, said = REFUSED[name]
+    with silent(), pytest.raises(dln.InputError, match=said):
+        make()
+
+
+SETTINGS = list(
+    itertools.product(
+        (1e-100, 1e-30, 1e-3, 0.1, 10.0, 1e3),
+        ((1e-150, 0.9), (1e-10, 0.0), (1e-2, 0.999), (0.1, 0.9), (1.0, 0.0), (1e-2, 1 - 1e-8)),
+    )
+)
+FAMILY = {
+    "weight decay": weight_decay.coupled,
+    "decoupled decay": weight_decay.decoupled,
+    "rates of coordinates": coordinate_rates.of_coordinates,
+    "rates of layers": coordinate_rates.of_layers,
+    "schedules": schedules.changing_rates,
+    "Nesterov": nesterov.gradients_ahead,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILY)
+def test_no_verdict_on_the_family_is_wrong_at_extreme_settings(name: str) -> None:
+    """The theorems are proved: what float64 decides holds, and what it does not decide says so."""
+    problem = dln.sparse(n=5, d=8, s=2, seed=0)
+    for alpha, rates in SETTINGS:
+        w_plus, w_minus = dln.uniform(alpha).weights(d=8)
+        setting = Setting(
+            problem, w_plus.reshape(8), w_minus.reshape(8), momentum=Momentum(*rates), max_steps=300
+        )
+        for statement in FAMILY[name](Measurements(setting)):
+            told = (alpha, rates, statement)
+            assert statement.verdict is not Verdict.VIOLATED, told
+            if statement.verdict is Verdict.NOT_MET:
+                assert statement.unmet[0].found, told
+            else:
+                assert statement.error <= statement.tolerance <= UNRESOLVED, told
