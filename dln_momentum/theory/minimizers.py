@@ -26,8 +26,10 @@ CHUNK_ENTRIES = 2**20
 """Matrix entries of the runs that are solved together; it bounds the memory."""
 _VECTORS = 16
 """Vectors of length d that the solver holds for a run."""
-ACCURACY = 1e-2
-"""Error of a step over the step, in the energy norm."""
+ACCURACY = (1e-4, 1e-1)
+"""Error of a step over the step, in the energy norm: least, near the solution, and largest."""
+_FINAL = 1e-2
+"""The residual over the tolerance below which no further step is made."""
 CHORD = 0.03
 """Length of the chord whose slope replaces the curvature, over the residual; see `_chord_slope`."""
 STRETCH = 16.0
@@ -37,6 +39,8 @@ _LARGEST = 2.0**1000
 """Largest Delta/2 that is not rescaled: a sum of a few of them does not overflow."""
 _EXPONENT = 700.0
 """Arguments of sinh below it do not overflow."""
+_KEPT = 1e-3
+"""Relative residual below which the orthogonal projection of a guess is good enough."""
 _NEAR = 0.1
 """Largest relative residual at which ``near`` replaces the cold start."""
 
@@ -244,7 +248,7 @@ def _solve(
     max_iterations: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Newton's method: the best z = c + V^T nu, its residual and the steps taken."""
-    basis, accurate = systems.basis, tol * ACCURACY
+    basis, accurate = systems.basis, tol * _FINAL
     z = _start(systems, b, half, c, guess)
     theta = _predictor(z, half)
     best_z, best = z.clone(), torch.full_like(z[:, 0], torch.inf)
@@ -287,17 +291,46 @@ def relative_norm(slack: Tensor, b: Tensor, theta: Tensor) -> Tensor:
 
 
 def _start(systems: NewtonSystems, b: Tensor, half: Tensor, c: Tensor, guess: Tensor) -> Tensor:
-    """The guess projected to the form c + V^T nu, or `_cold_start` where its residual is large."""
+    """The z of the guess, brought to the form c + V^T nu, or `_cold_start` where it is bad.
+
+    The form is reached by a projection: the cheap orthogonal one, or, where that moves theta, the
+    one in the norm of the slopes of theta, which keeps V theta to first order.
+    """
     basis = systems.basis
     away = torch.asinh(guess / half) - c
     z = c + apply(basis.mT, apply(basis, away))
-    theta = _predictor(z, half)
-    near = relative_norm(b - apply(basis, theta), b, theta) < _NEAR
-    if not bool(near.all()):
-        far = ~near
-        runs = far.nonzero().squeeze(-1)
-        z[far] = _cold_start(systems, runs, basis_of(basis, far), b[far], half[far], c[far])
+    residual = _residual(basis, z, b, half)
+    moved = (~(residual < _KEPT) & torch.isfinite(away).all(-1)).nonzero().squeeze(-1)
+    if len(moved):
+        slopes, V = torch.hypot(guess[moved], half[moved]), basis_of(basis, moved)
+        here = _nearest(systems, moved, V, slopes, away[moved]) + c[moved]
+        found = _residual(V, here, b[moved], half[moved])
+        better = ~(found >= residual[moved])
+        z[moved[better]], residual[moved[better]] = here[better], found[better]
+    far = (~(residual < _NEAR)).nonzero().squeeze(-1)
+    if len(far):
+        z[far] = _cold_start(systems, far, basis_of(basis, far), b[far], half[far], c[far])
     return z
+
+
+def _residual(basis: Tensor, z: Tensor, b: Tensor, half: Tensor) -> Tensor:
+    theta = _predictor(z, half)
+    return relative_norm(b - apply(basis, theta), b, theta)
+
+
+def _nearest(
+    systems: NewtonSystems, runs: Tensor, basis: Tensor, weights: Tensor, vector: Tensor
+) -> Tensor:
+    """The vector of the row space with the V W x of another."""
+    return _solved(systems, runs, weights, apply(basis, weights * vector))
+
+
+def _solved(systems: NewtonSystems, runs: Tensor, weights: Tensor, rhs: Tensor) -> Tensor:
+    units = binary_centre(weights), binary_scale(rhs)
+    step, _ = systems.solve(
+        runs, weights / units[0], rhs / units[1], torch.full_like(rhs[:, 0], ACCURACY[0])
+    )
+    return step * (units[1] / units[0])
 
 
 def _cold_start(
@@ -306,10 +339,7 @@ def _cold_start(
     """The solution with sinh replaced by its chord up to the size theta may have."""
     reach = torch.maximum(vector_norm(b), 2 * half.amax(-1))
     slope = _chord_slope(torch.zeros_like(half), half, reach)
-    rhs = b - apply(basis, slope * c)
-    units = binary_centre(slope), binary_scale(rhs)
-    step, _ = systems.solve(runs, slope / units[0], rhs / units[1], ACCURACY)
-    return c + step * (units[1] / units[0])
+    return c + _solved(systems, runs, slope, b - apply(basis, slope * c))
 
 
 def _newton_step(
@@ -325,10 +355,12 @@ def _newton_step(
 ) -> tuple[Tensor, Tensor]:
     """z and theta after a step."""
     size = vector_norm(slack)
+    # one step squares the residual: more accuracy than that is lost
+    accuracy = (size / torch.maximum(vector_norm(b), vector_norm(theta))).clamp(*ACCURACY)
     weights = _chord_slope(theta.abs(), half, CHORD * size)
     # if Delta spans many decades the decrement underflows: weights and slack are kept in units
     units = binary_centre(weights), binary_scale(slack)
-    step, decrement = systems.solve(runs, weights / units[0], slack / units[1], ACCURACY)
+    step, decrement = systems.solve(runs, weights / units[0], slack / units[1], accuracy)
     # far above the solution a Newton step reduces exp by a factor e at most: try a longer step
     far = size > 2 * vector_norm(b)
     first = torch.where(far & stretch, STRETCH, 1.0).to(z.dtype)

@@ -17,7 +17,7 @@ from dln_momentum.row_space import apply, weighted_solution
 
 RESOLVED = 1e-10
 """Least pivot of V W V^T over the largest: rounding disturbs a step by 1e-16 over it at most."""
-SPREAD = 1e4
+SPREAD = 1e3
 """Largest ratio between the quotients of two weights at which another's factor is tried."""
 LEAST_ITERATIONS = 3
 ROWS_AN_ITERATION = 20
@@ -35,7 +35,7 @@ class NewtonSystems:
     >>> V = torch.eye(2, 3, dtype=torch.float64)
     >>> weights = torch.tensor([[2.0, 4.0, 1.0]], dtype=torch.float64)
     >>> systems = NewtonSystems(V, weights)
-    >>> x, energy = systems.solve(torch.tensor([0]), weights, weights[:, :2], accuracy=1e-3)
+    >>> x, energy = systems.solve(torch.tensor([0]), weights, weights[:, :2], torch.tensor([1e-3]))
     >>> x.round(decimals=12), energy.round(decimals=12)
     (tensor([[1., 1., 0.]], dtype=torch.float64), tensor([6.], dtype=torch.float64))
     """
@@ -57,7 +57,7 @@ class NewtonSystems:
         self._own = like.new_empty(0, r, r)
 
     def solve(
-        self, runs: Tensor, weights: Tensor, rhs: Tensor, accuracy: float
+        self, runs: Tensor, weights: Tensor, rhs: Tensor, accuracy: Tensor
     ) -> tuple[Tensor, Tensor]:
         """x = V^T nu of some runs, and <nu, g>, which is <x, W x> up to the accuracy.
 
@@ -65,7 +65,8 @@ class NewtonSystems:
             runs: which runs, [A].
             weights: the diagonal of W, positive, [A, d], in units in which it is about 1.
             rhs: g, [A, r], likewise.
-            accuracy: energy norm of the error of nu over that of nu, as the factor estimates it.
+            accuracy: energy norm of the error of nu over that of nu, as the factor estimates it,
+                [A].
         """
         nu, left = torch.zeros_like(rhs), torch.ones_like(runs, dtype=torch.bool)
         for prepare in (None, self._share, self._factorise):
@@ -77,7 +78,9 @@ class NewtonSystems:
                 nu, solved = self._iterate(runs, weights, rhs, accuracy)
                 left = ~solved
             elif bool(tried.any()):
-                nu[tried], solved = self._iterate(runs[tried], weights[tried], rhs[tried], accuracy)
+                nu[tried], solved = self._iterate(
+                    runs[tried], weights[tried], rhs[tried], accuracy[tried]
+                )
                 left[tried] = ~solved
             if not bool(left.any()):
                 break
@@ -111,29 +114,37 @@ class NewtonSystems:
             self._weights[some] = torch.where(resolved[:, None], here, torch.nan)
 
     def _iterate(
-        self, runs: Tensor, weights: Tensor, rhs: Tensor, accuracy: float
+        self, runs: Tensor, weights: Tensor, rhs: Tensor, accuracy: Tensor
     ) -> tuple[Tensor, Tensor]:
         """nu by conjugate gradients from 0, with the kept factors, and where it is accurate."""
         basis, factors = self._basis_of(runs), self._factors_of(runs)
-        nu, residual = torch.zeros_like(rhs), rhs
-        step = _divided(residual, factors)
-        energy = (residual * step).sum(-1, keepdim=True)
-        enough = accuracy**2 * energy
-        going = torch.ones_like(energy, dtype=torch.bool)
-        direction = step
-        for _ in range(self._iterations):
+        nu, place = torch.zeros_like(rhs), torch.arange(len(runs), device=runs.device)
+        here, residual = nu, rhs
+        direction = _divided(rhs, factors)
+        energy = (rhs * direction).sum(-1, keepdim=True)
+        enough = accuracy[:, None].square() * energy
+        solved = torch.zeros_like(place, dtype=torch.bool)
+        for k in range(self._iterations):
             image = apply(basis, weights * apply(basis.mT, direction))
+            # nothing to solve for is a step of length 0
             curvature = (direction * image).sum(-1, keepdim=True)
-            length = torch.where(going & (curvature > 0), energy / curvature, 0.0)
-            nu, residual = nu + length * direction, residual - length * image
+            length = torch.where(energy == 0, 0.0, energy / curvature)
+            here, residual = here + length * direction, residual - length * image
             step = _divided(residual, factors)
             before, energy = energy, (residual * step).sum(-1, keepdim=True)
-            going &= ~(energy <= enough)
+            done = (energy <= enough).squeeze(-1)
+            direction = step + energy / before * direction
+            if k + 1 < self._iterations and not bool(done.any()):
+                continue
+            nu[place[done]], solved[place[done]] = here[done], True
+            going = ~done
             if not bool(going.any()):
                 break
-            # a run that is done stays: its energy may be 0, and 0/0 would spread
-            direction = torch.where(going, step + energy / before * direction, 0.0)
-        return nu, ~going.squeeze(-1)
+            place, weights, here, residual, direction, energy, enough = (
+                x[going] for x in (place, weights, here, residual, direction, energy, enough)
+            )
+            basis, factors = self._basis_of(runs[place]), self._factors_of(runs[place])
+        return nu, solved
 
     def _factors_of(self, runs: Tensor) -> list[tuple[Tensor | slice, Tensor]]:
         """The factors of some runs: one for several of them, or one for each."""

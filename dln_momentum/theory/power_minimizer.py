@@ -26,8 +26,8 @@ from dln_momentum.theory.minimizers import (
     solver_errors,
 )
 
-_INSIDE = 0.95
-"""Largest part of the way to the boundary of the domain that one step goes."""
+_GAP = 1e-4
+"""What a step leaves of the way to the boundary of the domain: theta grows by a power of it."""
 _RESOLVED = 1e-3
 """Least chord, over theta, whose slope is better than the derivative: below it they agree to about
 this fraction, and the chord loses digits."""
@@ -156,14 +156,14 @@ def _newton_step(
     # y stays in (-A, A): below, the distances to both ends as fractions of the step
     upper, lower = _gaps(r, A)
     reach = torch.where(step > 0, upper / step, -lower / step)
-    limit = _INSIDE * torch.where(step == 0, torch.inf, reach).amin(-1)
+    reach = torch.where(step == 0, torch.inf, reach).amin(-1)
     far = size > 2 * vector_norm(b)
-    first = torch.where(far & stretch, STRETCH, 1.0).to(r.dtype)
-    length, pending = torch.minimum(first, limit), torch.arange(len(r), device=r.device)
-    moved = r.clone()
+    first, gap = torch.where(far & stretch, STRETCH, 1.0).to(r.dtype), torch.full_like(size, _GAP)
+    moved, pending = r.clone(), torch.arange(len(r), device=r.device)
     # along the step the dual has the slope <theta(y + t step) - theta(y), step> - decrement
     for _ in range(HALVINGS):
-        t = length[pending]
+        inside = (1 - gap) * reach
+        t = torch.minimum(first, inside)[pending]
         there = _moved(r[pending], t[:, None] * step[pending], upper[pending], lower[pending])
         moved[pending] = there
         ahead = predictor_at(there, A[pending], D[pending])
@@ -171,7 +171,9 @@ def _newton_step(
         pending = pending[~(slope <= torch.where(t > 1, 0.0, 0.5))]
         if len(pending) == 0:
             break
-        length[pending] /= 2
+        # theta is a power of the gap: half as many decades of it, or half the length
+        first = torch.where(first <= inside, first / 2, first)
+        gap = gap.sqrt()
     return moved
 
 
