@@ -19,7 +19,7 @@ from dln_momentum.engine.cpu.carried import (
     Endings,
     Panels,
 )
-from dln_momentum.engine.cpu.compiled import zeros
+from dln_momentum.engine.cpu.compiled import zeros_in_large_pages
 from dln_momentum.engine.cpu.one_run import advance_one_by_one, fill_spans, filled_up
 from dln_momentum.engine.cpu.products import LANES
 from dln_momentum.engine.cpu.simd_block import advance_simd_blocks
@@ -101,7 +101,8 @@ def spans_of(scaled: ScaledProblem) -> tuple[np.ndarray, ...]:
     if "spans" not in scaled.layouts:
         A = scaled.A.reshape(-1, *scaled.A.shape[-2:]).numpy()
         _, n, d = A.shape
-        by_column, by_row = zeros(filled_up(d) * n), zeros(filled_up(n) * d)
+        by_column = zeros_in_large_pages(filled_up(d) * n)
+        by_row = zeros_in_large_pages(filled_up(n) * d)
         fill_spans(A[0], by_column, False)
         fill_spans(A[0], by_row, True)
         scaled.layouts["spans"] = (A, by_column, by_row)
