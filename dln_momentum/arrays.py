@@ -63,8 +63,7 @@ def array_of(key: str, value: Any, *, bools: bool = False) -> NDArray[np.float64
     """
     given = value
     if _is_scipy_sparse(value):
-        check_size(key, value.shape)
-        given = value.toarray()
+        given = dense_of(key, value)
     if isinstance(value, Tensor):
         given = value.detach().cpu()
         given = given.double().numpy() if given.is_floating_point() else given.numpy()
@@ -90,6 +89,22 @@ def array_of(key: str, value: Any, *, bools: bool = False) -> NDArray[np.float64
     if array.size == 0:
         raise InputError([f"{key} has shape {array.shape}; it must have at least one entry"])
     return array.astype(np.float64)
+
+
+def dense_of(key: str, matrix: Any) -> NDArray[Any]:
+    """A sparse matrix of SciPy as a dense array.
+
+    Raises:
+        InputError: for one that would be too large, or whose indices lie outside of it: SciPy
+            would write where they point.
+    """
+    check_size(key, matrix.shape)
+    try:
+        if hasattr(matrix, "check_format"):
+            matrix.check_format(full_check=True)
+        return matrix.toarray()
+    except ValueError as error:
+        raise InputError([f"{key} is a sparse matrix that is not valid: {error}"]) from error
 
 
 def check_size(key: str, shape: Sequence[int]) -> None:
