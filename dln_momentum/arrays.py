@@ -112,13 +112,13 @@ def check_size(key: str, shape: Sequence[int]) -> None:
 
     >>> check_size("X", (10**6, 10**6))
     Traceback (most recent call last):
-    dln_momentum.errors.InputError: X is sparse, 1000000 x 1000000, and would take 7450.6 GiB as the
+    dln_momentum.errors.InputError: X is sparse, 1000000 x 1000000, would take 7450.6 GiB as the
     dense matrix that is computed with; at most 4 are allowed: take fewer rows or columns
     """
     size, most = 8 * math.prod(shape) / 2**30, MOST_BYTES / 2**30
     if size > most:
         raise InputError(
-            [f"{key} is sparse, {' x '.join(map(str, shape))}, and would take {size:.1f} GiB as "
+            [f"{key} is sparse, {' x '.join(map(str, shape))}, would take {size:.1f} GiB as "
              f"the dense matrix that is computed with; at most {most:g} are allowed: take fewer "
              "rows or columns"]
         )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +120,10 @@ def existing(path: str | Path, key: str) -> Path:
         is_file = False
     if not is_file:
         raise InputError(
-            [f"{key} = {reprlib.repr(str(path))} is not a file (working directory: {Path.cwd()})"]
+            [f"{key} = {_short(str(path))!r} is not a file (working directory: {Path.cwd()})"]
         )
     return file
+
+
+def _short(text: str) -> str:
+    return text if len(text) < 200 else f"{text[:200]}..."
