@@ -63,8 +63,7 @@ def array_of(key: str, value: Any, *, bools: bool = False) -> NDArray[np.float64
     """
     given = value
     if _is_scipy_sparse(value):
-        check_size(key, value.shape)
-        given = value.toarray()
+        given = dense_of(key, value)
     if isinstance(value, Tensor):
         given = value.detach().cpu()
         given = given.double().numpy() if given.is_floating_point() else given.numpy()
@@ -92,18 +91,34 @@ def array_of(key: str, value: Any, *, bools: bool = False) -> NDArray[np.float64
     return array.astype(np.float64)
 
 
+def dense_of(key: str, matrix: Any) -> NDArray[Any]:
+    """A sparse matrix of SciPy as a dense array.
+
+    Raises:
+        InputError: for one that would be too large, or whose indices lie outside of it: SciPy
+            would write where they point.
+    """
+    check_size(key, matrix.shape)
+    try:
+        if hasattr(matrix, "check_format"):
+            matrix.check_format(full_check=True)
+        return matrix.toarray()
+    except ValueError as error:
+        raise InputError([f"{key} is a sparse matrix that is not valid: {error}"]) from error
+
+
 def check_size(key: str, shape: Sequence[int]) -> None:
     """Raise `InputError` for a sparse matrix that would be too large as a dense one.
 
     >>> check_size("X", (10**6, 10**6))
     Traceback (most recent call last):
-    dln_momentum.errors.InputError: X is sparse, 1000000 x 1000000, and would take 7450.6 GiB as the
+    dln_momentum.errors.InputError: X is sparse, 1000000 x 1000000, would take 7450.6 GiB as the
     dense matrix that is computed with; at most 4 are allowed: take fewer rows or columns
     """
     size, most = 8 * math.prod(shape) / 2**30, MOST_BYTES / 2**30
     if size > most:
         raise InputError(
-            [f"{key} is sparse, {' x '.join(map(str, shape))}, and would take {size:.1f} GiB as "
+            [f"{key} is sparse, {' x '.join(map(str, shape))}, would take {size:.1f} GiB as "
              f"the dense matrix that is computed with; at most {most:g} are allowed: take fewer "
              "rows or columns"]
         )  # fmt: skip

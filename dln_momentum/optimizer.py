@@ -105,7 +105,7 @@ class HeavyBall(Optimizer):
             raise InputError([f"params must be parameters or groups of them: {error}"]) from error
         if previous is not None:
             several = isinstance(previous, Iterable) and not isinstance(previous, str)
-            given = list(previous) if several else [previous]
+            given: list[Any] = [*previous] if several else [previous]
             raise_if_any(
                 f"previous holds a {type(w).__name__}; it must hold a tensor for each parameter"
                 for w in given

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.lib.npyio import NpzFile
 
-from dln_momentum.arrays import check_size
+from dln_momentum.arrays import check_size, dense_of
 from dln_momentum.data.rows import Rows, existing, signs_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.extras import naming_extra
@@ -113,7 +113,7 @@ def read_npz(file: Path) -> Arrays:
         if {"format", "shape", "data"} <= set(archive):
             from scipy import sparse
 
-            return {ONE: _dense(sparse.load_npz(file))}
+            return {ONE: dense_of("X", sparse.load_npz(file))}
         return {name: archive[name] for name in archive}
 
 
@@ -143,15 +143,12 @@ def read_libsvm(file: Path) -> Arrays:
         from sklearn.datasets import load_svmlight_file
 
     X, y = load_svmlight_file(str(file))[:2]
-    return {"X": _dense(X), "y": y}
-
-
-def _dense(matrix: Any) -> np.ndarray:
-    check_size("X", matrix.shape)
-    return matrix.toarray()
+    return {"X": dense_of("X", X), "y": y}
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
+    if tensor.layout != torch.strided:
+        check_size("X", tensor.shape)
     dense = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
     return (dense.double() if dense.is_floating_point() else dense).numpy()
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from dln_momentum.arrays import flag_of
 from dln_momentum.data import arrays, tables
-from dln_momentum.data.rows import Rows, drawn, existing
+from dln_momentum.data.rows import Rows, checked_path, drawn, existing
 from dln_momentum.data.standardise import standardised
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.problem import Problem
@@ -103,7 +104,12 @@ def load(
     """
     if path is None:
         raise InputError(["path is missing: it must name a file of data"])
-    suffix = _suffix("path", path)
+    suffix, standardise = _suffix("path", path), flag_of("standardise", standardise)
+    raise_if_any(
+        f"{key} = {value!r} must be a text"
+        for key, value in (("target", target), ("separator", separator), ("decimal", decimal))
+        if not isinstance(value, str | None)
+    )
     only_tables = {"target": target, "separator": separator, "decimal": decimal}
     if suffix in TABLES:
         given = {"target_path": target_path}
@@ -134,7 +140,7 @@ def _rows_of_arrays(path: str | Path, suffix: str, target_path: str | Path | Non
 
 def _suffix(key: str, path: str | Path) -> str:
     """The suffix of a file that has a reader."""
-    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
+    suffixes = [suffix.lower() for suffix in checked_path(path, key).suffixes]
     compressed = bool(suffixes) and suffixes[-1] in COMPRESSED
     suffix = "".join(suffixes[-2:-1] if compressed else suffixes[-1:])
     binary = suffix in (".npz", ".npy", ".pt", ".pth", ".parquet")

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -94,13 +95,35 @@ def signs_of(labels: Sequence[np.ndarray], what: str) -> tuple[list[np.ndarray],
     return signs, f"{what}: {negative!r} is read as -1, {positive!r} as +1"
 
 
+def checked_path(path: Any, key: str) -> Path:
+    """A text or a path as a path.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if not isinstance(path, str | Path):
+        raise InputError([f"{key} = {path!r} must be a path, text or pathlib.Path"])
+    return Path(path)
+
+
 def existing(path: str | Path, key: str) -> Path:
     """The file that a key names.
 
     Raises:
         InputError: if there is none.
     """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise InputError([f"{key} = {str(path)!r} is not a file (working directory: {Path.cwd()})"])
+    file = checked_path(path, key)
+    try:
+        file = file.expanduser()
+        is_file = file.is_file()
+    except (OSError, RuntimeError, ValueError):  # a name too long, no home, a NUL
+        is_file = False
+    if not is_file:
+        raise InputError(
+            [f"{key} = {_short(str(path))!r} is not a file (working directory: {Path.cwd()})"]
+        )
     return file
+
+
+def _short(text: str) -> str:
+    return text if len(text) < 200 else f"{text[:200]}..."

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from dln_momentum.data.rows import Rows
 from dln_momentum.errors import raise_if_any
+from dln_momentum.problem_checks import LARGEST_ENTRY
 
 CONSTANT_RANGE = 1e-12
 """A column whose range is below this fraction of its largest entry counts as constant."""
@@ -35,6 +38,7 @@ def standardised(rows: Rows) -> Rows:
     """
     if not _fit_together(rows):
         return rows
+    raise_if_any(_out_of_range(rows))
     kept = ~_constant(rows.X)
     constant = {f"X: all {kept.size} columns are": not kept.any(), "y:": _constant(rows.y)}
     raise_if_any(f"{what} constant on the training rows" for what, so in constant.items() if so)
@@ -50,6 +54,19 @@ def standardised(rows: Rows) -> Rows:
         y_test=None if y_test is None else (y_test - a) / b,
         notes=(*rows.notes, *([f"constant columns dropped: {dropped}"] if dropped else [])),
     )
+
+
+def _out_of_range(rows: Rows) -> Iterator[str]:
+    """Columns whose deviation would overflow or underflow."""
+    for key, values in (("X", rows.X), ("y", rows.y[:, None])):
+        largest = np.abs(values).max(axis=0)
+        bad = (largest > LARGEST_ENTRY) | ((largest < 1 / LARGEST_ENTRY) & (largest > 0))
+        if bad.any():
+            where = f"column {int(np.flatnonzero(bad)[0])} of X" if key == "X" else "y"
+            yield (
+                f"{where} has the largest entry {largest[bad][0]:g} in size, must be in "
+                f"[{1 / LARGEST_ENTRY:g}, {LARGEST_ENTRY:g}] to be standardised: rescale it"
+            )
 
 
 def _constant(values: np.ndarray) -> np.ndarray:

@@ -41,6 +41,8 @@ class Table(NamedTuple):
     notes: tuple[str, ...] = ()
     separated_by: str = ""
     """for the error that a column is missing"""
+    repeated: tuple[str, ...] = ()
+    """names that several columns have"""
 
 
 def read_text(file: Path, *, separator: str | None = None, decimal: str | None = None) -> Table:
@@ -82,7 +84,9 @@ def read_text(file: Path, *, separator: str | None = None, decimal: str | None =
             frame[name] = frame[name].str.replace(",", ".").astype(np.float64)
         notes += [f"decimal commas read in: {', '.join(map(str, commas))}"] if commas else []
     shown = next((name for name, mark in SEPARATORS.items() if mark == character), character)
-    return Table(frame, file, tuple(notes), shown)
+    names = [name.strip() for name in header]
+    repeated = tuple(dict.fromkeys(name for name in names if names.count(name) > 1))
+    return Table(frame, file, tuple(notes), shown, repeated)
 
 
 def read_parquet(file: Path, *, separator: str | None = None, decimal: str | None = None) -> Table:
@@ -130,6 +134,8 @@ def rows_of(table: Table, target: str | None) -> Rows:
             else (f"target = {target!r} must be one of the columns:")
         )
         raise InputError([f"{what} {_columns(table, frame)}"])
+    if target in table.repeated:
+        raise InputError([f"target = {target!r} must be the name of one column; several have it"])
     numeric = frame.select_dtypes(["number", "bool"])
     if target in numeric.columns:
         y = numeric[target].to_numpy(np.float64, na_value=np.nan)
@@ -191,8 +197,10 @@ def _mark(key: str, given: str | None, names: dict[str, str]) -> str | None:
     if given is None:
         return None
     mark = names.get(given, given)
-    if len(mark) != 1:
-        raise InputError([f"{key} = {given!r} must be one character, or {', '.join(names)}"])
+    if len(mark) != 1 or mark.isalnum() or mark in '+-"\r\n\0':
+        raise InputError(
+            [f"{key} = {given!r} must be one character that no number holds, or {', '.join(names)}"]
+        )
     return mark
 
 
@@ -200,9 +208,12 @@ def _first_lines(file: Path) -> list[str]:
     opened = {".gz": gzip.open, ".bz2": bz2.open}.get(file.suffix.lower(), open)
     try:
         with opened(file, "rt", encoding="utf-8-sig", errors="replace", newline="") as text:
-            return [line for line in islice(text, SAMPLE_LINES) if line.strip()]
+            lines = [line for line in islice(text, SAMPLE_LINES) if line.strip()]
     except (OSError, EOFError) as error:
         raise _unreadable(file, error) from error
+    if any("\0" in line for line in lines):
+        raise _unreadable(file, ValueError("it holds NUL bytes: it must be text in UTF-8"))
+    return lines
 
 
 def _recognised(lines: Sequence[str]) -> str:

@@ -258,9 +258,7 @@ class Engine:
             report: called with the number of runs that have just been measured.
         """
         if not callable(function):
-            raise_if_any(
-                [f"function = {function!r} must be a function of a snapshot and a problem"]
-            )
+            raise_if_any([f"function = {function!r} must be a function of (snapshot, problem)"])
         workers = self.options.num_workers
         return measure(self.snapshot, self.groups, len(self.gamma), function, workers, report)
 

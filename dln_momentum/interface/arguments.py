@@ -194,7 +194,7 @@ def _pair_problems(gamma: Array, beta: Array) -> Iterator[str]:
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
         yield (
-            f"these rates give beta = {beta[first]:g}, gamma = {gamma[first]:g} and lam = "
+            f"these rates give beta = {beta[first]:g} and gamma = {gamma[first]:g}, lam = "
             f"{lam[first]:g} (run {first}; {int(wrong.sum())} of {wrong.size} are wrong); beta "
             f"must be in [0, 1), gamma >= {SMALLEST_GAMMA:g} and lam finite"
         )
