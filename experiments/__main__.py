@@ -47,6 +47,8 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=CLAIMS, default=list(CLAIMS))
     parser.add_argument("--publish", action="store_true")
     arguments = parser.parse_args()
+    if arguments.jobs < 1:
+        parser.error(f"--jobs {arguments.jobs} must be >= 1")
     if arguments.publish and arguments.scale != "full":
         parser.error("--publish: only runs at scale full are published")
     folder = OUTPUTS / "reproduction" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")

@@ -25,11 +25,15 @@ from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from dln_momentum import InputError
+from dln_momentum.cli.command import refusing
+from dln_momentum.cli.multirun import register_job_name
 from dln_momentum.config import CONF_DIR, register_resolvers
+from dln_momentum.errors import raise_if_any
 from dln_momentum.outputs.files import write_dataset, write_json
 from dln_momentum.outputs.plotting import save
 from dln_momentum.outputs.provenance import versions
 from experiments.figures import finish
+from experiments.settings import setting_errors
 
 SCALES = ("full", "fast", "tiny")
 VERDICTS = ("confirmed", "confirmed in part", "not seen")
@@ -78,14 +82,19 @@ class Outcome:
 def main(name: str, section: str, claim: str, study: Study) -> None:
     """Run one experiment from the command line, Hydra's overrides included."""
     register_resolvers()
+    register_job_name()
 
     @hydra.main(config_path=str(CONF_DIR), config_name=f"study/{name}", version_base="1.3")
     def app(config: DictConfig) -> None:
         job = HydraConfig.get()
-        settings = at_scale(config, list(job.overrides.task))
-        run(settings, section, claim, study, Path(job.runtime.output_dir))
+        with refusing():
+            settings = at_scale(config, list(job.overrides.task))
+            raise_if_any(setting_errors(usual, settings))
+            run(settings, section, claim, study, Path(job.runtime.output_dir))
 
-    app()
+    with refusing():
+        usual = configured(name)
+        app()
 
 
 def configured(name: str, *overrides: str) -> DictConfig:

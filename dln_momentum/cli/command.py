@@ -338,6 +338,20 @@ def _groups(app: str) -> list[str]:
     return [str(key) for entry in primary.defaults if OmegaConf.is_dict(entry) for key in entry]
 
 
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+    """End a program of Hydra with code 2 and one message, where its input is refused."""
+    try:
+        with _raising_hydra():
+            yield
+    except (InputError, Refusal) as error:
+        _refuse(error.problems)
+    except (HydraException, OmegaConfBaseException) as error:
+        if _wants_traceback():
+            raise
+        _refuse([first_line("experiment", error)])
+
+
 def _refuse(problems: Sequence[str]) -> NoReturn:
     Directories.take_back()
     print(f"error: {InputError(problems)}", file=sys.stderr)

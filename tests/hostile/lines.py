@@ -94,5 +94,6 @@ def check_refused(ask: Ask, line: str, fragments: list[str], folder: Path) -> No
         answer = ask(app, *words)
     assert answer.code == 2, answer
     # the jobs of a multirun have a line each
-    assert answer.said.startswith("error: ") or ": refused: " in answer.said, answer.said
+    starts = answer.said.startswith(("error: ", "usage: ")) or ": refused: " in answer.said
+    assert starts, answer.said
     says(answer.said, fragments)
