@@ -95,7 +95,7 @@ def test_a_run_that_is_killed_goes_on(moment: str, tmp_path: Path, alone: Path) 
 
 
 SWEEPING: dict[str, Fault] = {
-    "in the second piece": kill_at(HeavyBallModule, "training_step", 14),
+    "in the second piece": kill_at(pl.Trainer, "save_checkpoint", 8),
     "half of the second piece's file": kill_at(
         piece_files.np, "savez", 2, lambda file, **_: file.write(b"PK\x03\x04half")
     ),
