@@ -18,6 +18,10 @@ from dln_momentum.errors import InputError
 from dln_momentum.outputs.hdf5 import is_whole
 from dln_momentum.training.resuming import read_checkpoint
 from tests.faults.children import (
+    OF_A_SWEEP,
+    RUN,
+    SWEEP,
+    TIMES,
     Fault,
     assert_nothing_partial,
     assert_same_files,
@@ -25,18 +29,8 @@ from tests.faults.children import (
     leftovers,
     status,
 )
-from tests.faults.test_killed import OF_A_SWEEP, RUN, SWEEP, TIMES
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run, and a sweep, that nothing happened to."""
-    folder = tmp_path_factory.mktemp("alone")
-    assert command(folder, "train", *RUN, "hydra.run.dir=run").code == 0
-    assert command(folder, "sweep", *SWEEP, "hydra.run.dir=sweep").code == 0
-    return folder
 
 
 def _largest_file(size: int) -> Fault:

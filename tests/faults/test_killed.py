@@ -16,6 +16,10 @@ from dln_momentum.sweeps import piece_files
 from dln_momentum.training.module import HeavyBallModule
 from tests.faults.children import (
     KILLED,
+    OF_A_SWEEP,
+    RUN,
+    SWEEP,
+    TIMES,
     Fault,
     assert_nothing_partial,
     assert_same_files,
@@ -26,17 +30,6 @@ from tests.faults.children import (
 )
 
 pytestmark = pytest.mark.slow
-
-RUN = ["debug=quick", "trainer.checkpoint_every=300", "trainer.block_size=100", "logger=none"]
-SWEEP = [
-    "data.n=5", "data.d=8", "data.s=1", "trainer.max_steps=2000", "trainer.block_size=200",
-    "sweep.gamma=[0.01,0.02,0.03]", "sweep.beta=[0.5,0.9]", "sweep.piece_runs=2",
-    "trainer.checkpoint_every=400", "logger=none",
-]  # fmt: skip
-TIMES = {"seconds", "commit"}
-OF_A_SWEEP = TIMES | {
-    "seconds_training", "seconds_minimisers", "run_steps_per_second",
-}  # fmt: skip
 
 
 def _half(write: Callable[..., Any], at: int) -> Callable[..., None]:
@@ -63,15 +56,6 @@ TRAINING: dict[str, Fault] = {
     "half of the summary": kill_at(files, "write_json", 1),
     "the summary, before status.json says done": kill_at(job, "write_status", 2),
 }
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run, and a sweep, that nothing happened to."""
-    folder = tmp_path_factory.mktemp("alone")
-    assert command(folder, "train", *RUN, "hydra.run.dir=run").code == 0
-    assert command(folder, "sweep", *SWEEP, "hydra.run.dir=sweep").code == 0
-    return folder
 
 
 @pytest.mark.parametrize("moment", TRAINING)

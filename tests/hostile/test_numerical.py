@@ -226,8 +226,15 @@ def test_many_coordinates() -> None:
         assert_certified(run, 10.0)
 
 
-@pytest.mark.parametrize("start", STARTS)
-@pytest.mark.parametrize("name", DATA)
+QUICK = {"condition 1e12", "a row of zeros", "1e-150", "1e150"}
+"""Data of the quick tests, with the uniform start."""
+HOSTILE = [
+    pytest.param(*case, marks=() if case[0] in QUICK and case[1] == "uniform" else pytest.mark.slow)
+    for case in itertools.product(DATA, STARTS)
+]
+
+
+@pytest.mark.parametrize(("name", "start"), HOSTILE)
 def test_hostile_data(name: str, start: str) -> None:
     X = DATA[name]()
     beta = np.array([0.0, 0.9, 0.99])
