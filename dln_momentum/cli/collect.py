@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -129,7 +130,11 @@ def _write(
     except (ValueError, OSError) as error:
         raise InputError([f"the sweep cannot be joined: {error}"]) from error
     dataset.attrs |= {"collected_from": "\n".join(call["directories"])}
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _remove_unfinished(out)
+    except OSError as error:
+        raise InputError([f"--out = {str(out)!r} cannot be written: {error.strerror}"]) from error
     with tempfile.TemporaryDirectory(dir=out, prefix=".collect-") as folder:
         place = Path(folder)
         write_dataset(place / "results.nc", dataset)
@@ -150,10 +155,21 @@ def _write(
             "failures": found.failures,
             "files": {name: _digest(place / name) for name in names},
         }
+        # should the process be killed between the files, each is one that the record knows
+        earlier = (_record(out) or {}).get("files", {})
+        write_json(out / "collect.json", record | {"complete": False, "earlier": earlier})
         for name in names:
             (place / name).replace(out / name)
         write_json(out / "collect.json", record)
     return names
+
+
+def _remove_unfinished(out: Path) -> None:
+    """Remove what a process that was killed had not moved into place."""
+    for unfinished in out.glob(".collect-*"):
+        shutil.rmtree(unfinished)
+    for unfinished in out.glob(".collect.json.*"):
+        unfinished.unlink()
 
 
 def _not_ours(out: Path, names: Sequence[str], call: dict[str, Any]) -> list[str]:
@@ -169,11 +185,11 @@ def _not_ours(out: Path, names: Sequence[str], call: dict[str, Any]) -> list[str
     if record.get("directories") != call["directories"]:
         of = ", ".join(record.get("directories", []))
         return [f"{out} holds the collection of {of}; choose another --out"]
-    files = record.get("files", {})
+    known = [record.get("files", {}), record.get("earlier", {})]
     return [
         f"{out / name} is not what dln-collect wrote there; move it or choose another --out"
         for name in there
-        if files.get(name) != _digest(out / name)
+        if _digest(out / name) not in [files.get(name) for files in known]
     ]
 
 

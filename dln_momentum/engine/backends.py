@@ -81,7 +81,8 @@ def compiles() -> bool:
     """Whether numba compiles; where it does not, the kernels' LLVM instructions cannot be run."""
     import numba
 
-    return not numba.config.DISABLE_JIT
+    # numba sets the attributes of this module when it is imported
+    return not vars(numba.config)["DISABLE_JIT"]  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _load(name: str, why: str, on_cpu: bool, plain: bool) -> Backend:

@@ -106,7 +106,13 @@ def load(directory: Path) -> xr.Dataset:
     Raises:
         OSError: where it cannot be read.
     """
-    return xr.load_dataset(results_file(directory), engine="h5netcdf").drop_encoding()
+    try:
+        return xr.load_dataset(results_file(directory), engine="h5netcdf").drop_encoding()
+    except OSError:
+        raise
+    except Exception as error:
+        # h5py, h5netcdf and xarray raise whatever damaged bytes happen to cause
+        raise OSError(f"{results_file(directory)} cannot be read: {error}") from error
 
 
 def results_file(path: Path) -> Path:
@@ -123,7 +129,10 @@ def runs_of(job: Job) -> Rows:
     try:
         with xr.open_dataset(results_file(job.directory), engine="h5netcdf") as results:
             return rows_of_dataset(results, job)
-    except (OSError, ValueError) as error:
+    except UnreadableError:
+        raise
+    except Exception as error:
+        # h5py, h5netcdf and xarray raise whatever damaged bytes happen to cause
         text = " ".join(str(error).split())
         raise UnreadableError(f"results.nc cannot be read: {text}") from error
 

@@ -23,7 +23,7 @@ from dln_momentum.row_space import vector_norm
 from dln_momentum.theory.discrete_bias import is_potential
 from dln_momentum.theory.minimizers import bregman_minimizer
 from dln_momentum.verification.measurements import Measurements
-from dln_momentum.verification.recorded import TIMES, moved
+from dln_momentum.verification.recorded import TIMES, ULP, moved
 from dln_momentum.verification.reference import SecondProgram
 from dln_momentum.verification.setting import Setting
 from dln_momentum.verification.statement import Hypothesis, Statement, equal
@@ -191,7 +191,7 @@ def _common(setting: Setting, w: Tensor, delta: Tensor, c: Tensor) -> dict[str, 
             problem.n * float(setting.balancedness.min()) / float(missing @ missing)
         ),
         "kkt_residual": Number(_kkt(setting, theta, delta, c), 1.0),
-        "log_perturbed_init_norm": Number(_log_norm(delta, c), 1.0),
+        "log_perturbed_init_norm": _log_norm(delta, c),
         "distance_to_minimizer": _distance(setting, theta, delta, c),
         "distance_to_unperturbed_minimizer": _distance(setting, theta, delta, zero),
         "distance_to_gradient_flow_minimizer": _distance(
@@ -249,11 +249,17 @@ def _kkt(setting: Setting, theta: Tensor, delta: Tensor, c: Tensor) -> float:
     return float(torch.linalg.vector_norm(z - fitted[:, 0]))
 
 
-def _log_norm(delta: Tensor, c: Tensor) -> float:
-    """ln ||Delta/2 sinh c||, with the largest factor of e^|c| taken out."""
+def _log_norm(delta: Tensor, c: Tensor) -> Number:
+    """ln ||Delta/2 sinh c||, with the largest factor of e^|c| taken out.
+
+    A c near 0 is the difference of terms of size 1 or more: its logarithm is off by their rounding
+    over its size, and has no digit where c itself is rounding.
+    """
     largest = float(c.abs().max())
     scaled = delta / 4 * ((c - largest).exp() - (-c - largest).exp())
-    return largest + float(vector_norm(scaled).log())
+    found = largest + float(vector_norm(scaled).log())
+    rounding = 64 * ULP / largest if largest > 0 else math.inf
+    return Number(found, max(1.0, rounding / TOLERANCE))
 
 
 def _distance(setting: Setting, theta: Tensor, delta: Tensor, c: Tensor) -> Number:
@@ -293,6 +299,8 @@ def _agreement(
 def _difference(found: float, number: Number) -> float:
     """Relative to the number or to its scale; two that are both nan, or both infinite, agree."""
     if (math.isnan(found) and math.isnan(number.value)) or found == number.value:
+        return 0.0
+    if math.isinf(number.scale) and not math.isnan(found):
         return 0.0
     return abs(found - number.value) / max(abs(number.value), number.scale, 1e-300)
 

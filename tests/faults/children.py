@@ -19,6 +19,17 @@ from tests.helpers import blank_figures
 
 KILLED = -signal.SIGKILL
 
+RUN = ["debug=quick", "trainer.checkpoint_every=300", "trainer.block_size=100", "logger=none"]
+SWEEP = [
+    "data.n=5", "data.d=8", "data.s=1", "trainer.max_steps=2000", "trainer.block_size=200",
+    "sweep.gamma=[0.01,0.02,0.03]", "sweep.beta=[0.5,0.9]", "sweep.piece_runs=2",
+    "trainer.checkpoint_every=400", "logger=none",
+]  # fmt: skip
+TIMES = {"seconds", "commit"}
+OF_A_SWEEP = TIMES | {
+    "seconds_training", "seconds_minimisers", "run_steps_per_second",
+}  # fmt: skip
+
 Fault = Callable[[], object]
 """What the child does to itself before the command begins, such as to patch a function."""
 

@@ -16,6 +16,10 @@ from dln_momentum.sweeps import piece_files
 from dln_momentum.training.module import HeavyBallModule
 from tests.faults.children import (
     KILLED,
+    OF_A_SWEEP,
+    RUN,
+    SWEEP,
+    TIMES,
     Fault,
     assert_nothing_partial,
     assert_same_files,
@@ -26,17 +30,6 @@ from tests.faults.children import (
 )
 
 pytestmark = pytest.mark.slow
-
-RUN = ["debug=quick", "trainer.checkpoint_every=300", "trainer.block_size=100", "logger=none"]
-SWEEP = [
-    "data.n=5", "data.d=8", "data.s=1", "trainer.max_steps=2000", "trainer.block_size=200",
-    "sweep.gamma=[0.01,0.02,0.03]", "sweep.beta=[0.5,0.9]", "sweep.piece_runs=2",
-    "trainer.checkpoint_every=400", "logger=none",
-]  # fmt: skip
-TIMES = {"seconds", "commit"}
-OF_A_SWEEP = TIMES | {
-    "seconds_training", "seconds_minimisers", "run_steps_per_second",
-}  # fmt: skip
 
 
 def _half(write: Callable[..., Any], at: int) -> Callable[..., None]:
@@ -65,15 +58,6 @@ TRAINING: dict[str, Fault] = {
 }
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run, and a sweep, that nothing happened to."""
-    folder = tmp_path_factory.mktemp("alone")
-    assert command(folder, "train", *RUN, "hydra.run.dir=run").code == 0
-    assert command(folder, "sweep", *SWEEP, "hydra.run.dir=sweep").code == 0
-    return folder
-
-
 @pytest.mark.parametrize("moment", TRAINING)
 def test_a_run_that_is_killed_goes_on(moment: str, tmp_path: Path, alone: Path) -> None:
     run = tmp_path / "run"
@@ -95,7 +79,7 @@ def test_a_run_that_is_killed_goes_on(moment: str, tmp_path: Path, alone: Path) 
 
 
 SWEEPING: dict[str, Fault] = {
-    "in the second piece": kill_at(HeavyBallModule, "training_step", 14),
+    "in the second piece": kill_at(pl.Trainer, "save_checkpoint", 8),
     "half of the second piece's file": kill_at(
         piece_files.np, "savez", 2, lambda file, **_: file.write(b"PK\x03\x04half")
     ),
