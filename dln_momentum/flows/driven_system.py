@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from dln_momentum.flows.coefficients import Coefficients
+from dln_momentum.flows.inertial_system import InertialSystem
 from dln_momentum.flows.newton import Solve
 from dln_momentum.flows.state import SIGN, FlowState
-from dln_momentum.flows.system_data import SystemData
 
 START = 0.01
 """A flow with friction b/t starts from its series at this share of its fastest time: the first term
@@ -17,7 +17,7 @@ that is left out, of t^6, is then below an ulp."""
 
 
 @dataclass(frozen=True)
-class DrivenSystem(SystemData):
+class DrivenSystem(InertialSystem):
     r"""lambda(t) w'' + f(t) w' +- grad L w = 0 of one diagonal network.
 
     (docs/theory.md#changing-coefficients; not on the poster.) The state is (w_+, w_-, w_+', w_-',
@@ -30,6 +30,12 @@ class DrivenSystem(SystemData):
     """
 
     coefficients: Coefficients
+
+    @property
+    def inertia_at_start(self) -> float:
+        """lambda/f at t = 0; of friction b/t lambda alone, in whose units the time is."""
+        given = self.coefficients
+        return given.inertia(0.0) / (1.0 if given.starts_singular else given.damping(0.0))
 
     def initial(self, w: np.ndarray, dw: np.ndarray) -> np.ndarray:
         """The state at t = 0 from w and w', both [2, d]."""

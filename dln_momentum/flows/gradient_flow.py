@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.errors import raise_if_any
+from dln_momentum.flows.feasibility import loss_resolution, resolution_errors
 from dln_momentum.flows.gradient_system import DirectGradientSystem, MirrorGradientSystem
 from dln_momentum.flows.integrate import Integration, path_of_states, to_array
 from dln_momentum.flows.options import FlowOptions, option_errors, start_errors, time_errors
@@ -72,6 +73,7 @@ def gradient_flow(
     if form not in ("mirror", "direct"):
         errors.append(f"form = {form!r} must be mirror or direct")
     raise_if_any(errors)
+    raise_if_any(resolution_errors(problem, torch.stack([w_plus_0, w_minus_0]), tol))
     X, y = to_array(problem.X), to_array(problem.y)
     w_0 = to_array(torch.stack([w_plus_0, w_minus_0]))
     mirror = form == "mirror"
@@ -103,7 +105,8 @@ def effective_flow(
     Args:
         problem: the data.
         balancedness: Delta_inf, [d], positive.
-        time, tol, form, options: as for `gradient_flow`.
+        time, tol, form, options: as for `gradient_flow`; tol is at least the loss that rounding
+            leaves.
 
     >>> import torch
     >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
@@ -113,4 +116,6 @@ def effective_flow(
     """
     # in float64: a square root in single precision would be another start
     w = balancedness.to(problem.X).sqrt()
+    # rounding of large entries may leave a larger loss
+    tol = max(tol, float(loss_resolution(problem, torch.stack([w, w]))))
     return gradient_flow(problem, w, w, time, form=form, tol=tol, options=options)

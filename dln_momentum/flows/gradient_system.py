@@ -109,6 +109,10 @@ class DirectGradientSystem(GradientSystem):
         d = self.X.shape[1]
         return state[..., : 2 * d].reshape(*state.shape[:-1], 2, d)
 
+    def sizes(self, state: np.ndarray) -> np.ndarray:
+        """|w|, [2d]."""
+        return np.abs(state[: 2 * self.X.shape[1]])
+
     def rhs(self, t: float, state: np.ndarray) -> np.ndarray:
         """The time derivative of the state."""
         w = self.position(state)

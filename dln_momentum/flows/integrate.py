@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from scipy.integrate import DOP853
+from scipy.integrate import DOP853, OdeSolver
 from torch import Tensor
 
 from dln_momentum.flows.kept_steps import KeptSteps
 from dln_momentum.flows.newton import StructuredRadau
-from dln_momentum.flows.options import FlowOptions
+from dln_momentum.flows.options import SHARE, FlowOptions
 from dln_momentum.flows.path import FlowPath, SolverReport
 from dln_momentum.flows.state import FlowSystem
 from dln_momentum.flows.step_sums import StepSums
 from dln_momentum.flows.stepping import FlowStatus, IntegratorState
 from dln_momentum.problem import Problem
 from dln_momentum.theory.trajectory import theta_of
+
+TINY = 1e-300
+"""The least absolute tolerance."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Integration:
             watched=watched,
             keep_steps=self.options.keep_steps,
         )
-        scale = float(np.abs(system.read(initial).w).max())
+        w_0 = system.read(initial).w
         reports: list[SolverReport] = []
         t, state = 0.0, initial
         if series is not None:
@@ -80,9 +84,8 @@ class Integration:
         # a trial step may overflow; the error estimate then rejects it
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             while integrator.status is FlowStatus.TIME_REACHED and t < self.time:
-                solver = self._solver(system, t, state, scale)
-                before = integrator.steps
-                integrator.run(solver)
+                solver, before = self._solver(system, t, state, w_0), integrator.steps
+                integrator.run(solver, self._follow_sizes(system, solver, w_0))
                 reports.append(_report(solver, integrator.steps - before, integrator.message))
                 t, state = solver.t, solver.y
         kept.append(t, state)
@@ -101,18 +104,39 @@ class Integration:
         system: FlowSystem,
         t: float,
         state: np.ndarray,
-        scale: float,
+        w_0: np.ndarray,
     ) -> DOP853 | StructuredRadau:
         method, time = self.options.method, self.time
         explicit_until = {"auto": min(self.switch, time), "explicit": time, "implicit": 0.0}[method]
         implicit = t >= explicit_until
         end = min([time if implicit else explicit_until, *(c for c in self.corners if c > t)])
-        rtol, atol = self.options.tolerances(implicit, scale)
+        rtol, least = self.options.tolerances(implicit, float(np.abs(w_0).max()))
+        atol = np.full(len(state), least)
+        if self.options.atol is None:
+            rounding = system.rounding(w_0)
+            np.maximum(atol[: len(rounding)], rounding, out=atol[: len(rounding)])
         if implicit:
             return StructuredRadau(
                 system.rhs, t, state, end, linearise=system.linearise, rtol=rtol, atol=atol
             )
         return DOP853(system.rhs, t, state, end, rtol=rtol, atol=atol)
+
+    def _follow_sizes(
+        self, system: FlowSystem, solver: OdeSolver, w_0: np.ndarray
+    ) -> Callable[[], None] | None:
+        """What sets the absolute tolerance of the next step, where it follows the sizes of w."""
+        if not self.options.follows_sizes(float(np.abs(w_0).max())):
+            return None
+        given: Any = solver
+        largest, entries = given.atol.copy(), len(system.sizes(solver.y))
+
+        def follow() -> None:
+            of_size = SHARE * given.rtol * system.sizes(solver.y)
+            # of an entry that has been 0 from the start too
+            np.minimum(largest[:entries], of_size, out=given.atol[:entries])
+            np.maximum(given.atol, TINY, out=given.atol)
+
+        return follow
 
     def _first_output(self) -> float:
         """The first output time above 0, or the end."""
@@ -152,7 +176,7 @@ def _report(solver: DOP853 | StructuredRadau, steps: int, message: str) -> Solve
     return SolverReport(
         method=type(solver).__name__,
         rtol=float(solver.rtol),
-        atol=float(solver.atol),
+        atol=float(np.max(solver.atol)),
         steps=steps,
         evaluations=solver.nfev,
         factorisations=solver.nlu,

@@ -14,6 +14,7 @@ from torch import Tensor
 from dln_momentum.errors import raise_if_any
 from dln_momentum.flows.coefficients import Annealed, Coefficients, Function, friction_of
 from dln_momentum.flows.driven_system import DrivenSystem
+from dln_momentum.flows.feasibility import EXPLICIT_FOR, resolution_errors
 from dln_momentum.flows.gradient_flow import gradient_flow
 from dln_momentum.flows.integrate import Integration, path_of_states, to_array
 from dln_momentum.flows.momentum_system import MomentumSystem
@@ -21,10 +22,6 @@ from dln_momentum.flows.options import FlowOptions, option_errors, start_errors,
 from dln_momentum.flows.path import FlowPath
 from dln_momentum.flows.quadrature import sums_of_steps
 from dln_momentum.problem import Problem
-
-EXPLICIT_FOR = 100.0
-"""Time in units of lambda after which "auto" changes to the implicit method: the initial transient
-has decayed by e^-50 in amplitude, and the remaining motion is slow."""
 
 
 def momentum_flow(
@@ -102,6 +99,7 @@ def momentum_flow(
     if lam == 0 and not all(value is None for value in speed.values()):
         errors.append("lam = 0 is gradient flow, which has no initial speed to choose")
     raise_if_any(errors)
+    raise_if_any(resolution_errors(problem, torch.stack([w_plus_0, w_minus_0]), tol))
     if lam == 0:
         return gradient_flow(
             problem, w_plus_0, w_minus_0, time, times=times, tol=tol, options=options

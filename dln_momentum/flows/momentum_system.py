@@ -7,13 +7,13 @@ from functools import cached_property
 
 import numpy as np
 
+from dln_momentum.flows.inertial_system import InertialSystem
 from dln_momentum.flows.newton import Solve
 from dln_momentum.flows.state import SIGN, FlowState
-from dln_momentum.flows.system_data import SystemData
 
 
 @dataclass(frozen=True)
-class MomentumSystem(SystemData):
+class MomentumSystem(InertialSystem):
     r"""MGF(lambda) of one diagonal network (docs/theory.md#diagonal-network; poster, section 3).
 
     .. math:: \lambda w_\pm'' + w_\pm' \pm \nabla L(\theta)\, w_\pm = 0,
@@ -24,6 +24,11 @@ class MomentumSystem(SystemData):
     """
 
     lam: float
+
+    @property
+    def inertia_at_start(self) -> float:
+        """lambda."""
+        return self.lam
 
     def initial(self, w: np.ndarray, dw: np.ndarray) -> np.ndarray:
         """The state at t = 0 from w and w', both [2, d]."""

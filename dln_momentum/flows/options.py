@@ -11,6 +11,9 @@ from torch import Tensor
 
 from dln_momentum.problem import Problem
 
+SHARE, LARGEST_SHARE = 1e-3, 1e-4
+"""atol over rtol, as a share of the size of w_+-; at least the second, except for small starts."""
+
 Method = Literal["auto", "explicit", "implicit"]
 
 
@@ -25,7 +28,9 @@ class FlowOptions:
             estimate is two orders behind its solution.
         atol: absolute error of a step. None is rtol times 1e-4, or times 1e-3 of the largest
             entry of w_0 if that is more: a smaller one would be below the rounding of w' where w
-            is large, and the solver would take tiny steps.
+            is large, and the solver would take tiny steps. From a start with entries below 0.1 it
+            is rtol times 1e-3 of the present size of each entry until that is 0.1, so that a
+            start of 1e-60 is followed as exactly as another.
         max_steps: a longer integration counts as failed.
         keep_steps: whether a path at output times has every step of the solver too, which the sums
             of I_+- by their definition need.
@@ -40,7 +45,11 @@ class FlowOptions:
     def tolerances(self, implicit: bool, scale: float) -> tuple[float, float]:
         """rtol and atol of a step, for SciPy, where the largest entry of w_0 is ``scale``."""
         rtol = self.rtol or (1e-9 if implicit else 1e-13)
-        return rtol, self.atol or max(1e-4, 1e-3 * scale) * rtol
+        return rtol, self.atol or max(LARGEST_SHARE, SHARE * scale) * rtol
+
+    def follows_sizes(self, scale: float) -> bool:
+        """Whether atol follows the sizes of the entries."""
+        return self.atol is None and SHARE * scale < LARGEST_SHARE
 
 
 def option_errors(options: FlowOptions) -> Iterator[str]:

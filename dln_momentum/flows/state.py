@@ -39,6 +39,14 @@ class FlowSystem(Protocol):
         """The time derivative of the state."""
         ...
 
+    def sizes(self, state: np.ndarray) -> np.ndarray:
+        """The sizes that errors of the first entries of a state are measured by."""
+        ...
+
+    def rounding(self, w: np.ndarray) -> np.ndarray:
+        """Rounding errors of the first entries of a state near w [2, d]."""
+        ...
+
     def linearise(self, t: float, state: np.ndarray) -> Linearised:
         """The Jacobian at a time and a state."""
         ...

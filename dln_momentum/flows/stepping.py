@@ -56,15 +56,21 @@ class IntegratorState:
         self.sign_changes = np.zeros(self.watched, dtype=np.int64)
         self._next_message = monotonic() + PROGRESS_INTERVAL
 
-    def run(self, solver: OdeSolver) -> None:
+    def run(self, solver: OdeSolver, before_step: Callable[[], None] | None = None) -> None:
         """Step a new solver to its bound, or to the first accepted state that has converged.
 
         A failure of the solver becomes the status; the states before it stay recorded.
+
+        Args:
+            solver: at its start.
+            before_step: called before every step.
         """
         self._record_outputs(solver)
         while not self.converged(solver.y, solver.t):
             if solver.status == "finished":
                 return
+            if before_step is not None:
+                before_step()
             before = solver.y[: self.watched]
             if message := self._step(solver):
                 self.status, self.message = FlowStatus.FAILED, message

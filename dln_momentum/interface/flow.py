@@ -16,6 +16,7 @@ from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.flows import FlowOptions, FlowPath, gradient_flow, momentum_flow
 from dln_momentum.flows.batched import DEFAULT_RTOL, Flows, data_of_runs, momentum_flows
 from dln_momentum.flows.coefficients import Coefficients
+from dln_momentum.flows.feasibility import length_errors
 from dln_momentum.flows.momentum_flow import coefficients_of
 from dln_momentum.interface.arguments import array_of, checked, common_shape, flat_problem
 from dln_momentum.interface.flow_run import FlowRun
@@ -120,6 +121,8 @@ def flow(
         w_plus, w_minus = (x.expand(*shape, problem.d).reshape(-1, problem.d) for x in w)
         w = w_plus, w_minus
     data = flat_problem(problem, shape)
+    changing = given is not None
+    raise_if_any(_too_long(data, w, lams, shape, _Until(time, outputs, tol, rtol), changing))
     dw = gradient_velocity(data, *w, speed) if speed else None
     until = _Until(time, outputs, tol, rtol)
     if shape == ():
@@ -172,6 +175,22 @@ def _errors(
     finite = times.ndim == 1 and times[0] >= 0 and 0 < times[-1] < math.inf
     if not finite or (np.diff(times) <= 0).any():
         yield "times must be increasing finite numbers >= 0, [T], and the last of them > 0"
+
+
+def _too_long(
+    problem: Problem,
+    w: Pair,
+    lams: NDArray[np.float64],
+    shape: tuple[int, ...],
+    until: _Until,
+    changing: bool,
+) -> Iterator[str]:
+    """Flows that oscillate for longer than the solver's steps allow; constant lambda alone."""
+    if changing:
+        return
+    flat = torch.from_numpy(np.broadcast_to(lams, shape).reshape(-1).copy())
+    lam = flat if shape else flat[0]
+    yield from length_errors(problem, torch.stack(w), lam, until.time, until.tol, until.rtol)
 
 
 def _first(lams: NDArray[np.float64]) -> float:

@@ -75,15 +75,16 @@ def leapfrog(
     Returns:
         The points after these steps, and the sign changes of each run, [R].
     """
-    beta = (2 * lam - eps) / (2 * lam + eps)
+    beta, drag = (2 * lam - eps) / (2 * lam + eps), 2 * eps / (2 * lam + eps)
     # at beta = 0 the engine would ignore w_{-1}; 1e-30 differs from 0 by less than rounding
     beta = torch.where(beta == 0, 1e-30, beta)
     gamma = 2 * eps * (eps / (2 * lam + eps))
     h = eps[:, None]
     gradient = problem.gradient(start.theta)
     behind = start.values[1] + h / 2 * _force(gradient, start.w)
-    # P_{-1/2} = lambda (w_0 - w_{-1})/eps + (w_0 + w_{-1})/2, solved for w_{-1}
-    before = (start.w - (1 - beta)[:, None] * behind) / beta[:, None]
+    # P_{-1/2} = lambda (w_0 - w_{-1})/eps + (w_0 + w_{-1})/2, solved for w_{-1}; for a large lambda
+    # 1 - beta has lost digits that drag = 1 - beta has, and with them the speed would
+    before = start.w + (drag / beta)[:, None] * (start.w - behind)
     engine = Engine(
         problem, gamma, beta, *start.w.unbind(), previous=(before[0], before[1]), options=options
     )
@@ -93,8 +94,9 @@ def leapfrog(
         # a run whose loss is not finite stopped before the last step: its point is not an end
         end.w[:, lost] = torch.nan
     last_gradient = problem.gradient(end.theta)
-    # the engine's boundary term is lambda w'/w half a step behind
-    P = end.w * (1 + end.boundary) - h / 2 * _force(last_gradient, end.w)
+    # the engine's boundary term is lambda w'/w half a step behind, over its own 1 - beta
+    speed = ((1 - beta) / drag)[:, None] * end.boundary
+    P = end.w * (1 + speed) - h / 2 * _force(last_gradient, end.w)
     G = start.G + h * (end.gradient_sum + (last_gradient - gradient) / 2)
     return PhasePoint(torch.stack([end.w, P]), G), end.sign_changes
 

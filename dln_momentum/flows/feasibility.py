@@ -1,0 +1,102 @@
+"""What a flow would take, known before it is integrated: flows that cannot end are refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from dln_momentum.flows.options import FlowOptions
+from dln_momentum.problem import Problem
+
+ULPS = 10.0
+"""Flows from alpha = 100 and 1000 reached the loss of ten ulps; at alpha = 100, of three, none."""
+
+ULP = torch.finfo(torch.float64).eps
+
+EXPLICIT_STEPS, LEAPFROG_STEPS = 5.0, 25.0
+"""Steps a radian of the fastest oscillation of one flow at rtol 1e-13, and of many at 1e-9. At
+alpha = 100, lambda = 1 on (5, 8, 2) they were 6.0 and 34."""
+
+EXPLICIT_FOR = 100.0
+"""Time in units of lambda after which the oscillations have decayed to e^-50 in amplitude, and an
+implicit method can take steps that are longer than they are."""
+
+
+def curvature(problem: Problem, w: Tensor) -> Tensor:
+    """The largest eigenvalue of X diag((w_+^2 + w_-^2)/2) X^T / n, w [2, ..., d]."""
+    weight = w.square().sum(0).unsqueeze(-2) / 2
+    return torch.linalg.eigvalsh((problem.X * weight) @ problem.X.mT / problem.n)[..., -1]
+
+
+def loss_resolution(problem: Problem, w: Tensor) -> Tensor:
+    """The loss that rounding of w_+- [2, ..., d] leaves: `ULPS` of each square in X theta.
+
+    >>> w = torch.full((2, 1), 1e4, dtype=torch.float64)
+    >>> f"{loss_resolution(Problem(X=[[1.0]], y=[1.0]), w).item():.0e}"
+    '6e-15'
+    """
+    squares = ULPS * ULP * w.square().sum(0) / 4
+    return (problem.X.square() @ squares.square().unsqueeze(-1)).squeeze(-1).mean(-1) / 2
+
+
+def resolution_errors(problem: Problem, w: Tensor, tol: float | None) -> Iterator[str]:
+    """A tolerance of the energy that rounding does not let a flow from w reach."""
+    least = float(loss_resolution(problem, w).max())
+    if tol is not None and tol < least:
+        yield (
+            f"tol = {tol:g} must be at least {least:.2g} at this start: of w_+- of "
+            f"{float(w.abs().max()):.3g} rounding alone leaves such a loss"
+        )
+
+
+def length_errors(
+    problem: Problem,
+    w: Tensor,
+    lam: Tensor,
+    time: float,
+    tol: float | None,
+    rtol: float | None = None,
+    max_steps: int = FlowOptions.max_steps,
+) -> Iterator[str]:
+    """A flow that has more oscillations to follow than its steps allow, one line of the worst.
+
+    An oscillation's energy falls like exp(-t/lambda), and the fastest has the frequency
+    sqrt(mu/lambda), with mu the curvature at the start, or at the interpolator of least l2 norm if
+    that is larger. Estimates: a flow that is let through may still take too many steps.
+
+    Args:
+        problem: the data, of one flow or of R.
+        w: w_+- at the start, [2, d] or [2, R, d].
+        lam: lambda, a number for one flow, [R] for many; 0 for gradient flow, which does not
+            oscillate.
+        time, tol, rtol, max_steps: as for the flows.
+    """
+    rows = problem.row_space
+    theta = rows.span(rows.target(problem.y))
+    end = (2 * theta.abs()).sqrt().expand_as(w[0])
+    mu = torch.maximum(curvature(problem, w), curvature(problem, torch.stack([end, end])))
+    loss = problem.loss((w[0].square() - w[1].square()) / 4)
+    decay = torch.full_like(loss, EXPLICIT_FOR)
+    if tol is not None:
+        decay = decay.minimum((loss / tol).clamp_min(1.0).log())
+    length = (decay * lam).clamp(max=time)
+    default, most = (1e-13, EXPLICIT_STEPS) if lam.ndim == 0 else (1e-9, LEAPFROG_STEPS)
+    # methods of order 8
+    order = (default / (rtol or default)) ** (1 / 8)
+    steps = torch.where(lam > 0, most * order * length * (mu / lam).sqrt(), 0.0)
+    worst = int(steps.argmax())
+    if float(steps.reshape(-1)[worst]) <= max_steps:
+        return
+    needed, lambda_, length, mu = (
+        float(value.expand_as(steps).reshape(-1)[worst]) for value in (steps, lam, length, mu)
+    )
+    share = max_steps / needed
+    or_lam = f", or lam up to {share**2 * lambda_:.2g}" if length < time else ""
+    yield (
+        f"lam = {lambda_:g} takes about {needed:.2g} steps of the solver, and max_steps = "
+        f"{max_steps}: the flow oscillates at a frequency of {math.sqrt(mu / lambda_):.3g} until "
+        f"t = {length:.3g}; allowed is a time up to {share * length:.2g}{or_lam}"
+    )
