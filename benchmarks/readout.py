@@ -24,7 +24,6 @@ from torch import Tensor
 
 import dln_momentum as dln
 from benchmarks.machine import header, machine
-from dln_momentum.interface.run import Run
 from dln_momentum.outputs.summary import potential, summarise
 
 COLUMNS = (
@@ -33,27 +32,26 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def swept(n: int, d: int, runs: int, steps: int, records: int) -> Run:
+def swept(n: int, d: int, runs: int, steps: int, records: int) -> dln.Run:
     """A sweep over step sizes and momenta, most of which converge in some thousand steps."""
     side = max(1, round(runs**0.5))
     gamma, beta = np.geomspace(0.1, 1, side) * 4 / (n + d), np.linspace(0.5, 0.95, side)
     problem = dln.sparse(n, d, 3, seed=0)
     start = dln.uniform(alpha=0.1)
-    rates = {"gamma": gamma[:, None], "beta": beta}
     return dln.train(
-        problem, start, **rates, max_steps=steps, records=records, trajectories=records > 2,
-        num_workers=1,
+        problem, start, gamma=gamma[:, None], beta=beta, max_steps=steps, records=records,
+        trajectories=records > 2, num_workers=1,
     )  # fmt: skip
 
 
-def factorised(run: Run, factorise: Callable[[Tensor], object]) -> Callable[[], object]:
+def factorised(run: dln.Run, factorise: Callable[[Tensor], object]) -> Callable[[], object]:
     """The factorisation of V sqrt(W) at the end of the first run, as often as there are runs."""
     basis, snapshot = run.problem.row_space.basis, run.snapshot
     root = torch.hypot(snapshot.theta, snapshot.balancedness / 2).sqrt()
     return lambda: [factorise(basis * row) for row in root]
 
 
-def by_scipy(run: Run) -> np.ndarray:
+def by_scipy(run: dln.Run) -> np.ndarray:
     """The minimiser of the first run, by the dual in NumPy."""
     delta, c = (value[0].numpy() for value in potential(run.snapshot))
     rows = run.problem.row_space
@@ -61,7 +59,7 @@ def by_scipy(run: Run) -> np.ndarray:
 
     def dual(nu: np.ndarray) -> tuple[float, np.ndarray]:
         z = c + nu @ V
-        return delta @ np.cosh(z) / 2 - nu @ b, V @ (delta * np.sinh(z) / 2) - b
+        return float(delta @ np.cosh(z) / 2 - nu @ b), V @ (delta * np.sinh(z) / 2) - b
 
     found = minimize(dual, np.zeros(len(b)), jac=True, method="L-BFGS-B", options={
         "maxiter": 10_000, "maxfun": 20_000, "ftol": 0.0, "gtol": 1e-12, "maxcor": 30,

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dln_momentum.row_space import RowSpace, weighted_solution
+from dln_momentum import RowSpace
+from dln_momentum.row_space import weighted_solution
 from dln_momentum.theory import newton_systems
 from dln_momentum.theory.newton_systems import NewtonSystems
 

@@ -14,17 +14,8 @@ from dln_momentum.theory.depth import (
     predictor_at,
     scale_errors,
 )
-from dln_momentum.theory.minimizers import (
-    CHORD,
-    CHUNK_ENTRIES,
-    HALVINGS,
-    STRETCH,
-    Minimizer,
-    basis_of,
-    flatten,
-    relative_norm,
-    solver_errors,
-)
+from dln_momentum.theory.dual_newton import CHORD, HALVINGS, STRETCH, basis_of, relative_norm
+from dln_momentum.theory.minimizers import CHUNK_ENTRIES, Minimizer, flatten, solver_errors
 
 _GAP = 1e-4
 """What a step leaves of the way to the boundary of the domain: theta grows by a power of it."""
