@@ -93,17 +93,20 @@ def _describe(place: Any, attrs: Mapping[Hashable, Any]) -> None:
     """Write attributes; those of text, a hundred in a history, in half the time that h5py takes."""
     import h5py
 
-    text, scalar = _text_type(), h5py.h5s.create(h5py.h5s.SCALAR)
+    stored, held, scalar = _text_types()
     for key, value in attrs.items():
         if isinstance(value, str):
-            made = h5py.h5a.create(place.id, str(key).encode(), text, scalar)
-            made.write(np.array(value, dtype=object), text)
+            made = h5py.h5a.create(place.id, str(key).encode(), stored, scalar)
+            made.write(np.array(value, dtype=h5py.string_dtype()), held)
         else:
             place.attrs[str(key)] = value
 
 
 @cache
-def _text_type() -> Any:
+def _text_types() -> tuple[Any, Any, Any]:
+    """Text of any length as HDF5 stores it and as NumPy holds it, and the space of one."""
     import h5py
 
-    return h5py.h5t.py_create(h5py.string_dtype(), logical=True)
+    dtype = h5py.string_dtype()
+    stored, held = h5py.h5t.py_create(dtype, logical=True), h5py.h5t.py_create(dtype)
+    return stored, held, h5py.h5s.create(h5py.h5s.SCALAR)
