@@ -10,7 +10,7 @@ from pathlib import Path
 
 import joblib
 
-from dln_momentum.engine.cpu.products import WIDTH, compiled_for
+from dln_momentum.engine.cpu.registers import WIDTH, compiled_for
 from dln_momentum.outputs.provenance import processor
 
 PACKAGES = ("torch", "numpy", "numba", "jax", "dln-momentum")

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import report
 from benchmarks.machine import header, machine
-from dln_momentum.engine.cpu.products import WIDTH
+from dln_momentum.engine.cpu.registers import WIDTH
 
 
 def kept(path: Path, processor: str, microseconds: float) -> Path:
