@@ -116,7 +116,7 @@ def test_every_register_block_gives_the_same_bits() -> None:
 def test_the_register_block_follows_the_processor_and_fits_it() -> None:
     for features, available in (("+avx,+avx2", 16), ("+avx,+avx512f", 32), ("+neon", 32)):
         assert block_by_rule(features).registers <= available
-    assert registers.LANES == registers.BLOCK.vectors * WIDTH
+    assert registers.BLOCK.vectors * WIDTH == registers.LANES
 
 
 @pytest.mark.parametrize("text", ["", "2", "0x6", "2x17", "5x1", "-1x6", "2x6x1", "ax6"])
