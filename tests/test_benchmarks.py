@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import report
 from benchmarks.machine import header, machine
-from dln_momentum.engine.cpu.products import WIDTH
+from dln_momentum.engine.cpu.registers import BLOCK, WIDTH
 
 
 def kept(path: Path, processor: str, microseconds: float) -> Path:
@@ -28,6 +28,7 @@ def test_the_machine_is_described() -> None:
     found = machine()
     assert found["processor"]
     assert found["doubles a register"] == str(WIDTH)
+    assert found["register block"] == str(BLOCK)
     assert ("avx" in found["vector features"]) == (WIDTH >= 4)
     assert int(found["cores"].split()[0]) >= 1
     assert "missing" not in (found["torch"], found["numba"])

@@ -20,7 +20,7 @@ from dln_momentum import (
 from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.sampling import BatchStream
 from dln_momentum.engine import reference_iterates
-from dln_momentum.engine.cpu.products import LANES
+from dln_momentum.engine.cpu.registers import LANES
 from dln_momentum.engine.options import BACKENDS
 from dln_momentum.engine.problems import Problems
 from dln_momentum.engine.status import divergence_ceiling, judge

@@ -20,16 +20,15 @@ from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.sampling import BatchStream
 from dln_momentum.engine.cpu.carried import Buffers, Carried
 from dln_momentum.engine.cpu.compiled import compiled
-from dln_momentum.engine.cpu.passes import add_path_sums, telescoped_update
+from dln_momentum.engine.cpu.passes import add_path_sums, telescoped_update, update
 from dln_momentum.engine.cpu.products import (
-    LANES,
     MOST_VECTORS,
-    WIDTH,
     add_block_product,
     add_span_product,
     set_block_product,
     set_span_product,
 )
+from dln_momentum.engine.cpu.registers import LANES, WIDTH
 from dln_momentum.problem import stack
 from tests.helpers import default_problem
 
@@ -77,7 +76,8 @@ GENERIC = {"NUMBA_CPU_NAME": "x86-64-v2", "NUMBA_CPU_FEATURES": "+sse4.2,+popcnt
 ONE_PRODUCT = """
 import numpy as np
 from dln_momentum.engine.cpu.compiled import compiled
-from dln_momentum.engine.cpu.products import LANES, WIDTH, set_block_product
+from dln_momentum.engine.cpu.products import set_block_product
+from dln_momentum.engine.cpu.registers import LANES, WIDTH
 
 @compiled
 def product(out, A, B):
@@ -177,22 +177,51 @@ def test_path_sums_keep_their_relative_accuracy(size_of_w: float) -> None:
 @pytest.mark.parametrize("size_of_w", [1e-310, 1e-290, 1e-155, 1.0, 1e155, 1e290])
 def test_telescoped_terms_where_products_leave_float64(size_of_w: float) -> None:
     """Against 60 digits: one division where w_k w_{k+1} is a float64, two where it is not."""
-    rng = np.random.default_rng(1)
-    old = size_of_w * rng.choice([-1, 1], 800) * rng.uniform(0.5, 2, 800)
-    beta, zero = rng.uniform(0, 0.99, 400), np.uintp(0)
+    # rows of any register block: 384 is a multiple of 2, 4 and 8 doubles by 1 to 4 registers
+    rng, count = np.random.default_rng(1), 384
+    old = size_of_w * rng.choice([-1, 1], 2 * count) * rng.uniform(0.5, 2, 2 * count)
+    # one momentum for each lane, laid out for all rows
+    beta, zero = np.resize(rng.uniform(0, 0.99, LANES), count), np.uintp(0)
     # with p and a gradient of 0, w_{k+1} = p + beta w_k
-    p = old * rng.choice([-1, 1], 800) * 10 ** rng.uniform(-3, 0, 800)
-    w, sums = old.copy(), np.zeros(800)
-    carried = Carried(w, p, np.zeros(0), sums, np.zeros(800))
-    buffers = Buffers(beta, np.zeros(400), np.zeros(400), np.zeros(400, np.int32), np.zeros(800))
-    telescoped_update(carried, buffers, zero, np.uintp(400), zero, np.uintp(400))
+    p = old * rng.choice([-1, 1], 2 * count) * 10 ** rng.uniform(-3, 0, 2 * count)
+    w, sums = old.copy(), np.zeros(2 * count)
+    carried = Carried(w, p, np.zeros(0), sums, np.zeros(2 * count))
+    counts = np.zeros(count, np.int64)
+    buffers = Buffers(beta, np.zeros(count), np.zeros(count), counts, np.zeros(2 * count))
+    telescoped_update(carried, buffers, zero, np.uintp(count), zero, np.uintp(count))
+    assert counts.sum() == ((w < 0) != (old < 0)).sum() > 0
     with mpmath.workdps(60):
-        for i in range(800):
-            a, b, s = mpmath.mpf(old[i]), mpmath.mpf(w[i]), mpmath.mpf(beta[i % 400])
+        for i in range(2 * count):
+            a, b, s = mpmath.mpf(old[i]), mpmath.mpf(w[i]), mpmath.mpf(beta[i % count])
             exact = (b - a) * (1 / a - s / b)
             # each of the two terms rounds, at worst as often as there are operations
             size = abs((b - a) / a) + abs(s * (b - a) / b)
             assert abs(mpmath.mpf(sums[i]) - exact) <= 8 * 2.0**-52 * size
+
+
+@pytest.mark.parametrize("telescoped", [False, True])
+def test_an_entry_beyond_the_range_of_one_division_changes_no_neighbour(telescoped: bool) -> None:
+    """The rare entries take a branch of their own; all others keep their bits, nan or not."""
+    rng = np.random.default_rng(2)
+    step = telescoped_update if telescoped else update
+    zero, size = np.uintp(0), np.uintp(2 * LANES)
+
+    def results(w: np.ndarray) -> list[np.ndarray]:
+        p, sums = 0.1 * w, np.zeros(4 * LANES)
+        carried = Carried(w, p, np.zeros(0), sums, np.zeros(4 * LANES))
+        beta, gradient = np.full(2 * LANES, 0.7), np.linspace(-1, 1, 2 * LANES)
+        theta, counts = np.zeros(2 * LANES), np.zeros(2 * LANES, np.int64)
+        buffers = Buffers(beta, gradient, theta, counts, np.zeros(4 * LANES))
+        step(carried, buffers, zero, size, zero, size)
+        return [array.reshape(-1, 2 * LANES) for array in (w, p, sums, theta)]
+
+    whole = rng.standard_normal(4 * LANES)
+    for extreme in (1e-200, 1e200, 0.0, np.nan):
+        changed = whole.copy()
+        changed[3] = extreme
+        others = np.arange(2 * LANES) != 3
+        for found, expected in zip(results(changed), results(whole.copy()), strict=True):
+            assert np.array_equal(found[:, others], expected[:, others])
 
 
 def engine_of(

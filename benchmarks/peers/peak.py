@@ -13,7 +13,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from benchmarks.setup import Advance, Task
-from dln_momentum.engine.cpu.products import WIDTH
+from dln_momentum.engine.cpu.registers import WIDTH
 
 SUMS = 12
 """Independent chains: enough to hide a multiply-add's latency, few enough for 16 registers."""

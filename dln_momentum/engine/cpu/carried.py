@@ -32,7 +32,7 @@ class Buffers(NamedTuple):
     gradient: np.ndarray
     theta: np.ndarray
     sign_changes: np.ndarray
-    """of each coordinate, int32"""
+    """int64; of each entry, or of all rows in the first row of `LANES` entries"""
     scratch: np.ndarray
     """twice the length of the others"""
 

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from dln_momentum.engine.cpu.compiled import compiled, inlined, unsigned, zeros
+from dln_momentum.engine.cpu.compiled import allocating, compiled, inlined, unsigned, zeros
 from dln_momentum.engine.cpu.family_carried import PERIOD, FamilyBuffers
 from dln_momentum.engine.cpu.family_passes import family_update
 from dln_momentum.engine.cpu.family_steps import (
@@ -25,7 +25,7 @@ from dln_momentum.engine.cpu.family_steps import (
     start_residual,
 )
 from dln_momentum.engine.cpu.passes import RUNNING, verdict
-from dln_momentum.engine.cpu.products import LANES
+from dln_momentum.engine.cpu.registers import LANES
 from dln_momentum.engine.cpu.simd_block import (
     add_panel,
     keep_batches,
@@ -37,7 +37,7 @@ from dln_momentum.engine.family import NESTEROV, SQUARED
 from dln_momentum.engine.scaled import CHECK_EVERY
 
 
-@compiled
+@allocating
 def advance_family_blocks(
     codes, panels, group, target, depth, rates, packed, carried, endings, drawn, runs, step, steps
 ):
@@ -56,12 +56,25 @@ def advance_family_blocks(
         runs: which run is in which slot; the padding lanes of the last block have none.
         step: the step that the runs are at.
     """
-    n, blocks, size = panels.rows[-1], len(depth) // LANES, group * panels.size
-    noise, batches, root = drawn.noise, drawn.batches, math.sqrt(panels.rows[-1])
-    sign_changes, losses = np.empty(size, np.int32), np.empty(group * LANES)
+    size = group * panels.size
+    sign_changes = np.empty(size, np.int64)
     buffers = FamilyBuffers(zeros(size), zeros(size), sign_changes, zeros(6 * PERIOD))
     residual, ahead = zeros(len(target)), zeros(len(target))
+    losses, weights = np.empty(group * LANES), np.empty(panels.rows[-1])
     laid, lanes_of = room_for_rates(group)
+    _advance_groups(
+        codes, panels, group, target, depth, rates, packed, carried, endings, drawn, runs, step,
+        steps, buffers, residual, ahead, losses, weights, laid, lanes_of,
+    )  # fmt: skip
+
+
+@compiled
+def _advance_groups(
+    codes, panels, group, target, depth, rates, packed, carried, endings, drawn, runs, step, steps,
+    buffers, residual, ahead, losses, weights, laid, lanes_of,
+):  # fmt: skip
+    n, blocks, sign_changes = panels.rows[-1], len(depth) // LANES, buffers.sign_changes
+    noise, batches, root = drawn.noise, drawn.batches, math.sqrt(panels.rows[-1])
     columns = min(panels.size // LANES, PERIOD // LANES)
     moving = len(rates.step) > 1
     for first in range(0, blocks, group):
@@ -103,7 +116,7 @@ def advance_family_blocks(
             if len(noise) > 0:
                 subtract_noise(residual, noise[k], drawn.noise_scale, first, last)
             if len(batches) > 0:
-                keep_batches(residual, batches[k], first, last, n)
+                keep_batches(residual, batches[k], weights, first, last, n)
             if moving and k > 0:
                 lay_out_rates(codes, rates, depth, k, first * LANES, slots, columns, laid, lanes_of)
             for s in range(first, last):

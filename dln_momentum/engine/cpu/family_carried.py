@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dln_momentum.engine.cpu.products import LANES
+from dln_momentum.engine.cpu.registers import LANES
 
 PERIOD = 32 * LANES
 """Entries that a pass takes at once, and for which the rates of their lanes are laid out: they stay
@@ -48,7 +48,7 @@ class FamilyBuffers(NamedTuple):
     gradient: np.ndarray
     theta: np.ndarray
     sign_changes: np.ndarray
-    """of each coordinate, int32"""
+    """of each coordinate, int64"""
     scratch: np.ndarray
     """six times `PERIOD`"""
 

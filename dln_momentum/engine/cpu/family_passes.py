@@ -53,8 +53,8 @@ def heavy_ball_update(carried, buffers, laid, plus, minus, at, rate, size):
         past[plus + i], past[minus + i] = d_plus, d_minus
         w[plus + i], w[minus + i] = new_plus, new_minus
         scratch[i], scratch[size + i] = base_plus, base_minus
-        sign_changes[at + i] += np.int32((new_plus < 0) != (old_plus < 0))
-        sign_changes[at + i] += np.int32((new_minus < 0) != (old_minus < 0))
+        sign_changes[at + i] += np.int64((new_plus < 0) != (old_plus < 0))
+        sign_changes[at + i] += np.int64((new_minus < 0) != (old_minus < 0))
         theta[at + i] = (new_plus - new_minus) * (new_plus + new_minus)
     _add_sums(carried, laid, scratch, plus, minus, rate, size)
 
@@ -123,8 +123,8 @@ def nesterov_update(carried, buffers, laid, plus, minus, at, rate, size):
         scratch[2 * size + i], scratch[3 * size + i] = z_plus, z_minus
         x[plus + i], x[minus + i] = new_plus, new_minus
         past[plus + i], past[minus + i] = d_plus, d_minus
-        sign_changes[at + i] += np.int32((new_plus < 0) != (x_plus < 0))
-        sign_changes[at + i] += np.int32((new_minus < 0) != (x_minus < 0))
+        sign_changes[at + i] += np.int64((new_plus < 0) != (x_plus < 0))
+        sign_changes[at + i] += np.int64((new_minus < 0) != (x_minus < 0))
         theta[at + i] = (ahead_plus - ahead_minus) * (ahead_plus + ahead_minus)
     _add_nesterov_sums(carried, laid, scratch, plus, minus, rate, size)
 
@@ -197,8 +197,8 @@ def power_update(carried, buffers, laid, plus, minus, at, rate, size):
         past[plus + i], past[minus + i] = d_plus, d_minus
         w[plus + i], w[minus + i] = new_plus, new_minus
         scratch[dw + i], scratch[dw + size + i] = new_plus - old_plus, new_minus - old_minus
-        sign_changes[at + i] += np.int32((new_plus < 0) != (old_plus < 0))
-        sign_changes[at + i] += np.int32((new_minus < 0) != (old_minus < 0))
+        sign_changes[at + i] += np.int64((new_plus < 0) != (old_plus < 0))
+        sign_changes[at + i] += np.int64((new_minus < 0) != (old_minus < 0))
     powers(w, plus, scratch, ahead, laid.power, rate, size)
     powers(w, minus, scratch, ahead + size, laid.power, rate, size)
     for i in range(size):

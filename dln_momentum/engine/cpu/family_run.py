@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from dln_momentum.engine.cpu.compiled import compiled, unsigned, zeros
+from dln_momentum.engine.cpu.compiled import allocating, compiled, unsigned, zeros
 from dln_momentum.engine.cpu.family_carried import PERIOD, FamilyBuffers, FamilyCarried
 from dln_momentum.engine.cpu.family_passes import family_update
 from dln_momentum.engine.cpu.family_steps import (
@@ -25,12 +25,13 @@ from dln_momentum.engine.cpu.family_steps import (
 )
 from dln_momentum.engine.cpu.one_run import add_product, cut, fill_spans
 from dln_momentum.engine.cpu.passes import RUNNING, batch_weights, verdict
-from dln_momentum.engine.cpu.products import LANES, WIDTH, set_span_product
+from dln_momentum.engine.cpu.products import set_span_product
+from dln_momentum.engine.cpu.registers import LANES, WIDTH
 from dln_momentum.engine.family import NESTEROV, SQUARED
 from dln_momentum.engine.scaled import CHECK_EVERY
 
 
-@compiled
+@allocating
 def advance_family_runs(
     codes, A, by_column, by_row, matrix, target, depth, rates, carried, endings, drawn, runs, step,
     steps,
@@ -55,8 +56,11 @@ def advance_family_runs(
         zeros(2 * filled), zeros(2 * filled), zeros(filled_n), zeros(filled_n), zeros(2 * filled),
         zeros(2 * filled), zeros(2),
     )  # fmt: skip
-    sign_changes = np.zeros(filled, np.int32)
+    sign_changes = np.zeros(filled, np.int64)
     buffers = FamilyBuffers(zeros(filled), zeros(filled), sign_changes, zeros(6 * PERIOD))
+    residual, ahead, weights = zeros(filled_n), zeros(filled_n), np.empty(n)
+    columns, rows = cut(d), cut(n)
+    laid, lanes = room_for_rates(1)
     for slot in range(len(runs)):
         run = runs[slot]
         if len(A) > 1:
@@ -79,8 +83,9 @@ def advance_family_runs(
         for i in range(2 if len(carried.decays) > 0 else 0):
             own.decays[i] = carried.decays[run, i]
         status, taken, loss = _take_steps(
-            codes, by_column, by_row, n, d, own_target, depth, rates, own, buffers, endings.tol,
-            endings.ceiling[run], drawn, slot, step, steps,
+            codes, by_column, by_row, columns, rows, n, d, own_target, residual, ahead, weights,
+            depth, rates, laid, lanes, own, buffers, endings.tol, endings.ceiling[run], drawn,
+            slot, step, steps,
         )  # fmt: skip
         endings.loss[run], endings.status[run] = loss, status
         endings.steps[run] = step + taken
@@ -102,25 +107,23 @@ def advance_family_runs(
 
 @compiled
 def _take_steps(
-    codes, by_column, by_row, n, d, target, depth, rates, own, buffers, tol, ceiling, drawn, slot,
-    step, steps,
+    codes, by_column, by_row, columns, rows, n, d, target, residual, ahead, weights, depth, rates,
+    laid, lanes, own, buffers, tol, ceiling, drawn, slot, step, steps,
 ):  # fmt: skip
     """The steps of a run up to the check that ends it: its status, their number, its last loss."""
     gradient, filled, filled_n = buffers.gradient, len(buffers.theta), len(target)
-    residual, ahead, weights, root = zeros(filled_n), zeros(filled_n), np.empty(n), math.sqrt(n)
-    columns, noise, batches = cut(d), drawn.noise, drawn.batches
-    laid, lanes = room_for_rates(1)
+    noise, batches, root = drawn.noise, drawn.batches, math.sqrt(n)
     wide = min(-(-filled // LANES), PERIOD // LANES)
     moving = len(rates.step) > 1
     lay_out_rates(codes, rates, depth, 0, slot, 1, wide, laid, lanes)
     looks = codes.kind == NESTEROV
-    _predict(codes, by_row, n, d, own, looks, buffers, laid, target, residual)
+    _predict(codes, by_row, rows, d, own, looks, buffers, laid, target, residual)
     for k in range(steps):
         if (step + k) % CHECK_EVERY == 0:
             found = residual
             if codes.kind == NESTEROV:
                 found = ahead
-                _predict(codes, by_row, n, d, own, False, buffers, laid, target, found)
+                _predict(codes, by_row, rows, d, own, False, buffers, laid, target, found)
             loss = _loss(codes.loss, found, target, n, root)
             status = verdict(loss, tol, ceiling)
             if status != RUNNING:
@@ -150,15 +153,15 @@ def _take_steps(
             family_update(
                 codes.kind, own, buffers, laid, at, unsigned(filled) + at, at, unsigned(0), size
             )
-        add_product(by_row, cut(n), d, buffers.theta, ahead)
+        add_product(by_row, rows, d, buffers.theta, ahead)
         residual, ahead = ahead, residual
     if codes.kind == NESTEROV:
-        _predict(codes, by_row, n, d, own, False, buffers, laid, target, residual)
+        _predict(codes, by_row, rows, d, own, False, buffers, laid, target, residual)
     return RUNNING, steps, _loss(codes.loss, residual, target, n, root)
 
 
 @compiled
-def _predict(codes, by_row, n, d, own, looks, buffers, laid, target, residual):
+def _predict(codes, by_row, rows, d, own, looks, buffers, laid, target, residual):
     """The predictions of iterates or points ahead, less the target of the squared loss."""
     start_residual(codes, residual, target, 0, len(residual))
     filled = len(buffers.theta)
@@ -166,7 +169,7 @@ def _predict(codes, by_row, n, d, own, looks, buffers, laid, target, residual):
         at, size = unsigned(begin), unsigned(min(PERIOD, filled - begin))
         minus = unsigned(filled) + at
         family_theta(codes, own, looks, buffers, laid, at, minus, at, unsigned(0), size)
-    add_product(by_row, cut(n), d, buffers.theta, residual)
+    add_product(by_row, rows, d, buffers.theta, residual)
 
 
 @compiled

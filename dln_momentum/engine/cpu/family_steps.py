@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 
-from dln_momentum.engine.cpu.compiled import compiled, inlined, unsigned, zeros
+from dln_momentum.engine.cpu.compiled import allocating, compiled, inlined, unsigned, zeros
 from dln_momentum.engine.cpu.family_carried import PERIOD, Laid, Lanes
 from dln_momentum.engine.cpu.family_passes import ahead_difference, power_difference, powers
 from dln_momentum.engine.cpu.passes import squares_difference
-from dln_momentum.engine.cpu.products import LANES
+from dln_momentum.engine.cpu.registers import LANES
 from dln_momentum.engine.family import LOGISTIC, NESTEROV, POWER, SQUARED
 
 
-@compiled
+@allocating
 def room_for_rates(blocks):
     """`Laid` and `Lanes` for so many blocks of lanes."""
     size, lanes = blocks * PERIOD, blocks * LANES

@@ -21,7 +21,7 @@ from dln_momentum.engine.cpu.carried import (
 )
 from dln_momentum.engine.cpu.compiled import zeros_in_large_pages
 from dln_momentum.engine.cpu.one_run import advance_one_by_one, fill_spans, filled_up
-from dln_momentum.engine.cpu.products import LANES
+from dln_momentum.engine.cpu.registers import LANES
 from dln_momentum.engine.cpu.simd_block import advance_simd_blocks
 from dln_momentum.engine.random_inputs import Chunk
 from dln_momentum.engine.scaled import ScaledProblem

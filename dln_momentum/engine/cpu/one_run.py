@@ -7,10 +7,12 @@ so that a run gets the same bits from both; that is what two copies of X are nee
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from dln_momentum.engine.cpu.carried import NOT_SUMMED, Buffers, Carried
-from dln_momentum.engine.cpu.compiled import compiled, unsigned, zeros
+from dln_momentum.engine.cpu.compiled import allocating, compiled, unsigned, zeros
 from dln_momentum.engine.cpu.passes import (
     RUNNING,
     batch_weights,
@@ -19,16 +21,12 @@ from dln_momentum.engine.cpu.passes import (
     squares_difference,
     verdict,
 )
-from dln_momentum.engine.cpu.products import (
-    MOST_VECTORS,
-    WIDTH,
-    add_span_product,
-    set_span_product,
-)
+from dln_momentum.engine.cpu.products import MOST_VECTORS, add_span_product, set_span_product
+from dln_momentum.engine.cpu.registers import LANES, WIDTH
 from dln_momentum.engine.scaled import CHECK_EVERY
 
 
-@compiled
+@allocating
 def advance_one_by_one(
     A, by_column, by_row, matrix, target, beta, carried, endings, drawn, summing, runs, step, steps
 ):
@@ -51,8 +49,10 @@ def advance_one_by_one(
     sums, products = zeros(2 * filled * summed), zeros(filled * summed)
     own_target, residual_sum, beta_of_all = zeros(filled_n), zeros(filled_n), zeros(filled)
     own = Carried(w, p, residual_sum, sums, products)
-    sign_changes = np.zeros(filled, np.int32)
+    sign_changes = np.zeros(filled, np.int64)
     buffers = Buffers(beta_of_all, zeros(filled), zeros(filled), sign_changes, zeros(2 * filled))
+    residual, ahead, weights = zeros(filled_n), zeros(filled_n), np.empty(n)
+    columns, rows = cut(d), cut(n)
     for slot in range(len(runs)):
         run = runs[slot]
         if len(A) > 1:
@@ -71,14 +71,16 @@ def advance_one_by_one(
         for j in range(n):
             own_target[j], residual_sum[j] = target[run, j], carried.residual_sum[run, j]
         status, taken, loss = _take_steps(
-            by_column, by_row, n, d, own_target, own, buffers, summing, endings.tol,
-            endings.ceiling[run], endings.gamma[run], drawn, slot, step, steps,
+            by_column, by_row, columns, rows, n, d, own_target, residual, ahead, weights, own,
+            buffers, summing, endings.tol, endings.ceiling[run], endings.gamma[run], drawn, slot,
+            step, steps,
         )  # fmt: skip
         endings.loss[run], endings.status[run] = loss, status
         endings.steps[run] = step + taken
-        for i in range(d):
+        for i in range(filled):
             endings.sign_changes[run] += sign_changes[i]
             sign_changes[i] = 0
+        for i in range(d):
             carried.w[0, run, i], carried.w[1, run, i] = w[i], w[filled + i]
             carried.p[0, run, i], carried.p[1, run, i] = p[i], p[filled + i]
             if summed:
@@ -90,14 +92,13 @@ def advance_one_by_one(
 
 @compiled
 def _take_steps(
-    by_column, by_row, n, d, target, own, buffers, summing, tol, ceiling, gamma, drawn, slot, step,
-    steps,
+    by_column, by_row, columns, rows, n, d, target, residual, ahead, weights, own, buffers, summing,
+    tol, ceiling, gamma, drawn, slot, step, steps,
 ):  # fmt: skip
     """The steps of a run up to the check that ends it: its status, their number, its last loss."""
     gradient, theta, filled = buffers.gradient, buffers.theta, len(buffers.theta)
-    residual, ahead, weights = zeros(len(target)), zeros(len(target)), np.empty(n)
     zero, minus, size = unsigned(0), unsigned(filled), unsigned(filled)
-    columns, rows, noise, batches = cut(d), cut(n), drawn.noise, drawn.batches
+    noise, batches = drawn.noise, drawn.batches
     squares_difference(own.w, theta, zero, minus, zero, size)
     for j in range(len(target)):
         residual[j] = -target[j]
@@ -127,11 +128,12 @@ def _take_steps(
 
 
 def filled_up(length):
-    """A length that the unrolled loops of the passes divide, at least of whole registers."""
-    return -(-length // (4 * WIDTH)) * 4 * WIDTH
+    """A length that the rows of the vector passes and the unrolled loops of the others divide."""
+    unit = math.lcm(4 * WIDTH, LANES)
+    return -(-length // unit) * unit
 
 
-@compiled
+@allocating
 def cut(length):
     """Where the spans of a length start, and its end, in registers.
 
@@ -145,7 +147,7 @@ def cut(length):
     return starts
 
 
-@compiled
+@allocating
 def fill_spans(A, laid_out, transposed):
     """Write A, or its transpose, in spans of its columns."""
     rows, columns = A.shape

@@ -14,14 +14,11 @@ import numpy as np
 
 from dln_momentum.engine.cpu.carried import DIRECT, TELESCOPED
 from dln_momentum.engine.cpu.compiled import compiled, inlined, unsigned
+from dln_momentum.engine.cpu.vector_steps import bare_step, telescoped_step
 from dln_momentum.engine.status import Status
 
 SERIES_BOUND = 0.125
 """|s| up to which the series of `add_path_sums` is used."""
-
-LARGEST_PRODUCT = 1e200
-"""Products of two iterates up to which, and down to whose inverse, `telescoped_update` divides by
-them: beyond, an increment times another number of their size could leave float64."""
 
 RUNNING, CONVERGED, DIVERGED = (
     int(status) for status in (Status.RUNNING, Status.CONVERGED, Status.DIVERGED)
@@ -38,19 +35,10 @@ def squares_difference(w, theta, plus, minus, at, size):
 @compiled
 def update(carried, buffers, plus, minus, at, size):
     """One step of w_+- and p_+-, the next theta', and the sign changes added to their count."""
-    w, p, sign_changes = carried.w, carried.p, buffers.sign_changes
-    gradient, beta, theta = buffers.gradient, buffers.beta, buffers.theta
-    for i in range(size):
-        old_plus, old_minus = w[plus + i], w[minus + i]
-        p_plus = p[plus + i] - gradient[at + i] * old_plus
-        p_minus = p[minus + i] + gradient[at + i] * old_minus
-        new_plus = p_plus + beta[at + i] * old_plus
-        new_minus = p_minus + beta[at + i] * old_minus
-        p[plus + i], p[minus + i] = p_plus, p_minus
-        w[plus + i], w[minus + i] = new_plus, new_minus
-        sign_changes[at + i] += np.int32((new_plus < 0) != (old_plus < 0))
-        sign_changes[at + i] += np.int32((new_minus < 0) != (old_minus < 0))
-        theta[at + i] = (new_plus - new_minus) * (new_plus + new_minus)
+    bare_step(
+        carried.w, carried.p, carried.sums, carried.products, buffers.gradient, buffers.theta,
+        buffers.beta, buffers.sign_changes, plus, minus, at, size,
+    )  # fmt: skip
 
 
 @inlined
@@ -66,52 +54,11 @@ def chosen_update(summing, carried, buffers, plus, minus, at, size):
 
 @compiled
 def telescoped_update(carried, buffers, plus, minus, at, size):
-    """The same step, with the telescoped sum and the products of increments.
-
-        (w_{k+1} - w_k) (1/w_k - beta/w_{k+1})
-            = (w_{k+1} - w_k) (w_{k+1} - beta w_k) / (w_k w_{k+1})
-
-    is one division. ``scratch`` keeps w_k for the entries whose product is too large or too small
-    to divide by; they take two divisions.
-    """
-    w, p, sums, products = carried.w, carried.p, carried.sums, carried.products
-    gradient, beta, theta = buffers.gradient, buffers.beta, buffers.theta
-    sign_changes, scratch = buffers.sign_changes, buffers.scratch
-    outside = 0
-    for i in range(size):
-        old_plus, old_minus, b = w[plus + i], w[minus + i], beta[at + i]
-        scratch[i], scratch[size + i] = old_plus, old_minus
-        p_plus = p[plus + i] - gradient[at + i] * old_plus
-        p_minus = p[minus + i] + gradient[at + i] * old_minus
-        new_plus = p_plus + b * old_plus
-        new_minus = p_minus + b * old_minus
-        p[plus + i], p[minus + i] = p_plus, p_minus
-        w[plus + i], w[minus + i] = new_plus, new_minus
-        sign_changes[at + i] += np.int32((new_plus < 0) != (old_plus < 0))
-        sign_changes[at + i] += np.int32((new_minus < 0) != (old_minus < 0))
-        theta[at + i] = (new_plus - new_minus) * (new_plus + new_minus)
-        dw_plus, dw_minus = new_plus - old_plus, new_minus - old_minus
-        products[plus + i] += dw_plus * dw_minus
-        both_plus, both_minus = new_plus * old_plus, new_minus * old_minus
-        inside_plus = 1 / LARGEST_PRODUCT < abs(both_plus) < LARGEST_PRODUCT
-        inside_minus = 1 / LARGEST_PRODUCT < abs(both_minus) < LARGEST_PRODUCT
-        term_plus = dw_plus * (new_plus - b * old_plus) / both_plus
-        term_minus = dw_minus * (new_minus - b * old_minus) / both_minus
-        sums[plus + i] += term_plus if inside_plus else 0.0
-        sums[minus + i] += term_minus if inside_minus else 0.0
-        outside += (not inside_plus) + (not inside_minus)
-    if outside > 0:
-        _add_outside(w, scratch, beta, sums, plus, unsigned(0), at, size)
-        _add_outside(w, scratch, beta, sums, minus, size, at, size)
-
-
-@compiled
-def _add_outside(w, before, beta, sums, here, there, at, size):
-    for i in range(size):
-        old, new = before[there + i], w[here + i]
-        if not 1 / LARGEST_PRODUCT < abs(new * old) < LARGEST_PRODUCT:
-            dw = new - old
-            sums[here + i] += dw / old - beta[at + i] * (dw / new)
+    """The same step, with the telescoped sum and the products of increments."""
+    telescoped_step(
+        carried.w, carried.p, carried.sums, carried.products, buffers.gradient, buffers.theta,
+        buffers.beta, buffers.sign_changes, plus, minus, at, size,
+    )  # fmt: skip
 
 
 @compiled
@@ -132,8 +79,8 @@ def direct_update(carried, buffers, plus, minus, at, size):
         new_plus, new_minus = ahead[i], ahead[size + i]
         w[plus + i], w[minus + i] = new_plus, new_minus
         products[plus + i] += (new_plus - old_plus) * (new_minus - old_minus)
-        sign_changes[at + i] += np.int32((new_plus < 0) != (old_plus < 0))
-        sign_changes[at + i] += np.int32((new_minus < 0) != (old_minus < 0))
+        sign_changes[at + i] += np.int64((new_plus < 0) != (old_plus < 0))
+        sign_changes[at + i] += np.int64((new_minus < 0) != (old_minus < 0))
         theta[at + i] = (new_plus - new_minus) * (new_plus + new_minus)
 
 

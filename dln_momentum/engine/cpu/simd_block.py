@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from dln_momentum.engine.cpu.carried import NOT_SUMMED, Buffers
-from dln_momentum.engine.cpu.compiled import compiled, inlined, unsigned, zeros
+from dln_momentum.engine.cpu.compiled import allocating, compiled, inlined, unsigned, zeros
 from dln_momentum.engine.cpu.passes import (
     RUNNING,
     batch_weights,
@@ -23,11 +23,12 @@ from dln_momentum.engine.cpu.passes import (
     squares_difference,
     verdict,
 )
-from dln_momentum.engine.cpu.products import LANES, add_block_product, set_block_product
+from dln_momentum.engine.cpu.products import add_block_product, set_block_product
+from dln_momentum.engine.cpu.registers import LANES
 from dln_momentum.engine.scaled import CHECK_EVERY
 
 
-@compiled
+@allocating
 def advance_simd_blocks(
     panels, group, target, beta, packed, carried, endings, drawn, summing, runs, step, steps
 ):
@@ -46,11 +47,24 @@ def advance_simd_blocks(
         runs: which run is in which slot; the padding lanes of the last block have none.
         step: the step that the runs are at.
     """
-    n, blocks, size = panels.rows[-1], len(beta) // LANES, group * panels.size
-    noise, batches = drawn.noise, drawn.batches
-    sign_changes, norms = np.empty(size, np.int32), np.empty(group * LANES)
+    size = group * panels.size
+    sign_changes = np.empty(size, np.int64)
     buffers = Buffers(zeros(size), zeros(size), zeros(size), sign_changes, zeros(2 * size))
     residual, ahead = zeros(len(target)), zeros(len(target))
+    norms, weights = np.empty(group * LANES), np.empty(panels.rows[-1])
+    _advance_groups(
+        panels, group, target, beta, packed, carried, endings, drawn, summing, runs, step, steps,
+        buffers, residual, ahead, norms, weights,
+    )  # fmt: skip
+
+
+@compiled
+def _advance_groups(
+    panels, group, target, beta, packed, carried, endings, drawn, summing, runs, step, steps,
+    buffers, residual, ahead, norms, weights,
+):  # fmt: skip
+    n, blocks = panels.rows[-1], len(beta) // LANES
+    noise, batches, sign_changes = drawn.noise, drawn.batches, buffers.sign_changes
     for first in range(0, blocks, group):
         last = min(first + group, blocks)
         lanes = min(last * LANES, len(runs)) - first * LANES
@@ -84,7 +98,7 @@ def advance_simd_blocks(
             if len(noise) > 0:
                 subtract_noise(residual, noise[k], drawn.noise_scale, first, last)
             if len(batches) > 0:
-                keep_batches(residual, batches[k], first, last, n)
+                keep_batches(residual, batches[k], weights, first, last, n)
             start, size = unsigned(first * n * LANES), unsigned((last - first) * n * LANES)
             finish_residual(residual, ahead, target, packed.residual_sum, start, size)
             for c in range(len(panels.columns) - 1):
@@ -159,12 +173,11 @@ def panel_gradient(panels, c, first, last, residual, gradient):
 
 @inlined
 def _panel_update(panels, c, first, last, blocks, packed, buffers, summing):
-    # where a panel has all columns, the blocks lie one after the other: one pass over all of them
-    at_once = last - first if len(panels.columns) == 2 else 1
-    for s in range(first, last, at_once):
+    for s in range(first, last):
         plus, minus, size = panel_bounds(panels.columns, c, s, blocks)
-        at, size = unsigned((s - first) * panels.size), size * unsigned(at_once)
-        chosen_update(summing, packed, buffers, plus, minus, at, size)
+        chosen_update(
+            summing, packed, buffers, plus, minus, unsigned((s - first) * panels.size), size
+        )
 
 
 @compiled
@@ -202,9 +215,8 @@ def subtract_noise(residual, noise, scale, first, last):
 
 
 @compiled
-def keep_batches(residual, batches, first, last, n):
+def keep_batches(residual, batches, weights, first, last, n):
     """Weight each row by how often it is in the run's batch, times n / |B|."""
-    weights = np.empty(n)
     for slot in range(first * LANES, last * LANES):
         if slot == first * LANES or len(batches) > 1:
             batch_weights(batches[slot if len(batches) > 1 else 0], weights)

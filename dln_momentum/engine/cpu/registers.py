@@ -1,0 +1,111 @@
+"""The vector registers that the kernels are compiled for, and how a product fills them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+from numba.core.registry import cpu_target
+
+from dln_momentum.errors import InputError
+
+VARIABLE = "DLN_MOMENTUM_REGISTERS"
+"""Environment variable that names another register block, as ``vectors x rows``: ``3x8``."""
+
+
+class RegisterBlock(NamedTuple):
+    """The part of a product's result that stays in registers while k runs through the product.
+
+    ``rows`` rows of ``vectors`` registers: a step of k loads ``vectors + rows`` times for
+    ``vectors * rows`` multiply-adds, so a larger block loads less. It also needs one register for
+    each of its entries, ``vectors`` for the row of B, and one for an entry of A.
+    """
+
+    vectors: int
+    rows: int
+
+    def __str__(self) -> str:
+        return f"{self.vectors}x{self.rows}"
+
+    @property
+    def registers(self) -> int:
+        """Vector registers that it needs.
+
+        >>> RegisterBlock(2, 6).registers
+        15
+        """
+        return self.vectors * self.rows + self.vectors + 1
+
+
+def doubles_per_register(features: str) -> int:
+    """Doubles in a vector register of a processor with these features, as LLVM lists them.
+
+    >>> [doubles_per_register(f) for f in ("+sse4.2", "+avx,+avx2,-avx512f", "+avx,+avx512f", "")]
+    [2, 4, 8, 2]
+    """
+    found = features.split(",")
+    if "+avx512f" in found:
+        return 8
+    return 4 if "+avx" in found else 2
+
+
+def registers_of(features: str) -> int:
+    """Vector registers of a processor with these features: 32 with AVX-512 and on ARM.
+
+    >>> [registers_of(f) for f in ("+avx,+avx2", "+avx,+avx512f", "+neon,+fp-armv8")]
+    [16, 32, 32]
+    """
+    found = features.split(",")
+    return 32 if "+avx512f" in found or "+neon" in found else 16
+
+
+def block_by_rule(features: str) -> RegisterBlock:
+    """The register block for a processor with these features, without a measurement.
+
+    Two registers by 6 rows fill 15 of 16 registers, by 12 rows 27 of 32.
+
+    >>> str(block_by_rule("+avx,+avx2")), str(block_by_rule("+avx,+avx512f"))
+    ('2x6', '2x12')
+    """
+    return RegisterBlock(2, 12 if registers_of(features) == 32 else 6)
+
+
+def parsed(text: str) -> RegisterBlock:
+    """The register block that a text names.
+
+    Raises:
+        InputError: if it names none.
+
+    >>> parsed("3x8")
+    RegisterBlock(vectors=3, rows=8)
+    """
+    parts = text.strip().split("x")
+    if len(parts) == 2 and all(part.isdecimal() for part in parts):
+        block = RegisterBlock(*map(int, parts))
+        if 1 <= block.vectors <= 4 and 1 <= block.rows <= 16:
+            return block
+    raise InputError(
+        [f"{VARIABLE} = {text!r} must be 1 to 4 registers by 1 to 16 rows, such as 2x6"]
+    )
+
+
+def compiled_for() -> str:
+    """The features that numba compiles for: this processor's, or those of NUMBA_CPU_FEATURES.
+
+    They are part of the key under which numba keeps compiled code, so code of one width is never
+    taken for another's.
+    """
+    context: Any = cpu_target.target_context
+    _, _, features = context.codegen().magic_tuple()
+    return features
+
+
+WIDTH = doubles_per_register(compiled_for())
+"""Doubles in a vector register that the kernels may use."""
+
+_NAMED = os.environ.get(VARIABLE)
+BLOCK = parsed(_NAMED) if _NAMED else block_by_rule(compiled_for())
+"""The register block of the products of this process."""
+
+LANES = BLOCK.vectors * WIDTH
+"""Runs in a SIMD block."""
