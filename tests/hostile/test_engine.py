@@ -96,7 +96,7 @@ def stream(kind: type = BatchStream, n: int = 2, seeds: Any = 0) -> BatchStream:
         ("rows-short", lambda: advanced(batches=stream(_Short)), "batches gave [1, 1, 1]", "[5, 1 or 1"),
         ("noise-short", lambda: advanced(label_noise=_ShortNoise(2, 0.1, 9, 0)), "label_noise gave", "2] float64"),
         ("schedule-short", lambda: advanced(method=Method(schedule=_Single())), "schedule gave", "float64"),
-        ("method-runs", lambda: engine(method=Method(weight_decay=[0.1, 0.2])), "[2]", "one or for 1"),
+        ("method-runs", lambda: engine(method=Method(weight_decay=torch.ones(2))), "[2]", "one or for 1"),
         ("kappa", lambda: engine(method=Method(kappa=[1.0, 2.0])), "kappa has 2", "d = 3"),
         ("w-zero", lambda: engine(w_plus=0 * W), "w_plus = 0", "not 0"),
         ("w-nan", lambda: engine(w_plus=torch.nan * W), "w_plus = nan", "finite"),
