@@ -9,7 +9,7 @@ JOBS ?= 2
 GENERIC := ATEN_CPU_CAPABILITY=default NUMBA_CPU_NAME=x86-64-v2 \
 	NUMBA_CPU_FEATURES=+sse4.2,+popcnt OPENBLAS_CORETYPE=Nehalem
 
-.PHONY: train test test-generic test-slow coverage lint docs bench reproduce reproduce-fast clean
+.PHONY: train test test-generic test-bounds test-slow coverage lint docs bench reproduce reproduce-fast clean
 
 train: $(INSTALLED)
 	$(BIN)/dln-train $(ARGS)
@@ -19,6 +19,11 @@ test: $(INSTALLED)
 
 test-generic: $(INSTALLED)
 	$(GENERIC) $(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
+
+# the kernels with numba's check of every index; what it compiles is kept apart
+test-bounds: $(INSTALLED)
+	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/build/bounds \
+		$(BIN)/python -m pytest -q -m "not slow" tests/test_kernels.py
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -q -n $(JOBS) -m slow

@@ -105,13 +105,13 @@ class HeavyBall(Optimizer):
             raise InputError([f"params must be parameters or groups of them: {error}"]) from error
         if previous is not None:
             several = isinstance(previous, Iterable) and not isinstance(previous, str)
-            given: list[Any] = [*previous] if several else [previous]
+            earlier: list[Any] = [*previous] if several else [previous]
             raise_if_any(
                 f"previous holds a {type(w).__name__}; it must hold a tensor for each parameter"
-                for w in given
+                for w in earlier
                 if not isinstance(w, Tensor)
             )
-            self._start_from(given)
+            self._start_from(earlier)
 
     @classmethod
     def from_torch(cls, sgd: torch.optim.SGD) -> HeavyBall:

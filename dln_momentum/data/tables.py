@@ -199,7 +199,10 @@ def _mark(key: str, given: str | None, names: dict[str, str]) -> str | None:
     mark = names.get(given, given)
     if len(mark) != 1 or mark.isalnum() or mark in '+-"\r\n\0':
         raise InputError(
-            [f"{key} = {given!r} must be one character that no number holds, or {', '.join(names)}"]
+            [
+                f"{key} = {given!r} must be one character, or {', '.join(names)}; "
+                "no letter, digit or sign"
+            ]
         )
     return mark
 
