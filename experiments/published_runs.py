@@ -114,7 +114,7 @@ def _q_errors(
         residual = problem.residual(engine.snapshot().theta)
         weights = 1.0 if batches is None else batches.weights(k, k + 1)
         residual = residual if weights is None else residual * weights
-        gradient = (residual.unsqueeze(1) @ problem.X).squeeze(1) / problem.n
+        gradient = (residual.reshape(-1, 1, problem.n) @ problem.X).squeeze(1) / problem.n
         total -= torch.log((1 - (gamma * gradient) ** 2).abs())
         engine.advance(1)
         now = engine.snapshot()

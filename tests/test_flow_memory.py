@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 import dln_momentum as dln
-from dln_momentum.errors import InputError
+from dln_momentum import FlowPath, gradient_flow, momentum_flow
 from dln_momentum.flows import (
     FlowOptions,
-    FlowPath,
     contour_integrals,
-    gradient_flow,
     kept_steps,
-    momentum_flow,
     quadrature_path_integrals,
     summed_path_integrals,
 )
@@ -27,12 +25,12 @@ W_0 = torch.full((8,), 0.2, dtype=torch.float64)
 FEW = 100
 
 
-def follow(lam: float, times: torch.Tensor | None = None, **keys: object) -> FlowPath:
+def follow(lam: float, times: torch.Tensor | None = None, **keys: Any) -> FlowPath:
     options = FlowOptions(keep_steps=times is not None)
     return momentum_flow(
         PROBLEM, W_0, W_0, lam, math.inf if times is None else float(times[-1]), times=times,
         tol=1e-16 if times is None else None, options=options, **keys,
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -91,9 +89,9 @@ def test_output_times_are_never_left_out() -> None:
 @pytest.mark.usefixtures("few")
 def test_what_needs_every_step_says_so() -> None:
     path = follow(0.1)
-    with pytest.raises(InputError, match="every step"):
+    with pytest.raises(dln.InputError, match="every step"):
         contour_integrals(PROBLEM, path)
-    with pytest.raises(InputError, match="cutoff"):
+    with pytest.raises(dln.InputError, match="cutoff"):
         summed_path_integrals(PROBLEM, path, 0.03)
 
 

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from dln_momentum.problem import Problem
 
 
+DEFAULT_STEPS = 100_000
+"""flow.max_steps by default."""
+
+
 class Until(NamedTuple):
     """How far flows are followed.
 
@@ -236,7 +240,8 @@ def _too_long(
     if not values.ndim:
         if options.method == "implicit":
             return
-        keys["max_steps"] = options.max_steps
+        # fewer steps are a limit that somebody chose: a flow that is given up is a result too
+        keys["max_steps"] = max(options.max_steps, DEFAULT_STEPS)
     for line in length_errors(parts.problem, w, values, until.time, until.tol, **keys):
         yield f"flow.{line.replace('a time up', 'flow.time up').replace('or lam', 'or flow.lam')}"
 

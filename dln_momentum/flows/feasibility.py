@@ -42,10 +42,22 @@ def loss_resolution(problem: Problem, w: Tensor) -> Tensor:
     return (problem.X.square() @ squares.square().unsqueeze(-1)).squeeze(-1).mean(-1) / 2
 
 
+def _end(problem: Problem) -> Tensor:
+    """w_+- of the size that it has at the interpolator of least l2 norm, [2, ..., d]."""
+    rows = problem.row_space
+    w = (2 * rows.span(rows.target(problem.y)).abs()).sqrt()
+    return torch.stack([w, w])
+
+
 def resolution_errors(problem: Problem, w: Tensor, tol: float | None) -> Iterator[str]:
-    """A tolerance of the energy that rounding does not let a flow from w reach."""
+    """A tolerance of the energy that rounding does not let a flow from w reach.
+
+    Only where the start is so large that its rounding, and not that of the limit, decides.
+    """
     least = float(loss_resolution(problem, w).max())
-    if tol is not None and tol < least:
+    if tol is None or tol >= least:
+        return
+    if least > float(loss_resolution(problem, _end(problem)).max()):
         yield (
             f"tol = {tol:g} must be at least {least:.2g} at this start: of w_+- of "
             f"{float(w.abs().max()):.3g} rounding alone leaves such a loss"
@@ -74,10 +86,7 @@ def length_errors(
             oscillate.
         time, tol, rtol, max_steps: as for the flows.
     """
-    rows = problem.row_space
-    theta = rows.span(rows.target(problem.y))
-    end = (2 * theta.abs()).sqrt().expand_as(w[0])
-    mu = torch.maximum(curvature(problem, w), curvature(problem, torch.stack([end, end])))
+    mu = torch.maximum(curvature(problem, w), curvature(problem, _end(problem)))
     loss = problem.loss((w[0].square() - w[1].square()) / 4)
     decay = torch.full_like(loss, EXPLICIT_FOR)
     if tol is not None:

@@ -111,7 +111,7 @@ class Integration:
         implicit = t >= explicit_until
         end = min([time if implicit else explicit_until, *(c for c in self.corners if c > t)])
         rtol, least = self.options.tolerances(implicit, float(np.abs(w_0).max()))
-        atol = np.full(len(state), least)
+        atol: Any = np.full(len(state), least)
         if self.options.atol is None:
             rounding = system.rounding(w_0)
             np.maximum(atol[: len(rounding)], rounding, out=atol[: len(rounding)])

@@ -80,7 +80,7 @@ class KeptSteps:
         grid = np.geomspace(t[1], t[-1], int(SHARE * (len(t) - len(self._outputs))))
         log_spaced = np.searchsorted(t, grid).clip(max=len(t) - 1)
         required = np.flatnonzero(np.isin(t, self._outputs))
-        places = np.unique([0, 1, len(t) - 1, *log_spaced, *required])
+        places = np.unique(np.concatenate([[0, 1, len(t) - 1], log_spaced, required]))
         self._sums = self._summed_up().merged(torch.from_numpy(places))
         # in place: the places rise, so that no row is overwritten before it is read
         for row, place in enumerate(places):

@@ -48,12 +48,22 @@ class MomentumSystem(InertialSystem):
 
     def rhs(self, t: float, state: np.ndarray) -> np.ndarray:
         """The time derivative of the state."""
-        s = self.read(state)
-        residual = self.residual(s.w)
-        ddw = (s.dw + SIGN * (self.gradient_map @ residual) * s.w) / -self.lam
-        delayed = (s.residual_integral - s.residual_delayed) / self.lam
-        dissipation = (s.dw**2).sum() / 2
-        return np.concatenate([s.dw.ravel(), ddw.ravel(), residual, delayed, [dissipation]])
+        # the solvers spend their time here: slices of one array, no names and no copies
+        n, d = self.X.shape
+        w, dw = state[: 2 * d].reshape(2, d), state[2 * d : 4 * d].reshape(2, d)
+        residual = self.residual(w)
+        gradient = self.gradient_map @ residual
+        rate = np.empty_like(state)
+        rate[: 2 * d] = state[2 * d : 4 * d]
+        ddw = rate[2 * d : 4 * d].reshape(2, d)
+        np.multiply(gradient, w, out=ddw)
+        np.add(dw[0], ddw[0], out=ddw[0])
+        np.subtract(dw[1], ddw[1], out=ddw[1])
+        ddw /= -self.lam
+        rate[4 * d : 4 * d + n] = residual
+        rate[4 * d + n : -1] = (state[4 * d : 4 * d + n] - state[4 * d + n : -1]) / self.lam
+        rate[-1] = (dw * dw).sum() / 2
+        return rate
 
     def energy(self, state: np.ndarray, t: float = 0.0) -> float:
         """E = F(w) + lambda/2 (||u'||^2 + ||v'||^2); it never grows, and bounds the loss."""
@@ -97,18 +107,24 @@ class LinearisedMomentum:
         weight = (self.w * self.w / diagonal).sum(0) / 2
         # a step solves a dozen times, so that the inverse is cheaper; Newton corrects its rounding
         inverse = np.linalg.inv(np.eye(X.shape[0]) + (X * weight) @ A)
-        signed_w = SIGN * self.w
+        signed_w, (n, d) = SIGN * self.w, X.shape
+        over_diagonal = signed_w / diagonal
 
         def solve(b: np.ndarray) -> np.ndarray:
-            right = self.system.read(b)
-            f = lam * right.dw + inertia * right.w
-            direct = signed_w * f / diagonal
+            b_w, b_dw = b[: 2 * d].reshape(2, d), b[2 * d : 4 * d].reshape(2, d)
+            f = lam * b_dw + inertia * b_w
+            direct = over_diagonal * f
             rho = inverse @ (X @ (direct[0] + direct[1])) / 2
-            x_w = (f - signed_w * (A @ rho)) / diagonal
-            x_dw = c * x_w - right.w
-            x_R = (right.residual_integral + rho) / c
-            x_H = (lam * right.residual_delayed + x_R) / inertia
-            x_D = (right.dissipated + (self.dw * x_dw).sum()) / c
-            return np.concatenate([x_w.ravel(), x_dw.ravel(), x_R, x_H, [x_D]])
+            x = np.empty_like(f, shape=b.shape)
+            x_w, x_dw = x[: 2 * d].reshape(2, d), x[2 * d : 4 * d].reshape(2, d)
+            np.subtract(f, signed_w * (A @ rho), out=x_w)
+            x_w /= diagonal
+            np.multiply(c, x_w, out=x_dw)
+            x_dw -= b_w
+            x_R = x[4 * d : 4 * d + n]
+            x_R[:] = (b[4 * d : 4 * d + n] + rho) / c
+            x[4 * d + n : -1] = (lam * b[4 * d + n : -1] + x_R) / inertia
+            x[-1] = (b[-1] + (self.dw * x_dw).sum()) / c
+            return x
 
         return solve
