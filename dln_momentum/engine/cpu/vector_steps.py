@@ -21,6 +21,10 @@ LARGEST_EXPONENT = 256
 two is far from the ends of float64. Elsewhere each term takes two divisions of its own."""
 
 
+ARRAYS = ("w", "p", "sums", "products", "gradient", "theta", "beta", "counts")
+"""The arrays of a step, in the order in which it is given them."""
+
+
 def _step(telescoped: bool) -> Callable[..., None]:
     """A step of w_+- and p_+-, the next theta', and the sign changes.
 
@@ -46,11 +50,13 @@ def _step(telescoped: bool) -> Callable[..., None]:
 
         def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             emitter = Emitter(context, builder, WIDTH)
-            kinds = dict(zip(arrays_of_a_step, zip(signature.args, arguments), strict=False))  # noqa: B905
+            found = zip(signature.args[:8], arguments[:8], strict=True)
+            kinds: dict[str, Any] = dict(zip(ARRAYS, found, strict=True))
             plus, minus, at, size = arguments[8:]
 
             def pointer(name: str, offset: Any) -> Any:
-                return emitter.entry(*kinds[name], offset)
+                array_type, array = kinds[name]
+                return emitter.entry(array_type, array, offset)
 
             both = {
                 name: (pointer(name, plus), pointer(name, minus)) for name in ("w", "p", "sums")
@@ -63,9 +69,6 @@ def _step(telescoped: bool) -> Callable[..., None]:
         return signature, emit
 
     return step
-
-
-arrays_of_a_step = ("w", "p", "sums", "products", "gradient", "theta", "beta", "counts")
 
 
 def _emit_step(
@@ -86,7 +89,7 @@ def _emit_step(
             old = [emitter.load(w, at) for w in both["w"]]
             past = [emitter.load(p, at) for p in both["p"]]
             summed = [emitter.load(sums, at) for sums in both["sums"]] if telescoped else []
-            product = emitter.load(one["products"], at) if telescoped else None
+            products = [emitter.load(one["products"], at)] if telescoped else []
             p = [past[0] - pull * old[0], past[1] + pull * old[1]]
             new = [momentum + beta * w for momentum, w in zip(p, old, strict=True)]
             for sign in range(2):
@@ -100,7 +103,7 @@ def _emit_step(
             if telescoped:
                 dw = [after - before for after, before in zip(new, old, strict=True)]
                 terms = _terms(emitter, old, new, p, dw, beta)
-                results.append((product + dw[0] * dw[1], one["products"]))
+                results.append((products[0] + dw[0] * dw[1], one["products"]))
                 for sums, total, term in zip(both["sums"], summed, terms, strict=True):
                     results.append((total.rounded_plus(term), sums))
             for vector, place in results:
