@@ -170,6 +170,8 @@ def _errors(
     if speed and (lams == 0).any():
         yield f"speed = {speed:g} must be 0 where lam = 0: gradient flow has no initial speed"
     if times is None:
+        if not time > 0:
+            yield f"time = {time:g} must be > 0"
         return
     if time != math.inf:
         yield "time and times given: give one; times end at the last of them"
