@@ -10,7 +10,7 @@ from pathlib import Path
 
 import joblib
 
-from dln_momentum.engine.cpu.registers import BLOCK, WIDTH, compiled_for
+from dln_momentum.engine.cpu.registers import CHOICE, WIDTH, compiled_for
 from dln_momentum.outputs.provenance import processor
 
 PACKAGES = ("torch", "numpy", "numba", "jax", "dln-momentum")
@@ -25,7 +25,7 @@ def machine() -> dict[str, str]:
         "processor": processor(),
         "vector features": ", ".join(name for name in VECTORS if f"+{name}" in features) or "none",
         "doubles a register": str(WIDTH),
-        "register block": str(BLOCK),
+        "register block": str(CHOICE),
         "cores": f"{joblib.cpu_count(only_physical_cores=True)} physical, {_usable()} usable",
         "caches": _caches(Path("/sys/devices/system/cpu/cpu0/cache")) or "unknown",
         "python": platform.python_version(),

@@ -20,6 +20,7 @@ from dln_momentum import (
 from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.sampling import BatchStream
 from dln_momentum.engine import reference_iterates
+from dln_momentum.engine.cpu import registers
 from dln_momentum.engine.cpu.registers import LANES
 from dln_momentum.engine.options import BACKENDS
 from dln_momentum.engine.problems import Problems
@@ -311,7 +312,8 @@ def test_a_tile_leaves_no_place_empty() -> None:
 
 def test_auto_takes_compiled_code_on_a_cpu() -> None:
     backend = make_engine(default_problem()).backend
-    assert (backend.name, backend.why) == ("numba", "fastest on a CPU")
+    why = f"fastest on a CPU; register block {registers.CHOICE}"
+    assert (backend.name, backend.why) == ("numba", why)
 
 
 def test_threads_of_torch_are_left_as_they_were() -> None:

@@ -47,6 +47,25 @@ def test_numba_says_what_it_compiles_for_and_lends_its_builders() -> None:
     assert types.void(types.intp).args == (types.intp,)
 
 
+def test_numba_compiles_without_counting_references() -> None:
+    """engine/cpu/compiled.py asks for it; tests/test_kernels.py runs what it compiles."""
+    import numba
+
+    njit: Any = numba.njit
+
+    def total(array):
+        part, s = array[1:], 0.0
+        for i in range(len(part)):
+            s += part[i]
+        return s
+
+    for option, counted in (({}, True), ({"_nrt": False}, False)):
+        function = njit(**option)(total)
+        assert function(np.arange(4.0)) == 6.0
+        (code,) = function.inspect_llvm().values()
+        assert ("NRT_" in code) == counted
+
+
 def test_lightning_counts_steps_where_the_module_adds_a_block() -> None:
     """training/module.py; tests/test_training.py compares global_step with the steps taken."""
     import lightning.pytorch as pl

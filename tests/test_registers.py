@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -12,6 +14,7 @@ import pytest
 from llvmlite import ir
 
 from dln_momentum import InputError
+from dln_momentum.engine import tune
 from dln_momentum.engine.cpu import registers
 from dln_momentum.engine.cpu.compiled import OPTIONS
 from dln_momentum.engine.cpu.products import block_product, rows_in_registers
@@ -124,3 +127,95 @@ def test_the_register_block_follows_the_processor_and_fits_it() -> None:
 def test_a_register_block_that_is_none_is_named(text: str) -> None:
     with pytest.raises(InputError, match="DLN_MOMENTUM_REGISTERS"):
         parsed(text)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of this test's own, where nothing is kept yet."""
+    monkeypatch.delenv(registers.VARIABLE, raising=False)
+    monkeypatch.setenv(registers.CACHE, str(tmp_path / "cache"))
+    return registers.kept_at()
+
+
+def test_what_is_kept_wins_over_the_rule_and_the_variable_over_both(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert registers.chosen() == (block_by_rule(registers.compiled_for()), "by rule")
+    tune.keep(RegisterBlock(3, 4), {"3x4": [1.0, 2.0, 3.0]}, cache)
+    assert registers.chosen() == (RegisterBlock(3, 4), "as measured")
+    assert [path.name for path in cache.parent.iterdir()] == [cache.name]
+    monkeypatch.setenv(registers.VARIABLE, "1x5")
+    assert registers.chosen() == (RegisterBlock(1, 5), "by DLN_MOMENTUM_REGISTERS")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff", b"{", b"[]", b"3", b"null", b"{}", b'{"block": 3}', b'{"block": "9x9"}'],
+)
+def test_a_kept_file_that_names_no_block_leaves_the_rule(cache: Path, content: bytes) -> None:
+    cache.parent.mkdir()
+    cache.write_bytes(content)
+    assert registers.chosen().why == "by rule"
+
+
+def test_another_processor_or_version_has_a_file_of_its_own(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registers, "version", lambda name: "another")
+    assert registers.kept_at() != cache
+    monkeypatch.undo()
+    monkeypatch.setattr(registers, "_target", lambda: ("z80", "+im2"))
+    assert registers.kept_at().name != cache.name
+
+
+def test_a_home_that_there_is_not_leaves_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> Path:
+        raise RuntimeError("no home")
+
+    for name in (registers.VARIABLE, registers.CACHE, "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", missing)
+    assert registers.chosen().why == "by rule"
+
+
+def stub(block: RegisterBlock) -> tune.Product:
+    """A product as fast as its register block is wide."""
+    return lambda n, d: n * d / block.vectors
+
+
+def test_tuning_keeps_the_fastest_block(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tune, "product_of", stub)
+    tune.main()
+    widest = max(tune.candidates(registers.compiled_for()))
+    assert registers.chosen() == (widest, "as measured")
+    printed = capsys.readouterr().out
+    assert f"fastest: {widest}" in printed
+    assert str(cache) in printed
+
+
+def test_a_cache_that_cannot_be_written_to_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tune, "product_of", stub)
+    monkeypatch.setenv(registers.CACHE, os.devnull)
+    with pytest.raises(SystemExit, match="DLN_MOMENTUM_REGISTERS="):
+        tune.main()
+
+
+@pytest.mark.slow
+def test_a_product_is_timed_with_each_candidate() -> None:
+    blocks = tune.candidates(registers.compiled_for())
+    costs = tune.measure([tune.product_of(block) for block in blocks], rounds=1)
+    assert costs.shape == (len(blocks), len(tune.SHAPES))
+    assert (costs > 0).all()
+    # a panel of (200, 1000) has 33 times the multiply-adds of (20, 30): it cannot be faster
+    assert (costs[:, 2] > costs[:, 0]).all()
+
+
+def test_all_candidates_fit_the_processor() -> None:
+    for features, available in (("+avx,+avx2", 16), ("+avx,+avx512f", 32), ("+neon", 32)):
+        blocks = tune.candidates(features)
+        assert blocks[0] == block_by_rule(features)
+        assert all(block.registers <= available for block in blocks)

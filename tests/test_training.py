@@ -12,6 +12,7 @@ from torch import nn
 
 from dln_momentum import DiagonalLinearNet, EngineOptions, InputError, sparse
 from dln_momentum.data import BatchStream
+from dln_momentum.engine.cpu import registers
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.training.datamodule import BlockDataModule
 from dln_momentum.training.module import Gradient, HeavyBallModule
@@ -34,7 +35,8 @@ def small_module(gradient: Gradient = "closed_form", batch_size: int | None = 2)
 def test_says_which_backend_it_chose(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="dln_momentum"):
         small_module()
-    assert caplog.messages == ["engine: numba (fastest on a CPU) for R = 1, n = 5, d = 8"]
+    why = f"fastest on a CPU; register block {registers.CHOICE}"
+    assert caplog.messages == [f"engine: numba ({why}) for R = 1, n = 5, d = 8"]
 
 
 @pytest.mark.parametrize("batch_size", [None, 2])

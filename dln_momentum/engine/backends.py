@@ -88,9 +88,10 @@ def compiles() -> bool:
 def _load(name: str, why: str, on_cpu: bool, plain: bool) -> Backend:
     # numba takes a second to import, which a run on a GPU need not spend
     if name == "numba":
-        from dln_momentum.engine.cpu import family_kernel, kernel
+        from dln_momentum.engine.cpu import family_kernel, kernel, registers
 
         advance = kernel.advance if plain else family_kernel.advance
+        why += f"; register block {registers.CHOICE}"
         return Backend(name, why, advance, kernel.LANES)
     from dln_momentum.engine import torch_family, torch_kernel
 

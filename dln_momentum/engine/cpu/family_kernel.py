@@ -12,7 +12,6 @@ from dln_momentum.engine.cpu.family_block import advance_family_blocks
 from dln_momentum.engine.cpu.family_carried import Codes, FamilyCarried, StepArrays
 from dln_momentum.engine.cpu.family_run import advance_family_runs
 from dln_momentum.engine.cpu.kernel import (
-    GROUP,
     drawn_by,
     endings_of,
     pack,
@@ -21,6 +20,7 @@ from dln_momentum.engine.cpu.kernel import (
     slots_of,
     spans_of,
 )
+from dln_momentum.engine.cpu.panels import GROUP
 from dln_momentum.engine.random_inputs import Chunk
 from dln_momentum.engine.scaled import ScaledProblem
 from dln_momentum.engine.state import State

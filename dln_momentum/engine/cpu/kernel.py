@@ -21,18 +21,13 @@ from dln_momentum.engine.cpu.carried import (
 )
 from dln_momentum.engine.cpu.compiled import zeros_in_large_pages
 from dln_momentum.engine.cpu.one_run import advance_one_by_one, fill_spans, filled_up
+from dln_momentum.engine.cpu.panels import GROUP, PANEL_COLUMNS, PANEL_ROWS
 from dln_momentum.engine.cpu.registers import LANES
 from dln_momentum.engine.cpu.simd_block import advance_simd_blocks
 from dln_momentum.engine.random_inputs import Chunk
 from dln_momentum.engine.scaled import ScaledProblem
 from dln_momentum.engine.state import State
 from dln_momentum.engine.status import divergence_ceiling
-
-PANEL_COLUMNS, PANEL_ROWS = 100, 256
-"""Largest panel of X: 200 kB, well inside a level-2 cache."""
-
-GROUP = 4
-"""SIMD blocks side by side: more of them reuse X in the cache, and crowd it."""
 
 FEW = LANES // 4
 """Up to so many runs are faster one by one than as a block with padding lanes."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+from hashlib import blake2b
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from numba.core.registry import cpu_target
@@ -11,6 +15,9 @@ from dln_momentum.errors import InputError
 
 VARIABLE = "DLN_MOMENTUM_REGISTERS"
 """Environment variable that names another register block, as ``vectors x rows``: ``3x8``."""
+
+CACHE = "DLN_MOMENTUM_CACHE"
+"""Environment variable that names the folder where a measurement is kept."""
 
 
 class RegisterBlock(NamedTuple):
@@ -95,16 +102,66 @@ def compiled_for() -> str:
     They are part of the key under which numba keeps compiled code, so code of one width is never
     taken for another's.
     """
+    return _target()[1]
+
+
+def _target() -> tuple[str, str]:
+    """The name that LLVM has for the processor, and its features."""
     context: Any = cpu_target.target_context
-    _, _, features = context.codegen().magic_tuple()
-    return features
+    _, processor, features = context.codegen().magic_tuple()
+    return processor, features
+
+
+def kept_at() -> Path:
+    """Where a measured block of this processor, its features and this version is kept.
+
+    Raises:
+        RuntimeError: if the user has no home directory.
+    """
+    named, others = os.environ.get(CACHE), os.environ.get("XDG_CACHE_HOME")
+    base = Path(others) if others else Path.home() / ".cache"
+    processor, features = _target()
+    try:
+        package = version("dln-momentum")
+    except PackageNotFoundError:  # a source tree on PYTHONPATH
+        package = ""
+    key = blake2b("\n".join((processor, features, package)).encode(), digest_size=8).hexdigest()
+    folder = Path(named) if named else base / "dln-momentum"
+    return folder / f"registers-{processor}-{key}.json"
+
+
+class Choice(NamedTuple):
+    """A register block, and why it is in use."""
+
+    block: RegisterBlock
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.block} {self.why}"
+
+
+def chosen() -> Choice:
+    """The block that `VARIABLE` names, or that was measured and kept, or that the rule gives.
+
+    Raises:
+        InputError: if `VARIABLE` names no block.
+    """
+    if named := os.environ.get(VARIABLE):
+        return Choice(parsed(named), f"by {VARIABLE}")
+    try:
+        return Choice(parsed(json.loads(kept_at().read_bytes())["block"]), "as measured")
+    # no home, no file, not to be read, not of this form
+    except (RuntimeError, OSError, ValueError, LookupError, TypeError, AttributeError, InputError):
+        return Choice(block_by_rule(compiled_for()), "by rule")
 
 
 WIDTH = doubles_per_register(compiled_for())
 """Doubles in a vector register that the kernels may use."""
 
-_NAMED = os.environ.get(VARIABLE)
-BLOCK = parsed(_NAMED) if _NAMED else block_by_rule(compiled_for())
+CHOICE = chosen()
+"""The register block of this process, and why; see `dln_momentum.engine.tune`."""
+
+BLOCK = CHOICE.block
 """The register block of the products of this process."""
 
 LANES = BLOCK.vectors * WIDTH
