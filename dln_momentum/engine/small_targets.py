@@ -32,7 +32,7 @@ def tell_of_small_targets(problems: Iterable[Problem], tol: float) -> None:
 def _tell(size: str, tol: str) -> None:
     logger.warning(
         "||y||^2/(2n) = %s, the loss at theta = 0, is not above tol = %s: a run from there has"
-        " converged at step 0. trainer.tol (tol in Python) must be below what the loss should reach",
+        " converged at step 0; trainer.tol (tol in Python) must be below what it should reach",
         size,
         tol,
     )
