@@ -34,6 +34,7 @@ from dln_momentum.engine.problems import (
 )
 from dln_momentum.engine.random_inputs import RandomInputs
 from dln_momentum.engine.scaled import CHECK_EVERY, ScaledProblem
+from dln_momentum.engine.small_targets import tell_of_small_targets
 from dln_momentum.engine.snapshot import Snapshot
 from dln_momentum.engine.status import Status, divergence_ceiling, judge
 from dln_momentum.engine.stored import Runs, Stored
@@ -156,6 +157,7 @@ class Engine:
         self._advance(torch.arange(len(gamma), device=gamma.device), 0, 0)
         self.state.loss_start = self.state.loss.clone()
         self._judge(self.running)
+        tell_of_small_targets((group.problem for group in self.groups), self.options.tol)
 
     @property
     def step(self) -> int:
