@@ -115,10 +115,14 @@ class Engine:
             iterates[f"previous[{number}]"] = w
         iterates = as_tensors(problem, iterates)
         streams = {"batches": batches, "label_noise": label_noise}
+        plain = is_plain(self.method, first_of(problem))
+        # first, since expanded iterates take no memory until they are read
+        runs = rates["gamma"].numel()
+        raise_if_any(_size_errors(problem, runs, options.path_sums, plain=plain))
         raise_if_any(
             [
                 *faults(problem, rates, iterates, options),
-                *stream_faults(first_of(problem).n, rates["gamma"].numel(), streams),
+                *stream_faults(first_of(problem).n, runs, streams),
             ]
         )
         # copies, which nobody else can write to
@@ -126,13 +130,11 @@ class Engine:
         w_plus, w_minus, *before = iterates.values()
         previous = (before[0], before[1]) if before else None
         self.options = options.on(*(group.problem for group in groups_of(problem)))
-        plain = is_plain(self.method, first_of(problem))
         if not plain:
             raise_if_any(
                 family_faults(problem, gamma, beta, self.method, self.options, label_noise)
             )
             self.method = self.method.flat((len(gamma),))
-        raise_if_any(_size_errors(problem, len(gamma), self.options.path_sums, plain=plain))
         self.problem, self.groups = first_of(problem), groups_of(problem)
         self.random_inputs = RandomInputs(batches, label_noise)
         self.gamma, self.beta = gamma, beta
