@@ -119,6 +119,10 @@ class Engine:
         # before any value is looked at: rows may be one, repeated, that only copies would fill
         raise_if_any(_size_errors(problem, runs, options.path_sums, plain=plain))
         streams = {"batches": batches, "label_noise": label_noise}
+        plain = is_plain(self.method, first_of(problem))
+        # first, since expanded iterates take no memory until they are read
+        runs = rates["gamma"].numel()
+        raise_if_any(_size_errors(problem, runs, options.path_sums, plain=plain))
         raise_if_any(
             [
                 *faults(problem, rates, iterates, options),

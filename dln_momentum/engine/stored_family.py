@@ -168,6 +168,9 @@ class StoredFamily:
 
     def _rates(self, k: Tensor, runs: Runs) -> StepRates:
         """What step k of each run, of its own, is made of, [R] each."""
+        if self.method.schedule.is_constant:
+            # all steps after the first, and after the end of the decay, are the same
+            k = k.clamp_max(max(2, (self.method.decay_until or 0) + 1))
         rates = torch.stack([self.gamma[runs]] * 3)
         places = torch.arange(len(self.beta), device=rates.device)[runs]
         for number in k.unique().tolist():

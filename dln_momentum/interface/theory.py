@@ -323,19 +323,24 @@ def _order(norm: str) -> float:
 
 
 def _evaluated(function: Callable[..., Tensor], problem: Any = NO_PROBLEM, **arguments: Any) -> Any:
-    """A function of float64 tensors [*S, d], and its value in the kind of the arguments."""
+    """A function of float64 tensors [*S, d], and its value in the kind of the arguments.
+
+    Of several runs those that are not finite, as they diverged, have the value nan.
+    """
     tensors = {key: torch.atleast_1d(tensor_of(key, value)) for key, value in arguments.items()}
     raise_if_any(
         f"{key} has {int((~tensor.isfinite()).sum())} entries that are not finite; all must be"
         for key, tensor in tensors.items()
-        if not bool(tensor.isfinite().all())
+        if not bool(tensor.isfinite().all(-1).any())
     )
     raise_if_any(
-        f"{key} has an entry {float(tensor.min()):g}, must be in [{SMALLEST:g}, {1 / SMALLEST:g}]"
+        f"{key} has an entry {float(wrong[0]):g}, must be in [{SMALLEST:g}, {1 / SMALLEST:g}]"
         for key in SCALES
-        if (tensor := tensors.get(key)) is not None
-        and not bool(((tensor >= SMALLEST) & (tensor <= 1 / SMALLEST)).all())
+        if (scale := tensors.get(key)) is not None
+        and len(wrong := scale[~((scale >= SMALLEST) & (scale <= 1 / SMALLEST))])
     )
+    # the residual of an infinite theta would be 0
+    tensors = {k: torch.where(x.isfinite(), x, torch.nan) for k, x in tensors.items()}
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     if problem is not NO_PROBLEM:
         checked(problem, None)

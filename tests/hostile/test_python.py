@@ -361,3 +361,13 @@ def test_functions(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_misspelt_keyword_is_a_type_error(function: Callable[..., object], keys: dict) -> None:
     with pytest.raises(TypeError, match=f"unexpected keyword argument '{next(iter(keys))}'"):
         function(PROBLEM, **keys) if function is dln.train else function(**keys)
+
+
+def test_runs_that_diverged_have_no_value_beside_others_that_have_one() -> None:
+    """One row of theta for each run; a residual of 0 would certify the infinite one."""
+    for bad in (NAN, INF):
+        found = dln.kkt_residual(PROBLEM, [[bad, *THETA[1:]], THETA], 0.1)
+        assert np.isnan(found).tolist() == [True, False]
+        # a batch of two is solved in another order than one
+        alone = dln.kkt_residual(PROBLEM, THETA, 0.1)
+        assert found[1] == pytest.approx(alone, rel=1e-12)
