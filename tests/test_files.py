@@ -274,7 +274,11 @@ def test_text_of_two_classes_is_signs(tmp_path: Path, text: str) -> None:
         ("a,b,k\n1,2,u\n3,4,\n5,6,w\n", "k", "target = 'k' is text, with 1 missing of 3"),
         ("y,town\n1,Ulm\n", "y", "has no numeric column beside 'y'"),
         ("", "y", "cannot be read: No columns"),
-        ("a,b,y\n1,,2\n", "y", r"X: 1 of 2 entries are not finite \(columns 1\)"),
+        (
+            "a,b,y\n1,2,3\n1,,2\n4,NA,\n",
+            "y",
+            r"(?s)column 'b' is missing .* in 2 of 3 rows, first in row 2 .*'y' .* first in row 3 ",
+        ),
         ("a,b,y\n", "y", "holds no row below its header"),
         ("a,b,t,y\n1,2,u,2\n2,3,v,3\n", "y", r"(?s)X has rank d = 2.*data.rows=1 .*dropped: t"),
         ("a,b,c,y\n1,2,3,4\n1,2,3,5\n", "y", "y is not in the range of X .*data.rows=1 "),

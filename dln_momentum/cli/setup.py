@@ -344,7 +344,9 @@ def plan_of(reader: Reader) -> RecordPlan | None:
     keys = ("max_steps", "records", "block_size", "checkpoint_every")
     resume = reader.value("resume", str | None)
     if resume is not None and not (resume and Path(resume).exists()):
-        reader.errors.append(f"resume = {resume!r} must be an existing checkpoint, or null")
+        reader.errors.append(
+            f"resume = {resume!r} must be an existing checkpoint or directory of a job, or null"
+        )
     seconds = reader.value("trainer.checkpoint_seconds", float)
     if seconds is not None and not 0 <= seconds < math.inf:
         reader.errors.append(

@@ -311,10 +311,20 @@ def _unknown(app: str, key: str, known: Sequence[str], groups: Sequence[str]) ->
         for option in (options_of(section) if section in groups else [])
         if leaf in _option_keys(section, option)
     ]
-    near = did_you_mean(key, known if key.startswith("hydra.") else own)
+    near = (
+        _as_an_option(leaf, [section] if section in groups else [])
+        or did_you_mean(key, known if key.startswith("hydra.") else own)
+        or _as_an_option(leaf or key, groups)
+    )
     near = "" if with_key else near
     hint = f", which is a key of {' and '.join(with_key)}" if with_key else ""
     return f"unknown key {key}{near}{hint}"
+
+
+def _as_an_option(word: str, groups: Sequence[str]) -> str:
+    """The text (did you mean GROUP=WORD?) for a word that is an option, as ``curvature=true``."""
+    found = [f"{group}={word}" for group in groups if word in options_of(group)]
+    return f" (did you mean {' or '.join(found)}?)" if found else ""
 
 
 @cache

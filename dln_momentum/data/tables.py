@@ -7,7 +7,7 @@ import csv
 import gzip
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -156,7 +156,24 @@ def rows_of(table: Table, target: str | None) -> Rows:
     dropped = ", ".join(str(name) for name in frame.columns if name not in kept)
     notes += [f"columns that are not numeric dropped: {dropped}"] if dropped else []
     X = features.to_numpy(np.float64, na_value=np.nan)
+    if bad := [*_gaps([*features.columns, target], np.column_stack([X, y]))]:
+        raise InputError(bad)
     return Rows(X=X, y=y, notes=tuple(notes))
+
+
+def _gaps(names: list[Any], values: np.ndarray, most: int = 10) -> Iterator[str]:
+    """A line for each column with missing or infinite values, by its name in the file."""
+    found = [
+        (name, np.flatnonzero(~np.isfinite(c))) for name, c in zip(names, values.T, strict=True)
+    ]
+    found = [(name, rows) for name, rows in found if len(rows)]
+    for name, rows in found[:most]:
+        yield (
+            f"column {str(name)!r} is missing or not finite in {len(rows)} of {len(values)} rows, "
+            f"first in row {rows[0] + 1} below the header; fill these or leave out rows or column"
+        )
+    if len(found) > most:
+        yield f"so are {len(found) - most} more columns"
 
 
 def _labels(column: pd.Series, target: Any) -> tuple[np.ndarray, str]:

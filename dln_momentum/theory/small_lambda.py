@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 def lambda_threshold(problem: Problem, w_plus_0: Tensor, w_minus_0: Tensor) -> Tensor:
     """The lambda below which no balancedness vanishes along the flow from rest, [*runs].
 
+    (docs/theory.md#threshold.)
         lambda < min_i Delta_{0,i} / (2 F(w_0))
 
     With theta_0 = 0 it is the poster's n/||y||^2 min_i Delta_{0,i}. It is sufficient, not
@@ -51,6 +52,7 @@ def balance_drift(path: FlowPath) -> Tensor:
 def balance_drift_bound(lam: Tensor | float, loss_0: Tensor | float) -> Tensor | float:
     """The bound |q_t - q_0| <= 2 lambda F(w_0) for flows from rest.
 
+    (docs/theory.md#threshold.)
     q = u^2 - v^2 obeys ``lambda q'' + q' = 2 lambda (u'^2 - v'^2)``, and the integral of
     ||w'||^2 is at most F(w_0). It holds in every coordinate and for the sum over coordinates, and
     with it Delta stays positive below `lambda_threshold`.
@@ -131,6 +133,7 @@ def discrete_threshold(least_balancedness: float, eps: float, loss_0: float, M: 
 def small_lambda_balancedness(gradient_path: FlowPath, lam: Tensor | float) -> Tensor:
     """The limit of Delta_inf as lambda -> 0, to leading order.
 
+    (docs/theory.md#small-lambda-limit.)
         Delta_inf ~ Delta_0 exp(-2 lambda int_0^inf (grad L(theta_t))^2 dt)
 
     with theta_t the gradient flow from the same start. The error of the exponent, relative to the

@@ -25,7 +25,10 @@ from dln_momentum.verification.statement import Statement, at_most, equal
 
 
 def sums_from_gradients(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
-    """S_+-, summed by definition, is -+ eps G_k - ln|w_{k+1}/w_0| less its boundary term."""
+    """S_+-, summed by definition, is -+ eps G_k - ln|w_{k+1}/w_0| less its boundary term.
+
+    (docs/theory.md#path-sums and docs/theory.md#finite-step-identity.)
+    """
     found = [s.path_sums_from_gradients[:, 0] for s in resolved_snapshots(m)[0]]
     closed = torch.stack(found, 1) + trajectory.start_term
     sizes = closed.abs().amax((0, 2)), trajectory.exponents.abs().amax((0, 2))
@@ -44,7 +47,10 @@ def sums_from_gradients(m: Measurements, trajectory: RecordedTrajectory) -> Stat
 
 
 def log_free_identity(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
-    """q = u^2 - v^2 from the increments alone: no logarithm, and no singularity at a zero of w."""
+    """q = u^2 - v^2 from the increments alone: no logarithm, and no singularity at a zero of w.
+
+    (docs/theory.md#log-free-identity.)
+    """
     snapshots = resolved_snapshots(m)[0]
     predicted = torch.stack([_log_free(s) for s in snapshots])
     measured = torch.stack([(s.w[0] * s.w[1])[0] for s in snapshots])
@@ -66,6 +72,7 @@ def log_free_identity(m: Measurements, trajectory: RecordedTrajectory) -> Statem
 def positive_sums(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
     """S_+- > 0 and growing while no w_+- has changed sign, since r(z) >= 0 for z > 0.
 
+    (docs/theory.md#path-sums.)
     It is evaluated up to the last recorded step before the first change, which `judged` names.
     """
     last = before_sign_changes(trajectory)

@@ -58,7 +58,10 @@ def written_bounds(m: Measurements) -> Statement:
 
 
 def bounded_drift(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
-    """|q_t - q_0| <= 2 lambda F(w_0) for q = u^2 - v^2, summed over the coordinates."""
+    """|q_t - q_0| <= 2 lambda F(w_0) for q = u^2 - v^2, summed over the coordinates.
+
+    (docs/theory.md#threshold.)
+    """
     path, setting = m.momentum_path, m.setting
     bound = float(balance_drift_bound(path.lam, setting.loss))
     drift = (path.w[0] * path.w[1] - setting.w[0] * setting.w[1]).abs().sum(-1)
@@ -75,7 +78,10 @@ def bounded_drift(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
 
 
 def threshold(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
-    """Below lambda = min Delta_0/(2 F(w_0)) no balancedness ever vanishes."""
+    """Below lambda = min Delta_0/(2 F(w_0)) no balancedness ever vanishes.
+
+    (docs/theory.md#threshold.)
+    """
     path, setting = m.momentum_path, m.setting
     limit = float(lambda_threshold(setting.problem, setting.w_plus, setting.w_minus))
     # relative to its start, with its sign: negative once w_+ or w_- has crossed zero
@@ -143,7 +149,10 @@ def written_discrete_bound(m: Measurements) -> Statement:
 
 
 def discrete_drift(m: Measurements) -> Statement:
-    """sum_i |q_{k,i} - q_{0,i}| <= 2 lambda_KS F(w_0)/(1 - eps M/2) at every step, full batch."""
+    """sum_i |q_{k,i} - q_{0,i}| <= 2 lambda_KS F(w_0)/(1 - eps M/2) at every step, full batch.
+
+    (docs/theory.md#discrete-threshold-steps.)
+    """
     w, setting = m.first_iterates, m.setting
     q = w[:, 0] * w[:, 1]
     bound = discrete_drift_bound(m.momentum.lam_ks, m.momentum.eps, setting.loss, m.descent_modulus)
@@ -161,7 +170,10 @@ def discrete_drift(m: Measurements) -> Statement:
 
 
 def discrete_threshold_holds(m: Measurements) -> Statement:
-    """Below the threshold no Delta_k vanishes: q_k keeps the sign of q_0."""
+    """Below the threshold no Delta_k vanishes: q_k keeps the sign of q_0.
+
+    (docs/theory.md#discrete-threshold.)
+    """
     w, setting = m.first_iterates, m.setting
     limit = discrete_threshold(
         float(setting.balancedness.min()), m.momentum.eps, setting.loss, m.descent_modulus
@@ -209,6 +221,7 @@ def _judged(m: Measurements) -> str:
 def asymptotics(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
     """Delta_inf ~ Delta_0 exp(-2 lambda int (grad L)^2), with an exponent good to O(lambda^2).
 
+    (docs/theory.md#small-lambda-limit.)
     The errors of the exponent at lambda and at lambda/2 must be as 4 to 1.
     """
     scale = m.lam * m.curvature

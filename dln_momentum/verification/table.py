@@ -19,6 +19,7 @@ STYLES = {
 }
 WIDE = 120
 """Columns of a terminal from which on every number has a column of its own."""
+CAPTION = "§: section of the paper's poster; docs/theory.md#poster-sections has the theory's own"
 NUMBERS = ("predicted", "measured", "error", "tolerance")
 
 
@@ -31,7 +32,7 @@ def statement_table(found: Sequence[Statement], width: int, title: str | None = 
             the numbers are below the statement, where they fit 60 columns and fewer.
         title: above the table.
     """
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", caption=CAPTION, caption_justify="left")
     return (_wide_table if width >= WIDE else _narrow_table)(table, found)
 
 

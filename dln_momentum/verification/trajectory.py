@@ -38,7 +38,10 @@ SECTION = {"MGD": 6, "MGF": 4}
 
 
 def balancedness_along(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
-    """Delta_t = Delta_0 exp(-(I~_+ + I~_-)), and with S~ for iterates, before any convergence."""
+    """Delta_t = Delta_0 exp(-(I~_+ + I~_-)), and with S~ for iterates, before any convergence.
+
+    (docs/theory.md#along-the-path.)
+    """
     x, t = trajectory.exponent, trajectory.time
     return equal(
         f"{trajectory.label}: Delta_{t} = Delta_0 exp(-({x}~_+ + {x}~_-)) at every recorded {t}",
@@ -53,7 +56,10 @@ def balancedness_along(m: Measurements, trajectory: RecordedTrajectory) -> State
 
 
 def balancedness_limit(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
-    """Delta_inf = Delta_0 exp(-(I_+ + I_-)), and with S."""
+    """Delta_inf = Delta_0 exp(-(I_+ + I_-)), and with S.
+
+    (docs/theory.md#discrete-limit.)
+    """
     x, balancedness = trajectory.exponent, trajectory.limit_balancedness[-1]
     return equal(
         f"{trajectory.label}: Delta_inf = Delta_0 exp(-({x}_+ + {x}_-))",
@@ -67,7 +73,10 @@ def balancedness_limit(m: Measurements, trajectory: RecordedTrajectory) -> State
 
 
 def optimality_along(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
-    """KKT: arcsinh(2 theta/Delta)/2 - c/2 lies in span(x_1..x_n) at every time."""
+    """KKT: arcsinh(2 theta/Delta)/2 - c/2 lies in span(x_1..x_n) at every time.
+
+    (docs/theory.md#certificate.)
+    """
     t, problem = trajectory.time, m.problem
     name = f"{trajectory.label}: KKT residual of theta_{t} on its level set, at every recorded {t}"
     needs = premises(m, trajectory)
@@ -89,7 +98,10 @@ def optimality_along(m: Measurements, trajectory: RecordedTrajectory) -> Stateme
 
 
 def distance_along(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
-    """theta_t is the minimiser of D_{psi_{Delta_t}}(., theta~) over {X theta = X theta_t}."""
+    """theta_t is the minimiser of D_{psi_{Delta_t}}(., theta~) over {X theta = X theta_t}.
+
+    (docs/theory.md#minimiser and docs/theory.md#along-the-path.)
+    """
     problem = m.problem
     target = problem.row_space.coordinates(trajectory.theta)
     potential = trajectory.predicted_balancedness, trajectory.log_init
@@ -112,7 +124,10 @@ def distance_along(m: Measurements, trajectory: RecordedTrajectory) -> Statement
 
 
 def distance_limit(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
-    """theta_inf = argmin { D_{psi_{Delta_inf}}(theta, theta~_0) : X theta = y }."""
+    """theta_inf = argmin { D_{psi_{Delta_inf}}(theta, theta~_0) : X theta = y }.
+
+    (docs/theory.md#discrete-limit.)
+    """
     problem = m.problem
     found = limit_minimiser(problem, trajectory, perturbed=True)
     size = torch.linalg.vector_norm(trajectory.theta[-1])
@@ -160,7 +175,10 @@ def negligible_start(m: Measurements, trajectory: RecordedTrajectory) -> Stateme
 
 
 def shrinking(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
-    """Delta_inf < Delta_0 in every coordinate, if no w_+- changes sign."""
+    """Delta_inf < Delta_0 in every coordinate, if no w_+- changes sign.
+
+    (docs/theory.md#sparsity.)
+    """
     ratio = (trajectory.balancedness[-1] / trajectory.balancedness_start).max()
     return at_most(
         f"{trajectory.label}: Delta_inf < Delta_0 in every coordinate (largest ratio)",

@@ -125,8 +125,9 @@ def _python() -> Iterator[str]:
 def _theory_in_code() -> Iterator[str]:
     """For each section of the theory what computes it, what judges it and what tests it."""
     cited: dict[str, list[tuple[str, str]]] = {}
-    for path in sorted((ROOT / "dln_momentum").rglob("*.py")):
-        module = path.relative_to(ROOT / "dln_momentum").as_posix()
+    package = ROOT / "dln_momentum"
+    for path in [*sorted(package.rglob("*.py")), *sorted((ROOT / "experiments").glob("*.py"))]:
+        module = path.relative_to(package if package in path.parents else ROOT).as_posix()
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
                 name = "" if isinstance(node, ast.Module) else node.name
@@ -141,17 +142,18 @@ def _theory_in_code() -> Iterator[str]:
     yield "# Where each equation is computed and tested\n"
     yield (
         "Made from the source: beside a section of the [theory](theory.md) stand the functions and "
-        "classes whose docstrings cite it, and tests that use one of them by name, those first "
-        "whose names the fewest tests use.\n"
+        "classes, or modules and experiments, whose docstrings cite it, and tests that use one of "
+        "them by name, those first whose names the fewest tests use.\n"
     )
     yield "| section | computed by | judged by | tested by |\n|---|---|---|---|"
     theory = (ROOT / "docs/theory.md").read_text()
     for anchor in re.findall(r'<a id="([\w-]+)"></a>', theory):
-        found = [pair for pair in cited.get(anchor, []) if pair[1]] or cited.get(anchor, [])
+        found = cited.get(anchor, [])
         names = {name for _, name in found if name}
+        judging = [pair for pair in found if pair[0].startswith("verification/")]
         columns = [
-            [f"{module}: {name}" for module, name in found if "verification/" not in module],
-            [f"{module}: {name}" for module, name in found if "verification/" in module],
+            _most_exact([pair for pair in found if pair not in judging]),
+            _most_exact(judging),
             [
                 test
                 for test, _ in sorted(
@@ -166,6 +168,12 @@ def _theory_in_code() -> Iterator[str]:
         ]
         if found:
             yield f"| [{anchor}](theory.md#{anchor}) | {' | '.join(map(_cell, columns))} |"
+
+
+def _most_exact(found: list[tuple[str, str]]) -> list[str]:
+    """The functions and classes that cite a section, or the modules where none of them does."""
+    named = [pair for pair in found if pair[1]]
+    return [f"{module}: {name}" for module, name in named or found]
 
 
 def _cell(names: list[str], most: int = 6) -> str:

@@ -221,8 +221,13 @@ TABLE: list[tuple[str, list[str]]] = [
     ("train -m hydra.sweep.subdir=../x seed=1,2", ["hydra.sweep.subdir = '../x' must lie within"]),
     ("train -m hydra.sweep.subdir=/x seed=1,2", ["hydra.sweep.subdir = '/x' must lie within"]),
     # resume
-    ("train resume=", ["resume = '' must be an existing checkpoint"]),
-    ("train resume=nowhere", ["resume = 'nowhere' must be an existing checkpoint"]),
+    ("train resume=", ["resume = '' must be an existing checkpoint or directory of a job"]),
+    (
+        "train resume=nowhere",
+        ["resume = 'nowhere' must be an existing checkpoint or directory of a job"],
+    ),
+    ("train curvature=true", ["did you mean callbacks=curvature?"]),
+    ("train schedule.cosine=true", ["did you mean schedule=cosine?"]),
     ("train resume=5", ["resume = 5 must be of type str"]),
     ("train resume=[a]", ["resume = ['a'] must be of type str"]),
     ("train resume=.", ["resume = '.' must be a checkpoint, or the directory of a run"]),
