@@ -18,8 +18,8 @@ import pytest
 import torch
 
 import dln_momentum as dln
+from dln_momentum import Momentum
 from dln_momentum.outputs.summary import potential
-from dln_momentum.rates import Momentum
 from dln_momentum.verification import (
     Measurements,
     Setting,
