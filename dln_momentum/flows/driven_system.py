@@ -90,16 +90,17 @@ class DrivenSystem(InertialSystem):
         g_0 = self.gradient_map @ residual
         size = np.linalg.norm(self.X, 2) ** 2 / len(self.y) * (w * w).sum(0).max() / 2
         t = min(START * float(np.sqrt(lam / (size + np.abs(g_0).max()))), latest)
-        a = -SIGN * g_0 * w / (2 * (lam + b))
+        # a t^2, e t^4 and their like: a^2 alone overflows at a tiny lambda
+        a = -SIGN * g_0 * w * (t**2 / (2 * (lam + b)))
         residual_1 = self.X @ (w[0] * a[0] - w[1] * a[1]) / 2
         g_1 = self.gradient_map @ residual_1
-        e = -SIGN * (g_0 * a + g_1 * w) / (12 * lam + 4 * b)
-        moved, speed = w + t**2 * (a + t**2 * e), t * (2 * a + 4 * t**2 * e)
+        e = -SIGN * (g_0 * a + g_1 * w) * (t**2 / (12 * lam + 4 * b))
+        moved, speed = w + a + e, (2 * a + 4 * e) / t
         # P = ratio t, and w_+' w_-' = 4 a_+ a_- t^2 + ..., integrated term by term
-        R = ratio / lam * (residual * t**2 / 2 + residual_1 * t**4 / 4)
+        R = ratio / lam * t**2 * (residual / 2 + residual_1 / 4)
         cross = a[0] * e[1] + a[1] * e[0]
-        Q = 2 * ratio * (a[0] * a[1] * t**4 + 8 * cross * t**6 / 6)
-        D = b / 2 * (2 * a**2 * t**2 + 4 * a * e * t**4).sum()
+        Q = 2 * ratio * (a[0] * a[1] + 8 * cross / 6)
+        D = b / t**2 * (a**2 + 2 * a * e).sum()
         return t, np.concatenate([moved.ravel(), speed.ravel(), R, Q, [D]])
 
 

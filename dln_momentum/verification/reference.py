@@ -174,7 +174,10 @@ def _pairs(program: SecondProgram, s: Snapshot, k: int) -> list[tuple[Tensor, np
     gradient_sum = momentum.eps * gradient
     # a logarithm's argument w_{k+1}/w_k has the error of w over the smaller of the two
     nearest = _nearest(written, k)
-    sums = nearest * (1 + max(float(np.abs(x).max()) for x in written.sums[: k + 1]))
+    # and the definition's terms have the slope (1 - w_{k-1}/w_k)/(1-beta) in it, the boundary term
+    largest_of = (max(float(np.abs(x).max()) for x in terms[: k + 1])
+                  for terms in (written.sums, written.boundary))  # fmt: skip
+    sums = nearest * (1 + sum(largest_of))
     # the rounding of 1 - w_{k-1}/w_k, times beta/(1-beta); the tolerance has PER_STEP ulps for it
     rounding = max(1.0, momentum.beta / (1 - momentum.beta) / PER_STEP)
     boundary = nearest * (rounding + float(np.abs(written.boundary[k]).max()))

@@ -277,7 +277,8 @@ def _log_norm(delta: Tensor, c: Tensor, rounding: float) -> Number:
     over its size, and has no digit where c itself is rounding.
     """
     largest = float(c.abs().max())
-    scaled = delta / 4 * ((c - largest).exp() - (-c - largest).exp())
+    # |sinh c| without the difference of two exponentials, which is 0 below an ulp
+    scaled = delta / 4 * (c.abs() - largest).exp() * -torch.expm1(-2 * c.abs())
     found = largest + float(vector_norm(scaled).log())
     off = (64 * ULP + rounding) / largest + rounding if largest > 0 else math.inf
     return Number(found, max(1.0, off / TOLERANCE))

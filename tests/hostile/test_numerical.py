@@ -325,3 +325,16 @@ def test_no_verdict_on_the_family_is_wrong_at_extreme_settings(name: str) -> Non
                 assert statement.unmet[0].found, told
             else:
                 assert statement.error <= statement.tolerance <= UNRESOLVED, told
+
+
+def test_targets_within_the_tolerance_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    data = labelled(matrix(), 1e-31)
+    for problem, told in ((data, True), (labelled(matrix(), 0.0), False), (data, False)):
+        caplog.clear()
+        run = trained(problem, dln.uniform(0.1), gamma=1e-2, beta=0.9)
+        assert run.status == "converged"
+        assert run.steps == 0
+        found = [r.getMessage() for r in caplog.records if "trainer.tol" in r.getMessage()]
+        # once a process, and never of y = 0
+        assert len(found) == told
+        assert not found or "||y||^2/(2n) = " in found[0]
