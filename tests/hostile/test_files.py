@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 import torch
 
-import dln_momentum as dln
+import dln_momentum
 from tests.hostile.frame import Case, leaves_no_trace, refused
 
+dln: Any = dln_momentum
 X, Y = np.array([[1.0, 2.0, 0.5], [0.0, 1.0, 1.0]]), np.array([2.0, 1.0])
 
 
@@ -192,7 +193,7 @@ REFUSED: list[tuple[str, str, bytes | str, dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-def load(name: str, **arguments: Any) -> dln.Problem:
+def load(name: str, **arguments: Any) -> Any:
     """With the column y of a table, unless another is asked for."""
     is_table = any(part in name.lower() for part in (".csv", ".parquet", ".tsv", ".txt"))
     return dln.load(name, **({"target": "y"} if is_table else {}) | arguments)
