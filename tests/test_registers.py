@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
+from dln_momentum import InputError
 from dln_momentum.engine.cpu import registers
 from dln_momentum.engine.cpu.compiled import OPTIONS
 from dln_momentum.engine.cpu.products import block_product, rows_in_registers
 from dln_momentum.engine.cpu.registers import WIDTH, RegisterBlock, block_by_rule, parsed
 from dln_momentum.engine.cpu.vectors import DOUBLE, INTEGER, Emitter
-from dln_momentum.errors import InputError
 
 X86, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
 

@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import dln_momentum
-from dln_momentum.engine.status import Status
 from tests.hostile.frame import LONGEST
 from tests.hostile.lines import BEGUN, Ask, ask, warm
 from tests.hostile.test_files import GOOD, Evil, X, Y, load, npy, npz, pt, sparse
@@ -124,7 +123,7 @@ GRADED = ("gamma", "beta", "lam", "eps", "weight_decay", "dampening", "kappa", "
           "decay_until", "decoupled", "path_sums", "trajectories", "curvature", "num_workers",
           "margin", "gradient_tol", "method", "schedule", "backend", "start")  # fmt: skip
 PROBLEM = dln.Problem([[1.0, 2.0, 0.5], [0.0, 1.0, 1.0]], [2.0, 1.0])
-KNOWN = {status.label for status in Status} - {"running"}
+KNOWN = {status.label for status in dln.Status} - {"running"}
 
 
 def check_train(keys: dict[str, Any]) -> None:
