@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from numbers import Real
@@ -39,8 +39,20 @@ def is_real(value: Any) -> bool:
     (True, True, False, False)
     """
     real = isinstance(value, float | int | np.floating | np.integer)
-    # an integer may be larger than any double
-    return real and not isinstance(value, bool) and bool(abs(value) <= sys.float_info.max)
+    if not real or isinstance(value, bool):
+        return False
+    # an integer may be larger than any double, which is more than single precision holds
+    value = float(value) if isinstance(value, np.floating) else value
+    return bool(abs(value) <= sys.float_info.max)
+
+
+def is_one_of(value: Any, names: Container[str]) -> bool:
+    """Whether value is a text among these; an array is none.
+
+    >>> is_one_of("a", ("a", "b")), is_one_of(np.ones(2), ("a", "b"))
+    (True, False)
+    """
+    return isinstance(value, str) and value in names
 
 
 def array_of(key: str, value: Any, *, bools: bool = False) -> NDArray[np.float64]:
@@ -152,13 +164,16 @@ def integer_of(key: str, value: Any, least: int) -> int:
     """Cast a whole number, of any numeric type, to an int.
 
     Raises:
-        InputError: if it is not a whole number, or below ``least``.
+        InputError: if it is not a whole number, below ``least``, or above 2^62: with more, compiled
+            code would count beyond 64 bits.
 
     >>> integer_of("max_steps", 1e5, 1)
     100000
     """
     if not is_real(value) or value != int(value) or value < least:
         raise InputError([f"{key} = {value!r} must be an integer >= {least}"])
+    if value > 2**62:
+        raise InputError([f"{key} = {value!r} must be an integer in [{least}, 2^62]"])
     return int(value)
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from dln_momentum.arrays import is_integer, tensor_of
+from dln_momentum.arrays import is_integer, is_one_of, tensor_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.per_run import Number, PerRun, tensor_like
 from dln_momentum.schedules import Constant, Schedule
@@ -174,7 +174,7 @@ class Method(PerRun):
                 )
 
     def _own_problems(self) -> Iterator[str]:
-        if self.name not in METHODS:
+        if not is_one_of(self.name, METHODS):
             yield f"method.name = {self.name!r} must be one of {', '.join(METHODS)}"
         if not isinstance(self.schedule, Schedule):
             yield f"method.schedule = {self.schedule!r} must be a Schedule"
@@ -187,7 +187,7 @@ class Method(PerRun):
         yield from self._check("dampening", 0, 1, allowed="in [0, 1)", ends="[)")
         yield from self._check("layer_ratio", 0, math.inf, allowed="finite and > 0", ends="()")
         yield from self._check("depth", 2, math.inf, allowed="finite and >= 2", ends="[)")
-        if self.name == "nesterov":
+        if isinstance(self.name, str) and self.name == "nesterov":
             if _any(self.dampening, 0.0):
                 yield "method.dampening must be 0 with name = 'nesterov'"
             if self.decoupled and self.decays:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from dln_momentum.arrays import array_of, common_shape, is_integer
+from dln_momentum.arrays import array_of, common_shape, is_integer, is_one_of
 from dln_momentum.errors import InputError
 from dln_momentum.seeding import Purpose, is_seed, seeded_generator
 
@@ -302,7 +302,7 @@ def biased(
     """
     c, bias = _positive("scale", scale), _positive("phi", phi)
     common_shape({"scale": tuple(c.shape[:-1]), "phi": tuple(bias.shape[:-1])})
-    if parametrisation not in PARAMETRISATIONS:
+    if not is_one_of(parametrisation, PARAMETRISATIONS):
         known = ", ".join(PARAMETRISATIONS)
         raise InputError([f"parametrisation = {parametrisation!r} must be one of {known}"])
     first, second = bias * c, c / bias

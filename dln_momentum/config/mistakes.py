@@ -75,6 +75,8 @@ def mistakes(app: str, words: Sequence[str]) -> list[str]:
             overrides += parser.parse_overrides([word])
         except OverrideParseException:
             found.append(f"{word!r} {_unreadable(word)}")
+    found += [f"{o.input_line!r} must be key=value" for o in overrides if not o.key_or_group]
+    overrides = [o for o in overrides if o.key_or_group]
     with initialised():
         groups = _composed(app).groups
         chosen = [o for o in overrides if _is_group(o.key_or_group) and not _gives_keys(o)]

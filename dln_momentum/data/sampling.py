@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dln_momentum.arrays import is_integer
+from dln_momentum.arrays import is_integer, is_one_of
 from dln_momentum.data.streams import CHUNK, Runs, SeededStream, per_run
 from dln_momentum.seeding import Purpose
 
@@ -137,5 +137,5 @@ class BatchStream(SeededStream):
         yield from super()._problems()
         if self.batch_size is not None and not is_integer(self.batch_size, 1, self.n):
             yield f"batch_size = {self.batch_size!r} must be in [1, n] = [1, {self.n}] or null"
-        if self.sampling not in SAMPLINGS:
+        if not is_one_of(self.sampling, SAMPLINGS):
             yield f"sampling = {self.sampling!r} must be one of {', '.join(SAMPLINGS)}"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dln_momentum.arrays import is_integer, is_real
+from dln_momentum.arrays import is_integer, is_one_of, is_real
 from dln_momentum.errors import raise_if_any
 from dln_momentum.memory import too_large
 from dln_momentum.problem import Problem
@@ -166,7 +166,7 @@ def _problems(
         yield f"n = {n!r} must be an integer in [1, d - 1] = [1, {most}]"
     if not is_integer(s, 1, d):
         yield f"s = {s!r} must be an integer in [1, d] = [1, {d}]"
-    if design not in DESIGNS:
+    if not is_one_of(design, DESIGNS):
         yield f"design = {design!r} must be one of {', '.join(DESIGNS)}"
     if not (is_real(mu) and abs(mu) <= LARGEST_ENTRY):
         yield f"mu = {mu!r} must be a finite number of size <= {LARGEST_ENTRY:g}"
@@ -174,7 +174,7 @@ def _problems(
         yield f"rho = {rho!r} must be in (-1, 1)"
     if not is_seed(seed):
         yield f"seed = {seed!r} must be an integer in [0, 2^64)"
-    if support not in SUPPORTS:
+    if not is_one_of(support, SUPPORTS):
         yield f"support = {support!r} must be one of {', '.join(SUPPORTS)}"
     if not isinstance(unit_norm, bool):
         yield f"unit_norm = {unit_norm!r} must be true or false"

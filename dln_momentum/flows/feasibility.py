@@ -72,12 +72,13 @@ def length_errors(
     tol: float | None,
     rtol: float | None = None,
     max_steps: int = FlowOptions.max_steps,
+    friction: float = 1.0,
 ) -> Iterator[str]:
     """A flow that has more oscillations to follow than its steps allow, one line of the worst.
 
-    An oscillation's energy falls like exp(-t/lambda), and the fastest has the frequency
-    sqrt(mu/lambda), with mu the curvature at the start, or at the interpolator of least l2 norm if
-    that is larger. Estimates: a flow that is let through may still take too many steps.
+    An oscillation's energy falls like exp(-f t/lambda), f the friction, and the fastest has the
+    frequency sqrt(mu/lambda), with mu the curvature at the start, or at the interpolator of least
+    l2 norm if that is larger. Estimates: a flow that is let through may still take too many steps.
 
     Args:
         problem: the data, of one flow or of R.
@@ -85,13 +86,14 @@ def length_errors(
         lam: lambda, a number for one flow, [R] for many; 0 for gradient flow, which does not
             oscillate.
         time, tol, rtol, max_steps: as for the flows.
+        friction: f, a number.
     """
     mu = torch.maximum(curvature(problem, w), curvature(problem, _end(problem)))
     loss = problem.loss((w[0].square() - w[1].square()) / 4)
     decay = torch.full_like(loss, EXPLICIT_FOR)
     if tol is not None:
         decay = decay.minimum((loss / tol).clamp_min(1.0).log())
-    length = (decay * lam).clamp(max=time)
+    length = (decay * lam / friction).clamp(max=time)
     default, most = (1e-13, EXPLICIT_STEPS) if lam.ndim == 0 else (1e-9, LEAPFROG_STEPS)
     # methods of order 8
     order = (default / (rtol or default)) ** (1 / 8)
@@ -103,9 +105,13 @@ def length_errors(
         float(value.expand_as(steps).reshape(-1)[worst]) for value in (steps, lam, length, mu)
     )
     share = max_steps / needed
+    allowed = max_steps / (most * order * math.sqrt(mu / lambda_))
     or_lam = f", or lam up to {share**2 * lambda_:.2g}" if length < time else ""
+    # at another friction that is what is given
+    given = f"lam = {lambda_:g}" + (f" and friction = {friction:g}" if friction != 1 else "")
+    takes = "takes" if friction == 1 else "take"
     yield (
-        f"lam = {lambda_:g} takes about {needed:.2g} steps of the solver, and max_steps = "
+        f"{given} {takes} about {needed:.2g} steps of the solver, and max_steps = "
         f"{max_steps}: the flow oscillates at a frequency of {math.sqrt(mu / lambda_):.3g} until "
-        f"t = {length:.3g}; allowed is a time up to {share * length:.2g}{or_lam}"
+        f"t = {length:.3g}; allowed is a time up to {allowed:.2g}{or_lam}"
     )

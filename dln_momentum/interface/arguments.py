@@ -164,7 +164,10 @@ def checked(problem: Any, start: Any, kinds: tuple[type, ...] = (Problem,)) -> S
 
 
 def _seeds(seed: Any) -> np.ndarray:
-    array = np.asarray(list(seed) if isinstance(seed, range) else seed)
+    try:
+        array = np.asarray(list(seed) if isinstance(seed, range) else seed)
+    except (ValueError, RuntimeError):  # rows of several lengths, a tensor without numbers
+        array = np.empty(0)
     if array.size == 0 or array.dtype.kind not in "iu" or (array < 0).any():
         raise InputError([f"seed = {seed!r} must be an integer in [0, 2^64), or an array of them"])
     return array

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from dln_momentum.arrays import flag_of, integer_of, number_of, tensor_of
+from dln_momentum.arrays import flag_of, integer_of, is_one_of, number_of, tensor_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.interface.arguments import checked
 from dln_momentum.interface.path_certificate import PathCertificate, certificate_of
@@ -250,12 +250,12 @@ class _Rates:
 def _option_problems(
     method: str, stores_ahead: bool, decoupled: bool, parametrisation: str
 ) -> Iterator[str]:
-    if method not in METHODS:
+    if not is_one_of(method, METHODS):
         yield (
             f"method = {method!r} must be one of {', '.join(METHODS)}: rates that depend on the "
             "data in each coordinate (Adam, RMSprop, sign descent) leave span(x_1..x_n)"
         )
-    if parametrisation not in PARAMETRISATIONS:
+    if not is_one_of(parametrisation, PARAMETRISATIONS):
         yield f"parametrisation = {parametrisation!r} must be one of {', '.join(PARAMETRISATIONS)}"
     if stores_ahead and method != "nesterov":
         yield "stores_ahead is of method = nesterov alone"

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dln_momentum.arrays import number_of
+from dln_momentum.arrays import is_real, number_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.flows import FlowOptions, FlowPath, gradient_flow, momentum_flow
 from dln_momentum.flows.batched import DEFAULT_RTOL, Flows, data_of_runs, momentum_flows
@@ -36,6 +36,10 @@ class _Until(NamedTuple):
     times: Tensor | None
     tol: float | None
     rtol: float | None
+
+
+LEAST_FRICTION = 1e-150
+"""With a subnormal friction the solver did not end."""
 
 
 def flow(
@@ -121,9 +125,12 @@ def flow(
         w_plus, w_minus = (x.expand(*shape, problem.d).reshape(-1, problem.d) for x in w)
         w = w_plus, w_minus
     data = flat_problem(problem, shape)
-    changing = given is not None
+    is_number = not callable(lam) and is_real(friction)
+    if is_number and 0 < friction < LEAST_FRICTION:
+        raise InputError([f"friction = {friction:g} must be >= {LEAST_FRICTION:g}"])
+    number = float(friction) if is_number else None if given is not None else 1.0
     raise_if_any(resolution_errors(data, torch.stack(w), tol))
-    raise_if_any(_too_long(data, w, lams, shape, _Until(time, outputs, tol, rtol), changing))
+    raise_if_any(_too_long(data, w, lams, shape, _Until(time, outputs, tol, rtol), number))
     dw = gradient_velocity(data, *w, speed) if speed else None
     until = _Until(time, outputs, tol, rtol)
     if shape == ():
@@ -186,14 +193,16 @@ def _too_long(
     lams: NDArray[np.float64],
     shape: tuple[int, ...],
     until: _Until,
-    changing: bool,
+    friction: float | None,
 ) -> Iterator[str]:
-    """Flows that oscillate for longer than the solver's steps allow; constant lambda alone."""
-    if changing:
+    """Flows that oscillate for longer than the solver's steps allow, at constant coefficients."""
+    if friction is None:
         return
     flat = torch.from_numpy(np.broadcast_to(lams, shape).reshape(-1).copy())
     lam = flat if shape else flat[0]
-    yield from length_errors(problem, torch.stack(w), lam, until.time, until.tol, until.rtol)
+    yield from length_errors(
+        problem, torch.stack(w), lam, until.time, until.tol, until.rtol, friction=friction
+    )
 
 
 def _first(lams: NDArray[np.float64]) -> float:

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 import torch
 
-import dln_momentum as dln
+import dln_momentum
 from tests.hostile.frame import Case, leaves_no_trace, refused
 
+dln: Any = dln_momentum
 X, Y = np.array([[1.0, 2.0, 0.5], [0.0, 1.0, 1.0]]), np.array([2.0, 1.0])
 
 
@@ -174,7 +175,7 @@ REFUSED: list[tuple[str, str, bytes | str, dict[str, Any], str]] = [
     ("pt-lacks", "a.pt", pt({"X": torch.ones(2, 3), "z": torch.ones(2)}), {}, "lacks y"),
     ("pt-complex", "a.pt", pt({"X": torch.ones(2, 3) * 1j, "y": torch.ones(2)}), {}, "number"),
     ("pt-meta", "a.pt", pt({"X": torch.ones(2, 3, device="meta"), "y": torch.ones(2)}), {}, ""),
-    ("pt-sparse-large", "a.pt", pt({"X": torch.sparse_coo_tensor([[0], [0]], [1.0], (10**6, 10**6), check_invariants=True), "y": torch.ones(2)}), {}, "GiB"),
+    ("pt-sparse-large", "a.pt", pt({"X": torch.sparse_coo_tensor(torch.tensor([[0], [0]]), torch.ones(1), (10**6, 10**6), check_invariants=True), "y": torch.ones(2)}), {}, "GiB"),
     ("pt-expanded", "a.pt", pt({"X": torch.ones(1).expand(10**6, 10**6), "y": torch.ones(2)}), {}, "GiB"),
     ("svm-empty", "a.svm", "", {}, ""),
     ("svm-text", "a.svm", "what is this\n", {}, ""),
@@ -192,7 +193,7 @@ REFUSED: list[tuple[str, str, bytes | str, dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-def load(name: str, **arguments: Any) -> dln.Problem:
+def load(name: str, **arguments: Any) -> Any:
     """With the column y of a table, unless another is asked for."""
     is_table = any(part in name.lower() for part in (".csv", ".parquet", ".tsv", ".txt"))
     return dln.load(name, **({"target": "y"} if is_table else {}) | arguments)

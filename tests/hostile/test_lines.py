@@ -103,6 +103,7 @@ TABLE: list[tuple[str, list[str]]] = [
     ("train data..n=1", ["'data..n=1' must be key=value"]),
     ("train data.=1", ["'data.=1' must be key=value"]),
     ("train 'trainer .tol=1'", ["trainer .tol=1"]),
+    ("train @data.n=1", ["'@data.n=1' must be key=value"]),
     ("train ''", ["'' must be key=value"]),
     ("train =", ["'=' must be key=value"]),
     ("train +=1", ["'+=1' must be key=value"]),

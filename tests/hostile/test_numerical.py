@@ -18,7 +18,6 @@ import pytest
 import torch
 
 import dln_momentum as dln
-from dln_momentum import Momentum
 from dln_momentum.outputs.summary import potential
 from dln_momentum.verification import (
     Measurements,
@@ -314,7 +313,7 @@ def test_no_verdict_on_the_family_is_wrong_at_extreme_settings(name: str) -> Non
     for alpha, rates in SETTINGS:
         w_plus, w_minus = dln.uniform(alpha).weights(d=8)
         setting = Setting(
-            problem, w_plus.reshape(8), w_minus.reshape(8), momentum=Momentum(*rates),
+            problem, w_plus.reshape(8), w_minus.reshape(8), momentum=dln.Momentum(*rates),
             # rounding of alpha = 1000 leaves a loss of 1e-17
             tol=1e-20 if alpha < 100 else 1e-16, max_steps=300,
         )  # fmt: skip

@@ -308,6 +308,8 @@ MANY = [
     *each("lam", argument(flow, "lam"), (-1, NAN, INF), "lam = ", ">= 0"),
     *each("lam-not", argument(flow, "lam"), ("a", None, 1j), "lam = ", "number"),
     *each("friction", argument(flow, "friction"), ("3/x", "a", -1, 0, NAN, []), "friction", "> 0"),
+    Case("subnormal-friction", lambda: dln.flow(PROBLEM, friction=5e-324, time=3.0), "friction = 4.9", ">= 1e-150"),
+    *each("undamped", lambda f: dln.flow(PROBLEM, friction=f), (1e-100, 1e-10), "friction = ", "allowed is"),
     *each("time", argument(flow, "time"), ("a", [1, 2], None), "time", "number"),
     *each("time-range", argument(flow, "time"), (0, -1, NAN), "time", "> 0"),
     *each("times", lambda x: dln.flow(PROBLEM, times=x), ([2, 1], [1, NAN], [[1, 2]], [0]), "times", "increasing"),
