@@ -100,7 +100,11 @@ def one_run(costs: dict[tuple[int, int, int], Costs]) -> list[str]:
 def section(where: str, paths: list[Path]) -> list[str]:
     """What one machine was measured to do: its processor, itself, many runs, and one run."""
     costs, processor = read(paths), json.loads(paths[0].read_text())["machine"]["processor"]
-    return [f"## {processor}", "", where, "", *many_runs(costs), "", *one_run(costs)]
+    lines = [f"## {processor}", "", where]
+    for table, wanted in ((many_runs, lambda runs: runs > 1), (one_run, lambda runs: runs == 1)):
+        if any(wanted(runs) for *_, runs in costs):
+            lines += ["", *table(costs)]
+    return lines
 
 
 def main() -> None:
