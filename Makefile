@@ -51,6 +51,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.cores
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.flows
+	$(BIN)/python -m benchmarks.readout --sizes 20x30 40x100
 	$(BIN)/python -m benchmarks.latency
 
 reproduce: $(INSTALLED)

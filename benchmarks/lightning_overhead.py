@@ -3,7 +3,7 @@
 Runs the same steps of the default problem (a) by the engine in a plain loop and (b) through
 ``Trainer.fit``, in blocks of K, interleaved, and prints the median and quartiles of the paired
 ratios (b)/(a) of CPU seconds. K = 0 is the default, blocks whose length the run itself finds;
-``--records 200`` counts the records of a default run, with the monitors that measure them.
+``--records 200`` ends blocks at the records of a default run; no contender measures them.
 
     python -m benchmarks.lightning_overhead --runs 1 256
 """

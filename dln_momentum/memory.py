@@ -61,7 +61,8 @@ def _by_container() -> int | None:
         limit = int((CONTROL_GROUP / "memory.max").read_text())
         used = int((CONTROL_GROUP / "memory.current").read_text())
         stat = dict(line.split() for line in (CONTROL_GROUP / "memory.stat").open())
-        return limit - used + int(stat.get("inactive_file", 0))
+        # the cache of files, which the system gives up before it refuses memory
+        return limit - used + sum(int(stat.get(f"{kind}active_file", 0)) for kind in ("", "in"))
     return None
 
 

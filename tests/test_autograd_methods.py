@@ -116,3 +116,12 @@ def test_autograd_goes_on_within_a_schedule() -> None:
     assert torch.equal(a.w, b.w)
     assert torch.equal(a.exponents, b.exponents)
     assert torch.equal(a.path_sums_from_gradients, b.path_sums_from_gradients)
+
+
+def test_autograd_ends_a_schedule_with_steps_of_size_0() -> None:
+    """Which no curvature makes unstable."""
+    module = small_method("autograd", schedules.Cosine(steps=10), "squared")
+    module.stepper.advance(20)
+    found = module.snapshot()
+    assert found is not None
+    assert float(found.threshold) == float("inf")

@@ -203,7 +203,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "ahead": ({**NESTEROV, "stores_ahead": True}, "stores_ahead needs a constant beta"),
     "kappa": ({"kappa": [1.0, -1.0, 1.0, 1.0]}, r"must be a number or \[4\], > 0"),
-    "every": ({"every": 0}, "every = 0 must be >= 1"),
+    "every": ({"every": 0}, "every = 0 must be an integer >= 1"),
     "previous": ({"previous": ([1.0], [1.0])}, r"previous has shapes \[1\] and \[1\]"),
     "parametrisation": ({"parametrisation": "cubes"}, "parametrisation = 'cubes' must be one of"),
 }  # fmt: skip

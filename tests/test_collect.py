@@ -348,6 +348,28 @@ def test_the_command_replaces_only_its_own_product(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
+def test_a_collection_that_is_stopped_twice_knows_its_first_product(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, replace = tmp_path / "out", Path.replace
+    assert collected(folder, "--out", out) == 0
+    first = (out / "runs.csv").read_bytes()
+
+    def stop(self: Path, target: Path) -> Path:
+        if self.name == "runs.csv":
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(Path, "replace", stop)
+        assert collected(folder, "--out", out, "--columns", "path,l1_norm") == 130
+        assert collected(folder, "--out", out, "--columns", "path,train_loss") == 130
+    assert (out / "runs.csv").read_bytes() == first
+    assert collected(folder, "--out", out, "--columns", "path") == 0
+    assert (out / "runs.csv").read_bytes() != first
+
+
 def test_an_axis_over_files_is_not_taken_for_the_directory_of_the_job(tmp_path: Path) -> None:
     results = xr.Dataset({"status": ("path", ["converged", "max_steps"])}, {"path": ["a", "b"]})
     rows = rows_of_dataset(results, Job(tmp_path, "study/3", {"data.path": "???"}, {}))

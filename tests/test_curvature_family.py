@@ -103,6 +103,17 @@ def test_rates_that_change_have_the_threshold_of_the_last_step() -> None:
     assert float(run.sharpness_threshold) == pytest.approx(sharpness_threshold(0.005, 0.5))
 
 
+@pytest.mark.parametrize("decay", [0.0, 1e-3])
+def test_a_step_of_size_0_has_no_threshold(decay: float) -> None:
+    """The last steps of a cosine move by momentum alone."""
+    schedule = dln.schedules.Cosine(steps=4)
+    problem = dln.sparse(6, 9, 2)
+    run = dln.train(
+        problem, gamma=0.02, beta=0.5, schedule=schedule, weight_decay=decay, max_steps=8
+    )
+    assert float(run.sharpness_threshold) == np.inf
+
+
 def test_a_coordinate_rate_scales_its_rows_and_columns_of_the_hessian() -> None:
     kappa = torch.linspace(0.5, 2.0, 9, dtype=torch.float64)
     problem = dln.sparse(6, 9, 2)

@@ -141,7 +141,10 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "bare array": (folder / "bare.npz", "one array without a name"),
         "X alone": (folder / "alone.npy", "target_path must name the file that holds y"),
         "huge": (folder / "huge.npz", r"40000 x 40000, would take 11.9 GiB"),
-        "pickle": (save(folder / "o.npz", X=np.array([[{}, 1]]), y=y), "cannot be read: Object"),
+        "pickle": (
+            save(folder / "o.npz", X=np.array([[{}, 1]]), y=y),
+            "pickled objects among them",
+        ),
         "text": (
             save(folder / "t.npz", X=np.array([["a", "b"]]), y=y),
             "X = ndarray of <U1 must",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import h5py
 import pytest
 from omegaconf import OmegaConf
 
@@ -49,7 +50,8 @@ def work(job: Job) -> dict[str, Any]:
     if beta >= 1:
         raise InputError([f"optimizer.beta = {beta} must be in [0, 1)"])
     job.begin()
-    (job.directory / "history.nc").write_text(f"{beta}")
+    with h5py.File(job.directory / "history.nc", "w") as file:
+        file.attrs["beta"] = beta
     if beta == 0.13:
         raise RuntimeError("a bug [in brackets]")
     if beta == 0.17:

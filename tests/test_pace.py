@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from dln_momentum import DiagonalLinearNet, EngineOptions, sparse
@@ -131,3 +132,11 @@ def test_a_callback_whose_numbers_depend_on_blocks_fixes_them(tmp_path: Path) ->
         fit(module, tmp_path, monitors=[AverageMonitor()])
         averages.append(module.history.columns()["theta_average"])
     assert torch.equal(*averages)
+
+
+def test_checkpoints_of_lightning_by_steps_are_taken_at_them(tmp_path: Path) -> None:
+    """It looks at the ends of blocks, which therefore fall on its steps."""
+    every = ModelCheckpoint(tmp_path / "every", every_n_train_steps=700, save_top_k=-1)
+    fit(module_of(Method(), RecordPlan(3000, 2)), tmp_path, monitors=[every])
+    taken = {path.stem.partition("step=")[2] for path in (tmp_path / "every").glob("*.ckpt")}
+    assert {"700", "1400", "2100", "2800"} <= taken

@@ -173,7 +173,7 @@ def test_what_is_available_is_the_least_of_what_is_known(
     for name, text in (
         ("max", "5000"),
         ("current", "3000"),
-        ("stat", "anon 7\ninactive_file 500\n"),
+        ("stat", "anon 7\ninactive_file 400\nactive_file 100\n"),
     ):
         (tmp_path / f"memory.{name}").write_text(text)
     assert memory.available_bytes() == 2500

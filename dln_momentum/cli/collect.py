@@ -156,7 +156,7 @@ def _write(
             "files": {name: _digest(place / name) for name in names},
         }
         # should the process be killed between the files, each is one that the record knows
-        earlier = (_record(out) or {}).get("files", {})
+        earlier = {name: _digest(out / name) for name in names if (out / name).exists()}
         write_json(out / "collect.json", record | {"complete": False, "earlier": earlier})
         for name in names:
             (place / name).replace(out / name)

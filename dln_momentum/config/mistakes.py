@@ -47,6 +47,7 @@ COMPOSING = (
     TypeError,
     AttributeError,
     KeyError,
+    yaml.YAMLError,
 )
 """What Hydra raises for overrides of which it composes no config."""
 
@@ -129,6 +130,10 @@ def first_line(app: str, error: Exception) -> str:
     """What an exception of Hydra or OmegaConf says, in words of the command where they help."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     lines = [line for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
+    if isinstance(cause, yaml.MarkedYAMLError) and (mark := cause.problem_mark) is not None:
+        return f"{mark.name}, line {mark.line + 1}: {cause.problem or 'no YAML'}"
+    if isinstance(cause, yaml.reader.ReaderError):
+        return f"{cause.name} is no YAML: {lines[0]}"
     if not isinstance(cause, HydraException | OmegaConfBaseException):
         return f"these overrides compose no config: {lines[0]}"
     if missing := re.match(r"In '(\w+)/(\w+)': Could not override '(\w+)'", lines[0]):

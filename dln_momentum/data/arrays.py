@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import pickle
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -14,6 +17,7 @@ from dln_momentum.arrays import check_size, dense_of
 from dln_momentum.data.rows import Rows, existing, signs_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.extras import naming_extra
+from dln_momentum.memory import available_bytes
 
 DIMENSIONS = {"X": 2, "y": 1, "theta_star": 1, "X_test": 2, "y_test": 1}
 """The arrays of a problem, without run dimensions; X and y are required."""
@@ -38,14 +42,20 @@ def read(reader: Callable[[Path], Arrays], file: Path, key: str, given: Any) -> 
     """
     try:
         found = reader(file)
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(f"{key} = {str(given)!r}: {line}" for line in error.problems) from error
     except Exception as error:  # what the bytes of a damaged file raise is open-ended
-        # torch adds advice in further lines
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = _reason(error)
         raise InputError([f"{key} = {str(given)!r} cannot be read: {reason}"]) from error
     # means and deviations of single-precision columns must not be rounded to single precision
     return {k: a.astype(np.float64) if a.dtype.kind in "biuf" else a for k, a in found.items()}
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, without the advice of NumPy and torch to execute what a file holds."""
+    if isinstance(error, pickle.UnpicklingError) or "allow_pickle" in str(error):
+        return "it holds no arrays, or pickled objects among them, which are never loaded"
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def read_archive(path: str | Path, key: str) -> Arrays:
@@ -106,28 +116,62 @@ def rows_of(found: Arrays, path: str | Path) -> Rows:
 
 def read_npz(file: Path) -> Arrays:
     """The arrays of an archive; pickled objects are never loaded. A sparse matrix has no name."""
-    loaded = np.load(file, allow_pickle=False)
-    if not isinstance(loaded, NpzFile):
-        raise ValueError("it holds one array without a name")
-    with loaded as archive:
-        if {"format", "shape", "data"} <= set(archive):
-            from scipy import sparse
+    # NumPy leaves a file open that it cannot read
+    with file.open("rb") as stream:
+        loaded = np.load(stream, allow_pickle=False)
+        if not isinstance(loaded, NpzFile):
+            raise ValueError("it holds one array without a name")
+        with loaded as archive:
+            for member in archive.zip.namelist():
+                with archive.zip.open(member) as array:
+                    _check_declared(member.removesuffix(".npy"), array)
+            if {"format", "shape", "data"} <= set(archive):
+                from scipy import sparse
 
-            return {ONE: dense_of("X", sparse.load_npz(file))}
-        return {name: archive[name] for name in archive}
+                return {ONE: dense_of("X", sparse.load_npz(file))}
+            return {name: archive[name] for name in archive}
 
 
 def read_npy(file: Path) -> Arrays:
     """The one array of a file."""
-    loaded = np.load(file, allow_pickle=False)
+    with file.open("rb") as stream:
+        _check_declared("the array", stream)
+        stream.seek(0)
+        loaded = np.load(stream, allow_pickle=False)
     if not isinstance(loaded, np.ndarray):
         raise ValueError("it holds several arrays: it must end in .npz")
     return {ONE: loaded}
 
 
+def _check_declared(name: str, stream: IO[bytes]) -> None:
+    """Raise `InputError` for an array that is larger, by its header, than memory.
+
+    A few bytes of an archive may expand to any size.
+    """
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = {(1, 0): np.lib.format.read_array_header_1_0}
+        shape, _, kind = read.get(version, np.lib.format.read_array_header_2_0)(stream)
+    except Exception:  # for the reader to refuse
+        return
+    _check_memory(name, shape, kind.itemsize)
+
+
+def _check_memory(name: str, shape: Sequence[int], itemsize: int) -> None:
+    # what is computed with takes 8 bytes an entry
+    needed, room = max(itemsize, 8) * math.prod(shape), available_bytes()
+    if needed > room:
+        raise InputError(
+            [f"{name} is {' x '.join(map(str, shape))} and would take {needed / 2**30:.3g} GiB; "
+             f"{room / 2**30:.3g} GiB of memory are available"]
+        )  # fmt: skip
+
+
 def read_torch(file: Path) -> Arrays:
     """Tensors by name, or X and y, or one; other pickled objects are never loaded."""
-    found = torch.load(file, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of how the file was pickled
+        found = torch.load(file, map_location="cpu", weights_only=True)
     if isinstance(found, torch.Tensor):
         found = {ONE: found}
     elif isinstance(found, list | tuple) and len(found) == 2:
@@ -149,6 +193,7 @@ def read_libsvm(file: Path) -> Arrays:
 def _array(tensor: torch.Tensor) -> np.ndarray:
     if tensor.layout != torch.strided:
         check_size("X", tensor.shape)
+    _check_memory("a tensor", tensor.shape, tensor.element_size())
     dense = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
     return (dense.double() if dense.is_floating_point() else dense).numpy()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ ARRAYS: dict[str, Callable[[Path], arrays.Arrays]] = {
 
 COMPRESSED = (".gz", ".bz2")
 """Suffixes that may follow that of a text file."""
+
+ARGUMENTS = ("path", "target", "target_path", "separator", "decimal", "rows", "seed", "standardise")
+"""Of `load`; an error that begins with none of them is about what the file holds."""
 
 
 def load(
@@ -111,20 +115,36 @@ def load(
         if not isinstance(value, str | None)
     )
     only_tables = {"target": target, "separator": separator, "decimal": decimal}
-    if suffix in TABLES:
-        given = {"target_path": target_path}
-        raise_if_any(_misplaced(given, f"files of arrays; {suffix} holds y as column `target`"))
-        file = existing(path, "path")
-        table = TABLES[suffix](file, separator=separator, decimal=decimal)
-        found = tables.rows_of(table, target)
-    else:
-        raise_if_any(_misplaced(only_tables, f"tables ({', '.join(TABLES)}), not for {suffix}"))
-        found = _rows_of_arrays(path, suffix, target_path)
-    name = Path(path).name
-    if rows is not None:
-        found = drawn(found, rows, seed)
-        name = f"{name} rows={rows} seed={seed}"
-    return Problem(**vars(standardised(found) if standardise else found), name=name)
+    with _naming(path):
+        if suffix in TABLES:
+            given = {"target_path": target_path}
+            raise_if_any(_misplaced(given, f"files of arrays; {suffix} holds y as column `target`"))
+            file = existing(path, "path")
+            table = TABLES[suffix](file, separator=separator, decimal=decimal)
+            found = tables.rows_of(table, target)
+        else:
+            allowed = f"tables ({', '.join(TABLES)}), not for {suffix}"
+            raise_if_any(_misplaced(only_tables, allowed))
+            found = _rows_of_arrays(path, suffix, target_path)
+        name = Path(path).name
+        if rows is not None:
+            found = drawn(found, rows, seed)
+            name = f"{name} rows={rows} seed={seed}"
+        return Problem(**vars(standardised(found) if standardise else found), name=name)
+
+
+@contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
+    """Name the file in an error that is about what it holds."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(
+            line
+            if line.startswith(tuple(f"{key} " for key in ARGUMENTS))
+            else f"path = {str(path)!r}: {line}"
+            for line in error.problems
+        ) from error
 
 
 def _rows_of_arrays(path: str | Path, suffix: str, target_path: str | Path | None) -> Rows:

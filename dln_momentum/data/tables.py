@@ -6,6 +6,7 @@ import bz2
 import csv
 import gzip
 import re
+from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from dln_momentum.data.rows import Rows, signs_of
 from dln_momentum.errors import InputError
+from dln_momentum.memory import available_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +28,9 @@ DECIMALS = {"point": ".", "comma": ","}
 
 SAMPLE_LINES = 20
 """Lines that the separator is recognised by."""
+
+LONGEST_NAME = 50
+"""Characters of a column's name in an error."""
 
 _NAMELESS = re.compile(r"\s*|Unnamed: \d+(\.\d+)*|__index_level_\d+__")
 """The names that pandas and pyarrow give to a column that has none."""
@@ -54,6 +59,7 @@ def read_text(file: Path, *, separator: str | None = None, decimal: str | None =
     import pandas as pd
 
     lines = _first_lines(file)
+    _check_bytes(file)
     character = _mark("separator", separator, SEPARATORS) or _recognised(lines)
     point = _mark("decimal", decimal, DECIMALS)
     if character == point:
@@ -85,7 +91,7 @@ def read_text(file: Path, *, separator: str | None = None, decimal: str | None =
         notes += [f"decimal commas read in: {', '.join(map(str, commas))}"] if commas else []
     shown = next((name for name, mark in SEPARATORS.items() if mark == character), character)
     names = [name.strip() for name in header]
-    repeated = tuple(dict.fromkeys(name for name in names if names.count(name) > 1))
+    repeated = tuple(name for name, count in Counter(names).items() if count > 1)
     return Table(frame, file, tuple(notes), shown, repeated)
 
 
@@ -164,6 +170,7 @@ def _labels(column: pd.Series, target: Any) -> tuple[np.ndarray, str]:
 def _columns(table: Table, frame: pd.DataFrame) -> str:
     """The names of the columns, of many the first and the last, and what may be wrong with them."""
     names = [str(name) for name in frame.columns]
+    names = [name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..." for name in names]
     some = names if len(names) <= 20 else [*names[:16], "...", *names[-3:]]
     shown = ", ".join(some) + (f" ({len(names)})" if len(names) > 20 else "")
     if all(_is_number(name) for name in names):
@@ -214,9 +221,23 @@ def _first_lines(file: Path) -> list[str]:
             lines = [line for line in islice(text, SAMPLE_LINES) if line.strip()]
     except (OSError, EOFError) as error:
         raise _unreadable(file, error) from error
-    if any("\0" in line for line in lines):
-        raise _unreadable(file, ValueError("it holds NUL bytes: it must be text in UTF-8"))
     return lines
+
+
+def _check_bytes(file: Path) -> None:
+    """Raise for what pandas would read up to a NUL byte, or what expands beyond memory."""
+    opened = {".gz": gzip.open, ".bz2": bz2.open}.get(file.suffix.lower(), open)
+    size, room = 0, available_bytes()
+    try:
+        with opened(file, "rb") as stream:
+            while part := stream.read(2**20):
+                size += len(part)
+                if b"\0" in part:
+                    raise ValueError("it holds NUL bytes: it must be text in UTF-8")
+                if size > room:
+                    raise ValueError(f"it holds more than the {room} bytes of memory available")
+    except (ValueError, OSError, EOFError) as error:
+        raise _unreadable(file, error) from error
 
 
 def _recognised(lines: Sequence[str]) -> str:

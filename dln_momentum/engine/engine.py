@@ -34,6 +34,7 @@ from dln_momentum.engine.problems import (
 )
 from dln_momentum.engine.random_inputs import RandomInputs
 from dln_momentum.engine.scaled import CHECK_EVERY, ScaledProblem
+from dln_momentum.engine.small_targets import tell_of_small_targets
 from dln_momentum.engine.snapshot import Snapshot
 from dln_momentum.engine.status import Status, divergence_ceiling, judge
 from dln_momentum.engine.stored import Runs, Stored
@@ -113,12 +114,15 @@ class Engine:
         iterates = {"w_plus": w_plus, "w_minus": w_minus}
         for number, w in enumerate(previous or ()):
             iterates[f"previous[{number}]"] = w
-        iterates = as_tensors(problem, iterates)
+        iterates, runs = as_tensors(problem, iterates), rates["gamma"].numel()
+        plain = is_plain(self.method, first_of(problem))
+        # before any value is looked at: rows may be one, repeated, that only copies would fill
+        raise_if_any(_size_errors(problem, runs, options.path_sums, plain=plain))
         streams = {"batches": batches, "label_noise": label_noise}
         raise_if_any(
             [
                 *faults(problem, rates, iterates, options),
-                *stream_faults(first_of(problem).n, rates["gamma"].numel(), streams),
+                *stream_faults(first_of(problem).n, runs, streams),
             ]
         )
         # copies, which nobody else can write to
@@ -126,13 +130,11 @@ class Engine:
         w_plus, w_minus, *before = iterates.values()
         previous = (before[0], before[1]) if before else None
         self.options = options.on(*(group.problem for group in groups_of(problem)))
-        plain = is_plain(self.method, first_of(problem))
         if not plain:
             raise_if_any(
                 family_faults(problem, gamma, beta, self.method, self.options, label_noise)
             )
             self.method = self.method.flat((len(gamma),))
-        raise_if_any(_size_errors(problem, len(gamma), self.options.path_sums, plain=plain))
         self.problem, self.groups = first_of(problem), groups_of(problem)
         self.random_inputs = RandomInputs(batches, label_noise)
         self.gamma, self.beta = gamma, beta
@@ -155,6 +157,7 @@ class Engine:
         self._advance(torch.arange(len(gamma), device=gamma.device), 0, 0)
         self.state.loss_start = self.state.loss.clone()
         self._judge(self.running)
+        tell_of_small_targets((group.problem for group in self.groups), self.options.tol)
 
     @property
     def step(self) -> int:

@@ -161,7 +161,8 @@ class StoredFamily:
             step,
             beta,
             nesterov=self._looks_ahead,
-            weight_decay=decay / step if coupled else 0.0,
+            # omega; a step of size 0, which ends a schedule, has none and no bound
+            weight_decay=torch.where(step > 0, decay / step, 0.0) if coupled else 0.0,
             decoupled=0.0 if coupled else decay,
         )[:, None]
 

@@ -123,7 +123,9 @@ def _distances(
         w = torch.stack([path.w_plus[1:], path.w_minus[1:]], 1)
         return float((w - iterates).abs().max())
 
-    return (momentum.lam_ks, distance(lam, eps * k), distance(momentum.lam_ks, eps * (k - 0.5)))
+    # lambda (1 + beta)/2, without the digits that 1 - beta has lost near beta = 1
+    lam_ks = lam - eps / 2
+    return lam_ks, distance(lam, eps * k), distance(lam_ks, eps * (k - 0.5))
 
 
 def _iterates(

@@ -27,7 +27,7 @@ implicit method can take steps that are longer than they are."""
 
 def curvature(problem: Problem, w: Tensor) -> Tensor:
     """The largest eigenvalue of X diag((w_+^2 + w_-^2)/2) X^T / n, w [2, ..., d]."""
-    weight = w.square().sum(0).unsqueeze(-2) / 2
+    weight = w.to(problem.X).square().sum(0).unsqueeze(-2) / 2
     return torch.linalg.eigvalsh((problem.X * weight) @ problem.X.mT / problem.n)[..., -1]
 
 
@@ -38,7 +38,7 @@ def loss_resolution(problem: Problem, w: Tensor) -> Tensor:
     >>> f"{loss_resolution(Problem(X=[[1.0]], y=[1.0]), w).item():.0e}"
     '6e-15'
     """
-    squares = ULPS * ULP * w.square().sum(0) / 4
+    squares = ULPS * ULP * w.to(problem.X).square().sum(0) / 4
     return (problem.X.square() @ squares.square().unsqueeze(-1)).squeeze(-1).mean(-1) / 2
 
 

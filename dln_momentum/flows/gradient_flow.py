@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.errors import raise_if_any
-from dln_momentum.flows.feasibility import loss_resolution, resolution_errors
+from dln_momentum.flows.feasibility import loss_resolution
 from dln_momentum.flows.gradient_system import DirectGradientSystem, MirrorGradientSystem
 from dln_momentum.flows.integrate import Integration, path_of_states, to_array
 from dln_momentum.flows.options import FlowOptions, option_errors, start_errors, time_errors
@@ -73,7 +73,6 @@ def gradient_flow(
     if form not in ("mirror", "direct"):
         errors.append(f"form = {form!r} must be mirror or direct")
     raise_if_any(errors)
-    raise_if_any(resolution_errors(problem, torch.stack([w_plus_0, w_minus_0]), tol))
     X, y = to_array(problem.X), to_array(problem.y)
     w_0 = to_array(torch.stack([w_plus_0, w_minus_0]))
     mirror = form == "mirror"

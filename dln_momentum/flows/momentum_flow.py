@@ -14,7 +14,7 @@ from torch import Tensor
 from dln_momentum.errors import raise_if_any
 from dln_momentum.flows.coefficients import Annealed, Coefficients, Function, friction_of
 from dln_momentum.flows.driven_system import DrivenSystem
-from dln_momentum.flows.feasibility import EXPLICIT_FOR, resolution_errors
+from dln_momentum.flows.feasibility import EXPLICIT_FOR
 from dln_momentum.flows.gradient_flow import gradient_flow
 from dln_momentum.flows.integrate import Integration, path_of_states, to_array
 from dln_momentum.flows.momentum_system import MomentumSystem
@@ -99,7 +99,6 @@ def momentum_flow(
     if lam == 0 and not all(value is None for value in speed.values()):
         errors.append("lam = 0 is gradient flow, which has no initial speed to choose")
     raise_if_any(errors)
-    raise_if_any(resolution_errors(problem, torch.stack([w_plus_0, w_minus_0]), tol))
     if lam == 0:
         return gradient_flow(
             problem, w_plus_0, w_minus_0, time, times=times, tol=tol, options=options

@@ -109,7 +109,8 @@ def sums_of_steps(problem: Problem, path: FlowPath, cutoff: float = CUTOFF) -> S
 
 def _sums_of_block(problem: Problem, path: FlowPath, cutoff: float) -> StepSums:
     w, intervals = path.w, len(path.t) - 1
-    changes = (w[:, 1:] * w[:, :-1] < 0).sum((0, 2))
+    signs = w.sign()  # products of entries below 1e-162 would be 0
+    changes = (signs[:, 1:] * signs[:, :-1] < 0).sum((0, 2))
     if path.is_gradient_flow:
         nothing = w.new_zeros(2, intervals, 0)
         return StepSums(nothing, nothing, nothing, changes, torch.zeros_like(w[:, 0]))
@@ -157,7 +158,8 @@ def step_integrals(problem: Problem, path: FlowPath) -> _StepIntegrals:
     cubic = trapezoid - slope / 12
     quintic = trapezoid - slope / 10 + h**3 / 120 * (ddf[:, 1:] + ddf[:, :-1])
     largest = q.abs()[:, 1:].maximum(q.abs()[:, :-1]) * h
-    change = torch.where(w[:, 1:] * w[:, :-1] > 0, largest, torch.inf)
+    signs = w.sign()
+    change = torch.where(signs[:, 1:] * signs[:, :-1] > 0, largest, torch.inf)
     return _StepIntegrals(lam * quintic, lam * (quintic - cubic).abs(), change)
 
 

@@ -105,7 +105,8 @@ def sign_changes_between(path: FlowPath) -> Tensor:
     """Sign changes of the entries of w_+- in each interval between times of the path, [T - 1]."""
     if path.sums is not None:
         return path.sums.sign_changes
-    return (path.w[:, 1:] * path.w[:, :-1] < 0).sum((0, 2))
+    signs = path.w.sign()  # products of entries below 1e-162 would be 0
+    return (signs[:, 1:] * signs[:, :-1] < 0).sum((0, 2))
 
 
 def _resolved(path: FlowPath, indices: Tensor) -> tuple[Tensor, str]:

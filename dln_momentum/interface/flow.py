@@ -16,7 +16,7 @@ from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.flows import FlowOptions, FlowPath, gradient_flow, momentum_flow
 from dln_momentum.flows.batched import DEFAULT_RTOL, Flows, data_of_runs, momentum_flows
 from dln_momentum.flows.coefficients import Coefficients
-from dln_momentum.flows.feasibility import length_errors
+from dln_momentum.flows.feasibility import length_errors, resolution_errors
 from dln_momentum.flows.momentum_flow import coefficients_of
 from dln_momentum.interface.arguments import array_of, checked, common_shape, flat_problem
 from dln_momentum.interface.flow_run import FlowRun
@@ -122,6 +122,7 @@ def flow(
         w = w_plus, w_minus
     data = flat_problem(problem, shape)
     changing = given is not None
+    raise_if_any(resolution_errors(data, torch.stack(w), tol))
     raise_if_any(_too_long(data, w, lams, shape, _Until(time, outputs, tol, rtol), changing))
     dw = gradient_velocity(data, *w, speed) if speed else None
     until = _Until(time, outputs, tol, rtol)
@@ -169,6 +170,8 @@ def _errors(
     if speed and (lams == 0).any():
         yield f"speed = {speed:g} must be 0 where lam = 0: gradient flow has no initial speed"
     if times is None:
+        if not time > 0:
+            yield f"time = {time:g} must be > 0"
         return
     if time != math.inf:
         yield "time and times given: give one; times end at the last of them"

@@ -122,11 +122,26 @@ def log_free_error(path: FlowPath) -> Tensor:
     logarithm and without singularity (docs/theory.md#changing-coefficients), of a flow whose lambda
     or friction changes.
     """
-    assert path.speed_products is not None
-    q = path.w[0] * path.w[1]
-    boundary = path.memory * (path.dw[0] * path.w[1] + path.w[0] * path.dw[1])
-    wrong = q - q[0] - path.speed_products + boundary - boundary[0]
+    q, products, boundary = _log_free_terms(path)
+    wrong = q - q[0] - products + boundary.sum(0) - boundary[:, 0].sum(0)
     return wrong.abs().amax(-1) / q[0].abs().max()
+
+
+def log_free_size(path: FlowPath) -> Tensor:
+    """The largest term so far of the sum of `log_free_error`, over max |u_0^2 - v_0^2|, [T].
+
+    The terms may be far larger than their sum; an error of the solver is relative to them.
+    """
+    q, products, boundary = _log_free_terms(path)
+    terms = torch.stack([q, products, *boundary]).abs().amax((0, 2))
+    return terms.cummax(0).values / q[0].abs().max()
+
+
+def _log_free_terms(path: FlowPath) -> tuple[Tensor, Tensor, Tensor]:
+    """q and 2 int P (u'^2 - v'^2), [T, d] each, and both products in P q', [2, T, d]."""
+    assert path.speed_products is not None
+    ends = torch.stack([path.dw[0] * path.w[1], path.w[0] * path.dw[1]])
+    return path.w[0] * path.w[1], path.speed_products, path.memory * ends
 
 
 def _without_boundary(path: Path) -> Tensor:

@@ -170,7 +170,8 @@ def is_potential(balancedness: Tensor, log_init: Tensor) -> Tensor:
 
     A Delta below the least normal number has lost digits, and counts as 0.
 
-    >>> is_potential(torch.tensor([[1e-300], [1e-310], [0.0]]).double(), torch.zeros(3, 1)).tolist()
+    >>> delta = torch.tensor([[1e-300], [1e-310], [0.0]], dtype=torch.float64)
+    >>> is_potential(delta, torch.zeros_like(delta)).tolist()
     [True, False, False]
     """
     least = torch.finfo(balancedness.dtype).tiny

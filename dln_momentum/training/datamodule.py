@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -87,12 +88,20 @@ class BlockDataModule(LightningDataModule):
         return OneBatch()
 
     def _plan(self) -> RecordPlan:
-        """The plan, with the block size that a callback needs whose numbers depend on it."""
+        """The plan, with the block size that callbacks need which depend on where blocks end.
+
+        Lightning's ModelCheckpoint is one with ``every_n_train_steps``: it looks at block ends.
+        """
         trainer: Any = self.trainer
         callbacks = () if trainer is None else trainer.callbacks
-        sizes = [size for each in callbacks if (size := getattr(each, "block_size", None))]
+        sizes = [
+            size
+            for each in callbacks
+            for key in ("block_size", "_every_n_train_steps")
+            if (size := getattr(each, key, None))
+        ]
         fixed = self.plan.block_size is not None or not sizes
-        return self.plan if fixed else replace(self.plan, block_size=min(sizes))
+        return self.plan if fixed else replace(self.plan, block_size=math.gcd(*sizes))
 
     def transfer_batch_to_device(
         self, batch: Block, device: torch.device, dataloader_idx: int

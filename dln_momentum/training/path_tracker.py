@@ -116,7 +116,9 @@ class PathTracker:
                 ahead=w,
                 layer_ratio=w.new_ones(1, 1),
                 kappa=None,
-                last_threshold=w.new_full((1, 1), sharpness_threshold(*self._read_rates())),
+                last_threshold=sharpness_threshold(
+                    *(w.new_full((1, 1), rate) for rate in self._read_rates())
+                ),
                 **common,
             )
         return Snapshot(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
 from dln_momentum.engine.problems import Measure, Report
 from dln_momentum.engine.scaled import CHECK_EVERY
+from dln_momentum.engine.small_targets import tell_of_small_targets
 from dln_momentum.engine.status import divergence_ceiling, judge
 from dln_momentum.errors import raise_if_any
 from dln_momentum.network import DiagonalLinearNet
@@ -210,6 +211,7 @@ class AutogradStepper:
         self._loss_start = self.loss.clone()
         self.status: Tensor = torch.zeros(1, dtype=torch.int64, device=self.loss.device)
         self._check()
+        tell_of_small_targets([data.problem], self._options.tol)
 
     def advance(self, steps: int) -> None:
         """Take a block of steps, or as many as there are to the check at which the run ends."""

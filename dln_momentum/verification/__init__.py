@@ -8,6 +8,8 @@ The statements on each file of `dln_momentum.theory` are in the file of the same
     continuous_bias     continuous_bias: energy, I_+- by definition, on contours and read off
     entropy             entropy: psi, its gradient and divergence; gradient flow as a mirror flow
     minimizers          minimizers: the limits of gradient flow
+    dual_newton         none: the solver of the minimisers, which their statements judge
+    newton_systems      none: its linear systems
     interpolators       interpolators: least l1 norm and least weighted l2 norm
     three_point         three_point: the right angle at theta_t
     mirror_flow         mirror_flow: the time-varying mirror flow

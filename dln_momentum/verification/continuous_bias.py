@@ -10,6 +10,7 @@ import torch
 from dln_momentum.flows import FlowPath, summed_path_integrals
 from dln_momentum.flows.contour import inside_windows
 from dln_momentum.flows.trajectory import (
+    LOCAL_ERRORS,
     RecordedTrajectory,
     log_spaced,
     sign_changes_between,
@@ -19,6 +20,7 @@ from dln_momentum.flows.trajectory import (
 from dln_momentum.theory.continuous_bias import (
     limit_bias,
     log_free_error,
+    log_free_size,
     path_integrals,
     running_bias,
 )
@@ -92,7 +94,7 @@ def along_a_contour(m: Measurements, trajectory: RecordedTrajectory) -> list[Sta
     windows = f"{int(found.zeros.sum())} zeros, no part left out"
     applied = Hypothesis("the windows around the zeros are few enough", True, windows)
     regular, outside = path_integrals(path), ~inside_windows(m.problem, path)
-    changes = torch.stack([(w[1:] * w[:-1] < 0).sum(0) for w in path.w])
+    changes = torch.stack([(w[1:] * w[:-1] < 0).sum(0) for w in path.w.sign()])
     # a coordinate may cross zero twice between two steps of the solver, which its signs do not show
     unseen = (found.zeros - changes).clamp_min(0)
     off = (found.zeros - changes - 2 * (unseen / 2).round()).abs()
@@ -144,7 +146,7 @@ def _of_changing_path(m: Measurements, label: str, path: FlowPath) -> list[State
         Hypothesis("the definition can be summed", not summed.fraction <= 0.5, share),
     )
     kkt = run.certificate(m.problem)
-    product = log_free_error(path)
+    product, size_of_terms = log_free_error(path), log_free_size(path)
     # the largest change of c by an error of both exponents, against the size of arcsinh - c
     size = ((2 * run.theta / run.balancedness).asinh() - run.log_init).abs().amax(-1)
     return [
@@ -164,7 +166,7 @@ def _of_changing_path(m: Measurements, label: str, path: FlowPath) -> list[State
             needs[:2],
             measured=product.max(),
             error=product,
-            tolerance=solver_error(path),
+            tolerance=solver_error(path) * (1 + size_of_terms) + _least_error(m, path),
             times=Times("t", path.t, run.part),
         ),
         equal(
@@ -217,7 +219,8 @@ def positive_integrals(m: Measurements, trajectory: RecordedTrajectory) -> State
     It is evaluated up to the last step of the solver before the first change, which `judged` names.
     """
     path = m.momentum_path
-    zero = (path.w[:, 1:] * path.w[:, :-1] <= 0).sum((0, 2)) > 0
+    signs = path.w.sign()
+    zero = (signs[:, 1:] * signs[:, :-1] <= 0).sum((0, 2)) > 0
     crossed = (zero | (sign_changes_between(path) > 0)).nonzero()
     until = int(crossed[0]) + 1 if len(crossed) else len(path.t)
     last = float(path.t[until - 1])
@@ -236,6 +239,15 @@ def positive_integrals(m: Measurements, trajectory: RecordedTrajectory) -> State
         tolerance=solver_error(path),
         judged=part,
     )
+
+
+def _least_error(m: Measurements, path: FlowPath) -> float:
+    """Error of u^2 - v^2 by the solver's absolute tolerance, relative to the largest of the start.
+
+    It does not follow the size of int P (u'^2 - v'^2), as that of w follows w from a small start.
+    """
+    atol = max((report.atol for report in path.solvers), default=0.0)
+    return LOCAL_ERRORS * atol / float(m.setting.balancedness.max())
 
 
 def _energy_resolution(m: Measurements) -> float:

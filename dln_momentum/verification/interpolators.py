@@ -55,7 +55,7 @@ def least_square(m: Measurements) -> Statement:
     if not fine.met:
         return Statement(name, 4, (fine,))
     theta = least_norm(problem.X, problem.y, delta)
-    scaled = theta / delta
+    scaled = theta / (delta / delta.max())
     outside = torch.linalg.vector_norm(problem.row_space.reject(scaled))
     error = outside / torch.linalg.vector_norm(scaled)
     return equal(

@@ -43,6 +43,8 @@ fraction of a second. The remaining motion is slow."""
 BLOCK = 1000
 ITERATES = 3000
 """Steps of the plain program whose every iterate is kept: a tenth of a second."""
+ITERATE_ENTRIES = 2**23
+"""Entries of w_+- in all of them, 64 MiB: fewer steps from d = 1400 on."""
 CHECKED = 50
 CHANGING = 15.0
 """Length of the flows whose coefficients change, in units of the fastest oscillation over 2 pi."""
@@ -223,8 +225,9 @@ class Measurements:
         u, v = (w_plus + w_minus) / 2, (w_plus - w_minus) / 2
         found, target = [(u, v)], 1e-4 * self.setting.tol
         later = reference_iterates(self.problem, u, v, momentum.gamma, momentum.beta)
-        most = ITERATES if self.setting.max_steps is None else self.setting.max_steps
-        for k, pair in enumerate(itertools.islice(later, min(ITERATES, most))):
+        kept = min(ITERATES, max(1, ITERATE_ENTRIES // (2 * self.problem.d)))
+        most = kept if self.setting.max_steps is None else self.setting.max_steps
+        for k, pair in enumerate(itertools.islice(later, min(kept, most))):
             found.append(pair)
             if k % CHECKED == 0:
                 loss = float(self.problem.loss(pair[0] * pair[1]))
@@ -243,7 +246,13 @@ class Measurements:
     def descent_modulus(self) -> float:
         """The largest M that a step among `first_iterates` needs."""
         w = self.first_iterates.movedim(1, 0)
-        return float(descent_modulus(self.problem, w[:, :-1], w[:, 1:]).max())
+        # blocks of steps: on the way a step takes some ten times the memory of its iterates
+        block = max(1, ITERATE_ENTRIES // (16 * w[:, 0].numel()))
+        return max(
+            float(descent_modulus(self.problem, part[:, :-1], part[:, 1:]).max())
+            for first in range(0, w.shape[1] - 1, block)
+            for part in [w[:, first : first + block + 1]]
+        )
 
     @cached_property
     def zero_step(self) -> int | None:

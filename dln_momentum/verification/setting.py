@@ -12,7 +12,6 @@ from torch import Tensor
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.errors import raise_if_any
 from dln_momentum.flows import FlowOptions
-from dln_momentum.flows.feasibility import resolution_errors
 from dln_momentum.method import Method
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
@@ -63,8 +62,6 @@ class Setting:
 
     def __post_init__(self) -> None:
         raise_if_any(self._errors())
-        if not self.problem.is_classification:
-            raise_if_any(resolution_errors(self.problem, self.w, self.tol))
         if self.loss <= self.tol:
             found = f"loss {self.loss:g}, must be > tol = {self.tol:g}"
             raise_if_any([f"the start already interpolates: {found}"])

@@ -84,11 +84,12 @@ def flow_end_summary(m: Measurements, trajectory: RecordedTrajectory) -> Stateme
     kept = trajectory.exponents[:, -1] + boundary - start
     ended = trajectory.exponents[:, -1] - start
     speed = path.last_lam / 4 * float(dw[:, -1].square().sum())
-    sign_changes = int((w[:, 1:] * w[:, :-1] < 0).sum())
+    signs = w.sign()  # products of entries below 1e-162 would be 0
+    sign_changes = int((signs[:, 1:] * signs[:, :-1] < 0).sum())
     energy = float(_loss(setting, _theta(last))) + speed
     delta, c = _potential(setting, kept)
     expected = {
-        **_common(setting, last, delta, c),
+        **_common(setting, last, delta, c, _rounding(kept)),
         "lam": Number(m.lam),
         "time": Number(float(path.t[-1])),
         # a difference of nearly equal numbers, squared
@@ -139,7 +140,7 @@ def _of_run(m: Measurements, s: Snapshot) -> Found:
     gamma, beta = momentum.gamma, momentum.beta
     predicted, limit = fields["predicted Delta"][1], fields["limit Delta"][1]
     expected = {
-        **_common(setting, w, delta, c),
+        **_common(setting, w, delta, c, _rounding(kept)),
         "gamma": Number(gamma),
         "beta": Number(beta),
         "lam": Number(gamma / (1 - beta) ** 2),
@@ -151,27 +152,46 @@ def _of_run(m: Measurements, s: Snapshot) -> Found:
         "sign_changes": Number(float(s.sign_changes[0])),
     }
     if s.increment_products is not None:
-        q = _log_free(setting, s, momentum)
+        q, largest = _log_free(setting, s, momentum)
         error = (q - w[0] * w[1]).abs().max() / setting.balancedness.max()
-        expected["log_free_error"] = Number(
-            float(error), float(w.square().max() / setting.balancedness.max())
-        )
+        # w_k - w_{k-1} over 1 - beta has the rounding of w_k over 1 - beta
+        lost = 8 * ULP / (1 - momentum.beta) / TOLERANCE
+        scale = max(float(w.square().max()) * max(1.0, lost), largest)
+        scale /= float(setting.balancedness.max())
+        expected["log_free_error"] = Number(float(error), scale)
     return found, expected, fields
 
 
-def _log_free(setting: Setting, s: Snapshot, momentum: Momentum) -> Tensor:
-    """q_1 + [(1+beta) sum dw_+ dw_- - beta (w_+ dw_- + w_- dw_+)_K + (the same)_1]/(1-beta)."""
+def _log_free(setting: Setting, s: Snapshot, momentum: Momentum) -> tuple[Tensor, float]:
+    """q_1 + [(1+beta) sum dw_+ dw_- - beta (w_+ dw_- + w_- dw_+)_K + (the same)_1]/(1-beta).
+
+    Returns:
+        It [d], and the largest of its terms, which cancel: its rounding is relative to that.
+    """
     assert s.increment_products is not None
     beta, w = momentum.beta, s.w[:, 0]
     # beta dw/(1-beta) is the boundary term times w, and lambda beta w' at the start
     last, first = s.boundary[:, 0] * w, momentum.lam * beta * setting.dw
-    brackets = w[0] * last[1] + w[1] * last[0] - setting.w[0] * first[1] - setting.w[1] * first[0]
+    ends = torch.stack([w[0] * last[1], w[1] * last[0]])
+    starts = torch.stack([setting.w[0] * first[1], setting.w[1] * first[0]])
     products = (1 + beta) / (1 - beta) * s.increment_products[0]
-    return setting.w[0] * setting.w[1] + products - brackets
+    largest = float(torch.cat([ends, starts, products[None]]).abs().max())
+    return setting.w[0] * setting.w[1] + products - (ends - starts).sum(0), largest
 
 
-def _common(setting: Setting, w: Tensor, delta: Tensor, c: Tensor) -> dict[str, Number]:
-    """The numbers that a run and a flow have in common, from w_+- [2, d] and its potential."""
+def _rounding(kept: Tensor) -> float:
+    """Error of c, and of ln Delta, by the rounding of S~_+- or I~_+-, whose terms they add up."""
+    return 16 * ULP * float(kept.abs().max())
+
+
+def _common(
+    setting: Setting, w: Tensor, delta: Tensor, c: Tensor, rounding: float
+) -> dict[str, Number]:
+    """The numbers that a run and a flow have in common, from w_+- [2, d] and its potential.
+
+    Near beta = 1 the exponents are sums of terms of 1/(1-beta) times the size of c, which cancel:
+    ``rounding`` is the error of c.
+    """
     problem, theta, now = setting.problem, _theta(w), (w[0] * w[1]).abs()
     size = float(torch.linalg.vector_norm(theta))
     zero = torch.zeros_like(c)
@@ -190,10 +210,10 @@ def _common(setting: Setting, w: Tensor, delta: Tensor, c: Tensor) -> dict[str, 
         "small_lambda_threshold": Number(
             problem.n * float(setting.balancedness.min()) / float(missing @ missing)
         ),
-        "kkt_residual": Number(_kkt(setting, theta, delta, c), 1.0),
-        "log_perturbed_init_norm": _log_norm(delta, c),
-        "distance_to_minimizer": _distance(setting, theta, delta, c),
-        "distance_to_unperturbed_minimizer": _distance(setting, theta, delta, zero),
+        "kkt_residual": _kkt(setting, theta, delta, c, rounding),
+        "log_perturbed_init_norm": _log_norm(delta, c, rounding),
+        "distance_to_minimizer": _distance(setting, theta, delta, c, rounding),
+        "distance_to_unperturbed_minimizer": _distance(setting, theta, delta, zero, rounding),
         "distance_to_gradient_flow_minimizer": _distance(
             setting, theta, setting.balancedness, setting.log_init
         ),
@@ -234,22 +254,23 @@ def _layers(
     return {f"{key} {of}": (a, b) for key, (a, b) in pairs.items() if a is not None}
 
 
-def _kkt(setting: Setting, theta: Tensor, delta: Tensor, c: Tensor) -> float:
+def _kkt(setting: Setting, theta: Tensor, delta: Tensor, c: Tensor, rounding: float) -> Number:
     """The part of arcsinh(2 theta/Delta) - c outside the rows, by least squares on X itself."""
     if not bool(is_potential(delta, c)):
-        return math.nan
+        return Number(math.nan)
     z = torch.asinh(2 * theta / delta) - c
     if not bool(z.isfinite().all()):
-        return math.nan
+        return Number(math.nan)
     norm = vector_norm(z)
     if float(norm) <= 1e-14 * float(vector_norm(c) + norm):
-        return 0.0
+        return Number(0.0, 1.0)
     z, rows = z / norm, setting.problem.X.mT / torch.linalg.vector_norm(setting.problem.X)
     fitted = rows @ torch.linalg.lstsq(rows, z[:, None], driver="gelsd").solution
-    return float(torch.linalg.vector_norm(z - fitted[:, 0]))
+    off = math.sqrt(len(c)) * rounding / float(norm)
+    return Number(float(torch.linalg.vector_norm(z - fitted[:, 0])), max(1.0, off / TOLERANCE))
 
 
-def _log_norm(delta: Tensor, c: Tensor) -> Number:
+def _log_norm(delta: Tensor, c: Tensor, rounding: float) -> Number:
     """ln ||Delta/2 sinh c||, with the largest factor of e^|c| taken out.
 
     A c near 0 is the difference of terms of size 1 or more: its logarithm is off by their rounding
@@ -258,11 +279,17 @@ def _log_norm(delta: Tensor, c: Tensor) -> Number:
     largest = float(c.abs().max())
     scaled = delta / 4 * ((c - largest).exp() - (-c - largest).exp())
     found = largest + float(vector_norm(scaled).log())
-    rounding = 64 * ULP / largest if largest > 0 else math.inf
-    return Number(found, max(1.0, rounding / TOLERANCE))
+    off = (64 * ULP + rounding) / largest + rounding if largest > 0 else math.inf
+    return Number(found, max(1.0, off / TOLERANCE))
 
 
-def _distance(setting: Setting, theta: Tensor, delta: Tensor, c: Tensor) -> Number:
+def _distance(
+    setting: Setting, theta: Tensor, delta: Tensor, c: Tensor, rounding: float = 0.0
+) -> Number:
+    """The distance to the minimiser, which moves by sqrt(d) max sqrt(4 theta^2 + Delta^2) dc.
+
+    That is the bound of the statements on the minimiser itself, for an error dc of c and ln Delta.
+    """
     if not bool(is_potential(delta, c)):
         return Number(math.nan)
     rows = setting.problem.row_space
@@ -270,7 +297,10 @@ def _distance(setting: Setting, theta: Tensor, delta: Tensor, c: Tensor) -> Numb
     if not bool(found.converged):
         return Number(math.nan)
     norm = torch.linalg.vector_norm
-    return Number(float(norm(theta - found.theta)), float(norm(theta) + norm(found.theta)))
+    steepest = float(torch.hypot(2 * found.theta, delta).max())
+    moves = math.sqrt(len(c)) * rounding * steepest
+    scale = float(norm(theta) + norm(found.theta)) + moves / TOLERANCE
+    return Number(float(norm(theta - found.theta)), scale)
 
 
 def _agreement(

@@ -14,7 +14,7 @@ from dln_momentum.outputs.summary import distance
 from dln_momentum.theory.entropy import bregman_divergence, inverse_mirror_map, mirror_map
 from dln_momentum.theory.three_point import three_point_sides
 from dln_momentum.verification.measurements import Measurements
-from dln_momentum.verification.recorded import premises
+from dln_momentum.verification.recorded import ULP, premises
 from dln_momentum.verification.statement import Hypothesis, Statement, equal
 
 
@@ -43,6 +43,8 @@ def pythagoras(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
     # the angle is right up to the error of c; divergences carry the rounding of a sum
     allowed = math.sqrt(problem.d) * trajectory.resolution[-1] * distance(other, theta)
     rounding = 1e-13 * (whole + turn * distance(other, theta))
+    # theta~_0 is Delta/2 sinh c: its image is good for an ulp of c, times what it is multiplied by
+    rounding = rounding + 8 * ULP * float(c.abs().max()) * distance(other, start) * problem.d**0.5
     scale = whole or 1.0
     return equal(
         name,

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+from dln_momentum import InputError
 from dln_momentum.cli.status import Lock
-from dln_momentum.errors import InputError
 from dln_momentum.outputs.hdf5 import is_whole
 from dln_momentum.training.resuming import read_checkpoint
 from tests.faults.children import (

@@ -18,8 +18,8 @@ import pytest
 import torch
 
 import dln_momentum as dln
+from dln_momentum import Momentum
 from dln_momentum.outputs.summary import potential
-from dln_momentum.rates import Momentum
 from dln_momentum.verification import (
     Measurements,
     Setting,
@@ -203,11 +203,9 @@ DATA: dict[str, Callable[[], np.ndarray]] = {
     "one row": lambda: matrix()[:1],
     "one row, two columns": lambda: np.array([[3.0, 4.0]]),
     "rows of ones": lambda: np.ones((4, 8)),
-    "1e-150": lambda: matrix() * 1e-150,
-    "1e-310": lambda: matrix() * 1e-310,
-    "1e150": lambda: matrix() * 1e150,
-    "1e300": lambda: matrix() * 1e300,
-    "rows of 1e150 and 1e-150": lambda: matrix() * np.array([[1e150], [1e-150], [1], [1]]),
+    "1e-140": lambda: matrix() * 1e-140,
+    "1e140": lambda: matrix() * 1e140,
+    "rows of 1e140 and 1e-140": lambda: matrix() * np.array([[1e140], [1e-140], [1], [1]]),
 }
 STARTS = {
     "uniform": lambda d: dln.uniform(0.1),
@@ -226,7 +224,7 @@ def test_many_coordinates() -> None:
         assert_certified(run, 10.0)
 
 
-QUICK = {"condition 1e12", "a row of zeros", "1e-150", "1e150"}
+QUICK = {"condition 1e12", "a row of zeros", "1e-140", "1e140"}
 """Data of the quick tests, with the uniform start."""
 HOSTILE = [
     pytest.param(*case, marks=() if case[0] in QUICK and case[1] == "uniform" else pytest.mark.slow)
@@ -249,7 +247,7 @@ def test_hostile_data(name: str, start: str) -> None:
         assert_certified(run, 1 / (1 - beta))
 
 
-@pytest.mark.parametrize("scale", [0.0, 1e-200, 1e-30, 1e100, 1e200])
+@pytest.mark.parametrize("scale", [0.0, 1e-140, 1e-30, 1e100, 1e140])
 def test_hostile_targets(scale: float) -> None:
     with silent():
         run = trained(labelled(matrix(), scale), dln.uniform([0.1, 1e-30]), gamma=1e-2, beta=0.9)
@@ -257,6 +255,10 @@ def test_hostile_targets(scale: float) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "targets of 1e-200": (lambda: labelled(matrix(), 1e-200), "y has the largest entry"),
+    "targets of 1e200": (lambda: labelled(matrix(), 1e200), "y has the largest entry"),
+    "X of 1e300": (lambda: labelled(matrix() * 1e300), "X has the largest entry"),
+    "X of 1e-310": (lambda: labelled(matrix() * 1e-310), "X has the largest entry"),
     "inconsistent targets": (
         lambda: dln.Problem(matrix()[[0, 0, 1, 2]], [1.0, 2, 3, 4]), "not in the range of X"
     ),
@@ -312,8 +314,10 @@ def test_no_verdict_on_the_family_is_wrong_at_extreme_settings(name: str) -> Non
     for alpha, rates in SETTINGS:
         w_plus, w_minus = dln.uniform(alpha).weights(d=8)
         setting = Setting(
-            problem, w_plus.reshape(8), w_minus.reshape(8), momentum=Momentum(*rates), max_steps=300
-        )
+            problem, w_plus.reshape(8), w_minus.reshape(8), momentum=Momentum(*rates),
+            # rounding of alpha = 1000 leaves a loss of 1e-17
+            tol=1e-20 if alpha < 100 else 1e-16, max_steps=300,
+        )  # fmt: skip
         for statement in FAMILY[name](Measurements(setting)):
             told = (alpha, rates, statement)
             assert statement.verdict is not Verdict.VIOLATED, told

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
+from dln_momentum import InputError
 from dln_momentum.config import composed
 from dln_momentum.config.reading import leaves
-from dln_momentum.errors import InputError
 
 SMALL = ["data.n=5", "data.d=8", "data.s=1"]
 VALUES: list[Any] = [

@@ -13,7 +13,6 @@ from dln_momentum.engine import EngineOptions
 from dln_momentum.errors import raise_if_any
 from dln_momentum.flows.batched.integrator import BatchedIntegrator, IntegratorOptions
 from dln_momentum.flows.batched.leapfrog import PhasePoint
-from dln_momentum.flows.feasibility import resolution_errors
 from dln_momentum.flows.options import start_errors, tol_errors
 from dln_momentum.flows.path import Flows
 from dln_momentum.problem import Problem
@@ -97,7 +96,6 @@ def momentum_flows(
         starts.get(key, torch.zeros_like(lam[0])).expand(len(lam), problem.d) for key in given
     )
     w = torch.stack([w_plus, w_minus])
-    raise_if_any(resolution_errors(problem, w, tol))
     P = w + lam[:, None] * torch.stack([dw_plus, dw_minus])
     integrator_options = IntegratorOptions(
         times=times.expand(len(times) if times.ndim == 2 else 1, len(lam)),
