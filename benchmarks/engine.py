@@ -211,9 +211,11 @@ def main() -> None:
     """Measure, print, and keep."""
     options = arguments()
     torch.set_num_threads(1)
+    # before this process gives up all cores but one
+    where = machine()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    console.print(header(machine()))
+    console.print(header(where))
     results: list[Measured] = []
     for size in options.sizes:
         n, d = (int(part) for part in size.split("x"))
@@ -222,7 +224,7 @@ def main() -> None:
             results += (measured := measure(task, options.rounds, options.slice))
             show(task, measured)
             if options.json is not None:
-                record = {"machine": machine(), "argv": sys.argv[1:]}
+                record = {"machine": where, "argv": sys.argv[1:]}
                 record["results"] = [asdict(result) for result in results]
                 options.json.write_text(json.dumps(record))
 

@@ -53,10 +53,12 @@ def read(paths: list[Path]) -> dict[tuple[int, int, int], Costs]:
     return dict(sorted(costs.items()))
 
 
-def machines(paths: list[Path]) -> list[str]:
-    """A line for each machine that the files are of; its figures are its own."""
-    found = [header(json.loads(path.read_text())["machine"]) for path in paths]
-    return list(dict.fromkeys(found))
+def by_machine(paths: list[Path]) -> dict[str, list[Path]]:
+    """The files of each machine, by the line that describes it; its figures are its own."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        found[header(json.loads(path.read_text())["machine"])].append(path)
+    return dict(found)
 
 
 def ratio(costs: Costs, name: str, base: str) -> str:
@@ -95,15 +97,22 @@ def one_run(costs: dict[tuple[int, int, int], Costs]) -> list[str]:
     return lines
 
 
+def section(where: str, paths: list[Path]) -> list[str]:
+    """What one machine was measured to do: its processor, itself, many runs, and one run."""
+    costs, processor = read(paths), json.loads(paths[0].read_text())["machine"]["processor"]
+    lines = [f"## {processor}", "", where]
+    for table, wanted in ((many_runs, lambda runs: runs > 1), (one_run, lambda runs: runs == 1)):
+        if any(wanted(runs) for *_, runs in costs):
+            lines += ["", *table(costs)]
+    return lines
+
+
 def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser()
+    """Print the tables, one section for each machine."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("paths", nargs="+", type=Path)
-    paths = parser.parse_args().paths
-    costs, where = read(paths), machines(paths)
-    if len(where) > 1:
-        parser.error("the files are of several machines:\n" + "\n".join(where))
-    print("\n".join([*where, "", *many_runs(costs), "", *one_run(costs)]))
+    found = by_machine(parser.parse_args().paths)
+    print("\n\n".join("\n".join(section(*machine)) for machine in found.items()))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import report
 from benchmarks.machine import header, machine
-from dln_momentum.engine.cpu.registers import BLOCK, WIDTH
+from dln_momentum.engine.cpu.registers import CHOICE, WIDTH
 
 
 def kept(path: Path, processor: str, microseconds: float) -> Path:
@@ -28,23 +28,22 @@ def test_the_machine_is_described() -> None:
     found = machine()
     assert found["processor"]
     assert found["doubles a register"] == str(WIDTH)
-    assert found["register block"] == str(BLOCK)
+    assert found["register block"] == str(CHOICE)
     assert ("avx" in found["vector features"]) == (WIDTH >= 4)
     assert int(found["cores"].split()[0]) >= 1
     assert "missing" not in (found["torch"], found["numba"])
     assert header(found).startswith(f"measured on: processor {found['processor']}; ")
 
 
-def test_the_report_begins_with_the_machine_and_is_of_one(
+def test_the_report_has_a_section_for_each_processor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, other = kept(tmp_path / "a.json", "Z80", 1.0), kept(tmp_path / "b.json", "6502", 2.0)
-    monkeypatch.setattr(sys, "argv", ["report", str(one)])
+    again = kept(tmp_path / "c.json", "Z80", 1.0)
+    monkeypatch.setattr(sys, "argv", ["report", str(one), str(other), str(again)])
     report.main()
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "measured on: processor Z80; caches L1 32K"
-    assert any("| 20, 30 | 64 | 1.6 | 2 | 2.00" in line for line in lines)
-    monkeypatch.setattr(sys, "argv", ["report", str(one), str(other)])
-    with pytest.raises(SystemExit):
-        report.main()
-    assert "several machines" in capsys.readouterr().err
+    first, second = capsys.readouterr().out.split("## ")[1:]
+    assert first.startswith("Z80\n\nmeasured on: processor Z80; caches L1 32K\n")
+    assert "| 20, 30 | 64 | 1.6 | 2 | 2.00" in first
+    assert second.startswith("6502\n\nmeasured on: processor 6502; caches L1 32K\n")
+    assert "| 20, 30 | 64 | 3.2 | 4 | 2.00" in second
