@@ -107,7 +107,7 @@ class Command:
             composed: what ``load_sweep_config`` gives, with ``hydra.job.num`` and ``.id`` set.
         """
         # its `set_config` copies all of Hydra's section, 4 ms a job
-        HydraConfig.instance().cfg = composed
+        HydraConfig.instance().cfg = composed  # pyright: ignore[reportAttributeAccessIssue]
         sweep = composed.hydra.sweep
         directory = (Path(str(sweep.dir)) / str(sweep.subdir)).absolute()
         with read_write(composed.hydra.runtime), open_dict(composed.hydra.runtime):

@@ -122,8 +122,9 @@ def read_npz(file: Path) -> Arrays:
         if not isinstance(loaded, NpzFile):
             raise ValueError("it holds one array without a name")
         with loaded as archive:
-            for member in archive.zip.namelist():
-                with archive.zip.open(member) as array:
+            members: Any = archive.zip
+            for member in members.namelist():
+                with members.open(member) as array:
                     _check_declared(member.removesuffix(".npy"), array)
             if {"format", "shape", "data"} <= set(archive):
                 from scipy import sparse
