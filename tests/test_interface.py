@@ -416,7 +416,7 @@ def test_verdicts_print_as_a_table() -> None:
     printed = str(report)
     assert "verdict" in printed
     assert printed.count("\n") > len(report)
-    assert max(len(line) for line in printed.splitlines()) <= 120
+    assert max(len(line) for line in printed.splitlines()) <= 150
     assert repr(report).endswith("VIOLATED: 0)")
 
 

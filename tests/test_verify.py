@@ -325,19 +325,13 @@ def test_a_run_that_leaves_float64_is_judged_up_to_there() -> None:
     assert measurements.snapshots[-1].w.abs().min() < 1e-300
 
 
-@pytest.mark.parametrize("alpha", [1e-140, 1e-100, 100.0])
+@pytest.mark.parametrize("alpha", [1e-140, 1e-100, 100.0, 1e60, 1e100])
 def test_a_start_at_the_ends_of_float64_has_verdicts(alpha: float) -> None:
     problem = sparse(3, 5, 1, seed=0)
     for momentum in (Momentum(0.01, 0.5), Momentum(1e-70, 0.5)):
         measurements = Measurements(case(problem, alpha, momentum=momentum, lam=0.1, max_steps=100))
         found = [*of_iterates(measurements), *of_the_engine(measurements)]
         assert not violated(found)
-
-
-@pytest.mark.parametrize("alpha", [1e60, 1e100])
-def test_a_start_whose_rounding_is_above_the_tolerance_is_refused(alpha: float) -> None:
-    with pytest.raises(InputError, match="rounding alone leaves such a loss"):
-        case(sparse(3, 5, 1, seed=0), alpha, lam=0.1)
 
 
 def test_statements_say_what_they_covered(
