@@ -57,6 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["train", "flow"])
 def test_curves_are_those_of_the_history_over_log10_t(folder: Path, kind: str) -> None:
     found = read(folder / kind)

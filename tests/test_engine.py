@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from itertools import islice
+from itertools import islice, product
 
 import pytest
 import torch
@@ -29,6 +29,7 @@ from dln_momentum.problem import stack
 from tests.helpers import column, default_problem, make_engine, run_to_end
 
 backends = pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "auto"])
+QUICK = {("torch", "telescoped", 5)}
 path_sums = pytest.mark.parametrize("path_sums", ["telescoped", "direct", "gradient_sum"])
 
 
@@ -67,9 +68,18 @@ def reference_end(batch_size):
     return oracle(default_problem(), net, gamma[:, None], beta[:, None], 10_000, weights)
 
 
-@backends
-@path_sums
-@pytest.mark.parametrize("batch_size", [None, 5])
+# of torch, the slower one, one case is quick
+@pytest.mark.parametrize(
+    ("backend", "path_sums", "batch_size"),
+    [
+        pytest.param(*case, marks=() if case[0] != "torch" or case in QUICK else pytest.mark.slow)
+        for case in product(
+            [name for name in BACKENDS if name != "auto"],
+            ["telescoped", "direct", "gradient_sum"],
+            [None, 5],
+        )
+    ],
+)
 def test_equals_the_reference_stepper(backend: str, path_sums: str, batch_size: int | None) -> None:
     """1e-12 after 1e4 steps, sign changes included."""
     gamma, beta, net, batches = runs_of_the_reference(batch_size)

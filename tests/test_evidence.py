@@ -321,6 +321,7 @@ def test_the_velocity_of_gradient_flow() -> None:
 # ---- what the numbers must not depend on
 
 
+@pytest.mark.slow
 @backends
 def test_a_run_ends_at_the_look_that_meets_the_tolerance(backend: str) -> None:
     """Whatever the blocks: every number of the run is the same, and its loss was above before."""

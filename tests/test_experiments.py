@@ -40,9 +40,10 @@ HEAVY = (
     "regimes", "small_lambda", "plane", "mgf_implicit_bias", "mirror_flow",
     "perturbed_initialisation", "smgd_implicit_bias", "published_settings", "sparser_region",
     "schedules_compared", "nesterov", "saddles", "progressive_sharpening", "ending_decay",
-    "depth", "max_margin", "sparser_than_gradient_flow", "beyond_diagonal",
+    "depth", "max_margin", "sparser_than_gradient_flow", "beyond_diagonal", "discretisation",
+    "acceleration_rule",
 )  # fmt: skip
-"""Some ten seconds of a core each; the slow tests run them."""
+"""Some seconds of a core each; the slow tests run them."""
 
 
 @pytest.mark.parametrize(

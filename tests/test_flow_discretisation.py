@@ -33,6 +33,7 @@ def test_second_order_against_lambda_ks(measured):
     assert max(k / e for k, e in zip(measured.errors_ks, measured.errors, strict=True)) < 0.1
 
 
+@pytest.mark.slow
 def test_lambda_ks_is_lambda_less_half_a_step(measured):
     for eps, lam_ks in zip(measured.eps, measured.lam_ks, strict=True):
         assert lam_ks == pytest.approx(0.2 - eps / 2)

@@ -148,6 +148,7 @@ def test_energy_balance_and_bound(lam: float):
     assert (path.dissipated <= path.loss[0]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("alpha", "steps"),
     [(1e-3, 2500), (2.0, 900), pytest.param(10.0, 10_000, marks=pytest.mark.slow)],

@@ -75,6 +75,7 @@ def test_a_list_of_one_is_a_dimension(given: str, lam: float | list[float]) -> N
     assert not reader.errors
 
 
+@pytest.mark.slow
 def test_finished_pieces_are_not_integrated_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ PROBLEM = dln.sparse(n=5, d=8, s=1, seed=0)
 SHORT: dict[str, Any] = {"max_steps": 300, "tol": 0.0, "records": 5}
 
 
+@pytest.mark.slow
 def test_it_needs_neither_lightning_nor_hydra() -> None:
     code = (
         "import sys, dln_momentum as dln;"
@@ -431,6 +432,7 @@ def test_a_lambda_in_single_precision_violates_nothing() -> None:
         dln.verify(problem, start, lam=rates["list"])
 
 
+@pytest.mark.slow
 def test_seeds_and_problems_are_arrays_like_any_other() -> None:
     """A list of problems and an array of seeds broadcast; each run is what it is alone."""
     problems = [dln.sparse(n=5, d=8, s=1, seed=seed) for seed in range(3)]

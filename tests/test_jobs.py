@@ -229,6 +229,7 @@ def test_sigterm_is_one_line_and_143(run: Callable[..., Answer], tmp_path: Path)
 # ---- multiruns
 
 
+@pytest.mark.slow
 def test_a_multirun_is_repeated_where_it_failed(run: Callable[..., Answer], tmp_path: Path) -> None:
     words = ["-m", "hydra.sweep.dir=jobs", "data.n=7"]
     code, out, err = run(*words, "optimizer.beta=0.5,2,0.13,0.2")

@@ -207,6 +207,7 @@ def test_three_point_identity(scale: float) -> None:
     )
 
 
+@pytest.mark.slow
 def test_runs_do_not_depend_on_their_neighbours() -> None:
     rows, b = RowSpace.of(gaussian(20, 30)), gaussian(256, 20, seed=1)
     delta, c = scales("each", 256, 30), uniform(256, 30, low=-20, high=20, seed=4)

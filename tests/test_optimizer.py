@@ -33,6 +33,7 @@ def descend(optimizer: torch.optim.Optimizer, w: Tensor, hessian: Tensor, steps:
         optimizer.step()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 10_000), gamma=st.floats(1e-3, 1.0), beta=st.floats(0.0, 0.99))
 def test_equals_torch_sgd_while_gamma_is_constant(seed: int, gamma: float, beta: float) -> None:

@@ -81,7 +81,10 @@ def assert_same(first: HeavyBallModule, second: HeavyBallModule) -> None:
         assert torch.equal(value, second.history.columns()[name]), name
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name != "heavy ball")) for name in METHODS],
+)
 def test_the_length_of_blocks_changes_no_bit(name: str, tmp_path: Path) -> None:
     """Against blocks of one step, on the way and resumed from a checkpoint on the way."""
     method = METHODS[name]

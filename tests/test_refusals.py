@@ -176,6 +176,7 @@ def test_a_config_of_the_user_without_a_section_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
 
 
+@pytest.mark.slow
 def test_a_study_of_the_user(answer: Callable[..., Answer], tmp_path: Path) -> None:
     """Its axes choose the pair of rates, and its mistakes are told in its terms."""
     folder = tmp_path / "own" / "sweep"

@@ -332,6 +332,7 @@ def test_initialisation_scales_are_an_axis(tmp_path: Path, no_figures: None) -> 
     assert_same_runs(results, tmp_path, *keys, "seed=3", alpha="model.alpha")
 
 
+@pytest.mark.slow
 def test_invalid_and_diverged_points_keep_their_place_and_disturb_nobody(
     tmp_path: Path, no_figures: None
 ) -> None:
@@ -596,6 +597,7 @@ def test_the_file_is_labelled(tmp_path: Path) -> None:
         assert (tmp_path / name).exists()
 
 
+@pytest.mark.slow
 def test_trajectories_are_kept_on_request(tmp_path: Path, no_figures: None) -> None:
     results = run_sweep(
         tmp_path, "sweep.gamma=[0.01,0.02]", "sweep.trajectories=true", "trainer.progress=true"
@@ -606,6 +608,7 @@ def test_trajectories_are_kept_on_request(tmp_path: Path, no_figures: None) -> N
     assert {"own_level_set_distance_path", "distance_to_limit_path"} <= set(results)
 
 
+@pytest.mark.slow
 def test_the_figure_shows_every_quantity(tmp_path: Path, no_figures: None) -> None:
     axes = ["sweep.gamma=geomspace:1e-3:1e-1:4", "sweep.data_seed=[0,1]"]
     results = run_sweep(tmp_path, *axes, "sweep.beta=linspace:0.5:1:3")
@@ -620,6 +623,7 @@ def test_the_figure_shows_every_quantity(tmp_path: Path, no_figures: None) -> No
     assert overview(results.isel(beta=0, gamma=0, data_seed=0)) is None
 
 
+@pytest.mark.slow
 def test_levels_are_those_that_some_run_has(tmp_path: Path, no_figures: None) -> None:
     results = run_sweep(tmp_path, "sweep.gamma=[0.001,0.01]", "sweep.beta=[0.5,0.8,1.1]")
     levels = lambda_levels(results.sortby(["gamma", "beta"]), ["gamma", "beta"])
@@ -627,6 +631,7 @@ def test_levels_are_those_that_some_run_has(tmp_path: Path, no_figures: None) ->
     np.testing.assert_allclose(levels["lam"], [0.01, 0.1])
 
 
+@pytest.mark.slow
 def test_what_has_no_value_is_drawn_as_such(tmp_path: Path, no_figures: None) -> None:
     results = run_sweep(tmp_path, "sweep.gamma=[50,60]", "sweep.beta=[0.5,0.9]")
     assert (results["status"] == "diverged").all()
@@ -662,6 +667,7 @@ def test_the_memory_of_stacked_data_counts_a_copy_for_every_run() -> None:
     assert needed > 1 + 6000 * (4 * 20 + 100) * 40 * 8 / 2**30
 
 
+@pytest.mark.slow
 def test_a_sweep_does_not_go_on_from_another(tmp_path: Path, no_figures: None) -> None:
     run_sweep(tmp_path / "first", "sweep.gamma=[0.01,0.02]")
     resume = f"resume={tmp_path / 'first' / 'checkpoints'}"

@@ -136,6 +136,7 @@ def test_global_step_counts_optimiser_steps(tmp_path: Path) -> None:
     assert {"step_2000.ckpt", "step_3000.ckpt", "last.ckpt"} == names
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_config_are_bitwise_equal(tmp_path: Path) -> None:
     keys = [*SMALL, "sampling.batch_size=2", "seed=3", "model=gaussian"]
     first, second = (run_app(tmp_path / name, *keys).history() for name in ("a", "b"))

@@ -80,7 +80,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module", params=SETTINGS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(k, marks=[pytest.mark.slow] * (k == "small-lambda")) for k in SETTINGS],
+)
 def computed(request: pytest.FixtureRequest) -> Measurements:
     """Its runs are computed once; the corruptions below act on what is derived from them."""
     found = Measurements(case(sparse(5, 8, 1, seed=0), **SETTINGS[request.param]))
