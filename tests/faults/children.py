@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -89,8 +90,10 @@ def _be_the_command(
 
         traceback.print_exc()
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        # whatever is wrong with its streams, the child must not go on as its parent
+        with suppress(BaseException):
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
         os._exit(code)
 
 
