@@ -9,7 +9,7 @@ from math import inf
 
 import torch
 
-from dln_momentum.arrays import is_integer, is_real
+from dln_momentum.arrays import is_integer, is_one_of, is_real
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.problem import Problem
 
@@ -52,19 +52,19 @@ class EngineOptions:
                 (
                     "backend",
                     self.backend,
-                    self.backend in BACKENDS,
+                    is_one_of(self.backend, BACKENDS),
                     f"one of {', '.join(BACKENDS)}",
                 ),
                 (
                     "path_sums",
                     self.path_sums,
-                    self.path_sums in PATH_SUMS,
+                    is_one_of(self.path_sums, PATH_SUMS),
                     f"one of {', '.join(PATH_SUMS)}",
                 ),
                 (
                     "tol",
                     self.tol,
-                    (is_real(self.tol) and self.tol >= 0) or self.tol == -inf,
+                    (is_real(self.tol) and self.tol >= 0) or _is_minus_inf(self.tol),
                     "finite and >= 0, or -inf",
                 ),
                 (
@@ -157,3 +157,8 @@ class EngineOptions:
                 )
         # any loss would do for one that overflows
         return min(max(found), sys.float_info.max)
+
+
+def _is_minus_inf(value: object) -> bool:
+    """Whether a tolerance is -inf, for never; an array is not."""
+    return isinstance(value, float) and value == -inf

@@ -98,7 +98,11 @@ def _be_the_command(
 
 
 def kill_at(
-    owner: Any, name: str, count: int, before: Callable[..., object] | None = None
+    owner: Any,
+    name: str,
+    count: int,
+    before: Callable[..., object] | None = None,
+    when: Callable[..., bool] = lambda *_, **__: True,
 ) -> Fault:
     """Kill the process by SIGKILL at the ``count``-th call of a function.
 
@@ -107,13 +111,14 @@ def kill_at(
         name: of the function.
         count: which call; those before it do what they always do.
         before: called with the arguments of that call first, such as to do half of its work.
+        when: which calls are counted, by their arguments.
     """
 
     def fault() -> None:
         usual, calls = getattr(owner, name), [0]
 
         def patched(*given: Any, **named: Any) -> Any:
-            calls[0] += 1
+            calls[0] += bool(when(*given, **named))
             if calls[0] < count:
                 return usual(*given, **named)
             if before is not None:

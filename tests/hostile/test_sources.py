@@ -72,7 +72,7 @@ def test_a_source_of_another_kind_is_refused(
         ("collect nowhere", ["nowhere"]),
         ("collect . --format xml", ["--format xml must be one of csv"]),
         ("collect . --quantiles a", ["--quantiles"]),
-        ("collect . --quantiles 2 --over seed", ["quantile = 2 must be in [0, 1]"]),
+        ("collect . --quantiles 2 --over seed", ["quantile = 2.0 must be in [0, 1]"]),
         ("collect . --columns nope", ["--columns nope"]),
         ("collect . --over nope", ["nope"]),
         ("collect . --out /dev/null", ["--out = '/dev/null' must be a directory"]),
