@@ -661,7 +661,7 @@ def test_tables_fit_80_columns_with_whole_numbers(
 def test_the_memory_of_stacked_data_counts_a_copy_for_every_run() -> None:
     keys = [*SMALL, "data.n=20", "data.d=40", "sweep.data_seed=range:0:2000", "sweep.beta=[0,0.5]"]
     with pytest.raises(InputError, match="GiB that 4000 runs") as few:
-        build(configured(*keys, "sweep.memory_gb=0.1", "sweep.piece_runs=4000"))
+        build(configured(*keys, "sweep.memory_gb=1.01", "sweep.piece_runs=4000"))
     needed = float(str(few.value).split("less than the ")[1].split(" GiB")[0])
     # X, its scaled form, its row space and the test rows, of each data set and of each run
     assert needed > 1 + 6000 * (4 * 20 + 100) * 40 * 8 / 2**30
