@@ -158,14 +158,15 @@ def curvature(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
 
     Both in the variables in which all coordinates have one step size.
     """
-    data, kappa = in_one_rate(problem, kappa_of(snapshot))
-    found = sharpness(data, snapshot.w / kappa**0.5, depth_of(snapshot))
+    found = sharpness(*of_one_rate(snapshot, problem))
     return {"sharpness": found, "sharpness_threshold": snapshot.threshold[:, 0]}
 
 
-def depth_of(snapshot: Snapshot) -> Tensor | float:
-    """D, [R, 1] where it is not 2."""
-    return snapshot.depth if isinstance(snapshot, PowerSnapshot) else 2.0
+def of_one_rate(snapshot: Snapshot, problem: Problem) -> tuple[Problem, Tensor, Tensor | float]:
+    """The data, w [2, R, d] and the depth ([R, 1] or 2) of the run with one step size for all."""
+    data, kappa = in_one_rate(problem, kappa_of(snapshot))
+    depth = snapshot.depth if isinstance(snapshot, PowerSnapshot) else 2.0
+    return data, snapshot.w / kappa**0.5, depth
 
 
 def minimiser_distances(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dln_momentum.engine import Snapshot
 from dln_momentum.engine.problems import groups_of
-from dln_momentum.outputs.summary import curvature, depth_of, in_one_rate, kappa_of
+from dln_momentum.outputs.summary import curvature, of_one_rate
 from dln_momentum.problem import Problem
 from dln_momentum.theory.curvature import batch_sharpness
 from dln_momentum.training.callbacks.monitor import Monitor
@@ -50,8 +50,7 @@ class CurvatureMonitor(Monitor):
             of_group = weights
             if weights is not None and weights.shape[1] > 1:
                 of_group = weights[:, group.places]
-            w, depth = snapshot.w[:, group.places], depth_of(snapshot)
+            data, w, depth = of_one_rate(snapshot, group.problem)
             depth = depth[group.places] if isinstance(depth, Tensor) else depth
-            data, kappa = in_one_rate(group.problem, kappa_of(snapshot))
-            found[group.places] = batch_sharpness(data, w / kappa**0.5, of_group, depth)
+            found[group.places] = batch_sharpness(data, w[:, group.places], of_group, depth)
         module.record(self.group, {"batch_sharpness": found})
