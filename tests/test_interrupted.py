@@ -131,8 +131,11 @@ def test_a_run_stopped_at_random_moments_ends_as_one_left_alone(tmp_path: Path) 
             break
         process.send_signal(signum)
         _, said = process.communicate(timeout=120)
-        assert process.returncode == codes[signum], said
         assert "Traceback" not in said
+        if status(tmp_path / "run")["state"] == "done":
+            # the signal came after the last file was written, while the process ended
+            break
+        assert process.returncode == codes[signum], said
         if signum != signal.SIGKILL:
             assert said.splitlines()[-1].endswith(
                 f"dln-train resume={tmp_path / 'run'} continues it"

@@ -53,7 +53,7 @@ TRAINING: dict[str, Fault] = {
     ),
     "half of the history": kill_at(netcdf, "write", 1, _half(netcdf.write, 1)),
     "the history, not moved into place": kill_at(
-        files, "move_whole", 1, when=lambda *paths: paths[-1].name == "history.nc"
+        files, "move_whole", 1, when=lambda *paths, **_: paths[-1].name == "history.nc"
     ),
     "half of the summary": kill_at(files, "write_json", 1),
     "the summary, before status.json says done": kill_at(job, "write_status", 2),
