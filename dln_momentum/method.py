@@ -67,7 +67,7 @@ class Method(PerRun):
     (True, False)
     >>> Method("nesterov", dampening=0.1)
     Traceback (most recent call last):
-    dln_momentum.errors.InputError: method.dampening must be 0 with name = 'nesterov'
+    dln_momentum.errors.InputError: method.dampening must be 0 with method.name = 'nesterov'
     """
 
     prefix: ClassVar[str] = "method."
@@ -189,9 +189,9 @@ class Method(PerRun):
         yield from self._check("depth", 2, math.inf, allowed="finite and >= 2", ends="[)")
         if isinstance(self.name, str) and self.name == "nesterov":
             if _any(self.dampening, 0.0):
-                yield "method.dampening must be 0 with name = 'nesterov'"
+                yield "method.dampening must be 0 with method.name = 'nesterov'"
             if self.decoupled and self.decays:
-                yield "method.decoupled must be false with name = 'nesterov'"
+                yield "method.decoupled must be false with method.name = 'nesterov'"
         if self.decays and _any(self.layer_ratio, 1.0):
             yield (
                 "method.weight_decay must be 0 where gamma_u and gamma_v differ: "
@@ -204,15 +204,19 @@ class Method(PerRun):
                 ("name", self.name, self.name != "heavy_ball"),
                 ("weight_decay", self.weight_decay, self.decays),
                 ("kappa", "given", self.kappa is not None),
-                ("layer_ratio", self.layer_ratio, _any(self.layer_ratio, 1.0)),
             ):
                 if wrong:
-                    usual = {"name": "heavy_ball", "weight_decay": 0, "kappa": None}.get(key, 1)
+                    usual = {"name": "heavy_ball", "weight_decay": 0, "kappa": None}[key]
                     shown = "an array" if isinstance(value, Tensor) else value
                     yield (
                         f"method.{key} = {shown} must be {usual} with depth > 2: "
                         "no identity is known for others"
                     )
+            if _any(self.layer_ratio, 1.0):
+                yield (
+                    "gamma_u and gamma_v must be equal (layer_ratio = 1) with depth > 2: "
+                    "no identity is known for others"
+                )
 
 
 def check_method(method: Method, gamma: Tensor, beta: Tensor) -> None:
