@@ -219,7 +219,7 @@ def test_sign_changes_are_counted_between_outputs():
 def test_failure_is_a_status_with_the_path_so_far():
     path = momentum_flow(DEFAULT, W_0, W_0, 1.0, 50.0, options=FlowOptions(max_steps=20))
     assert path.status is FlowStatus.FAILED
-    assert path.solvers[-1].message == "more than 20 steps"
+    assert path.solvers[-1].message == f"more than 20 steps, at t = {path.t[-1]:.4g}"
     assert len(path.t) == 21
     assert path.w_plus.isfinite().all()
 

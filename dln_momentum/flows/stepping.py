@@ -83,7 +83,7 @@ class IntegratorState:
 
     def _step(self, solver: OdeSolver) -> str | None:
         if self.steps >= self.max_steps:
-            return f"more than {self.max_steps} steps"
+            return f"more than {self.max_steps} steps, at t = {solver.t:.4g}"
         message = solver.step()
         if message is None and not np.isfinite(solver.y).all():
             return "the state is no longer finite"
