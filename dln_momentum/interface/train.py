@@ -21,7 +21,8 @@ from dln_momentum.engine.problems import first_of, groups_of
 from dln_momentum.errors import raise_if_any
 from dln_momentum.extras import naming_extra
 from dln_momentum.interface.arguments import Arguments, Data, arguments
-from dln_momentum.interface.run import Records, Run
+from dln_momentum.interface.records import Records
+from dln_momentum.interface.run import Run
 from dln_momentum.pace import Pace
 from dln_momentum.rates import eps_of
 from dln_momentum.record_plan import RecordPlan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,9 @@ import torch
 from dln_momentum.arrays import integer_of, number_of
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.interface import notebook
 from dln_momentum.interface.arguments import checked, method_of, with_defaults
+from dln_momentum.outputs.report import number
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
 from dln_momentum.schedules import Schedule
@@ -60,6 +63,12 @@ class Report:
         found = ", ".join(f"{verdict.value}: {counts[verdict]}" for verdict in Verdict)
         return f"Report({len(self)} statements; {found})"
 
+    def _repr_html_(self) -> str:
+        header = ("§", "statement", "predicted", "measured", "error", "tolerance", "verdict")
+        # what failed first
+        found = sorted(self.statements, key=lambda s: s.verdict is not Verdict.VIOLATED)
+        return notebook.table(repr(self), header, map(_cells, found), len(found))
+
     def __str__(self) -> str:
         try:
             from dln_momentum.outputs.report import wide_console
@@ -71,6 +80,16 @@ class Report:
         with console.capture() as captured:
             console.print(statement_table(self.statements, console.width))
         return captured.get()
+
+
+def _cells(s: Statement) -> tuple[str, ...]:
+    """A statement and what it lacks, as a row of text."""
+    relation = "" if s.relation == "=" else f"{s.relation} "
+    lacks = "".join(f"; needs {h.text} ({h.found})" for h in s.unmet)
+    part = f"; judged {s.judged}" if s.judged else ""
+    allowed = ("-" if math.isnan(value) else f"{value:.1e}" for value in (s.error, s.tolerance))
+    numbers = (relation + number(s.predicted), number(s.measured), *allowed)
+    return (str(s.section), s.name + part + lacks, *numbers, s.verdict.value)
 
 
 def _line(s: Statement) -> str:

@@ -1,0 +1,103 @@
+"""Why a run diverged: its step size beside the largest one that is stable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dln_momentum.engine import Snapshot
+from dln_momentum.engine.power_snapshot import PowerSnapshot
+from dln_momentum.method import Method
+from dln_momentum.outputs.summary import in_one_rate, kappa_of, minimiser
+from dln_momentum.problem import Problem
+from dln_momentum.theory.curvature import sharpness
+from dln_momentum.theory.discrete_bias import log_init
+
+NAMES = ("initial_sharpness", "limit_sharpness", "stable_gamma")
+
+
+def stability(snapshot: Snapshot, problem: Problem, method: Method) -> dict[str, float]:
+    """The sharpness at the start and where gradient flow ends, and the largest stable gamma.
+
+    (docs/theory.md#sharpness.) A step is stable on a quadratic of curvature h where h is below the
+    threshold of its method, which is ``a/gamma - b``, with b what weight decay takes off. At the
+    larger H of the two sharpnesses the largest stable step is therefore
+    ``gamma (threshold + b)/(H + b)``: 2 (1 + beta)/H of heavy ball. It is that of the full batch.
+
+    Args:
+        snapshot: one run at its end.
+        problem: its data.
+        method: its method.
+
+    Returns:
+        `NAMES`; ``limit_sharpness`` is nan where there is no such limit, at depths other than 2
+        and for classification.
+    """
+    data, kappa = in_one_rate(problem, kappa_of(snapshot))
+    deep = isinstance(snapshot, PowerSnapshot)
+    depth = snapshot.depth if isinstance(snapshot, PowerSnapshot) else 2.0
+    initial = float(sharpness(data, snapshot.w_start / kappa**0.5, depth))
+    limit = math.nan
+    if not deep and not problem.is_classification:
+        limit = float(sharpness(data, _gradient_flow_limit(snapshot, data, kappa)))
+    steepest = max(initial, 0.0 if math.isnan(limit) else limit)
+    gamma, threshold = float(snapshot.gamma), float(snapshot.threshold)
+    decay = float(method.weight_decay) * (1 + float(snapshot.beta) if method.decoupled else 1.0)
+    bound = math.inf if steepest + decay <= 0 else gamma * (threshold + decay) / (steepest + decay)
+    return dict(zip(NAMES, (initial, limit, bound), strict=True))
+
+
+def why_diverged(s: Mapping[str, Any]) -> str:
+    """One line on a run that diverged, from the numbers of its summary.
+
+    >>> why_diverged({
+    ...     "gamma": 0.5, "stable_gamma": 0.25, "initial_sharpness": 2.0, "limit_sharpness": 15.2,
+    ...     "method": "heavy_ball", "schedule": "constant", "weight_decay": 0.0, "dampening": 0.0,
+    ... })
+    'gamma = 0.5 > 0.25 = 2 (1 + beta)/15.2, the largest stable step where gradient flow ends'
+    """
+    initial, limit, stable = (math.nan if s[name] is None else s[name] for name in NAMES)
+    at_start = not limit > initial
+    steepest = initial if at_start else limit
+    place = "at the start" if at_start else "where gradient flow ends"
+    if not math.isfinite(stable):
+        return f"no sharpness is known {place}"
+    sign = ">" if s["gamma"] > stable else "<"
+    unlike = "" if sign == ">" else "; the path went where it is sharper"
+    base = (
+        "" if s["schedule"] == "constant" else f" at the last gamma_k of schedule {s['schedule']}"
+    )
+    batches = s.get("batch_size")
+    full = "" if batches in (None, s.get("n")) else ", of the full batch"
+    return (
+        f"gamma = {s['gamma']:.4g} {sign} {stable:.4g} = {_formula(s, steepest)}, the largest "
+        f"stable step {place}{base}{full}{unlike}"
+    )
+
+
+def _formula(s: Mapping[str, Any], steepest: float) -> str:
+    """The bound of the step size by the method's own threshold."""
+    H, omega = f"{steepest:.4g}", s["weight_decay"]
+    if omega:
+        H = f"({H} + what weight decay {omega:g} adds)"
+    if s["method"] == "nesterov":
+        return f"2 (1 + beta)/(1 + 2 beta)/{H}"
+    if s["dampening"]:
+        return f"2 (1 + beta)/(1 - {s['dampening']:g})/{H}"
+    return f"2 (1 + beta)/{H}"
+
+
+def _gradient_flow_limit(snapshot: Snapshot, data: Problem, kappa: Tensor) -> Tensor:
+    """w_+- where gradient flow from the same start ends, in variables of one step size, [2, 1, d].
+
+    Delta stays Delta_0, and w_+-^2 = sqrt(4 theta^2 + Delta_0^2) +- 2 theta.
+    """
+    delta, zero = snapshot.balancedness_start / kappa, torch.zeros_like(snapshot.theta)
+    c = log_init(snapshot.w_start[0], snapshot.w_start[1], zero, zero)
+    theta = minimiser(data, data.row_space.target(data.y), delta, c)
+    root = torch.hypot(2 * theta, delta)
+    return torch.stack([root + 2 * theta, root - 2 * theta]).clamp_min(0).sqrt()
