@@ -273,7 +273,7 @@ def test_text_of_two_classes_is_signs(tmp_path: Path, text: str) -> None:
         ("a,b,k\n1,2,u\n3,4,v\n5,6,w\n", "k", "target = 'k' must be numeric, or text of 2 classes"),
         ("a,b,k\n1,2,u\n3,4,\n5,6,w\n", "k", "target = 'k' is text, with 1 missing of 3"),
         ("y,town\n1,Ulm\n", "y", "has no numeric column beside 'y'"),
-        ("", "y", "cannot be read: No columns"),
+        ("", "y", "cannot be read: it is empty; its first line must hold the names"),
         (
             "a,b,y\n1,2,3\n1,,2\n4,NA,\n",
             "y",

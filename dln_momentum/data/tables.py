@@ -29,11 +29,17 @@ DECIMALS = {"point": ".", "comma": ","}
 SAMPLE_LINES = 20
 """Lines that the separator is recognised by."""
 
+COUNTED = 5
+"""Rows from which a column that rises by 1 is remarkable."""
+
 LONGEST_NAME = 50
 """Characters of a column's name in an error."""
 
 _NAMELESS = re.compile(r"\s*|Unnamed: \d+(\.\d+)*|__index_level_\d+__")
 """The names that pandas and pyarrow give to a column that has none."""
+
+_NUMBERING = {"id", "ids", "index", "idx", "row", "rowid", "sample", "sampleid", "obs", "#"}
+"""Names, in small letters and without punctuation, of a column that may number the rows."""
 
 _COMMA_NUMBER = re.compile(r"\s*[+-]?\d*(,\d+)?([eE][+-]?\d+)?\s*")
 
@@ -133,6 +139,16 @@ def rows_of(table: Table, target: str | None) -> Rows:
         notes.append(f"columns without a name dropped, as an index: {shown}")
         frame = frame.drop(columns=nameless)
     notes += table.notes
+    others = [name for name in frame.columns if name != target and name not in table.repeated]
+    numbering = [n for n in others if _plain(n) in _NUMBERING and _rises(frame[n])]
+    if numbering:
+        shown = ", ".join(map(str, numbering))
+        notes.append(f"columns that number the rows dropped: {shown}; another name keeps them")
+        frame = frame.drop(columns=numbering)
+    counting = [n for n in others if n not in numbering and _rises(frame[n], by_one=True)]
+    if counting and len(frame) >= COUNTED:
+        shown = ", ".join(map(str, counting))
+        notes.append(f"columns that rise by 1 from row to row are columns of X: {shown}")
     if target not in frame.columns:
         what = (
             "target must name the column of y, one of"
@@ -195,6 +211,21 @@ def _columns(table: Table, frame: pd.DataFrame) -> str:
     if len(names) == 1 and table.separated_by:
         return f"{shown} (separated by {table.separated_by}; `separator` names another)"
     return shown
+
+
+def _plain(name: Any) -> str:
+    """A name in small letters, without what joins its words."""
+    return re.sub(r"[\s_.-]", "", str(name)).lower()
+
+
+def _rises(column: pd.Series, *, by_one: bool = False) -> bool:
+    """Whether a column holds whole numbers, each above the one before it."""
+    from pandas.api.types import is_integer_dtype
+
+    if not is_integer_dtype(column) or column.isna().any():
+        return False
+    steps = column.diff().iloc[1:]
+    return bool((steps == 1).all() if by_one else (steps > 0).all())
 
 
 def _is_number(text: str) -> bool:
@@ -286,4 +317,36 @@ def _equal_number(rows: Sequence[Sequence[str]]) -> int:
 
 
 def _unreadable(file: Path, error: Exception) -> InputError:
-    return InputError([f"path = {str(file)!r} cannot be read: {error}"])
+    return InputError([f"path = {str(file)!r} cannot be read: {_reason(file, error)}"])
+
+
+def _reason(file: Path, error: Exception) -> str:
+    """What is wrong with the text, by its line, for what pandas says of it."""
+    said = str(error)
+    if found := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", said):
+        expected, line, fields = found.groups()
+        return (
+            f"line {line} has {fields} fields where the lines above have {expected}; each line must "
+            "have as many as the header, and a text with the separator in it must be in double "
+            "quotes"
+        )
+    if found := re.search(r"EOF inside string starting at row (\d+)", said):
+        # rows are counted from 0, from the header on
+        return f"the double quote that opens in line {int(found[1]) + 1} is not closed"
+    if "No columns to parse" in said:
+        return "it is empty; its first line must hold the names of the columns"
+    if isinstance(error, UnicodeDecodeError) and (place := _undecodable(file)):
+        return f"{place} is not text in UTF-8: save the file in that encoding"
+    return said
+
+
+def _undecodable(file: Path) -> str:
+    """The first line of a text that is not in UTF-8, and its first byte that is not."""
+    opened = {".gz": gzip.open, ".bz2": bz2.open}.get(file.suffix.lower(), open)
+    with opened(file, "rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return f"line {number}, byte {error.start + 1} (0x{line[error.start]:02x}),"
+    return ""
