@@ -766,9 +766,11 @@ def test_a_report_of_runs_that_differ_in_their_path_sums(
     empty = ("engine_path_sums", [np.nan] * 3)
     columns = {name: empty for name in COLUMNS if name not in results}
     summary = {
-        "data": "drawn", "runs": 3, "axes": {"engine_path_sums": 3}, "endings": {"max_steps": 2},
-        "seconds_training": 1.0, "run_steps_per_second": 1.0,
+        "data": "drawn", "runs": 2, "grid_size": 3, "axes": {"engine_path_sums": 3},
+        "endings": {"max_steps": 2}, "seconds_training": 1.0, "run_steps_per_second": 1.0,
     }  # fmt: skip
     print_report(results.assign(columns), summary, tmp_path)
+    printed = capsys.readouterr().out
+    assert "2 of 3 runs over engine_path_sums (3)" in printed
     # the one that is another shard's is not among those that did not diverge
-    assert "runs that did not diverge: 2" in capsys.readouterr().out
+    assert "runs that did not diverge: 2" in printed

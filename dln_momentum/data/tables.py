@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import bz2
 import csv
-import gzip
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dln_momentum.data.rows import Rows, signs_of
+from dln_momentum.data.text import check_bytes, opened, unreadable
 from dln_momentum.errors import InputError
-from dln_momentum.memory import available_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +63,7 @@ def read_text(file: Path, *, separator: str | None = None, decimal: str | None =
     import pandas as pd
 
     lines = _first_lines(file)
-    _check_bytes(file)
+    check_bytes(file)
     character = _mark("separator", separator, SEPARATORS) or _recognised(lines)
     point = _mark("decimal", decimal, DECIMALS)
     if character == point:
@@ -89,7 +87,7 @@ def read_text(file: Path, *, separator: str | None = None, decimal: str | None =
     try:
         frame = pd.read_csv(file, **options)
     except (ValueError, OSError, EOFError) as error:
-        raise _unreadable(file, error) from error
+        raise unreadable(file, error) from error
     if point is None and character != ",":
         commas = [name for name in frame.columns if _has_decimal_commas(frame[name])]
         for name in commas:
@@ -120,7 +118,7 @@ def read_parquet(file: Path, *, separator: str | None = None, decimal: str | Non
             [f"path = {str(file)!r} needs pyarrow: pip install 'dln-momentum[parquet]'"]
         ) from error
     except (ValueError, OSError) as error:
-        raise _unreadable(file, error) from error
+        raise unreadable(file, error) from error
 
 
 def rows_of(table: Table, target: str | None) -> Rows:
@@ -263,29 +261,12 @@ def _mark(key: str, given: str | None, names: dict[str, str]) -> str | None:
 
 
 def _first_lines(file: Path) -> list[str]:
-    opened = {".gz": gzip.open, ".bz2": bz2.open}.get(file.suffix.lower(), open)
     try:
-        with opened(file, "rt", encoding="utf-8-sig", errors="replace", newline="") as text:
+        with opened(file)(file, "rt", encoding="utf-8-sig", errors="replace", newline="") as text:
             lines = [line for line in islice(text, SAMPLE_LINES) if line.strip()]
     except (OSError, EOFError) as error:
-        raise _unreadable(file, error) from error
+        raise unreadable(file, error) from error
     return lines
-
-
-def _check_bytes(file: Path) -> None:
-    """Raise for what pandas would read up to a NUL byte, or what expands beyond memory."""
-    opened = {".gz": gzip.open, ".bz2": bz2.open}.get(file.suffix.lower(), open)
-    size, room = 0, available_bytes()
-    try:
-        with opened(file, "rb") as stream:
-            while part := stream.read(2**20):
-                size += len(part)
-                if b"\0" in part:
-                    raise ValueError("it holds NUL bytes: it must be text in UTF-8")
-                if size > room:
-                    raise ValueError(f"it holds more than the {room} bytes of memory available")
-    except (ValueError, OSError, EOFError) as error:
-        raise _unreadable(file, error) from error
 
 
 def _recognised(lines: Sequence[str]) -> str:
@@ -314,39 +295,3 @@ def _equal_number(rows: Sequence[Sequence[str]]) -> int:
     """The number of fields of the header, if the rows have as many, or one more; else 0."""
     counts = [len(row) for row in rows] or [0]
     return counts[0] if all(counts[0] <= count <= counts[0] + 1 for count in counts) else 0
-
-
-def _unreadable(file: Path, error: Exception) -> InputError:
-    return InputError([f"path = {str(file)!r} cannot be read: {_reason(file, error)}"])
-
-
-def _reason(file: Path, error: Exception) -> str:
-    """What is wrong with the text, by its line, for what pandas says of it."""
-    said = str(error)
-    if found := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", said):
-        expected, line, fields = found.groups()
-        return (
-            f"line {line} has {fields} fields where the lines above have {expected}; each line must "
-            "have as many as the header, and a text with the separator in it must be in double "
-            "quotes"
-        )
-    if found := re.search(r"EOF inside string starting at row (\d+)", said):
-        # rows are counted from 0, from the header on
-        return f"the double quote that opens in line {int(found[1]) + 1} is not closed"
-    if "No columns to parse" in said:
-        return "it is empty; its first line must hold the names of the columns"
-    if isinstance(error, UnicodeDecodeError) and (place := _undecodable(file)):
-        return f"{place} is not text in UTF-8: save the file in that encoding"
-    return said
-
-
-def _undecodable(file: Path) -> str:
-    """The first line of a text that is not in UTF-8, and its first byte that is not."""
-    opened = {".gz": gzip.open, ".bz2": bz2.open}.get(file.suffix.lower(), open)
-    with opened(file, "rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                line.decode()
-            except UnicodeDecodeError as error:
-                return f"line {number}, byte {error.start + 1} (0x{line[error.start]:02x}),"
-    return ""
