@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ import torch
 
 import dln_momentum as dln
 from dln_momentum import Snapshot
-from tests.helpers import make_engine
+from dln_momentum.cli.flow import flow as flow_command
+from tests.helpers import make_engine, run_job
 
 PROBLEM = dln.sparse(n=5, d=8, s=1, seed=0)
 SHORT: dict[str, Any] = {"max_steps": 300, "tol": 0.0, "records": 5}
@@ -525,3 +528,75 @@ def test_distances_of_a_run_are_known_up_to_where_it_diverged() -> None:
     distances = run.to_dataset()["own_level_set_distance"].values
     assert np.isfinite(distances[0])
     assert np.isnan(distances[-1])
+
+
+@pytest.mark.parametrize(
+    ("call", "messages"),
+    [
+        (
+            lambda: dln.train(
+                PROBLEM, gamma=-1, beta=2, batch_size=99, seed=-1, max_steps=0, tol="x",
+                method="adam", sampling="some", records=1,
+            ),
+            ["gamma = -1", "beta = 2", "batch_size = 99", "seed = -1", "max_steps = 0", "tol = 'x'",
+             "method = 'adam'", "sampling = 'some'", "records = 1"],
+        ),
+        (
+            lambda: dln.flow(PROBLEM, lam=-1, friction=0, speed="x", tol=[1, 2]),
+            ["lam = -1", "friction = 0", "speed = 'x'", "tol = [1, 2]"],
+        ),
+        (
+            lambda: dln.verify(PROBLEM, gamma=-1, beta=0.5, batch_size=99, max_steps=0, tol="x"),
+            ["gamma = -1", "batch_size = 99", "max_steps = 0", "tol = 'x'"],
+        ),
+    ],
+    ids=["train", "flow", "verify"],
+)  # fmt: skip
+def test_all_that_is_wrong_is_listed_at_once(call: Any, messages: list[str]) -> None:
+    with pytest.raises(dln.InputError) as caught:
+        call()
+    lines = caught.value.problems
+    assert len(lines) == len(messages)
+    for message in messages:
+        assert any(line.startswith(message) for line in lines), message
+
+
+@pytest.mark.parametrize(
+    ("function", "key", "message"),
+    [
+        (dln.train, "momentum", "unknown argument momentum (did you mean beta?)"),
+        (dln.train, "lr", "unknown argument lr (did you mean gamma?)"),
+        (dln.train, "alpha", "unknown argument alpha (did you mean start=dln.uniform(alpha)?)"),
+        (dln.flow, "frictoin", "unknown argument frictoin (did you mean friction?)"),
+        (dln.verify, "qqq", "unknown argument qqq"),
+        (dln.certify, "momentum", "unknown argument momentum (did you mean beta?)"),
+        (dln.sweep, "momentum", "unknown key momentum (did you mean beta?)"),
+    ],
+)
+def test_an_unknown_argument_is_answered_with_the_nearest(
+    function: Any, key: str, message: str
+) -> None:
+    with pytest.raises(dln.InputError) as caught:
+        function(PROBLEM, **{key: 0.9})
+    assert str(caught.value).startswith(message)
+
+
+def test_checked_functions_keep_their_signatures() -> None:
+    for function in (dln.train, dln.flow, dln.verify, dln.certify):
+        parameters = inspect.signature(function).parameters
+        assert "kwargs" not in parameters
+        assert next(iter(parameters)) == "problem"
+        assert function.__doc__ and function.__name__ in ("train", "flow", "verify", "certify")
+
+
+def test_both_ways_to_a_flow_refuse_the_same(tmp_path: Path) -> None:
+    """What a flow cannot reach is known in one place (`flow_errors`)."""
+    keys = ["data.n=5", "data.d=8", "data.s=1"]
+    for given in ({"friction": 1e-200}, {"lam": 1e9}, {"lam": 1e9, "friction": 0.5}):
+        with pytest.raises(dln.InputError) as python:
+            dln.flow(dln.sparse(n=5, d=8, s=1), **given)
+        words = [f"flow.{key}={value}" for key, value in given.items()]
+        with pytest.raises(dln.InputError) as command:
+            run_job("flow", flow_command, tmp_path, *keys, *words)
+        (one,), (other,) = python.value.problems, command.value.problems
+        assert other.replace("flow.", "").startswith(one.split(";")[0])

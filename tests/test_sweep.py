@@ -481,6 +481,9 @@ def test_shards_make_the_whole(tmp_path: Path, no_figures: None, mixed: xr.Datas
     shards = [run_sweep(tmp_path / f"{i}", *keys, f"sweep.shard={i}") for i in range(2)]
     run = [shard["status"] != "not run" for shard in shards]
     assert (run[0] ^ run[1] | (mixed["status"] == "invalid")).all()
+    counts = [json.loads((tmp_path / f"{i}/summary.json").read_text()) for i in range(2)]
+    assert sum(one["runs"] for one in counts) == int((mixed["status"] != "invalid").sum())
+    assert {one["grid_size"] for one in counts} == {mixed["status"].size}
     for name in ("theta", "status", "train_loss_path"):
         joined = shards[0][name].where(run[0], shards[1][name])
         assert joined.transpose(*mixed[name].dims).identical(mixed[name])

@@ -86,7 +86,7 @@ def _summary(
         "kind": "sweep",
         "status": "finished",
         "endings": {label: count for label, count in counts.items() if count},
-        "runs": study.grid.size - counts[NOT_RUN],
+        "runs": study.grid.size - counts[NOT_RUN] - counts[Status.INVALID.label],
         "grid_size": study.grid.size,
         "pieces": len(pieces),
         "axes": dict(zip(study.grid.dims, study.grid.shape, strict=True)),
