@@ -91,7 +91,8 @@ def train(
             problems of one shape is an array of them.
         start: `uniform`, `gaussian`, `biased` or `Start(u, v)`; ``uniform(0.1)`` if left out.
         gamma, beta, lam, eps: a pair that determines the run: (gamma, beta), (lam, eps),
-            (lam, beta) or (lam, gamma). Without lam and eps, gamma is 0.01 and beta 0.9 by default.
+            (lam, beta), (lam, gamma) or (eps, beta). Without lam and eps, gamma is 0.01 and beta
+            0.9 by default.
         gamma_u, gamma_v: step sizes of u and of v, in place of gamma = sqrt(gamma_u gamma_v).
         method: ``heavy_ball``, or ``nesterov`` with the gradient at w_k + beta_k (w_k - w_{k-1}).
         schedule: gamma_k and beta_k, one of `dln_momentum.schedules`; None for constant rates.
