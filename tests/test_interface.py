@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -531,30 +532,33 @@ def test_distances_of_a_run_are_known_up_to_where_it_diverged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "messages"),
+    ("function", "given", "messages"),
     [
         (
-            lambda: dln.train(
-                PROBLEM, gamma=-1, beta=2, batch_size=99, seed=-1, max_steps=0, tol="x",
-                method="adam", sampling="some", records=1,
-            ),
+            dln.train,
+            {"gamma": -1, "beta": 2, "batch_size": 99, "seed": -1, "max_steps": 0, "tol": "x",
+             "method": "adam", "sampling": "some", "records": 1},
             ["gamma = -1", "beta = 2", "batch_size = 99", "seed = -1", "max_steps = 0", "tol = 'x'",
              "method = 'adam'", "sampling = 'some'", "records = 1"],
         ),
         (
-            lambda: dln.flow(PROBLEM, lam=-1, friction=0, speed="x", tol=[1, 2]),
+            dln.flow,
+            {"lam": -1, "friction": 0, "speed": "x", "tol": [1, 2]},
             ["lam = -1", "friction = 0", "speed = 'x'", "tol = [1, 2]"],
         ),
         (
-            lambda: dln.verify(PROBLEM, gamma=-1, beta=0.5, batch_size=99, max_steps=0, tol="x"),
+            dln.verify,
+            {"gamma": -1, "beta": 0.5, "batch_size": 99, "max_steps": 0, "tol": "x"},
             ["gamma = -1", "batch_size = 99", "max_steps = 0", "tol = 'x'"],
         ),
     ],
     ids=["train", "flow", "verify"],
 )  # fmt: skip
-def test_all_that_is_wrong_is_listed_at_once(call: Any, messages: list[str]) -> None:
+def test_all_that_is_wrong_is_listed_at_once(
+    function: Any, given: dict[str, Any], messages: list[str]
+) -> None:
     with pytest.raises(dln.InputError) as caught:
-        call()
+        function(PROBLEM, **given)
     lines = caught.value.problems
     assert len(lines) == len(messages)
     for message in messages:
@@ -592,11 +596,13 @@ def test_checked_functions_keep_their_signatures() -> None:
 def test_both_ways_to_a_flow_refuse_the_same(tmp_path: Path) -> None:
     """What a flow cannot reach is known in one place (`flow_errors`)."""
     keys = ["data.n=5", "data.d=8", "data.s=1"]
-    for given in ({"friction": 1e-200}, {"lam": 1e9}, {"lam": 1e9, "friction": 0.5}):
+    wrong: Any = ({"friction": 1e-200}, {"lam": 1e9}, {"lam": 1e9, "friction": 0.5})
+    for given in wrong:
         with pytest.raises(dln.InputError) as python:
             dln.flow(dln.sparse(n=5, d=8, s=1), **given)
         words = [f"flow.{key}={value}" for key, value in given.items()]
         with pytest.raises(dln.InputError) as command:
             run_job("flow", flow_command, tmp_path, *keys, *words)
         (one,), (other,) = python.value.problems, command.value.problems
-        assert other.replace("flow.", "").startswith(one.split(";")[0])
+        # the limits of the steps and the tolerances of the two differ, and with them the numbers
+        assert other.replace("flow.", "").startswith(re.split(r" about|, or a", one)[0])

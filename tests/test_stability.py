@@ -46,18 +46,19 @@ def test_at_the_largest_stable_step_the_threshold_is_the_sharpness(
 def test_steps_near_the_limit_grow_just_above_it_and_shrink_just_below() -> None:
     """From a start near gradient flow's limit, which is then the same to first order."""
     limit = dln.flow(PROBLEM, dln.uniform(0.5), lam=0.0)
-    # off the limit in every direction, by a thousandth
-    ruler = 1 + 1e-3 * np.linspace(-1, 1, PROBLEM.d)
+    # off the limit in every direction, by so little that 40 steps stay in the linear regime
+    ruler = 1 + 1e-6 * np.linspace(-1, 1, PROBLEM.d)
     near = dln.Start(limit.u[-1] * ruler, limit.v[-1])
     huge = dln.train(PROBLEM, near, gamma=50.0, beta=0.5)
     assert huge.status == "diverged"
     stable = stability(huge.snapshot, huge.problem, huge.method)["stable_gamma"]
-    # 2 % away from the bound the slowest mode moves by a factor of e in some 100 steps
-    runs = dln.train(PROBLEM, near, gamma=stable * np.array([0.98, 1.02]), beta=0.5, max_steps=300)
-    ratio = runs.train_loss / float(
-        PROBLEM.loss(near.layers(PROBLEM.d)[0] * near.layers(PROBLEM.d)[1])
-    )
-    assert ratio[0] < 1 < ratio[1]
+    # the root of the sharpest mode is then -1 -+ 0.02 * 2 (1 + beta)/(1 - beta) = -0.88 and -1.12
+    runs = dln.train(PROBLEM, near, gamma=stable * np.array([0.98, 1.02]), beta=0.5, max_steps=40)
+    u, v = near.layers(PROBLEM.d)
+    ratio = runs.train_loss / float(PROBLEM.loss(u * v))
+    # the loss grows by the square of the root; most of it need not be in that mode
+    assert ratio[0] < 1
+    assert ratio[1] > 1.12**40
 
 
 def test_a_run_that_diverged_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,8 +92,8 @@ def test_what_other_callbacks_record_is_reported(
     keys = [*SMALL, "trainer.max_steps=20", "outputs.dashboard=false"]
     done = run_app(tmp_path / "c", *keys, "callbacks=curvature")
     printed = capsys.readouterr().out
-    assert "largest eigenvalue of the Hessian of F" in printed
-    assert "<= 380 where a full batch converges" in printed
+    assert "batch sharpness" in printed
+    assert "<= 380 once converged" in printed
     assert f"{done.history()['sharpness'].values[-1]:.4g}" in printed
     run_app(tmp_path / "a", *keys, "callbacks=average")
-    assert "distance of the average predictor to theta*" in capsys.readouterr().out
+    assert "average recovery error" in capsys.readouterr().out

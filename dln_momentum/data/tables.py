@@ -216,7 +216,7 @@ def _plain(name: Any) -> str:
     return re.sub(r"[\s_.-]", "", str(name)).lower()
 
 
-def _rises(column: pd.Series, *, by_one: bool = False) -> bool:
+def _rises(column: Any, *, by_one: bool = False) -> bool:
     """Whether a column holds whole numbers, each above the one before it."""
     from pandas.api.types import is_integer_dtype
 

@@ -106,10 +106,10 @@ class Run:
         one = select(self.snapshot, slice(first, first + 1))
         s |= stability(one, self._problem_of(first), method)
         s |= method_settings(method, self.problem, s)
-        place = [int(axis) for axis in np.unravel_index(first, self.shape)] if self.shape else []
-        return (f"run {place[0] if len(place) == 1 else place}: " if place else "") + why_diverged(
-            s
-        )
+        if self.shape == ():
+            return why_diverged(s)
+        place = tuple(int(axis) for axis in np.unravel_index(first, self.shape))
+        return f"run {place[0] if len(place) == 1 else place}: {why_diverged(s)}"
 
     def _problem_of(self, run: int) -> Problem:
         """The data of one of the runs; of a stack with the run dimension [1]."""

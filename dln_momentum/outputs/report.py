@@ -295,8 +295,8 @@ def _recorded_rows(history: xr.Dataset | None) -> Iterator[Row]:
         prediction = ""
         if name == "sharpness":
             bound = number(history["sharpness_threshold"].values[-1])
-            prediction = f"<= {bound} where a full batch converges"
-        yield known.long_name if known else name, prediction, number(values.values[-1])
+            prediction = f"<= {bound} once converged"
+        yield name.replace("_", " "), prediction, number(values.values[-1])
 
 
 def _best(s: Mapping[str, Any], name: str, unit: str) -> Iterator[Row]:
