@@ -78,11 +78,16 @@ def test_a_run_that_diverged_says_why(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_a_run_that_diverged_below_the_bound_says_that() -> None:
     s = {"gamma": 0.1, "stable_gamma": 0.2, "initial_sharpness": 19.0, "limit_sharpness": None,
-         "method": "nesterov", "schedule": "cosine", "weight_decay": 0.1, "dampening": 0.0,
-         "batch_size": 2, "n": 6}  # fmt: skip
+         "unstable_step": 7, "method": "nesterov", "schedule": "cosine", "weight_decay": 0.1,
+         "dampening": 0.0, "batch_size": 2, "n": 6}  # fmt: skip
     line = why_diverged(s)
     assert line.startswith("gamma = 0.1 < 0.2 = 2 (1 + beta)/(1 + 2 beta)/(19 + what weight decay")
-    for words in ("at the start", "schedule cosine", "full batch", "where it is sharper"):
+    for words in (
+        "at the start",
+        "schedule cosine",
+        "full batch",
+        "at step 7 the path is too sharp",
+    ):
         assert words in line
 
 

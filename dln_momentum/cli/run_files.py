@@ -94,13 +94,15 @@ class TrainedRuns:
         end = int(self._ends["steps"][run])
         return best_along_path(errors, [min(k, end) for k in self._module.history.steps], "step")
 
-    def _stability(self, run: int) -> dict[str, float | None]:
+    def _stability(self, run: int) -> dict[str, Any]:
         """The largest stable step beside that of a run that diverged; None for any other."""
         if self._module.status_labels[run] != Status.DIVERGED.label:
             return dict.fromkeys(NAMES)
         one = slice(run, run + 1)
         method = self._module.method.of(one)
-        return {**stability(select(self._snapshot, one), self._problem(run), method)}
+        columns = {name: value[:, one] for name, value in self._columns.items()}
+        steps = self._module.history.steps
+        return stability(select(self._snapshot, one), self._problem(run), method, columns, steps)
 
     @cached_property
     def _ends(self) -> dict[str, Tensor]:

@@ -104,7 +104,10 @@ class Run:
         s = {"gamma": self.snapshot.gamma[first].item(), "n": self.problem.n}
         method = self.method.of(slice(first, first + 1))
         one = select(self.snapshot, slice(first, first + 1))
-        s |= stability(one, self._problem_of(first), method)
+        history = self._records.history
+        names = {"w_plus", "w_minus"} & set(history.values)
+        columns = {name: history.column(name)[:, first : first + 1] for name in names}
+        s |= stability(one, self._problem_of(first), method, columns, history.steps)
         s |= method_settings(method, self.problem, s)
         if self.shape == ():
             return why_diverged(s)

@@ -168,7 +168,7 @@ def train(
     tolerances = {
         key: checks.passed(getattr(EngineOptions, key), number_of, key, value)
         for key, value in tolerances.items()
-        if value is not None
+        if value is not None or key not in ("margin", "gradient_tol")
     }
     options = checks.passed(
         EngineOptions(),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,10 +18,19 @@ from dln_momentum.problem import Problem
 from dln_momentum.theory.curvature import sharpness
 from dln_momentum.theory.discrete_bias import log_init
 
-NAMES = ("initial_sharpness", "limit_sharpness", "stable_gamma")
+NAMES = ("initial_sharpness", "limit_sharpness", "stable_gamma", "unstable_step")
+
+LOOKED_AT = 40
+"""Recorded steps at which the sharpness of a run that diverged is computed, at most."""
 
 
-def stability(snapshot: Snapshot, problem: Problem, method: Method) -> dict[str, float]:
+def stability(
+    snapshot: Snapshot,
+    problem: Problem,
+    method: Method,
+    recorded: Mapping[str, Tensor] = MappingProxyType({}),
+    steps: Sequence[int] = (),
+) -> dict[str, Any]:
     """The sharpness at the start and where gradient flow ends, and the largest stable gamma.
 
     (docs/theory.md#sharpness.) A step is stable on a quadratic of curvature h where h is below the
@@ -32,10 +42,14 @@ def stability(snapshot: Snapshot, problem: Problem, method: Method) -> dict[str,
         snapshot: one run at its end.
         problem: its data.
         method: its method.
+        recorded: its values by name, ``w_plus`` and ``w_minus`` [T, 1, d] among them if they were
+            recorded.
+        steps: the recorded steps, [T].
 
     Returns:
         `NAMES`; ``limit_sharpness`` is nan where there is no such limit, at depths other than 2
-        and for classification.
+        and for classification. ``unstable_step`` is the first recorded step, of `LOOKED_AT` of
+        them, whose sharpness is above the threshold; None where that is not known.
     """
     data, kappa = in_one_rate(problem, kappa_of(snapshot))
     deep = isinstance(snapshot, PowerSnapshot)
@@ -48,7 +62,14 @@ def stability(snapshot: Snapshot, problem: Problem, method: Method) -> dict[str,
     gamma, threshold = float(snapshot.gamma), float(snapshot.threshold)
     decay = float(method.weight_decay) * (1 + float(snapshot.beta) if method.decoupled else 1.0)
     bound = math.inf if steepest + decay <= 0 else gamma * (threshold + decay) / (steepest + decay)
-    return dict(zip(NAMES, (initial, limit, bound), strict=True))
+    first = None
+    if {"w_plus", "w_minus"} <= set(recorded):
+        chosen = range(0, len(steps), -(-len(steps) // LOOKED_AT))
+        w = torch.stack([recorded[name][chosen, 0] for name in ("w_plus", "w_minus")])
+        of_path = sharpness(data, (w.to(data.X) / kappa**0.5).unsqueeze(2), depth).flatten()
+        above = [k for k, found in zip(chosen, of_path.tolist(), strict=True) if found > threshold]
+        first = steps[above[0]] if above else None
+    return dict(zip(NAMES, (initial, limit, bound, first), strict=True))
 
 
 def why_diverged(s: Mapping[str, Any]) -> str:
@@ -56,18 +77,22 @@ def why_diverged(s: Mapping[str, Any]) -> str:
 
     >>> why_diverged({
     ...     "gamma": 0.5, "stable_gamma": 0.25, "initial_sharpness": 2.0, "limit_sharpness": 15.2,
-    ...     "method": "heavy_ball", "schedule": "constant", "weight_decay": 0.0, "dampening": 0.0,
+    ...     "unstable_step": 20, "method": "heavy_ball", "schedule": "constant",
+    ...     "weight_decay": 0.0, "dampening": 0.0,
     ... })
     'gamma = 0.5 > 0.25 = 2 (1 + beta)/15.2, the largest stable step where gradient flow ends'
     """
-    initial, limit, stable = (math.nan if s[name] is None else s[name] for name in NAMES)
+    initial, limit, stable = (math.nan if s[name] is None else s[name] for name in NAMES[:3])
     at_start = not limit > initial
     steepest = initial if at_start else limit
     place = "at the start" if at_start else "where gradient flow ends"
     if not math.isfinite(stable):
         return f"no sharpness is known {place}"
     sign = ">" if s["gamma"] > stable else "<"
-    unlike = "" if sign == ">" else "; the path went where it is sharper"
+    unlike = "; the path may have been sharper"
+    if s["unstable_step"] is not None:
+        unlike = f"; at step {s['unstable_step']} the path is too sharp for it"
+    unlike = "" if sign == ">" else unlike
     base = (
         "" if s["schedule"] == "constant" else f" at the last gamma_k of schedule {s['schedule']}"
     )
