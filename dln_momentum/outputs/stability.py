@@ -20,6 +20,8 @@ from dln_momentum.theory.discrete_bias import log_init
 
 NAMES = ("initial_sharpness", "limit_sharpness", "stable_gamma", "unstable_step")
 
+FAR = 1e6
+"""A run whose weights are this many times 1, and its start, has left."""
 LOOKED_AT = 40
 """Recorded steps at which the sharpness of a run that diverged is computed, at most."""
 
@@ -66,9 +68,12 @@ def stability(
     if {"w_plus", "w_minus"} <= set(recorded):
         chosen = range(0, len(steps), -(-len(steps) // LOOKED_AT))
         w = torch.stack([recorded[name][chosen, 0] for name in ("w_plus", "w_minus")])
-        of_path = sharpness(data, (w.to(data.X) / kappa**0.5).unsqueeze(2), depth).flatten()
-        above = [k for k, found in zip(chosen, of_path.tolist(), strict=True) if found > threshold]
-        first = steps[above[0]] if above else None
+        w = w.to(data.X) / kappa**0.5
+        # what has gone that far is too sharp, and its squares may overflow
+        gone = ~(w.abs().amax((0, 2)) < FAR * max(1.0, float(snapshot.w_start.abs().max())))
+        kept = torch.where(gone[None, :, None], w[:, :1], w).unsqueeze(2)
+        above = (sharpness(data, kept, depth).flatten() > threshold) | gone
+        first = steps[chosen[int(above.nonzero()[0])]] if bool(above.any()) else None
     return dict(zip(NAMES, (initial, limit, bound, first), strict=True))
 
 
