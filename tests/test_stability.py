@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import dln_momentum as dln
-from dln_momentum.outputs.stability import stability, why_diverged
+from dln_momentum.outputs.divergence import why_diverged
+from dln_momentum.outputs.stability import stability
 from dln_momentum.theory.curvature import sharpness_threshold
 from tests.helpers import run_app
 

@@ -26,6 +26,7 @@ from dln_momentum.cli.sweep import sweep
 from dln_momentum.config import composed
 from dln_momentum.engine import problems as problems_module
 from dln_momentum.engine.problems import Problems
+from dln_momentum.outputs.divergence import NAMES as DIVERGED
 from dln_momentum.outputs.grid import Axis, Grid
 from dln_momentum.outputs.sweep_figure import overview
 from dln_momentum.outputs.sweep_maps import lambda_levels
@@ -39,6 +40,7 @@ from tests.helpers import run_app, run_job
 SMALL = ["data.n=5", "data.d=8", "data.s=1", "trainer.max_steps=400", "trainer.records=5"]
 SMALL += ["trainer.block_size=100", "engine.num_workers=1"]
 NOT_MEASURED = {
+    *DIVERGED,
     "kind",
     "method",
     "schedule",

@@ -14,11 +14,12 @@ from dln_momentum.engine import Status
 from dln_momentum.engine.problems import Problems, select
 from dln_momentum.outputs.along_path import limit
 from dln_momentum.outputs.changing_rates import method_settings
+from dln_momentum.outputs.divergence import NAMES
 from dln_momentum.outputs.files import write_dataset
 from dln_momentum.outputs.history import run_history, with_targets
 from dln_momentum.outputs.provenance import data_hash, file_attributes, provenance
 from dln_momentum.outputs.references import best_along_path, data_settings
-from dln_momentum.outputs.stability import NAMES, stability
+from dln_momentum.outputs.stability import stability
 from dln_momentum.outputs.summary import end_of_runs, numbers_of_run
 from dln_momentum.problem import Problem
 from dln_momentum.training.module import HeavyBallModule

@@ -21,10 +21,11 @@ from dln_momentum.interface.records import Records
 from dln_momentum.method import Method
 from dln_momentum.outputs.along_path import distances_along_path, has_path_distances, limit
 from dln_momentum.outputs.changing_rates import method_settings
+from dln_momentum.outputs.divergence import why_diverged
 from dln_momentum.outputs.history import run_history, with_targets
 from dln_momentum.outputs.quantities import describe
 from dln_momentum.outputs.report import number, run_rows
-from dln_momentum.outputs.stability import stability, why_diverged
+from dln_momentum.outputs.stability import stability
 from dln_momentum.outputs.summary import (
     balancedness_errors,
     balancedness_scalars,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dln_momentum.outputs.divergence import why_diverged
 from dln_momentum.outputs.quantities import QUANTITIES
 
 if TYPE_CHECKING:
@@ -31,17 +32,13 @@ def print_report(
         directory: where the files are.
         history: of which the table shows what callbacks beside the default ones have recorded.
     """
-    s, why = summary, ""
-    if s["status"] == "diverged":
-        from dln_momentum.outputs.stability import why_diverged
-
-        why = f"\n{why_diverged(s)}"
+    s = summary
     title = (
         f"{s['data']}: {s['status']} after {s['steps']} steps in {s['seconds']:.1f} s\n"
         f"gamma = {s['gamma']:g}, beta = {s['beta']:g}: lambda = {s['lam']:.4g}, "
         f"eps = {s['eps']:.4g}, lambda_KS = {s['lam_ks']:.4g}"
         + (f"\n{label}" if (label := method_label(s)) else "")
-        + why
+        + (f"\n{why_diverged(s)}" if s["status"] == "diverged" else "")
     )
     _print(title, [*run_rows(s), *_recorded_rows(history)], directory)
 
