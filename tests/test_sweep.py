@@ -146,6 +146,20 @@ def test_anything_else_is_refused_by_name(name: str, value: object) -> None:
     assert errors[0].startswith(f"sweep.{name} = ")
 
 
+@pytest.mark.parametrize(
+    ("span", "reason"),
+    [
+        ("geomspace:0:1:4", "must have both ends > 0"),
+        ("linspace:0:inf:3", "must have finite ends"),
+        ("linspace:0:1:0", "has 0 values; must have 1 to"),
+    ],
+)
+def test_a_span_that_is_none_is_refused_with_its_reason(span: str, reason: str) -> None:
+    errors: list[str] = []
+    axis_values("gamma", span, errors)
+    assert errors[0].startswith(f"sweep.gamma = '{span}' {reason}")
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     pair=st.sampled_from(PAIRS),
