@@ -35,6 +35,25 @@ def test_one_run_is_the_table_of_its_report() -> None:
     assert float(found["KKT residual of theta_K"][2]) < 1e-11
 
 
+def test_every_kind_of_run_has_a_table() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((4, 8))
+    labels = dln.Problem(X, np.sign(X[:, 0]), loss="logistic")
+    for run in (
+        dln.train(PROBLEM, gamma=5.0, **SHORT),
+        dln.train(PROBLEM, path_sums="gradient_sum", **SHORT),
+        dln.train(PROBLEM, method="nesterov", weight_decay=0.1, **SHORT),
+        dln.train(PROBLEM, dln.power(0.3, 3.0), **SHORT),
+        dln.train(labels, **SHORT),
+        dln.train(PROBLEM, dln.power(0.3, [2.5, 3.0]), **SHORT),
+        dln.flow(PROBLEM, lam=0.0, time=3.0),
+        dln.flow(PROBLEM, lam=1.0, times=[1.0, 2.0]),
+        dln.flow(PROBLEM, lam=dln.Annealed(1.0, 2.0, 3.0), time=3.0),
+    ):
+        assert len({len(row) for row in cells(run)}) == 1
+        assert len(cells(run)) > 1
+
+
 def test_many_runs_show_the_worst_and_where_it_is(runs: dln.Run) -> None:
     found = {row[0]: row for row in cells(runs)}
     assert found["steps"][1:] == ["200", "200", "(0, 0)"]
