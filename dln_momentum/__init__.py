@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dln_momentum.flows import FlowPath, gradient_flow, momentum_flow
     from dln_momentum.flows.batched import Flows, momentum_flows
     from dln_momentum.flows.coefficients import Annealed
+    from dln_momentum.interface.certificate import Certificate
     from dln_momentum.interface.certify import certify
     from dln_momentum.interface.collect import collect, results
     from dln_momentum.interface.flow import flow
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from dln_momentum.interface.path_certificate import PathCertificate
     from dln_momentum.interface.path_recorder import PathRecorder
     from dln_momentum.interface.plot import plot
-    from dln_momentum.interface.run import Certificate, Run
+    from dln_momentum.interface.run import Run
     from dln_momentum.interface.theory import (
         basis_pursuit,
         bregman_divergence,
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Annealed": "flows.coefficients",
-    "Certificate": "interface.run",
+    "Certificate": "interface.certificate",
     "DiagonalLinearNet": "network",
     "Engine": "engine",
     "EngineOptions": "engine",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+V = TypeVar("V")
 
 
 class InputError(ValueError):
@@ -38,3 +42,37 @@ def raise_if_any(problems: Iterable[str]) -> None:
     found = list(problems)
     if found:
         raise InputError(found)
+
+
+class Checks:
+    """What several checks find, raised together.
+
+    >>> def even(value: int) -> int:
+    ...     raise_if_any([f"{value} must be even"] * (value % 2))
+    ...     return value
+    >>> checks = Checks()
+    >>> [checks.passed(0, even, value) for value in (1, 2, 3)]
+    [0, 2, 0]
+    >>> checks.raise_if_any()
+    Traceback (most recent call last):
+    dln_momentum.errors.InputError: 2 problems:
+      - 1 must be even
+      - 3 must be even
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def passed(
+        self, otherwise: V, check: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T | V:
+        """What a function gives; if it raises `InputError`, a stand-in that later checks take."""
+        try:
+            return check(*args, **kwargs)
+        except InputError as error:
+            self.problems += error.problems
+            return otherwise
+
+    def raise_if_any(self) -> None:
+        """Raise `InputError` if any check has failed."""
+        raise_if_any(self.problems)

@@ -22,7 +22,7 @@ from typing import Any
 
 from dln_momentum.errors import InputError, raise_if_any
 
-PAIRS = (("gamma", "beta"), ("lam", "eps"), ("lam", "beta"), ("lam", "gamma"))
+PAIRS = (("gamma", "beta"), ("lam", "eps"), ("lam", "beta"), ("lam", "gamma"), ("eps", "beta"))
 """The pairs of rates that determine a run."""
 LAYERS = ("gamma_u", "gamma_v")
 """Step sizes of u and of v, which come with beta: gamma is their geometric mean."""
@@ -85,7 +85,7 @@ class Momentum:
         lam: float | None = None,
         eps: float | None = None,
     ) -> Momentum:
-        """Build from exactly one of (gamma, beta), (lam, eps), (lam, beta), (lam, gamma).
+        """Build from exactly one of `PAIRS`.
 
         Raises:
             InputError: for any other choice of keys, or values that no beta in [0, 1) fits.
@@ -93,6 +93,8 @@ class Momentum:
         >>> m = Momentum.from_pair(lam=1.0, eps=0.1)
         >>> round(m.gamma, 12), round(m.beta, 12)
         (0.01, 0.9)
+        >>> round(Momentum.from_pair(eps=0.1, beta=0.9).gamma, 12)
+        0.01
         """
         given = {"gamma": gamma, "beta": beta, "lam": lam, "eps": eps}
         given = {key: value for key, value in given.items() if value is not None}
@@ -194,7 +196,7 @@ def gamma_beta(
     by which a sweep recognises its invalid grid points.
     """
     if lam is None:
-        return gamma, beta
+        return gamma if eps is None else eps * (1 - beta), beta
     if eps is not None:
         # eps^2 may overflow although eps^2/lambda does not
         return eps * (eps / lam), 1 - eps / lam

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from urllib.request import urlopen
 
 import pytest
@@ -150,7 +151,10 @@ def test_time_series_have_a_card_a_quantity(browser: Any, tensorboard: str) -> N
 
 
 def test_custom_scalars_draw_measured_and_predicted(browser: Any, tensorboard: str) -> None:
-    browser.get(f"{tensorboard}#custom_scalars&_smoothingWeight=0")
+    # tall enough for all charts; the one run and the one flow, whose lines can be told apart
+    browser.set_window_size(SIZE[0], 1620)
+    runs = quote("^(train|flow)/[^/]*/[^/]*$")
+    browser.get(f"{tensorboard}#custom_scalars&_smoothingWeight=0&regexInput={runs}")
     kind = "tf-custom-scalar-multi-line-chart-card"
     series = "Object.values(e._nameToDataSeries || {}).map(v => [v.getName(), v.getData().length])"
     charts = wait_for(lambda: (found := ask(browser, kind, series)) and found[0] and found)
@@ -164,6 +168,7 @@ def test_custom_scalars_draw_measured_and_predicted(browser: Any, tensorboard: s
         assert len(measured) == len(predicted)
         assert min(measured + predicted) > 50
     keep(browser, "custom_scalars")
+    browser.set_window_size(*SIZE)
 
 
 def test_hparams_have_a_row_a_run(browser: Any, tensorboard: str) -> None:

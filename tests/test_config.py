@@ -149,6 +149,8 @@ def test_whole_numbers_may_be_written_as_floats() -> None:
         (["optimizer=lam_eps"], ["lam", "eps"]),
         (["optimizer=lam_beta"], ["lam", "beta"]),
         (["optimizer=lam_gamma"], ["lam", "gamma"]),
+        (["optimizer=eps_beta"], ["eps", "beta"]),
+        (["optimizer.eps=0.1", "optimizer.beta=0.9"], ["eps", "beta"]),
         (["optimizer.lam=1", "optimizer.eps=0.1"], ["lam", "eps"]),
         (["optimizer.beta=0.9", "optimizer.lam=1"], ["lam", "beta"]),
         (["optimizer.gamma=0.01", "optimizer.lam=1"], ["lam", "gamma"]),

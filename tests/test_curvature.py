@@ -37,6 +37,7 @@ def autograd_hessian(w: torch.Tensor, X: torch.Tensor, y: torch.Tensor) -> torch
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**31))
 def test_the_closed_form_is_the_hessian_of_autograd(seed: int) -> None:
+    """(docs/theory.md#curvature.)"""
     w = weights(9, seed=seed)
     written = autograd_hessian(w, PROBLEM.X, PROBLEM.y)
     # sums of products of numbers of size 10
@@ -101,6 +102,7 @@ def test_the_monitors_of_a_run(tmp_path: Path) -> None:
 @settings(max_examples=30, deadline=None)
 @given(h=st.floats(0, 500), gamma=st.floats(1e-4, 0.1), beta=st.floats(0, 0.99))
 def test_the_contraction_is_a_spectral_radius(h: float, gamma: float, beta: float) -> None:
+    """(docs/theory.md#local-rates.)"""
     matrix = np.array([[1 + beta - gamma * h, -beta], [1, 0]])
     found = float(step_contraction(torch.tensor(h, dtype=torch.float64), gamma, beta))
     # eigenvalues that nearly coincide have half of the digits
@@ -110,6 +112,7 @@ def test_the_contraction_is_a_spectral_radius(h: float, gamma: float, beta: floa
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**31))
 def test_the_modulus_of_a_step_is_its_definition(seed: int) -> None:
+    """(docs/theory.md#discrete-threshold-steps.)"""
     w, after = weights(9, seed=seed), weights(9, seed=seed + 1)
     u, v = (w[0] + w[1]) / 2, (w[0] - w[1]) / 2
     p, q = (after[0] + after[1]) / 2, (after[0] - after[1]) / 2
@@ -123,6 +126,7 @@ def test_the_modulus_of_a_step_is_its_definition(seed: int) -> None:
 
 @pytest.mark.parametrize("alpha", [1e-60, 1e-120])
 def test_a_tiny_start_is_certified(alpha: float) -> None:
+    """(docs/theory.md#tiny-starts.)"""
     run = dln.train(sparse(5, 8, 1), dln.uniform(alpha), gamma=0.05, beta=0.9, max_steps=20_000)
     found = run.certify()
     # a thousand steps, each to rounding of terms of size ln(1/Delta) = 700
@@ -132,6 +136,7 @@ def test_a_tiny_start_is_certified(alpha: float) -> None:
 
 @pytest.mark.parametrize("alpha", [1e-150, 1e-200])
 def test_a_start_without_a_delta_is_refused_by_name(alpha: float) -> None:
+    """(docs/theory.md#tiny-starts.)"""
     with pytest.raises(InputError, match=f"alpha = {alpha:g}: Delta_0 .* must be >= 1e-290"):
         dln.uniform(alpha)
     with pytest.raises(InputError, match=f"scale = {alpha:g}"):

@@ -70,7 +70,10 @@ def test_curvatures_are_those_of_autograd(
     ],
 )
 def test_a_step_is_unstable_just_above_its_threshold(method: dict[str, Any]) -> None:
-    """The spectral radius of the step on h x^2/2, by the definition of the method."""
+    """The spectral radius of the step on h x^2/2, by the definition of the method.
+
+    (docs/theory.md#sharpness.)
+    """
     gamma, beta = 0.05, 0.8
     run = dln.train(dln.Problem([[1.0, 0.5]], [1.0]), gamma=gamma, beta=beta, max_steps=7, **method)
     h = float(run.sharpness_threshold)

@@ -139,6 +139,7 @@ def test_label_noise_perturbs_the_targets(backend: str) -> None:
 
 @backends
 def test_the_two_path_sums_agree(backend: str) -> None:
+    """(docs/theory.md#telescoped-sum.)"""
     engine = make_engine(default_problem(), 0.05, backend=backend, path_sums="direct", tol=1e-20)
     run_to_end(engine)
     snapshot = engine.snapshot()

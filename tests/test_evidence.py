@@ -227,6 +227,7 @@ def moving_engine(problem: Problem, backend: str, path_sums: str, runs: int = 3)
 @from_iterates
 @pytest.mark.parametrize("steps", [1, 7, 3000])
 def test_the_theorem_holds_with_initial_speed(backend: str, path_sums: str, steps: int) -> None:
+    """(docs/theory.md#initial-speed.)"""
     engine = moving_engine(default_problem(), backend, path_sums)
     engine.advance(steps)
     snapshot = engine.snapshot()

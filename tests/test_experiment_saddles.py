@@ -50,6 +50,7 @@ def test_without_momentum_the_exponents_keep_their_sum_and_the_end_has_least_l1_
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(("gamma", "beta"), [(0.02, 0.8), (0.02, 0.97)])
 def test_with_momentum_the_end_has_the_least_weighted_l1_norm(seed, gamma, beta) -> None:
+    """(docs/theory.md#weighted-l1.)"""
     problem, found = process(seed, gamma, beta)
     weights = found.weights
     assert np.abs(weights - 1).max() > 0.1
@@ -65,6 +66,7 @@ def test_with_momentum_the_end_has_the_least_weighted_l1_norm(seed, gamma, beta)
 
 
 def test_each_saddle_is_the_minimiser_over_the_coordinates_that_have_arrived() -> None:
+    """(docs/theory.md#saddle-process.)"""
     _, found = process(1, 0.02, 0.9)
     for theta, g, exponents in zip(found.theta, found.gradient, found.exponents, strict=True):
         plus, minus = exponents == 0

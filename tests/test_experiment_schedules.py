@@ -16,7 +16,10 @@ NAN = float("nan")
 
 @pytest.mark.parametrize("beta", [0.0, 0.4, 0.9])
 def test_nesterovs_label_is_that_of_its_path_sums_at_leading_order(beta: float) -> None:
-    """One coordinate under a constant gradient h: S over int h^2 dt as gamma -> 0."""
+    """One coordinate under a constant gradient h: S over int h^2 dt as gamma -> 0.
+
+    (docs/theory.md#nesterov-label.)
+    """
     gamma, h = 1e-4, 0.05
     x, before, total, steps = 1.0, 1.0, 0.0, 4000
     p = 1 / (1 - beta)

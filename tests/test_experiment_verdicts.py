@@ -100,6 +100,7 @@ def test_a_wrong_acceleration_rule_is_not_seen(monkeypatch: pytest.MonkeyPatch) 
 def test_a_flow_that_starts_at_rest_anyway_has_no_first_order_term(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """(docs/theory.md#order-of-theta.)"""
     config = configured("perturbed_initialisation", "scale=tiny", "num_workers=1")
     right = perturbed_initialisation.study(config)
     assert right.verdict == "confirmed"
@@ -148,6 +149,7 @@ def test_an_advantage_at_equal_steps_is_told_from_one_at_the_limit() -> None:
 
 
 def test_a_limit_is_sparser_only_if_both_step_sizes_say_so() -> None:
+    """(docs/theory.md#sparsity.)"""
     excess = np.array([[0.5, 0.5, 0.5, 2.0], [0.5, 0.5, NAN, 0.5]])[:, None, None, None]
     results = xr.Dataset({"excess": (("eps", "setting", "design", "lam", "data_seed"), excess)})
     # three of four at eps, and three of four at eps/2, one of them not known

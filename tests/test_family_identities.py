@@ -89,6 +89,7 @@ def test_the_draws_have_sign_changes_and_a_speed() -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_schedules(seed: int) -> None:
+    """(docs/theory.md#schedules, theory.md#changing-rates.)"""
     case = draw(seed)
     path = run(case)
     w, beta = path.w(), doubles(case.beta)
@@ -131,6 +132,7 @@ def test_log_free_identity_of_schedules(seed: int) -> None:
 
 
 def test_a_schedule_of_torch_sgd_is_beta_mu_lr_over_the_last_lr() -> None:
+    """(docs/theory.md#torch-schedules.)"""
     rng = np.random.default_rng(0)
     lr, mu = rng.uniform(0.1, 1, 5), 0.5
     buffer, w, steps = 0.0, 1.0, [0.0]
@@ -147,6 +149,7 @@ def test_a_schedule_of_torch_sgd_is_beta_mu_lr_over_the_last_lr() -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_nesterov(seed: int) -> None:
+    """(docs/theory.md#nesterov.)"""
     case = draw(seed)
     path = run(case, nesterov=True)
     x, z = path.w(), np.stack([path.ahead_u + path.ahead_v, path.ahead_u - path.ahead_v], 1)
@@ -171,7 +174,10 @@ def test_what_torch_stores_of_nesterov_gives_the_iterates() -> None:
 
 @pytest.mark.parametrize("with_nesterov", [False, True], ids=["heavy ball", "nesterov"])
 def test_coupled_weight_decay(with_nesterov: bool) -> None:
-    """Delta gains exp(-2 sum p_k gamma_k omega_k), and c does not change; it ends at step 15."""
+    """Delta gains exp(-2 sum p_k gamma_k omega_k), and c does not change; it ends at step 15.
+
+    (docs/theory.md#weight-decay.)
+    """
     case = draw(9)
     omega = exact([0.05 * (k < 15) for k in range(STEPS)])
     path = run(case, decay=omega, nesterov=with_nesterov)
@@ -186,6 +192,7 @@ def test_coupled_weight_decay(with_nesterov: bool) -> None:
 
 
 def test_decoupled_weight_decay() -> None:
+    """(docs/theory.md#weight-decay.)"""
     case = draw(3)
     eta = exact([0.01 * (k < 15) + 0.001 * k for k in range(STEPS)])
     path = run(case, shrink=eta)
@@ -202,6 +209,7 @@ def test_decoupled_weight_decay() -> None:
 
 
 def test_rates_of_coordinates() -> None:
+    """(docs/theory.md#coordinate-rates.)"""
     case = draw(1)
     kappa = exact([0.3, 1.0, 2.0, 0.5])
     path = run(case, kappa=kappa)
@@ -222,6 +230,7 @@ def test_rates_of_coordinates() -> None:
 
 
 def test_rates_of_layers() -> None:
+    """(docs/theory.md#coordinate-rates.)"""
     case, ratio = draw(9), mpmath.mpf(3)
     path = run(case, ratio=ratio)
     w = path.w(sqrt(np.array([ratio]))[0])
@@ -302,7 +311,10 @@ MP_FORMS = {
     [("product", False, 0.0), ("relu", False, 0.1), ("linear", False, 0.1), ("linear", True, 0.1)],
 )
 def test_balances(kind: str, with_nesterov: bool, omega: float) -> None:
-    """The recursion of 10.11 as it is written, of unequal layers, ReLU neurons, linear layers."""
+    """The recursion of 10.11 as it is written, of unequal layers, ReLU neurons, linear layers.
+
+    (docs/theory.md#balances.)
+    """
     weights, points, case = layer_run(1, kind, with_nesterov, omega)
     form, chosen = FORMS[kind]
     mp_form = MP_FORMS[kind]

@@ -240,6 +240,43 @@ def test_tables_as_programs_write_them(
     assert [*problem.notes] == [] if note is None else problem.notes[0].endswith(note)
 
 
+def test_columns_that_number_the_rows(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    numbers = rng.standard_normal((5, 6))
+    frame = pd.DataFrame(numbers, columns=[*"abcdef"]).assign(y=rng.standard_normal(5))
+    gaps = [1, 2, 5, 9, 12]
+    for name, values, dropped in (
+        ("id", gaps, True), ("Index", range(5), True), ("sample_id", range(1, 6), True),
+        ("id", gaps[::-1], False), ("id", np.array(gaps) / 2, False), ("dose", gaps, False),
+    ):  # fmt: skip
+        frame.assign(**{name: values}).to_csv(tmp_path / "t.csv", index=False)
+        problem = load(tmp_path / "t.csv", "y")
+        assert problem.d == 7 - dropped
+        said = f"columns that number the rows dropped: {name}; another name keeps them"
+        assert [*problem.notes] == [said] * dropped
+    frame.assign(year=range(1990, 1995)).to_csv(tmp_path / "t.csv", index=False)
+    problem = load(tmp_path / "t.csv", "y")
+    assert problem.d == 7
+    assert [*problem.notes] == ["columns that rise by 1 from row to row are columns of X: year"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"a,b,y\n1,2,3\n4,5,6\n7,8,9,10,11\n", "line 4 has 5 fields where those above have 3"),
+        (b'a,b,y\n1,2,3\n"4,5,6\n7,8,9\n', "the double quote that opens in line 3 is not closed"),
+        (b"a,b,y\n1,2,3\n4,\xff,6\n", r"line 3, byte 3 \(0xff\), is not text in UTF-8"),
+    ],
+    ids=["ragged", "quote", "latin"],
+)
+def test_what_cannot_be_read_is_named_by_its_line(
+    tmp_path: Path, text: bytes, message: str
+) -> None:
+    (tmp_path / "t.csv").write_bytes(text)
+    with pytest.raises(InputError, match=rf"path = '.*t.csv' cannot be read: {message}"):
+        load(tmp_path / "t.csv", "y")
+
+
 def test_tables_of_pandas_are_read_bit_by_bit(tmp_path: Path) -> None:
     frame = pd.DataFrame(ROWS.X, columns=[*"abcdefghi"]).assign(y=ROWS.y)
     frame.to_csv(tmp_path / "t.tsv", sep="\t")
@@ -273,7 +310,7 @@ def test_text_of_two_classes_is_signs(tmp_path: Path, text: str) -> None:
         ("a,b,k\n1,2,u\n3,4,v\n5,6,w\n", "k", "target = 'k' must be numeric, or text of 2 classes"),
         ("a,b,k\n1,2,u\n3,4,\n5,6,w\n", "k", "target = 'k' is text, with 1 missing of 3"),
         ("y,town\n1,Ulm\n", "y", "has no numeric column beside 'y'"),
-        ("", "y", "cannot be read: No columns"),
+        ("", "y", "cannot be read: it is empty; its first line must hold the names"),
         (
             "a,b,y\n1,2,3\n1,,2\n4,NA,\n",
             "y",

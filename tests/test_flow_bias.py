@@ -41,6 +41,7 @@ def converged(request: pytest.FixtureRequest):
 
 @pytest.mark.parametrize("lam", [1.0, 4.0, 10.0, 30.0])
 def test_path_integrals_agree_with_a_contour_in_complex_time(lam: float):
+    """(docs/theory.md#sign-changes.)"""
     time = 100.0
     w, integrals, zeros = contour_integrals(DEFAULT, W_0.numpy(), lam, [0, 1j, time + 1j, time])
     path = momentum_flow(DEFAULT, W_0, W_0, lam, time)
@@ -55,7 +56,10 @@ def test_path_integrals_agree_with_a_contour_in_complex_time(lam: float):
 
 @pytest.mark.parametrize("lam", [0.1, 10.0])
 def test_summed_integrals_agree_with_a_contour_in_complex_time(lam: float):
-    """The definition away from the zeros, the finite part around them, and an honest error bar."""
+    """The definition away from the zeros, the finite part around them, and an honest error bar.
+
+    (docs/theory.md#contour.)
+    """
     time = 100.0
     _, integrals, _ = contour_integrals(DEFAULT, W_0.numpy(), lam, [0, 0.1j, time + 0.1j, time])
     path = momentum_flow(DEFAULT, W_0, W_0, lam, time)
@@ -105,6 +109,7 @@ def test_balancedness_of_the_limit(converged):
 
 @pytest.mark.slow
 def test_the_effective_initialisation_leads_to_the_other_minimiser(converged):
+    """(docs/theory.md#effective-initialisation.)"""
     balancedness = limit_bias(converged).balancedness
     path = effective_flow(DEFAULT, balancedness)
     assert path.converged

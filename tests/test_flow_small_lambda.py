@@ -30,6 +30,7 @@ def test_threshold_from_zero_is_the_posters():
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.99])
 def test_below_the_threshold_the_balancedness_never_vanishes(share: float):
+    """(docs/theory.md#threshold.)"""
     lam = share * float(lambda_threshold(DEFAULT, W_0, W_0))
     path = momentum_flow(DEFAULT, W_0, W_0, lam, 60.0)
     assert path.sign_changes.sum() == 0
@@ -46,6 +47,7 @@ def test_the_drift_of_the_balance_is_bounded(lam: float):
 
 @pytest.mark.slow
 def test_the_asymptotic_formula_errs_linearly_in_lambda():
+    """(docs/theory.md#small-lambda-limit.)"""
     gradient_path = gradient_flow(DEFAULT, W_0, W_0, math.inf, tol=1e-20)
     errors = []
     for lam in [0.01 / 2**k for k in range(8)]:

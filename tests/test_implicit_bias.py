@@ -72,6 +72,7 @@ runs = {
 @settings(deadline=None, max_examples=60)
 @given(**runs)
 def test_finite_step_identity(seed: int, gamma: float, beta: float, batch_size: int | None) -> None:
+    """(docs/theory.md#finite-step-identity.)"""
     _, iterates, gradients = short_run(seed, gamma, beta, batch_size)
     # beyond, the tolerance would be that of S itself
     assume(conditioning(iterates) < 1e4)
@@ -90,6 +91,7 @@ def test_finite_step_identity(seed: int, gamma: float, beta: float, batch_size: 
 @settings(deadline=None, max_examples=60)
 @given(**runs)
 def test_log_free_identity(seed: int, gamma: float, beta: float, batch_size: int | None) -> None:
+    """(docs/theory.md#log-free-identity.)"""
     _, iterates, _ = short_run(seed, gamma, beta, batch_size)
     size = torch.stack([p for p, _ in iterates] + [m for _, m in iterates]).abs().max()
     assume(bool(size.isfinite()))
@@ -106,6 +108,7 @@ def test_log_free_identity(seed: int, gamma: float, beta: float, batch_size: int
 def test_every_iterate_is_the_minimiser_on_its_own_level_set(
     seed: int, gamma: float, beta: float, batch_size: int | None
 ) -> None:
+    """(docs/theory.md#along-the-path.)"""
     problem, iterates, _ = short_run(seed, gamma, beta, batch_size)
     w = torch.stack([torch.stack(pair) for pair in iterates], 1)
     assume(conditioning(iterates) < 1e3)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,8 @@ import torch
 
 import dln_momentum as dln
 from dln_momentum import Snapshot
-from tests.helpers import make_engine
+from dln_momentum.cli.flow import flow as flow_command
+from tests.helpers import make_engine, run_job
 
 PROBLEM = dln.sparse(n=5, d=8, s=1, seed=0)
 SHORT: dict[str, Any] = {"max_steps": 300, "tol": 0.0, "records": 5}
@@ -141,7 +145,7 @@ def test_results_are_shown_in_a_line() -> None:
     run = dln.train(PROBLEM, gamma=[0.01, 0.02], callbacks=seen.append, **SHORT)
     for shown in (run, run.certify(), dln.flow(PROBLEM, time=1.0).certify(), seen[0], PROBLEM):
         assert len(repr(shown)) < 300
-    assert "kkt_residual=[2]" in repr(run.certify())
+    assert "kkt_residual: median" in repr(run.certify())
 
 
 def test_the_gradient_sum_certifies_nothing() -> None:
@@ -381,7 +385,7 @@ def test_a_sweep_varies_what_one_engine_cannot_carry() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"n": [5, 6]}, "unknown key n; keys are the arguments of dln.train"),
+        ({"n": [5, 6]}, "n: the data are given, with n = "),
         ({"gamma": [0.1, 0.2], "zip": ["gamma", "beta"]}, "zip: beta must be a key with a list"),
         ({"seed": [0.5]}, "must be a list of integers"),
         ({"beta": [0.5, 1.5]}, "beta = 1.5"),
@@ -525,3 +529,80 @@ def test_distances_of_a_run_are_known_up_to_where_it_diverged() -> None:
     distances = run.to_dataset()["own_level_set_distance"].values
     assert np.isfinite(distances[0])
     assert np.isnan(distances[-1])
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "messages"),
+    [
+        (
+            dln.train,
+            {"gamma": -1, "beta": 2, "batch_size": 99, "seed": -1, "max_steps": 0, "tol": "x",
+             "method": "adam", "sampling": "some", "records": 1},
+            ["gamma = -1", "beta = 2", "batch_size = 99", "seed = -1", "max_steps = 0", "tol = 'x'",
+             "method = 'adam'", "sampling = 'some'", "records = 1"],
+        ),
+        (
+            dln.flow,
+            {"lam": -1, "friction": 0, "speed": "x", "tol": [1, 2]},
+            ["lam = -1", "friction = 0", "speed = 'x'", "tol = [1, 2]"],
+        ),
+        (
+            dln.verify,
+            {"gamma": -1, "beta": 0.5, "batch_size": 99, "max_steps": 0, "tol": "x"},
+            ["gamma = -1", "batch_size = 99", "max_steps = 0", "tol = 'x'"],
+        ),
+    ],
+    ids=["train", "flow", "verify"],
+)  # fmt: skip
+def test_all_that_is_wrong_is_listed_at_once(
+    function: Any, given: dict[str, Any], messages: list[str]
+) -> None:
+    with pytest.raises(dln.InputError) as caught:
+        function(PROBLEM, **given)
+    lines = caught.value.problems
+    assert len(lines) == len(messages)
+    for message in messages:
+        assert any(line.startswith(message) for line in lines), message
+
+
+@pytest.mark.parametrize(
+    ("function", "key", "message"),
+    [
+        (dln.train, "momentum", "unknown argument momentum (did you mean beta?)"),
+        (dln.train, "lr", "unknown argument lr (did you mean gamma?)"),
+        (dln.train, "alpha", "unknown argument alpha (did you mean start=dln.uniform(alpha)?)"),
+        (dln.flow, "frictoin", "unknown argument frictoin (did you mean friction?)"),
+        (dln.verify, "qqq", "unknown argument qqq"),
+        (dln.certify, "momentum", "unknown argument momentum (did you mean beta?)"),
+        (dln.sweep, "momentum", "unknown key momentum (did you mean beta?)"),
+    ],
+)
+def test_an_unknown_argument_is_answered_with_the_nearest(
+    function: Any, key: str, message: str
+) -> None:
+    with pytest.raises(dln.InputError) as caught:
+        function(PROBLEM, **{key: 0.9})
+    assert str(caught.value).startswith(message)
+
+
+def test_checked_functions_keep_their_signatures() -> None:
+    for function in (dln.train, dln.flow, dln.verify, dln.certify):
+        parameters = inspect.signature(function).parameters
+        assert "kwargs" not in parameters
+        assert next(iter(parameters)) == "problem"
+        assert function.__doc__
+
+
+def test_both_ways_to_a_flow_refuse_the_same(tmp_path: Path) -> None:
+    """What a flow cannot reach is known in one place (`flow_errors`)."""
+    keys = ["data.n=5", "data.d=8", "data.s=1"]
+    wrong: Any = ({"friction": 1e-200}, {"lam": 1e9}, {"lam": 1e9, "friction": 0.5})
+    for given in wrong:
+        with pytest.raises(dln.InputError) as python:
+            dln.flow(dln.sparse(n=5, d=8, s=1), **given)
+        words = [f"flow.{key}={value}" for key, value in given.items()]
+        with pytest.raises(dln.InputError) as command:
+            run_job("flow", flow_command, tmp_path, *keys, *words)
+        (one,), (other,) = python.value.problems, command.value.problems
+        # the limits of the steps and the tolerances of the two differ, and with them the numbers
+        assert other.replace("flow.", "").startswith(re.split(r" about|, or a", one)[0])

@@ -197,7 +197,10 @@ def signed(layers: Tensor, ratio: float) -> Tensor:
 
 @pytest.mark.parametrize("name", ["depth_3", "depths"])
 def test_the_identity_at_any_depth(name: str) -> None:
-    """S from the iterates by its definition, and what the gradients say of it."""
+    """S from the iterates by its definition, and what the gradients say of it.
+
+    (docs/theory.md#depth.)
+    """
     method = METHODS[name]
     engine = engine_of(method, drawn=True, moving=True)
     engine.advance(STEPS)

@@ -22,7 +22,11 @@ def test_every_pair_names_the_same_run(gamma: float, beta: float) -> None:
     m = Momentum(gamma, beta)
     assert math.isclose(m.lam * (1 - beta), m.eps, **CLOSE)
     assert math.isclose(m.lam_ks, gamma * (1 + beta) / (2 * (1 - beta) ** 2), **CLOSE)
-    for pair in ({"lam": m.lam, "beta": beta}, {"lam": m.lam, "eps": min(m.eps, m.lam)}):
+    for pair in (
+        {"lam": m.lam, "beta": beta},
+        {"lam": m.lam, "eps": min(m.eps, m.lam)},
+        {"eps": m.eps, "beta": beta},
+    ):
         again = Momentum.from_pair(**pair)
         assert math.isclose(again.gamma, gamma, **CLOSE)
         # beta is a difference from 1: absolute accuracy

@@ -26,6 +26,7 @@ from dln_momentum.cli.sweep import sweep
 from dln_momentum.config import composed
 from dln_momentum.engine import problems as problems_module
 from dln_momentum.engine.problems import Problems
+from dln_momentum.outputs.divergence import NAMES as DIVERGED
 from dln_momentum.outputs.grid import Axis, Grid
 from dln_momentum.outputs.sweep_figure import overview
 from dln_momentum.outputs.sweep_maps import lambda_levels
@@ -39,6 +40,7 @@ from tests.helpers import run_app, run_job
 SMALL = ["data.n=5", "data.d=8", "data.s=1", "trainer.max_steps=400", "trainer.records=5"]
 SMALL += ["trainer.block_size=100", "engine.num_workers=1"]
 NOT_MEASURED = {
+    *DIVERGED,
     "kind",
     "method",
     "schedule",
@@ -142,6 +144,20 @@ def test_anything_else_is_refused_by_name(name: str, value: object) -> None:
     assert axis_values(name, value, errors) is None
     assert len(errors) == 1
     assert errors[0].startswith(f"sweep.{name} = ")
+
+
+@pytest.mark.parametrize(
+    ("span", "reason"),
+    [
+        ("geomspace:0:1:4", "must have both ends > 0"),
+        ("linspace:0:inf:3", "must have finite ends"),
+        ("linspace:0:1:0", "has 0 values; must have 1 to"),
+    ],
+)
+def test_a_span_that_is_none_is_refused_with_its_reason(span: str, reason: str) -> None:
+    errors: list[str] = []
+    axis_values("gamma", span, errors)
+    assert errors[0].startswith(f"sweep.gamma = '{span}' {reason}")
 
 
 @settings(max_examples=60, deadline=None)
@@ -481,6 +497,9 @@ def test_shards_make_the_whole(tmp_path: Path, no_figures: None, mixed: xr.Datas
     shards = [run_sweep(tmp_path / f"{i}", *keys, f"sweep.shard={i}") for i in range(2)]
     run = [shard["status"] != "not run" for shard in shards]
     assert (run[0] ^ run[1] | (mixed["status"] == "invalid")).all()
+    counts = [json.loads((tmp_path / f"{i}/summary.json").read_text()) for i in range(2)]
+    assert sum(one["runs"] for one in counts) == int((mixed["status"] != "invalid").sum())
+    assert {one["grid_size"] for one in counts} == {mixed["status"].size}
     for name in ("theta", "status", "train_loss_path"):
         joined = shards[0][name].where(run[0], shards[1][name])
         assert joined.transpose(*mixed[name].dims).identical(mixed[name])
@@ -766,9 +785,11 @@ def test_a_report_of_runs_that_differ_in_their_path_sums(
     empty = ("engine_path_sums", [np.nan] * 3)
     columns = {name: empty for name in COLUMNS if name not in results}
     summary = {
-        "data": "drawn", "runs": 3, "axes": {"engine_path_sums": 3}, "endings": {"max_steps": 2},
-        "seconds_training": 1.0, "run_steps_per_second": 1.0,
+        "data": "drawn", "runs": 2, "grid_size": 3, "axes": {"engine_path_sums": 3},
+        "endings": {"max_steps": 2}, "seconds_training": 1.0, "run_steps_per_second": 1.0,
     }  # fmt: skip
     print_report(results.assign(columns), summary, tmp_path)
+    printed = capsys.readouterr().out
+    assert "2 of 3 runs over engine_path_sums (3)" in printed
     # the one that is another shard's is not among those that did not diverge
-    assert "runs that did not diverge: 2" in capsys.readouterr().out
+    assert "runs that did not diverge: 2" in printed

@@ -73,7 +73,7 @@ def flow(job: Job) -> dict[str, Any]:
     lam, until, options = built(lam), built(until), built(options)
     lams = lam if isinstance(lam, list) else [lam] if isinstance(lam, float) else []
     raise_if_any(_nothing_to_follow(config, parts, until, lams))
-    raise_if_any(_too_long(parts, lam, until, options, built(friction)))
+    raise_if_any(_infeasible(parts, lam, until, options, built(friction)))
     if isinstance(lam, list):
         from dln_momentum.cli.flows import flows
 
@@ -196,15 +196,9 @@ def until_of(reader: Reader) -> Until | None:
 def _nothing_to_follow(
     config: DictConfig, parts: Parts, until: Until, lams: list[float]
 ) -> Iterator[str]:
-    import torch
-
-    from dln_momentum.flows.feasibility import resolution_errors
-
     loss, tol = float(parts.problem.loss(parts.net.theta.detach())), until.tol
     if tol is not None and loss <= tol:
         yield f"the start already interpolates: loss {loss:g}, must be > flow.tol = {tol:g}"
-    w = torch.stack([parts.net.w_plus.detach(), parts.net.w_minus.detach()])
-    yield from (f"flow.{line}" for line in resolution_errors(parts.problem, w, tol))
     if parts.net.is_deep:
         yield (
             f"model = {config.model.init} has depth {float(parts.net.depth.flatten()[0]):g}: "
@@ -218,31 +212,31 @@ def _nothing_to_follow(
         yield f"model.speed = {speed:g} must be 0: friction b/t is infinite at t = 0"
 
 
-def _too_long(
+def _infeasible(
     parts: Parts,
     lam: float | list[float] | Annealed,
     until: Until,
     options: FlowOptions,
     friction: float | str,
 ) -> Iterator[str]:
-    """Flows that oscillate for longer than the solver's steps allow; constant lambda alone."""
+    """Flows that rounding or the solver's steps keep from their end."""
     import torch
 
-    from dln_momentum.flows.feasibility import length_errors
+    from dln_momentum.flows.feasibility import flow_errors
 
-    values = torch.tensor(0.0 if callable(lam) else lam, dtype=torch.float64)
-    if friction != 1:
-        return
+    many = isinstance(lam, list)
     w = torch.stack([parts.net.w_plus.detach(), parts.net.w_minus.detach()])
-    if values.ndim:
-        w = w.unsqueeze(1).expand(2, len(values), -1)
+    if many:
+        w = w.unsqueeze(1).expand(2, len(lam), -1)
     keys: dict[str, Any] = {"rtol": options.rtol}
-    if not values.ndim:
-        if options.method == "implicit":
-            return
+    if not many:
         # fewer steps are a limit that somebody chose: a flow that is given up is a result too
         keys["max_steps"] = max(options.max_steps, DEFAULT_STEPS)
-    for line in length_errors(parts.problem, w, values, until.time, until.tol, **keys):
+        if options.method == "implicit":
+            keys["max_steps"] = math.inf
+    for line in flow_errors(
+        parts.problem, w, lam, friction=friction, time=until.time, tol=until.tol, **keys
+    ):
         yield f"flow.{line.replace('a time up', 'flow.time up').replace('or lam', 'or flow.lam')}"
 
 

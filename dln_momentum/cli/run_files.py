@@ -10,13 +10,16 @@ from torch import Tensor
 
 from dln_momentum.cli.job import Job
 from dln_momentum.cli.outputs import outputs_of
+from dln_momentum.engine import Status
 from dln_momentum.engine.problems import Problems, select
 from dln_momentum.outputs.along_path import limit
 from dln_momentum.outputs.changing_rates import method_settings
+from dln_momentum.outputs.divergence import NAMES
 from dln_momentum.outputs.files import write_dataset
 from dln_momentum.outputs.history import run_history, with_targets
 from dln_momentum.outputs.provenance import data_hash, file_attributes, provenance
 from dln_momentum.outputs.references import best_along_path, data_settings
+from dln_momentum.outputs.stability import stability
 from dln_momentum.outputs.summary import end_of_runs, numbers_of_run
 from dln_momentum.problem import Problem
 from dln_momentum.training.module import HeavyBallModule
@@ -54,6 +57,7 @@ class TrainedRuns:
             "label_noise": config.sampling.label_noise,
             **method_settings(self._module.method.of(slice(run, run + 1)), problem, ends),
             **ends,
+            **self._stability(run),
             **self._best(run),
             **provenance(data_hash(problem)),
         }
@@ -90,6 +94,16 @@ class TrainedRuns:
         # records after the end of the run repeat its last values
         end = int(self._ends["steps"][run])
         return best_along_path(errors, [min(k, end) for k in self._module.history.steps], "step")
+
+    def _stability(self, run: int) -> dict[str, Any]:
+        """The largest stable step beside that of a run that diverged; None for any other."""
+        if self._module.status_labels[run] != Status.DIVERGED.label:
+            return dict.fromkeys(NAMES)
+        one = slice(run, run + 1)
+        method = self._module.method.of(one)
+        columns = {name: value[:, one] for name, value in self._columns.items()}
+        steps = self._module.history.steps
+        return stability(select(self._snapshot, one), self._problem(run), method, columns, steps)
 
     @cached_property
     def _ends(self) -> dict[str, Tensor]:

@@ -43,7 +43,7 @@ def train(job: Job) -> dict[str, Any]:
         figure = write_figure(job, history, summary)
         report(loggers, job, history, summary, figure)
         job.finish(summary)
-    print_report(summary, job.directory)
+    print_report(summary, job.directory, history)
     return summary
 
 

@@ -33,7 +33,7 @@ def options_of(group: str) -> list[str]:
     """The options of a group, in alphabetical order.
 
     >>> options_of("optimizer")
-    ['gamma_beta', 'lam_beta', 'lam_eps', 'lam_gamma', 'layer_rates', 'of_flow']
+    ['eps_beta', 'gamma_beta', 'lam_beta', 'lam_eps', 'lam_gamma', 'layer_rates', 'of_flow']
     """
     folders = [CONF_DIR, *added]
     return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})

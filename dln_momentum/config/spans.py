@@ -50,11 +50,17 @@ def _span(label: str, text: str) -> Sequence[Number] | str:
     kind, *parts = text.split(":")
     try:
         return _SPAN_KINDS[kind](*parts)
+    except _WrongSpanError as error:
+        return f"{label} = {text!r} {error}"
     except (KeyError, TypeError, ValueError, OverflowError):
         return (
             f"{label} = {text!r} must be a number, a list of numbers, or {SPANS}, "
             f"of 1 to {MAX_VALUES} values"
         )
+
+
+class _WrongSpanError(ValueError):
+    """A span that is written as one, and why there is none."""
 
 
 def _linspace(start: str, stop: str, count: str) -> Sequence[Number]:
@@ -63,7 +69,10 @@ def _linspace(start: str, stop: str, count: str) -> Sequence[Number]:
 
 def _geomspace(start: str, stop: str, count: str) -> Sequence[Number]:
     if not (float(start) > 0 and float(stop) > 0):
-        raise ValueError("a geometric span must lie above 0")
+        raise _WrongSpanError(
+            "must have both ends > 0, as a geometric span; linspace goes through 0, and a list "
+            "may hold 0 beside others"
+        )
     return _whole(np.geomspace(_finite(start), _finite(stop), _count(int(count))))
 
 
@@ -75,13 +84,13 @@ def _range(start: str, stop: str, step: str = "1") -> Sequence[Number]:
 
 def _finite(text: str) -> float:
     if not math.isfinite(float(text)):
-        raise ValueError("the ends of a span must be finite")
+        raise _WrongSpanError("must have finite ends")
     return float(text)
 
 
 def _count(count: int) -> int:
     if not 1 <= count <= MAX_VALUES:
-        raise ValueError("too few or too many values")
+        raise _WrongSpanError(f"has {count} values; must have 1 to {MAX_VALUES}")
     return count
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import bz2
 import csv
-import gzip
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dln_momentum.data.rows import Rows, signs_of
+from dln_momentum.data.text import check_bytes, opened, unreadable
 from dln_momentum.errors import InputError
-from dln_momentum.memory import available_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,11 +27,17 @@ DECIMALS = {"point": ".", "comma": ","}
 SAMPLE_LINES = 20
 """Lines that the separator is recognised by."""
 
+COUNTED = 5
+"""Rows from which a column that rises by 1 is remarkable."""
+
 LONGEST_NAME = 50
 """Characters of a column's name in an error."""
 
 _NAMELESS = re.compile(r"\s*|Unnamed: \d+(\.\d+)*|__index_level_\d+__")
 """The names that pandas and pyarrow give to a column that has none."""
+
+_NUMBERING = {"id", "ids", "index", "idx", "row", "rowid", "sample", "sampleid", "obs", "#"}
+"""Names, in small letters and without punctuation, of a column that may number the rows."""
 
 _COMMA_NUMBER = re.compile(r"\s*[+-]?\d*(,\d+)?([eE][+-]?\d+)?\s*")
 
@@ -59,7 +63,7 @@ def read_text(file: Path, *, separator: str | None = None, decimal: str | None =
     import pandas as pd
 
     lines = _first_lines(file)
-    _check_bytes(file)
+    check_bytes(file)
     character = _mark("separator", separator, SEPARATORS) or _recognised(lines)
     point = _mark("decimal", decimal, DECIMALS)
     if character == point:
@@ -83,7 +87,7 @@ def read_text(file: Path, *, separator: str | None = None, decimal: str | None =
     try:
         frame = pd.read_csv(file, **options)
     except (ValueError, OSError, EOFError) as error:
-        raise _unreadable(file, error) from error
+        raise unreadable(file, error) from error
     if point is None and character != ",":
         commas = [name for name in frame.columns if _has_decimal_commas(frame[name])]
         for name in commas:
@@ -114,7 +118,7 @@ def read_parquet(file: Path, *, separator: str | None = None, decimal: str | Non
             [f"path = {str(file)!r} needs pyarrow: pip install 'dln-momentum[parquet]'"]
         ) from error
     except (ValueError, OSError) as error:
-        raise _unreadable(file, error) from error
+        raise unreadable(file, error) from error
 
 
 def rows_of(table: Table, target: str | None) -> Rows:
@@ -133,6 +137,16 @@ def rows_of(table: Table, target: str | None) -> Rows:
         notes.append(f"columns without a name dropped, as an index: {shown}")
         frame = frame.drop(columns=nameless)
     notes += table.notes
+    others = [name for name in frame.columns if name != target and name not in table.repeated]
+    numbering = [n for n in others if _plain(n) in _NUMBERING and _rises(frame[n])]
+    if numbering:
+        shown = ", ".join(map(str, numbering))
+        notes.append(f"columns that number the rows dropped: {shown}; another name keeps them")
+        frame = frame.drop(columns=numbering)
+    counting = [n for n in others if n not in numbering and _rises(frame[n], by_one=True)]
+    if counting and len(frame) >= COUNTED:
+        shown = ", ".join(map(str, counting))
+        notes.append(f"columns that rise by 1 from row to row are columns of X: {shown}")
     if target not in frame.columns:
         what = (
             "target must name the column of y, one of"
@@ -197,6 +211,21 @@ def _columns(table: Table, frame: pd.DataFrame) -> str:
     return shown
 
 
+def _plain(name: Any) -> str:
+    """A name in small letters, without what joins its words."""
+    return re.sub(r"[\s_.-]", "", str(name)).lower()
+
+
+def _rises(column: Any, *, by_one: bool = False) -> bool:
+    """Whether a column holds whole numbers, each above the one before it."""
+    from pandas.api.types import is_integer_dtype
+
+    if not is_integer_dtype(column) or column.isna().any():
+        return False
+    steps = column.diff().iloc[1:]
+    return bool((steps == 1).all() if by_one else (steps > 0).all())
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text.replace(",", "."))
@@ -232,29 +261,12 @@ def _mark(key: str, given: str | None, names: dict[str, str]) -> str | None:
 
 
 def _first_lines(file: Path) -> list[str]:
-    opened = {".gz": gzip.open, ".bz2": bz2.open}.get(file.suffix.lower(), open)
     try:
-        with opened(file, "rt", encoding="utf-8-sig", errors="replace", newline="") as text:
+        with opened(file)(file, "rt", encoding="utf-8-sig", errors="replace", newline="") as text:
             lines = [line for line in islice(text, SAMPLE_LINES) if line.strip()]
     except (OSError, EOFError) as error:
-        raise _unreadable(file, error) from error
+        raise unreadable(file, error) from error
     return lines
-
-
-def _check_bytes(file: Path) -> None:
-    """Raise for what pandas would read up to a NUL byte, or what expands beyond memory."""
-    opened = {".gz": gzip.open, ".bz2": bz2.open}.get(file.suffix.lower(), open)
-    size, room = 0, available_bytes()
-    try:
-        with opened(file, "rb") as stream:
-            while part := stream.read(2**20):
-                size += len(part)
-                if b"\0" in part:
-                    raise ValueError("it holds NUL bytes: it must be text in UTF-8")
-                if size > room:
-                    raise ValueError(f"it holds more than the {room} bytes of memory available")
-    except (ValueError, OSError, EOFError) as error:
-        raise _unreadable(file, error) from error
 
 
 def _recognised(lines: Sequence[str]) -> str:
@@ -283,7 +295,3 @@ def _equal_number(rows: Sequence[Sequence[str]]) -> int:
     """The number of fields of the header, if the rows have as many, or one more; else 0."""
     counts = [len(row) for row in rows] or [0]
     return counts[0] if all(counts[0] <= count <= counts[0] + 1 for count in counts) else 0
-
-
-def _unreadable(file: Path, error: Exception) -> InputError:
-    return InputError([f"path = {str(file)!r} cannot be read: {error}"])

@@ -22,6 +22,8 @@ from dln_momentum.errors import InputError, raise_if_any
 
 Function = Callable[[float], float]
 
+LEAST_FRICTION = 1e-150
+"""With a subnormal friction the solver did not end."""
 KINDS = ("geometric", "linear")
 CHECKED = 1000
 """Times at which a function of the user is checked."""
@@ -102,12 +104,13 @@ def friction_of(value: Any) -> float | InverseTime | Function:
     """A friction as a user gives it: a number, ``"b/t"``, or a function of t.
 
     Raises:
-        InputError: for anything else, or a number that is not finite and > 0.
+        InputError: for anything else, or a number that is not finite and >= `LEAST_FRICTION`.
 
     >>> friction_of("3/t"), friction_of(1)
     (InverseTime(b=3.0), 1.0)
     """
-    allowed = "must be a number > 0, 'b/t' with b > 0 as '3/t', or a function of t"
+    least = f"{LEAST_FRICTION:g}"
+    allowed = f"must be a number >= {least}, 'b/t' with b > 0 as '3/t', or a function of t"
     if callable(value):
         function: Any = value
         return function
@@ -116,7 +119,8 @@ def friction_of(value: Any) -> float | InverseTime | Function:
         found = float(value if text is None else text)
     except (TypeError, ValueError):
         raise InputError([f"friction = {value!r} {allowed}"]) from None
-    if isinstance(value, bool) or not 0 < found < math.inf:
+    smallest = LEAST_FRICTION if text is None else math.ulp(0)
+    if isinstance(value, bool) or not smallest <= found < math.inf:
         raise InputError([f"friction = {value!r} {allowed}"])
     return found if text is None else InverseTime(found)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dln_momentum.arrays import is_real
 from dln_momentum.flows.options import FlowOptions
 from dln_momentum.problem import Problem
 
@@ -47,6 +49,32 @@ def _end(problem: Problem) -> Tensor:
     rows = problem.row_space
     w = (2 * rows.span(rows.target(problem.y)).abs()).sqrt()
     return torch.stack([w, w])
+
+
+def flow_errors(
+    problem: Problem,
+    w: Tensor,
+    lam: Any,
+    *,
+    friction: Any,
+    time: float,
+    tol: float | None,
+    rtol: float | None = None,
+    max_steps: int = FlowOptions.max_steps,
+) -> Iterator[str]:
+    """What keeps a flow, or R of them, from its end, whoever asks for it.
+
+    Args:
+        problem, w, time, tol, rtol, max_steps: as for `length_errors`.
+        lam: lambda, a number or [R]; of a function nothing is known beforehand, and of a friction
+            that changes neither.
+        friction: as for `momentum_flow`.
+    """
+    yield from resolution_errors(problem, w, tol)
+    if not callable(lam) and is_real(friction):
+        lam = torch.as_tensor(lam, dtype=torch.float64)
+        number = float(friction)
+        yield from length_errors(problem, w, lam, time, tol, rtol, max_steps, friction=number)
 
 
 def resolution_errors(problem: Problem, w: Tensor, tol: float | None) -> Iterator[str]:

@@ -86,7 +86,10 @@ class Path(Weights):
 
     @property
     def energy(self) -> Tensor:
-        """E = F(w) + lambda/2 (||u'||^2 + ||v'||^2), [T]; E' = -(||u'||^2 + ||v'||^2)."""
+        """E = F(w) + lambda/2 (||u'||^2 + ||v'||^2), [T]; E' = -(||u'||^2 + ||v'||^2).
+
+        (docs/theory.md#energy.)
+        """
         square = self.dw[0].square() + self.dw[1].square()
         return self.loss + (self.lam / 4 * square).sum(-1)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from dln_momentum.arrays import array_of, common_shape, integer_of
 from dln_momentum.engine.footprint import Footprint
 from dln_momentum.engine.problems import Problems, first_of, flat_problem
-from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.errors import Checks, InputError, raise_if_any
 from dln_momentum.method import Method
 from dln_momentum.problem import Problem
 from dln_momentum.rates import LAYERS, PAIRS, SMALLEST_GAMMA, gamma_beta, lam_of, of_layers
@@ -72,22 +72,33 @@ def arguments(
     Raises:
         InputError: listing everything that is out of range or does not fit.
     """
+    checks = Checks()
     if isinstance(problem, list | tuple) and all(isinstance(p, Problem) for p in problem):
-        problem = Problems(problem, torch.arange(len(problem)))
-    start = checked(problem, start, (Problem, Problems))
+        several = torch.arange(len(problem))
+        problem = checks.passed(problem, Problems, problem, several)
+    start = checks.passed(uniform(), checked, problem, start, (Problem, Problems))
+    given = {
+        key: checks.passed(None, array_of, key, value)
+        for key, value in rates.items()
+        if value is not None
+    }
+    known = {key: value for key, value in given.items() if value is not None}
+    if len(known) == len(given):
+        known = {key: np.asarray(value) for key, value in with_defaults(known).items()}
+        checks.problems += rate_errors(known)
+    # without the rates of the layers, which may be wrong
+    checks.passed(None, method_of, settings, 1.0, start.depth)
+    seeds = checks.passed(np.zeros((), np.int64), _seeds, seed)
+    checks.raise_if_any()
     assert isinstance(problem, Problem | Problems)
-    given = {key: array_of(key, value) for key, value in rates.items() if value is not None}
-    given = {key: np.asarray(value) for key, value in with_defaults(given).items()}
-    raise_if_any(rate_errors(given))
-    shapes = {key: value.shape for key, value in given.items()}
+    shapes = {key: value.shape for key, value in known.items()}
     with np.errstate(over="ignore", under="ignore", divide="ignore"):
-        given, ratio = of_layers(given)
+        pair, ratio = of_layers(known)
     if not np.all(np.isfinite(ratio) & (np.asarray(ratio) > 0)):
         raise InputError(["gamma_u and gamma_v: gamma_v/gamma_u must be finite and > 0"])
     method = method_of(settings, ratio, start.depth)
     shapes |= {key: tuple(torch.as_tensor(getattr(method, key)).shape) for key in _OWN}
     shapes["schedule"] = tuple(method.schedule.runs)
-    seeds = _seeds(seed)
     shapes |= {"start": start.runs, "problem": tuple(problem.runs), "seed": seeds.shape}
     shape, first = common_shape(shapes), first_of(problem)
     d, arrays = first.d, [f"{key} {list(own)}" for key, own in shapes.items() if math.prod(own) > 1]
@@ -95,7 +106,7 @@ def arguments(
     raise_if_any(least.engine_errors(", ".join(arrays) or f"d = {d}"))
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         # what overflows is named by the check below
-        both = gamma_beta(**given)
+        both = gamma_beta(**pair)
     gamma, beta = (np.broadcast_to(rate, shape).reshape(-1) for rate in both)
     raise_if_any(_pair_problems(gamma, beta))
     w_plus, w_minus = (w.expand(*shape, d).reshape(-1, d) for w in start.weights(d))

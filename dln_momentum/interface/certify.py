@@ -12,6 +12,7 @@ from torch import Tensor
 from dln_momentum.arrays import flag_of, integer_of, is_one_of, number_of, tensor_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.interface.arguments import checked
+from dln_momentum.interface.keywords import names_its_arguments
 from dln_momentum.interface.path_certificate import PathCertificate, certificate_of
 from dln_momentum.interface.path_sums import PathSums, summary_of
 from dln_momentum.problem import Problem
@@ -24,6 +25,7 @@ METHODS = ("heavy_ball", "nesterov")
 PARAMETRISATIONS = ("product", "squares", "diagonal")
 
 
+@names_its_arguments
 def certify(
     problem: Problem,
     iterates: tuple[ArrayLike, ArrayLike],

@@ -14,6 +14,7 @@ import xarray as xr
 
 from dln_momentum.errors import raise_if_any
 from dln_momentum.outputs.aggregation import FAILED, aggregate
+from dln_momentum.outputs.divergence import why_diverged
 from dln_momentum.outputs.found import (
     Job,
     UnreadableError,
@@ -228,4 +229,7 @@ def _rows(job: Job, collection: Collection) -> Rows | None:
 
 def _how(job: Job, label: str) -> str:
     steps, message = job.summary.get("steps"), job.summary.get("message")
+    # runs of earlier versions do not have these numbers
+    if label == "diverged" and job.summary.get("stable_gamma") is not None:
+        message = why_diverged(job.summary)
     return label + (f" after {steps} steps" if steps else "") + (f": {message}" if message else "")

@@ -11,17 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dln_momentum.arrays import is_real, number_of
-from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.arrays import number_of
+from dln_momentum.errors import Checks, raise_if_any
 from dln_momentum.flows import FlowOptions, FlowPath, gradient_flow, momentum_flow
 from dln_momentum.flows.batched import DEFAULT_RTOL, Flows, data_of_runs, momentum_flows
 from dln_momentum.flows.coefficients import Coefficients
-from dln_momentum.flows.feasibility import length_errors, resolution_errors
+from dln_momentum.flows.feasibility import flow_errors
 from dln_momentum.flows.momentum_flow import coefficients_of
 from dln_momentum.interface.arguments import array_of, checked, common_shape, flat_problem
 from dln_momentum.interface.flow_run import FlowRun
+from dln_momentum.interface.keywords import names_its_arguments
 from dln_momentum.problem import Problem, stack
-from dln_momentum.start import Start
+from dln_momentum.start import Start, uniform
 from dln_momentum.theory.initial_speed import gradient_velocity
 
 Pair = tuple[Tensor, Tensor]
@@ -38,10 +39,7 @@ class _Until(NamedTuple):
     rtol: float | None
 
 
-LEAST_FRICTION = 1e-150
-"""With a subnormal friction the solver did not end."""
-
-
+@names_its_arguments
 def flow(
     problem: Problem | Sequence[Problem],
     start: Start | None = None,
@@ -99,23 +97,30 @@ def flow(
     >>> many.theta.shape, many.status.tolist()
     ((2, 3, 2), ['converged', 'converged', 'converged'])
     """
+    checks = Checks()
     if isinstance(problem, list | tuple) and all(isinstance(p, Problem) for p in problem):
-        problem = stack(problem)
-    start = checked(problem, start)
-    assert isinstance(problem, Problem)
+        problem = checks.passed(problem, stack, problem)
+    start = checks.passed(uniform(), checked, problem, start)
     if start.is_deep:
-        raise InputError([f"start has depth = {start.depth}: a flow is of theta = u v, depth = 2"])
-    lams = array_of("lam", 1.0 if callable(lam) else lam)
-    speed, time = number_of("speed", speed), number_of("time", time)
+        checks.problems.append(
+            f"start has depth = {start.depth}: a flow is of theta = u v, depth = 2"
+        )
+    lams = checks.passed(np.ones(()), array_of, "lam", 1.0 if callable(lam) else lam)
+    speed = checks.passed(0.0, number_of, "speed", speed)
+    time = checks.passed(math.inf if times is not None else 1.0, number_of, "time", time)
     tol, rtol = (
-        None if value is None else number_of(key, value)
+        None if value is None else checks.passed(None, number_of, key, value)
         for key, value in (("tol", tol), ("rtol", rtol))
     )
-    outputs = None if times is None else array_of("times", times)
-    shape = common_shape({"lam": lams.shape, "start": start.runs, "problem": tuple(problem.runs)})
+    outputs = None if times is None else checks.passed(None, array_of, "times", times)
     last = time if outputs is None or not outputs.size else float(outputs.flat[-1])
-    given = coefficients_of(lam if callable(lam) else _first(lams), friction, last)
-    raise_if_any([*_errors(lams, speed, time, outputs), *_changing_errors(given, shape)])
+    inertia = lam if callable(lam) else _first(lams)
+    given = checks.passed(None, coefficients_of, inertia, friction, last)
+    checks.problems += _errors(lams, speed, time, outputs)
+    checks.raise_if_any()
+    assert isinstance(problem, Problem)
+    shape = common_shape({"lam": lams.shape, "start": start.runs, "problem": tuple(problem.runs)})
+    raise_if_any(_changing_errors(given, shape))
     w = start.weights(problem.d)
     if outputs is not None:
         time, tol = float(outputs[-1]), None
@@ -125,18 +130,16 @@ def flow(
         w_plus, w_minus = (x.expand(*shape, problem.d).reshape(-1, problem.d) for x in w)
         w = w_plus, w_minus
     data = flat_problem(problem, shape)
-    is_number = not callable(lam) and is_real(friction)
-    if is_number and 0 < friction < LEAST_FRICTION:
-        raise InputError([f"friction = {friction:g} must be >= {LEAST_FRICTION:g}"])
-    number = float(friction) if is_number else None if given is not None else 1.0
-    raise_if_any(resolution_errors(data, torch.stack(w), tol))
-    raise_if_any(_too_long(data, w, lams, shape, _Until(time, outputs, tol, rtol), number))
-    dw = gradient_velocity(data, *w, speed) if speed else None
+    flat = torch.from_numpy(np.broadcast_to(lams, shape).reshape(-1).copy())
+    known = lam if callable(lam) else flat if shape else float(lams)
     until = _Until(time, outputs, tol, rtol)
+    raise_if_any(
+        flow_errors(data, torch.stack(w), known, friction=friction, time=time, tol=tol, rtol=rtol)
+    )
+    dw = gradient_velocity(data, *w, speed) if speed else None
     if shape == ():
-        path = _one(data, w, dw, lam if callable(lam) else float(lams), until, friction)
+        path = _one(data, w, dw, known, until, friction)
     else:
-        flat = torch.from_numpy(np.broadcast_to(lams, shape).reshape(-1).copy())
         path = _many(data, w, dw, flat, until)
     return FlowRun(data, path, shape, None if outputs is not None else tol or DEFAULT_TOL)
 
@@ -185,24 +188,6 @@ def _errors(
     finite = times.ndim == 1 and times[0] >= 0 and 0 < times[-1] < math.inf
     if not finite or (np.diff(times) <= 0).any():
         yield "times must be increasing finite numbers >= 0, [T], and the last of them > 0"
-
-
-def _too_long(
-    problem: Problem,
-    w: Pair,
-    lams: NDArray[np.float64],
-    shape: tuple[int, ...],
-    until: _Until,
-    friction: float | None,
-) -> Iterator[str]:
-    """Flows that oscillate for longer than the solver's steps allow, at constant coefficients."""
-    if friction is None:
-        return
-    flat = torch.from_numpy(np.broadcast_to(lams, shape).reshape(-1).copy())
-    lam = flat if shape else flat[0]
-    yield from length_errors(
-        problem, torch.stack(w), lam, until.time, until.tol, until.rtol, friction=friction
-    )
 
 
 def _first(lams: NDArray[np.float64]) -> float:

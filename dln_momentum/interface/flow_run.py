@@ -17,9 +17,12 @@ from dln_momentum.errors import InputError
 from dln_momentum.extras import naming_extra
 from dln_momentum.flows import FlowPath
 from dln_momentum.flows.batched import Flows
+from dln_momentum.interface import notebook
+from dln_momentum.interface.certificate import spread_of
 from dln_momentum.outputs.flow_summary import FlowMeasures, measure
 from dln_momentum.outputs.history import flow_history, labelled
 from dln_momentum.outputs.quantities import describe
+from dln_momentum.outputs.report import number
 from dln_momentum.problem import Problem
 from dln_momentum.theory.continuous_bias import path_integrals
 from dln_momentum.theory.curvature import sharpness
@@ -59,6 +62,21 @@ class FlowCertificate:
 
     __repr__ = short_repr
 
+    @property
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Each number with what it is predicted to be, as text."""
+        doubt = f"0 +- {self.path_integral_uncertainty:.1e}"
+        said = {
+            "kkt_residual": doubt,
+            "path_identity_error": doubt,
+            "energy_balance_error": "0",
+            "distance_to_minimizer": "0 once converged",
+        }
+        return [(name, predicted, f"{getattr(self, name):.2e}") for name, predicted in said.items()]
+
+    def _repr_html_(self) -> str:
+        return notebook.table("Certificate", ("number", "predicted", "measured"), self.rows)
+
 
 def _array(name: str, doc: str) -> Any:
     """A property: what the path has under a name, as an array of times and flows."""
@@ -95,6 +113,21 @@ class FlowRun:
         labels, counts = np.unique(np.atleast_1d(self.status), return_counts=True)
         endings = ", ".join(f"{n} {label}" for label, n in zip(labels, counts, strict=True))
         return f"FlowRun({self.problem.name!r}, shape={self.shape}, T={len(self.t)}: {endings})"
+
+    def _repr_html_(self) -> str:
+        if self.shape == ():
+            rows = [("F + lambda/2 ||w'||^2 at the end", "0", number(float(self.energy[-1])))]
+            if self._measured_to is not None:
+                rows += self.certify().rows
+            return notebook.table(repr(self), ("quantity", "predicted", "measured"), rows)
+        ends = {"t": self.t[-1], "train_loss": self.train_loss[-1], "energy": self.energy[-1]}
+        spreads = {name: spread_of(values) for name, values in ends.items()}
+        rows = [
+            (name, number(found.median), number(found.worst), found.place)
+            for name, found in spreads.items()
+            if found is not None
+        ]
+        return notebook.table(repr(self), ("at the end", "median", "largest", "of flow"), rows)
 
     @property
     def lam(self) -> Any:

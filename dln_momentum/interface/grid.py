@@ -19,6 +19,7 @@ from dln_momentum.engine.footprint import Footprint
 from dln_momentum.engine.problems import Problems
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.interface.arguments import checked, method_of, rate_errors, with_defaults
+from dln_momentum.interface.keywords import unknown
 from dln_momentum.interface.methods import stacked, structure
 from dln_momentum.interface.train import train
 from dln_momentum.method import Method
@@ -126,6 +127,8 @@ class _Maker:
     make: Callable[..., Any]
     arguments: Mapping[str, str]
     """the argument that each key is"""
+    given: Problem | None = None
+    """the data, where they are given and not made"""
 
     def __call__(self, values: Mapping[str, Any]) -> Any:
         given = {self.arguments[k]: v for k, v in values.items() if k in self.arguments}
@@ -184,11 +187,19 @@ class _Points:
                     "lambda seed: dln.sparse(n=20, d=30, s=3, seed=seed)"
                 )
                 continue
+            given = self.problem.given
+            if given is not None and key in ("n", "d"):
+                yield (
+                    f"{key}: the data are given, with {key} = {getattr(given, key)}; give a "
+                    f"function that makes them, as lambda {key}: dln.sparse(...)"
+                )
+                continue
             made = sorted({name for maker in self._makers for name in maker.arguments})
             known = key in own or key in made
             if not known and (key in self.axes or key not in NOT_SWEPT):
+                (line,) = unknown([key], [*own, *made], "key")
                 yield (
-                    f"unknown key {key}; keys are the arguments of dln.train"
+                    f"{line}; keys are the arguments of dln.train"
                     + (f" and of the functions given: {', '.join(made)}" if made else "")
                 )
         for key in SEEDS:
@@ -357,7 +368,7 @@ def _problem_maker(problem: Any, keys: Collection[str]) -> _Maker:
         raise InputError([f"problem has run dimensions {list(problem.runs)}; a sweep takes one"])
     if not callable(problem):
         checked(problem, None)
-        return _Maker(lambda: problem, {})
+        return _Maker(lambda: problem, {}, problem)
     arguments = {name: name for name in _arguments(problem)}
     only = next(iter(arguments)) if len(arguments) == 1 else "seed"
     if only != "seed" and only in keys:  # it is no seed, but a key of its own

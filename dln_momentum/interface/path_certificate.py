@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dln_momentum.interface.run import Certificate
+from dln_momentum.interface import notebook
+from dln_momentum.interface.certificate import Certificate
 from dln_momentum.problem import Problem
 from dln_momentum.theory import coordinate_rates, minimizers
 from dln_momentum.theory.trajectory import Trajectory
@@ -49,8 +51,9 @@ class PathCertificate(Certificate):
         theta: the predictor.
         s_plus, s_minus: S_+-.
         sign_changes: of the entries of w_+- so far.
-        tolerance: the largest path_identity_error that rounding explains; the other errors have
-            their own.
+        tolerance: the largest path_identity_error that rounding explains.
+        tolerances: what rounding explains of each error at the end, by its name; it prints beside
+            the error.
         failures: which of the numbers are larger than rounding explains, empty if none is.
         undecided: which of them the rounding of the run could explain at any size.
     """
@@ -65,6 +68,7 @@ class PathCertificate(Certificate):
     sign_changes: Any
     steps: Any
     tolerance: Any
+    tolerances: Mapping[str, float]
     failures: tuple[str, ...]
     undecided: tuple[str, ...]
 
@@ -81,19 +85,30 @@ class PathCertificate(Certificate):
         return "not decided: " + "; ".join(self.undecided) if self.undecided else "valid"
 
     def __repr__(self) -> str:
-        end = {
-            name: np.atleast_1d(getattr(self, name))[-1]
-            for name in (
-                "steps", "kkt_residual", "path_identity_error", "asymmetry", "outside",
-                "update_error", "distance_to_minimizer", "sign_changes", "tolerance",
-            )
-        }  # fmt: skip
-        shown = ", ".join(
-            f"{name}={value}" if name in ("steps", "sign_changes") else f"{name}={value:.1e}"
-            for name, value in end.items()
-            if not np.isnan(value)
-        )
-        return f"PathCertificate({self.verdict}; {shown})"
+        shown = [f"steps={self._end['steps']}"]
+        for name, allowed in self.tolerances.items():
+            if not np.isnan(self._end[name]):
+                shown.append(f"{name}={self._end[name]:.1e} (rounding {allowed:.0e})")
+        shown.append(f"distance_to_minimizer={self._end['distance_to_minimizer']:.1e}")
+        shown.append(f"sign_changes={self._end['sign_changes']}")
+        return f"PathCertificate({self.verdict}; {', '.join(shown)})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, f"{self._end[name]:.2e}", f"{allowed:.1e}")
+            for name, allowed in self.tolerances.items()
+            if not np.isnan(self._end[name])
+        ]
+        distance = f"{self._end['distance_to_minimizer']:.2e}"
+        rows.append(("distance_to_minimizer", distance, "0 once converged"))
+        header = ("number", "measured", "rounding explains")
+        return notebook.table(f"{self._end['steps']} steps: {self.verdict}", header, rows)
+
+    @property
+    def _end(self) -> dict[str, Any]:
+        """The scalars at the last step."""
+        names = (*self.tolerances, "steps", "distance_to_minimizer", "sign_changes")
+        return {name: np.atleast_1d(getattr(self, name))[-1] for name in names}
 
 
 @dataclass(frozen=True)
@@ -197,6 +212,7 @@ def certificate_of(
         sign_changes=shaped(summary.sign_changes),
         steps=shaped(summary.steps),
         tolerance=shaped(identity_resolution),
+        tolerances={name: float(allowed[-1]) for name, (_, allowed) in checks.items()},
         failures=tuple(failures),
         undecided=tuple(undecided),
     )

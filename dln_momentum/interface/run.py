@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 import xarray as xr
-from numpy.typing import NDArray
 from torch import Tensor
 
-from dln_momentum.arrays import short_repr
-from dln_momentum.engine import Engine, Snapshot, Status
+from dln_momentum.engine import Snapshot, Status
 from dln_momentum.engine.problems import Measure, Problems, first_of, groups_of, measure, select
 from dln_momentum.errors import InputError
 from dln_momentum.extras import naming_extra
+from dln_momentum.flows.batched import data_of_runs
+from dln_momentum.interface import notebook
+from dln_momentum.interface.certificate import Certificate, spread_of
+from dln_momentum.interface.records import Records
 from dln_momentum.method import Method
 from dln_momentum.outputs.along_path import distances_along_path, has_path_distances, limit
-from dln_momentum.outputs.changing_rates import rates_at_step
-from dln_momentum.outputs.history import History, run_history, with_targets
+from dln_momentum.outputs.changing_rates import method_settings
+from dln_momentum.outputs.divergence import why_diverged
+from dln_momentum.outputs.history import run_history, with_targets
 from dln_momentum.outputs.quantities import describe
+from dln_momentum.outputs.report import number, run_rows
+from dln_momentum.outputs.stability import stability
 from dln_momentum.outputs.summary import (
     balancedness_errors,
     balancedness_scalars,
     certificate,
-    coordinates,
     curvature,
     distance,
     kappa_of,
     log_free_error,
-    path_sum_scalars,
     potential,
     recovery,
     summarise,
@@ -42,65 +45,6 @@ if TYPE_CHECKING:
 
 MOST_DISTANCES = 4000
 """Records, steps times runs, up to which `Run.to_dataset` adds the distances by default."""
-
-
-@dataclass
-class Records:
-    """The quantities of all runs at the recorded steps."""
-
-    trajectories: bool
-    """whether values per coordinate are kept"""
-    curvature: bool = False
-    """whether the sharpness is kept"""
-    history: History = field(default_factory=History)
-
-    def add(self, engine: Engine) -> None:
-        """Record the runs as they stand."""
-        found = engine.measure(self._values)
-        found |= rates_at_step(engine.method.schedule, engine.gamma, engine.beta, engine.step)
-        self.history.record(engine.step, found)
-
-    def _values(self, snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
-        values = {
-            "train_loss": snapshot.loss,
-            **recovery(snapshot.theta, problem),
-            **balancedness_scalars(snapshot),
-            **path_sum_scalars(snapshot),
-            **certificate(snapshot, problem),
-        }
-        if self.curvature:
-            values |= curvature(snapshot, problem)
-        if self.trajectories:
-            values |= coordinates(snapshot)
-        return values
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """What the theory says of the last iterate, and by how much it is missed; shape S each.
-
-    theta_K minimises D_{psi_Delta}(., theta~) over its own level set exactly when the KKT residual
-    is 0, converged or not. S_+- is summed from the iterates, so that a fault of the run shows.
-
-    Attributes:
-        kkt_residual: relative norm of the part of (arcsinh(2 theta/Delta) - c)/2 outside the row
-            space.
-        path_identity_error: largest relative error of Delta against Delta_0 exp(-(S~_+ + S~_-)).
-        log_free_error: largest error of u^2 - v^2 against its log-free sum, over max Delta_0.
-        distance_to_minimizer: of theta to argmin D over all interpolators; 0 once converged.
-        balancedness, log_init, minimizer: Delta, c = arcsinh(2 theta~/Delta) and that argmin,
-            S + [d].
-    """
-
-    kkt_residual: Any
-    path_identity_error: Any
-    log_free_error: Any
-    distance_to_minimizer: Any
-    balancedness: NDArray[np.float64]
-    log_init: NDArray[np.float64]
-    minimizer: NDArray[np.float64]
-
-    __repr__ = short_repr
 
 
 class Run:
@@ -128,7 +72,58 @@ class Run:
     def __repr__(self) -> str:
         labels, counts = np.unique(np.atleast_1d(self.status), return_counts=True)
         endings = ", ".join(f"{n} {label}" for label, n in zip(labels, counts, strict=True))
-        return f"Run({self.problem.name!r}, shape={self.shape}, d={self.problem.d}: {endings})"
+        why = f"; {self._why_diverged}" if self._why_diverged else ""
+        return f"Run({self.problem.name!r}, shape={self.shape}, d={self.problem.d}: {endings}{why})"
+
+    def _repr_html_(self) -> str:
+        if self.shape == ():
+            sums = "telescoped" if self.snapshot.certifies else "gradient_sum"
+            found = self.summary | {"status": self.status, "path_sums": sums}
+            found |= method_settings(self.method, self.problem, found)
+            rows = [*run_rows(found)]
+            header = ("quantity", "predicted", "measured")
+        else:
+            header = ("quantity", "median", "worst", "of run")
+            # what needs no solver: the minimisers of thousands of runs take seconds
+            found = {"steps": self.snapshot.steps, **self.measure(_without_solver)}
+            shaped = {name: self._shaped(value.double()) for name, value in found.items()}
+            spreads = {name: spread_of(value) for name, value in shaped.items()}
+            rows = [
+                (name, number(found.median), number(found.worst), found.place)
+                for name, found in spreads.items()
+                if found is not None
+            ]
+        return notebook.table(repr(self), header, rows)
+
+    @cached_property
+    def _why_diverged(self) -> str:
+        """A line on the first run that diverged; empty where none has."""
+        diverged = (self.snapshot.status == Status.DIVERGED).nonzero().flatten().tolist()
+        if not diverged:
+            return ""
+        first = diverged[0]
+        s = {"gamma": self.snapshot.gamma[first].item(), "n": self.problem.n}
+        method = self.method.of(slice(first, first + 1))
+        one = select(self.snapshot, slice(first, first + 1))
+        history = self._records.history
+        names = {"w_plus", "w_minus"} & set(history.values)
+        columns = {name: history.column(name)[:, first : first + 1] for name in names}
+        s |= stability(one, self._problem_of(first), method, columns, history.steps)
+        s |= method_settings(method, self.problem, s)
+        if self.shape == ():
+            return why_diverged(s)
+        place = tuple(int(axis) for axis in np.unravel_index(first, self.shape))
+        return f"run {place[0] if len(place) == 1 else place}: {why_diverged(s)}"
+
+    def _problem_of(self, run: int) -> Problem:
+        """The data of one of the runs; of a stack with the run dimension [1]."""
+        for group in self._groups:
+            if group.runs is None:
+                return data_of_runs(group.problem, torch.tensor([run]))
+            place = (group.runs == run).nonzero().flatten()
+            if len(place):
+                return data_of_runs(group.problem, place)
+        raise AssertionError("every run has a problem")
 
     @cached_property
     def status(self) -> Any:
@@ -295,6 +290,18 @@ class Run:
         array = value.detach().cpu().numpy()
         shaped = array.reshape((*self.shape, *array.shape[1:]))
         return shaped.item() if shaped.ndim == 0 else shaped
+
+
+def _without_solver(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
+    """The loss, the errors of theta and the numbers that test the theorem at every step."""
+    return {
+        "train_loss": snapshot.loss,
+        **recovery(snapshot.theta, problem),
+        **balancedness_scalars(snapshot),
+        **balancedness_errors(snapshot),
+        "log_free_error": log_free_error(snapshot),
+        **certificate(snapshot, problem),
+    }
 
 
 def _certificate(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:

@@ -18,11 +18,14 @@ from dln_momentum.engine.family import is_plain
 from dln_momentum.engine.footprint import Footprint
 from dln_momentum.engine.parallel import physical_cores
 from dln_momentum.engine.problems import first_of, groups_of
-from dln_momentum.errors import raise_if_any
+from dln_momentum.errors import Checks, raise_if_any
 from dln_momentum.extras import naming_extra
 from dln_momentum.interface.arguments import Arguments, Data, arguments
-from dln_momentum.interface.run import Records, Run
+from dln_momentum.interface.keywords import names_its_arguments
+from dln_momentum.interface.records import Records
+from dln_momentum.interface.run import Run
 from dln_momentum.pace import Pace
+from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.schedules import Schedule
@@ -36,6 +39,7 @@ MOST_TRAJECTORIES = 2**22
 """Numbers of a trajectory, records times runs times coordinates, up to which it is kept."""
 
 
+@names_its_arguments
 def train(
     problem: Data,
     start: Start | None = None,
@@ -87,7 +91,8 @@ def train(
             problems of one shape is an array of them.
         start: `uniform`, `gaussian`, `biased` or `Start(u, v)`; ``uniform(0.1)`` if left out.
         gamma, beta, lam, eps: a pair that determines the run: (gamma, beta), (lam, eps),
-            (lam, beta) or (lam, gamma). Without lam and eps, gamma is 0.01 and beta 0.9 by default.
+            (lam, beta), (lam, gamma) or (eps, beta). Without lam and eps, gamma is 0.01 and beta
+            0.9 by default.
         gamma_u, gamma_v: step sizes of u and of v, in place of gamma = sqrt(gamma_u gamma_v).
         method: ``heavy_ball``, or ``nesterov`` with the gradient at w_k + beta_k (w_k - w_{k-1}).
         schedule: gamma_k and beta_k, one of `dln_momentum.schedules`; None for constant rates.
@@ -138,18 +143,42 @@ def train(
     ((2, 2), (2, 2, 8))
     """
     callbacks = tuple(callbacks) if isinstance(callbacks, Iterable) else (callbacks,)
-    raise_if_any(
+    checks = Checks()
+    checks.problems += [
         f"callbacks: {callback!r} must be a function of a Snapshot"
         for callback in callbacks
         if not callable(callback)
+    ]
+    speed = checks.passed(0.0, number_of, "speed", speed)
+    label_noise = checks.passed(0.0, number_of, "label_noise", label_noise)
+    noise_until = checks.passed(1, integer_of, "noise_until", noise_until, 0)
+    curvature = checks.passed(False, flag_of, "curvature", curvature)
+    shown = checks.passed(False, flag_of, "progress", progress)
+    if trajectories is not None:
+        trajectories = checks.passed(False, flag_of, "trajectories", trajectories)
+    max_steps = checks.passed(1, integer_of, "max_steps", max_steps, 1)
+    records = checks.passed(2, integer_of, "records", records, 2)
+    plan = checks.passed(RecordPlan(1, 2), RecordPlan, max_steps, records)
+    tolerances: dict[str, Any] = {
+        "tol": tol,
+        "margin": margin,
+        "gradient_tol": gradient_tol,
+        "divergence_bound": divergence_bound,
+    }
+    tolerances = {
+        key: checks.passed(getattr(EngineOptions, key), number_of, key, value)
+        for key, value in tolerances.items()
+        if value is not None or key not in ("margin", "gradient_tol")
+    }
+    options = checks.passed(
+        EngineOptions(),
+        EngineOptions,
+        backend=backend,
+        path_sums=path_sums,
+        num_workers=physical_cores() if num_workers is None else num_workers,
+        **tolerances,
     )
-    speed = number_of("speed", speed)
-    label_noise = number_of("label_noise", label_noise)
-    noise_until = integer_of("noise_until", noise_until, 0)
-    curvature, shown = flag_of("curvature", curvature), flag_of("progress", progress)
-    trajectories = None if trajectories is None else flag_of("trajectories", trajectories)
-    max_steps = integer_of("max_steps", max_steps, 1)
-    records = integer_of("records", records, 2)
+    checks.problems += _errors(speed, label_noise, noise_until)
     settings = {
         "name": method,
         "schedule": schedule,
@@ -160,19 +189,19 @@ def train(
         "kappa": kappa,
     }
     rates = {"gamma": gamma, "beta": beta, "lam": lam, "eps": eps}
-    given = arguments(problem, start, seed, settings, gamma_u=gamma_u, gamma_v=gamma_v, **rates)
-    options = EngineOptions(
-        backend=backend,
-        path_sums=path_sums,
-        tol=number_of("tol", tol),
-        margin=None if margin is None else number_of("margin", margin),
-        gradient_tol=None if gradient_tol is None else number_of("gradient_tol", gradient_tol),
-        divergence_bound=number_of("divergence_bound", divergence_bound),
-        num_workers=physical_cores() if num_workers is None else num_workers,
-    )
-    raise_if_any(_errors(speed, label_noise, noise_until))
-    plan = RecordPlan(max_steps, records)
-    n, (R, d) = first_of(given.problem).n, given.w_plus.shape
+    rates |= {"gamma_u": gamma_u, "gamma_v": gamma_v}
+    given = checks.passed(None, arguments, problem, start, seed, settings, **rates)
+    first, seeds = (problem, 0) if given is None else (first_of(given.problem), given.seed)
+    if not isinstance(first, Problem):  # there is no number of rows to check the others against
+        checks.raise_if_any()
+    assert isinstance(first, Problem)
+    n = first.n
+    batches = checks.passed(None, BatchStream, n, batch_size, sampling, seeds)
+    noise = checks.passed(None, LabelNoise, n, label_noise, noise_until, seeds)
+    checks.raise_if_any()
+    assert given is not None
+    assert batches is not None
+    R, d = given.w_plus.shape
     if trajectories is None:
         trajectories = len(plan.recorded) * R * d <= MOST_TRAJECTORIES
     raise_if_any(_size_errors(given, len(plan.recorded), path_sums, trajectories=trajectories))
@@ -183,8 +212,8 @@ def train(
         given.w_plus,
         given.w_minus,
         previous=_previous(given, speed),
-        batches=BatchStream(n, batch_size, sampling, given.seed),
-        label_noise=LabelNoise(n, label_noise, noise_until, given.seed) if label_noise else None,
+        batches=batches,
+        label_noise=noise if label_noise else None,
         options=options,
         method=given.method,
     )

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from dln_momentum.arrays import integer_of, number_of
 from dln_momentum.data import BatchStream, LabelNoise
-from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.errors import Checks
+from dln_momentum.interface import notebook
 from dln_momentum.interface.arguments import checked, method_of, with_defaults
+from dln_momentum.interface.keywords import names_its_arguments
+from dln_momentum.outputs.report import number
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
 from dln_momentum.schedules import Schedule
-from dln_momentum.start import Start
+from dln_momentum.start import Start, uniform
 from dln_momentum.verification import Measurements, Setting, Statement, Verdict, statements
 
 if TYPE_CHECKING:
@@ -60,6 +64,12 @@ class Report:
         found = ", ".join(f"{verdict.value}: {counts[verdict]}" for verdict in Verdict)
         return f"Report({len(self)} statements; {found})"
 
+    def _repr_html_(self) -> str:
+        header = ("§", "statement", "predicted", "measured", "error", "tolerance", "verdict")
+        # what failed first
+        found = sorted(self.statements, key=lambda s: s.verdict is not Verdict.VIOLATED)
+        return notebook.table(repr(self), header, map(_cells, found), len(found))
+
     def __str__(self) -> str:
         try:
             from dln_momentum.outputs.report import wide_console
@@ -73,12 +83,27 @@ class Report:
         return captured.get()
 
 
+def _momentum(given: Mapping[str, float]) -> Momentum:
+    return Momentum.from_pair(**given)
+
+
+def _cells(s: Statement) -> tuple[str, ...]:
+    """A statement and what it lacks, as a row of text."""
+    relation = "" if s.relation == "=" else f"{s.relation} "
+    lacks = "".join(f"; needs {h.text} ({h.found})" for h in s.unmet)
+    part = f"; judged {s.judged}" if s.judged else ""
+    allowed = ("-" if math.isnan(value) else f"{value:.1e}" for value in (s.error, s.tolerance))
+    numbers = (relation + number(s.predicted), number(s.measured), *allowed)
+    return (str(s.section), s.name + part + lacks, *numbers, s.verdict.value)
+
+
 def _line(s: Statement) -> str:
     """A statement on one line, where no table can be printed."""
     found = f"measured {s.measured:.4g} {s.relation} predicted {s.predicted:.4g}"
     return f"{s.name}: {found}, error {s.error:.1e} of at most {s.tolerance:.1e}: {s.verdict.value}"
 
 
+@names_its_arguments
 def verify(
     problem: Problem,
     start: Start | None = None,
@@ -126,15 +151,21 @@ def verify(
     >>> int(report.to_dataframe().verdict.isin(["holds", "holds in part"]).sum()) > 30
     True
     """
-    start = checked(problem, start)
+    checks = Checks()
+    start = checks.passed(uniform(), checked, problem, start)
     if start.runs:
-        raise InputError([f"start has run dimensions {list(start.runs)}; verify takes one start"])
+        checks.problems += [f"start has run dimensions {list(start.runs)}; verify takes one start"]
     pair = {"gamma": gamma, "beta": beta, "lam": lam, "eps": eps}
-    given = {key: number_of(key, value) for key, value in pair.items() if value is not None}
-    label_noise = number_of("label_noise", label_noise)
-    noise_until = integer_of("noise_until", noise_until, 0)
-    only_flow = set(given) == {"lam"}
-    momentum = None if only_flow else Momentum.from_pair(**with_defaults(given))
+    numbers = {k: checks.passed(None, number_of, k, x) for k, x in pair.items() if x is not None}
+    given = {key: value for key, value in numbers.items() if value is not None}
+    label_noise = checks.passed(0.0, number_of, "label_noise", label_noise)
+    noise_until = checks.passed(1, integer_of, "noise_until", noise_until, 0)
+    tol = checks.passed(0.0, number_of, "tol", tol)
+    if max_steps is not None:
+        max_steps = checks.passed(1, integer_of, "max_steps", max_steps, 1)
+    only_flow, momentum = set(given) == {"lam"}, None
+    if not only_flow and len(given) == len(numbers):
+        momentum = checks.passed(None, _momentum, with_defaults(given))
     settings = {
         "name": method,
         "schedule": schedule,
@@ -144,10 +175,17 @@ def verify(
         "dampening": dampening,
         "kappa": kappa,
     }
-    own = method_of(settings, depth=start.depth)
-    if momentum is not None:
+    own = checks.passed(None, method_of, settings, depth=start.depth)
+    if momentum is not None and own is not None:
         rates = (torch.tensor([x], dtype=torch.float64) for x in (momentum.gamma, momentum.beta))
-        raise_if_any(own.problems(*rates))
+        checks.problems += own.problems(*rates)
+    if not isinstance(problem, Problem):
+        checks.raise_if_any()
+    batches = checks.passed(None, BatchStream, problem.n, batch_size, sampling, seed)
+    noise = checks.passed(None, LabelNoise, problem.n, label_noise, noise_until, seed)
+    checks.raise_if_any()
+    assert batches is not None
+    assert own is not None
     w_plus, w_minus = start.weights(problem.d)
     setting = Setting(
         problem,
@@ -155,10 +193,10 @@ def verify(
         w_minus,
         momentum=momentum,
         lam=given["lam"] if only_flow else None,
-        batches=BatchStream(problem.n, batch_size, sampling, seed),
-        label_noise=LabelNoise(problem.n, label_noise, noise_until, seed) if label_noise else None,
+        batches=batches,
+        label_noise=noise if label_noise else None,
         method=own,
-        max_steps=None if max_steps is None else integer_of("max_steps", max_steps, 1),
-        tol=number_of("tol", tol),
+        max_steps=max_steps,
+        tol=tol,
     )
     return Report(list(statements(Measurements(setting))))

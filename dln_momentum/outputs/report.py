@@ -8,7 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dln_momentum.outputs.divergence import why_diverged
+from dln_momentum.outputs.quantities import QUANTITIES
+
 if TYPE_CHECKING:
+    import xarray as xr
     from rich.console import Console, RenderableType
     from rich.table import Table
 
@@ -18,23 +22,34 @@ PRINTED_WIDTH = 150
 """Columns of a wide table that goes to a file or a pipe."""
 
 
-def print_report(summary: Mapping[str, Any], directory: Path) -> None:
-    """Print the table of one run of the optimizer, and where its files are."""
+def print_report(
+    summary: Mapping[str, Any], directory: Path, history: xr.Dataset | None = None
+) -> None:
+    """Print the table of one run of the optimizer, and where its files are.
+
+    Args:
+        summary: of the run.
+        directory: where the files are.
+        history: of which the table shows what callbacks beside the default ones have recorded.
+    """
     s = summary
     title = (
         f"{s['data']}: {s['status']} after {s['steps']} steps in {s['seconds']:.1f} s\n"
         f"gamma = {s['gamma']:g}, beta = {s['beta']:g}: lambda = {s['lam']:.4g}, "
         f"eps = {s['eps']:.4g}, lambda_KS = {s['lam_ks']:.4g}"
         + (f"\n{label}" if (label := method_label(s)) else "")
+        + (f"\n{why_diverged(s)}" if s["status"] == "diverged" else "")
     )
-    rows = [
-        ("training loss", "0", number(s["train_loss"])),
-        *_balancedness_rows(s),
-        *_path_sum_rows(s),
-        *_minimiser_rows(s, "K"),
-        *_recovery_rows(s, "step"),
-    ]
-    _print(title, rows, directory)
+    _print(title, [*run_rows(s), *_recorded_rows(history)], directory)
+
+
+def run_rows(s: Mapping[str, Any]) -> Iterator[Row]:
+    """What the theory predicts of one run, and what was measured, by its summary."""
+    yield "training loss", "0", number(s["train_loss"])
+    yield from _balancedness_rows(s)
+    yield from _path_sum_rows(s)
+    yield from _minimiser_rows(s, "K")
+    yield from _recovery_rows(s, "step")
 
 
 def print_flow_report(summary: Mapping[str, Any], directory: Path) -> None:
@@ -264,9 +279,26 @@ def _recovery_rows(s: Mapping[str, Any], unit: str) -> Iterator[Row]:
         yield "  l1 distance to the least", "", number(s["l1_distance"])
 
 
+def _recorded_rows(history: xr.Dataset | None) -> Iterator[Row]:
+    """The last of each scalar that only callbacks beside the default ones record."""
+    if history is None:
+        return
+    for key, values in history.data_vars.items():
+        name, known = str(key), QUANTITIES.get(str(key))
+        # a callback of the user's own has names of its own
+        asked_for = known is None or "o" in known.found or name == "balance_error"
+        if values.dims != ("step",) or not asked_for or name == "sharpness_threshold":
+            continue
+        prediction = ""
+        if name == "sharpness":
+            bound = number(history["sharpness_threshold"].values[-1])
+            prediction = f"<= {bound} once converged"
+        yield name.replace("_", " "), prediction, number(values.values[-1])
+
+
 def _best(s: Mapping[str, Any], name: str, unit: str) -> Iterator[Row]:
-    """The least error at the recorded places, where it is not at the end."""
-    best, place = s[f"best_{name}_error"], s[f"best_{name}_{unit}"]
+    """The least error at the recorded places, where it is known and not at the end."""
+    best, place = s.get(f"best_{name}_error"), s.get(f"best_{name}_{unit}")
     if best is not None and best < s[f"{name}_error"]:
         at = f"step {place}" if unit == "step" else f"t = {number(place)}"
         yield f"  least along the path, at {at}", "", number(best)

@@ -64,7 +64,8 @@ def judged(results: xr.Dataset) -> tuple[xr.DataArray, str]:
 
 def _heading(summary: Mapping[str, Any]) -> str:
     sizes = " x ".join(f"{name} ({size})" for name, size in summary["axes"].items())
-    counted = f"{summary['runs']} runs over {sizes}" if sizes else "one run"
+    of = "" if summary["runs"] == summary["grid_size"] else f" of {summary['grid_size']}"
+    counted = f"{summary['runs']}{of} runs over {sizes}" if sizes else "one run"
     return (
         f"{summary['data']}: {counted}\n"
         f"trained in {summary['seconds_training']:.1f} s, "

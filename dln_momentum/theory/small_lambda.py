@@ -67,8 +67,9 @@ def descent_modulus(problem: Problem, w: Tensor, after: Tensor) -> Tensor:
 
     is the least M for which the step has the descent inequality
     ``F(w_{k+1}) <= F(w_k) + <grad F(w_k), D_k> + M/2 ||D_k||^2``, all that the discrete bound of
-    the drift needs of the smoothness of F (docs/theory.md#discrete-threshold). F is a polynomial
-    of degree four on a segment: with ``h = u dv + v du + du dv`` the change of theta,
+    the drift needs of the smoothness of F (docs/theory.md#discrete-threshold, and at every step
+    docs/theory.md#discrete-threshold-steps). F is a polynomial of degree four on a segment: with
+    ``h = u dv + v du + du dv`` the change of theta,
 
         F(w_{k+1}) - F(w_k) - <grad F(w_k), D_k> = <grad L, du dv> + ||X h||^2/(2n),
 

@@ -125,6 +125,7 @@ def _python() -> Iterator[str]:
 def _theory_in_code() -> Iterator[str]:
     """For each section of the theory what computes it, what judges it and what tests it."""
     cited: dict[str, list[tuple[str, str]]] = {}
+    methods = set[str]()
     package = ROOT / "dln_momentum"
     for path in [*sorted(package.rglob("*.py")), *sorted((ROOT / "experiments").glob("*.py"))]:
         module = path.relative_to(package if package in path.parents else ROOT).as_posix()
@@ -133,38 +134,39 @@ def _theory_in_code() -> Iterator[str]:
                 name = "" if isinstance(node, ast.Module) else node.name
                 for anchor in re.findall(r"theory\.md#([\w-]+)", ast.get_docstring(node) or ""):
                     cited.setdefault(anchor, []).append((module, name))
+            if isinstance(node, ast.ClassDef):
+                inside = (x.name for x in node.body if isinstance(x, ast.FunctionDef))
+                methods |= {name for name in inside if not name.startswith("__")}
     tests = [
-        (f"{path.stem}: {test}", used)
+        (f"{path.stem}: {test}", used, anchors)
         for path in sorted((ROOT / "tests").glob("test_*.py"))
-        for test, used in _tests(path)
+        for test, used, anchors in _tests(path, methods)
     ]
-    uses = Counter(name for _, used in tests for name in used)
+    uses = Counter(name for _, used, _ in tests for name in used)
     yield "# Where each equation is computed and tested\n"
     yield (
         "Made from the source: beside a section of the [theory](theory.md) stand the functions and "
-        "classes, or modules and experiments, whose docstrings cite it, and tests that use one of "
-        "them by name, those first whose names the fewest tests use.\n"
+        "classes, or modules and experiments, whose docstrings cite it; what of `dln-verify` "
+        "judges it on a setting of the user's, if anything does; and tests, first those whose "
+        "docstrings cite it, then those that use one of these functions, classes and modules, "
+        "first what the fewest tests use.\n"
     )
     yield "| section | computed by | judged by | tested by |\n|---|---|---|---|"
     theory = (ROOT / "docs/theory.md").read_text()
     for anchor in re.findall(r'<a id="([\w-]+)"></a>', theory):
         found = cited.get(anchor, [])
-        names = {name for _, name in found if name}
+        # of a section that modules alone cite, what tests import from those
+        names = {name for _, name in found if name} or {module for module, _ in found}
         judging = [pair for pair in found if pair[0].startswith("verification/")]
+        using = sorted(
+            (min(uses[name] for name in names & used), test)
+            for test, used, anchors in tests
+            if names & used and anchor not in anchors
+        )
         columns = [
             _most_exact([pair for pair in found if pair not in judging]),
             _most_exact(judging),
-            [
-                test
-                for test, _ in sorted(
-                    (
-                        (test, min(uses[name] for name in names & used))
-                        for test, used in tests
-                        if names & used
-                    ),
-                    key=lambda pair: pair[1],
-                )
-            ],
+            [*(test for test, _, own in tests if anchor in own), *(test for _, test in using)],
         ]
         if found:
             yield f"| [{anchor}](theory.md#{anchor}) | {' | '.join(map(_cell, columns))} |"
@@ -177,17 +179,51 @@ def _most_exact(found: list[tuple[str, str]]) -> list[str]:
 
 
 def _cell(names: list[str], most: int = 6) -> str:
+    if not names:
+        return "-"
     more = f"<br>and {len(names) - most} more" if len(names) > most else ""
     return "<br>".join(f"`{name.removesuffix(': ')}`" for name in names[:most]) + more
 
 
-def _tests(path: Path) -> Iterator[tuple[str, set[str]]]:
-    """The tests of a file and the names that each uses."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-            inside = list(ast.walk(node))
-            used = {item.id for item in inside if isinstance(item, ast.Name)}
-            yield node.name, used | {x.attr for x in inside if isinstance(x, ast.Attribute)}
+def _tests(path: Path, methods: set[str]) -> Iterator[tuple[str, set[str], set[str]]]:
+    """The tests of a file, what of the package each uses, and the sections that it cites.
+
+    A name counts where the file has imported it, where it is an attribute of something imported,
+    or where it is that of a method; with it counts the module that it was imported from.
+    """
+    tree = ast.parse(path.read_text())
+    imported = {
+        alias.asname or alias.name.partition(".")[0]: _imported(node, alias)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    own = {name: found for name, found in imported.items() if found}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.FunctionDef) or not node.name.startswith("test_"):
+            continue
+        inside, used = [*ast.walk(node)], set[str]()
+        for item in inside:
+            if isinstance(item, ast.Name):
+                used |= own.get(item.id, set())
+            if isinstance(item, ast.Attribute):
+                base = item.value.id if isinstance(item.value, ast.Name) else ""
+                used |= {item.attr} if base in own or item.attr in methods else set()
+        anchors = re.findall(r"theory\.md#([\w-]+)", ast.get_docstring(node) or "")
+        yield node.name, used, {*anchors}
+
+
+def _imported(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> set[str]:
+    """The name that an import is of, and its module as a path; empty for other packages."""
+    source = alias.name if isinstance(node, ast.Import) else node.module or ""
+    package, _, inside = source.partition(".")
+    if package not in ("dln_momentum", "experiments"):
+        return set()
+    folder = "experiments/" if package == "experiments" else ""
+    place = folder + inside.replace(".", "/")
+    whole = f"{place}/{alias.name}" if inside else f"{folder}{alias.name}"
+    # what is imported may be a name of a module or a module itself
+    return {alias.name, f"{place}.py", f"{whole}.py"}
 
 
 if __name__ == "__main__":

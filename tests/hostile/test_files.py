@@ -80,7 +80,7 @@ MIDDLE = len(GOOD) // 2
 
 REFUSED: list[tuple[str, str, bytes | str, dict[str, Any], str]] = [
     # id, name, content, arguments, what is said beside the name
-    ("empty", "a.csv", "", {}, "No columns"),
+    ("empty", "a.csv", "", {}, "it is empty"),
     ("blank", "a.csv", "\n\n \n", {}, ""),
     ("header-only", "a.csv", "a,b,y\n", {}, "no row below its header"),
     ("one-column", "a.csv", "y\n1\n2\n", {}, "no numeric column beside 'y'"),
@@ -92,8 +92,8 @@ REFUSED: list[tuple[str, str, bytes | str, dict[str, Any], str]] = [
     ("nul-late", "a.csv", b"a,b,y\n" + b"1,2,3\n" * 50 + b"1,\0,3\n", {}, "NUL bytes"),
     ("nul-in-text", "a.csv", b"a,b,y\n" + b"1,x,3\n" * 50 + b"1,x\0z,3\n", {}, "NUL bytes"),
     ("utf-16", "a.csv", "a,b,y\n1,2,3\n".encode("utf-16"), {}, "NUL bytes"),
-    ("latin-1", "a.csv", "ä,y\n1,2\n".encode("latin-1"), {}, "utf-8"),
-    ("latin-late", "a.csv", b"a,b,y\n" + b"1,x,3\n" * 50 + b"1,\xe4,3\n", {}, "utf-8"),
+    ("latin-1", "a.csv", "ä,y\n1,2\n".encode("latin-1"), {}, "line 1, byte 1"),
+    ("latin-late", "a.csv", b"a,b,y\n" + b"1,x,3\n" * 50 + b"1,\xe4,3\n", {}, "line 52, byte 3"),
     ("binary", "a.csv", bytes(range(128, 256)) * 4, {}, ""),
     ("long-row", "a.csv", "a,b,y\n1,2,3\n1,2,3,4,5\n", {}, "line 3"),
     ("long-row-late", "a.csv", "a,b,y\n" + "1,2,3\n" * 50 + "1,2,3,4\n", {}, "line 52"),
