@@ -65,7 +65,8 @@ class RowSpace:
             InputError: if X is not a stack of finite floating-point matrices, each nonzero.
         """
         raise_if_any(_faults(X))
-        found = factors_of(X) if X.ndim == 2 and X.numel() >= LARGE else None
+        wide = X.ndim == 2 and X.dtype == torch.float64 and X.numel() >= LARGE
+        found = factors_of(X) if wide else None
         if found is not None:
             range_basis, mixing = found
             rank = torch.tensor(len(mixing), device=X.device)
