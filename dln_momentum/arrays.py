@@ -36,8 +36,9 @@ def owned(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.dtype == np.float64 and value.size:
         plain = type(value) is np.ndarray and value.flags.c_contiguous and value.flags.writeable
         value = torch.from_numpy(value) if plain else value
-    own = isinstance(value, Tensor) and value.dtype == torch.float64
-    return Owned(value) if own and value.is_contiguous() else value
+    if isinstance(value, Tensor) and value.dtype == torch.float64 and value.is_contiguous():
+        return Owned(value)
+    return value
 
 
 def is_integer(value: Any, low: float, high: float = math.inf) -> bool:

@@ -42,8 +42,14 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "edge of stability": ("train", ("optimizer.gamma=0.9", "optimizer.beta=0")),
     "chaotic": (
         "train",
-        ("data.n=2", "data.d=3", "data.s=1", "optimizer.gamma=1.2", "optimizer.beta=0",
-         "trainer.max_steps=3000"),
+        (
+            "data.n=2",
+            "data.d=3",
+            "data.s=1",
+            "optimizer.gamma=1.2",
+            "optimizer.beta=0",
+            "trainer.max_steps=3000",
+        ),
     ),
     "gradient flow": ("flow", ("flow.lam=0",)),
     "momentum flow": ("flow", ("flow.lam=1",)),

@@ -41,7 +41,7 @@ ERRORS = {
 }
 """Errors at the level of rounding, compared absolutely: 1/(1-beta) ulps of w a step for 10^5 steps
 in the path sums, all of one sign (`dln_momentum.verification.recorded.rounding`), 10^3 ulps of a
-unit vector, and theta of size 1 that solves X theta = y to the root of the tolerance of the loss."""
+unit vector, and theta of size 1 that solves X theta = y to the root of the loss's tolerance."""
 
 LOSSES = ("train_loss", "energy")
 """Compared by their roots, lengths of a residual, which are rounded as the targets are."""
@@ -92,7 +92,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[st
         if isinstance(value, str | bool | None) or isinstance(twin, str | bool | None):
             if value != twin:
                 yield f"{name}: {value!r}, {twin!r}"
-        elif math.isnan(value) and math.isnan(twin):
+        elif value == twin or (math.isnan(value) and math.isnan(twin)):
             continue
         elif not flow or leaf not in OF_THE_STEPS:
             apart, allowed = abs(value - twin), AGREE * max(abs(value), abs(twin))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -22,13 +21,12 @@ ROUNDING = 1e-12
 
 
 @pytest.fixture
-def all_is_large(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def all_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done with data of 2^20 entries is done with any."""
     for module in (row_space, wide_rows, scaled):
         monkeypatch.setattr(module, "LARGE", 1)
     # several blocks of columns
     monkeypatch.setattr(wide_rows, "BLOCK", 500)
-    yield
 
 
 def gaussian(*shape: int, seed: int = 0) -> Tensor:
@@ -167,9 +165,7 @@ print(json.dumps({"copies": (peak() - before) / (8 * n * d), "rank": 64}))
 
 @pytest.mark.slow
 def test_a_run_on_large_data_holds_few_copies_of_them() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PEAK], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
     copies = json.loads(done.stdout.splitlines()[-1])["copies"]
     # X, its test rows, and two layouts while it trains or V and a copy of a part while it is read
     # out; vectors of length d are 1/64 of X each, of which a run and its read-out hold some 50

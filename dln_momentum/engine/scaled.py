@@ -90,7 +90,7 @@ class ScaledProblem:
         return math.sqrt(self.X.shape[-2])
 
     @cached_property
-    def A(self) -> Tensor:
+    def A(self) -> Tensor:  # noqa: N802
         """X/sqrt(n), [n, d] or [M, n, d]; a kernel that lays X out for itself does without it."""
         A = (self.X / self.root).contiguous()
         return A if self.kappa is None else A * self.kappa
