@@ -9,7 +9,7 @@ from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,25 @@ from dln_momentum.errors import InputError
 
 MOST_BYTES = 4 * 2**30
 """A sparse matrix that is larger than this as a dense one is refused."""
+
+
+class Owned(NamedTuple):
+    """A float64 tensor that nobody else writes to, which `tensor_of` takes without a copy."""
+
+    tensor: Tensor
+
+
+def owned(value: Any) -> Any:
+    """What has just been made or read for a `dln_momentum.problem.Problem` alone, as its own.
+
+    What is not a float64 tensor, or an array of the layout of one, is left as it is.
+    """
+    if isinstance(value, np.ndarray) and value.dtype == np.float64 and value.size:
+        plain = type(value) is np.ndarray and value.flags.c_contiguous and value.flags.writeable
+        value = torch.from_numpy(value) if plain else value
+    if isinstance(value, Tensor) and value.dtype == torch.float64 and value.is_contiguous():
+        return Owned(value)
+    return value
 
 
 def is_integer(value: Any, low: float, high: float = math.inf) -> bool:
@@ -195,9 +214,13 @@ def flag_of(key: str, value: Any) -> bool:
 def tensor_of(key: str, value: Any, *, bools: bool = False) -> Tensor:
     """Cast a value to a new float64 tensor, as `array_of` does; a tensor stays on its device.
 
+    What is `Owned` is taken as it is.
+
     >>> tensor_of("X", [[1, 2]])
     tensor([[1., 2.]], dtype=torch.float64)
     """
+    if isinstance(value, Owned):
+        return value.tensor
     if isinstance(value, Tensor) and not value.is_complex():
         if value.is_meta or value.is_quantized:
             kind = "no numbers (device meta)" if value.is_meta else "quantised numbers"
@@ -207,6 +230,18 @@ def tensor_of(key: str, value: Any, *, bools: bool = False) -> Tensor:
         dense = value.detach() if value.layout == torch.strided else value.detach().to_dense()
         return dense.to(torch.float64, copy=True)
     return torch.from_numpy(array_of(key, value, bools=bools))
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether every entry is finite, in one pass and without an array of the same size.
+
+    >>> all_finite(torch.tensor([1.0, torch.nan])), all_finite(torch.tensor([]))
+    (False, True)
+    """
+    if not tensor.numel():
+        return True
+    least, most = torch.aminmax(tensor)  # nan, if there is one, passes no comparison
+    return bool((least > -torch.inf) & (most < torch.inf))
 
 
 def short_repr(self: Any) -> str:

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dln_momentum.arrays import broadcast_shapes, is_real, tensor_of
+from dln_momentum.arrays import broadcast_shapes, is_real, owned, tensor_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.problem_checks import TENSORS, problem_errors
 from dln_momentum.row_space import RowSpace, apply
@@ -223,7 +223,7 @@ class Problem:
         return found
 
     def to(self, device: torch.device | str) -> Problem:
-        """The same problem with its tensors on `device`.
+        """The same problem with its tensors on `device`; itself where they are there already.
 
         Raises:
             InputError: for a device that torch does not have.
@@ -235,18 +235,20 @@ class Problem:
             raise InputError(
                 [f"device = {str(device)!r} must be one that torch has: {reason}"]
             ) from error
-        present = {field: getattr(self, field) for field in TENSORS}
-        moved = {key: value.to(device) for key, value in present.items() if value is not None}
-        return self.replace(**moved)
+        given = {field: getattr(self, field) for field in TENSORS}
+        present = {field: tensor for field, tensor in given.items() if tensor is not None}
+        if all(tensor.device == torch.device(device) for tensor in present.values()):
+            return self
+        return self.replace(**{key: owned(value.to(device)) for key, value in present.items()})
 
     def replace(self, **fields: Any) -> Problem:
-        """The same problem with other values of some arguments.
+        """The same problem with other values of some arguments; the others are shared.
 
         >>> problem = Problem(X=[[1.0, 2.0]], y=[1], name="one row")
         >>> problem.replace(loss="logistic")
         Problem('one row', runs=[], n=1, d=2, loss='logistic')
         """
-        kept = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        kept = {field.name: owned(getattr(self, field.name)) for field in dataclasses.fields(self)}
         kept["loss"] = kept.pop("loss_name")
         return Problem(**(kept | fields))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from dln_momentum.arrays import broadcast_shapes
+from dln_momentum.arrays import all_finite, broadcast_shapes
 from dln_momentum.row_space import apply
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _shape_problems(problem: Problem) -> Iterator[str]:
 def _entry_problems(problem: Problem) -> Iterator[str]:
     for field in TENSORS:
         tensor = getattr(problem, field)
-        if tensor is None or bool(torch.isfinite(tensor).all()):
+        if tensor is None or all_finite(tensor):
             continue
         bad = ~torch.atleast_1d(tensor).isfinite()
         places = bad.reshape(-1, bad.shape[-1]).any(0).nonzero().flatten().tolist()
@@ -96,8 +96,12 @@ def _magnitude_problems(problem: Problem) -> Iterator[str]:
     for key in TENSORS:
         if (tensor := getattr(problem, key)) is None or key == "theta_star":
             continue
-        largest = tensor.abs().reshape(-1, tensor.shape[-1]).amax(-1) if key == "y" else None
-        largest = tensor.abs().max() if largest is None else largest[largest > 0]
+        if key == "y":
+            largest = tensor.abs().reshape(-1, tensor.shape[-1]).amax(-1)
+            largest = largest[largest > 0]
+        else:
+            least, most = torch.aminmax(tensor)  # no copy of what may fill half of the memory
+            largest = torch.maximum(-least, most)
         bad = largest[(largest > LARGEST_ENTRY) | ((largest < 1 / LARGEST_ENTRY) & (largest > 0))]
         if bad.numel():
             yield (

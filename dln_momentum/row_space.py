@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from dln_momentum.arrays import short_repr
+from dln_momentum.arrays import all_finite
 from dln_momentum.errors import raise_if_any
+from dln_momentum.wide_rows import LARGE, factors_of
 
 _NO_UNDERFLOW = 1e-140
 """Norms above it and below its inverse are those of the entries as they are, to rounding."""
@@ -30,6 +32,9 @@ class RowSpace:
     Stacked matrices of different ranks share the largest r: the basis of the others is padded with
     zero rows, and their coordinates and targets with zeros.
 
+    Of a large well-conditioned X the basis is not stored: V = T X with T [r, n], of which products
+    need T and X alone (`dln_momentum.wide_rows`).
+
     >>> X = torch.tensor([[3.0, 4.0, 0.0], [6.0, 8.0, 0.0]], dtype=torch.float64)
     >>> rows = RowSpace.of(X)
     >>> rows.rank
@@ -38,16 +43,19 @@ class RowSpace:
     tensor([0.3600, 0.4800, 0.0000], dtype=torch.float64)
     """
 
-    basis: Tensor
-    """V, [*runs, r, d]: orthonormal rows, zero rows at the end where the rank is below r."""
+    rows: Tensor
+    """V, [*runs, r, d], or X [n, d] where ``mixing`` is given."""
     to_target: Tensor
     """The map from y to b, [*runs, r, n]: Sigma^-1 U^T."""
     range_basis: Tensor
     """U^T, [*runs, r, n]: orthonormal rows that span the range of X."""
     ranks: Tensor
     """The rank of each matrix, [*runs]."""
+    mixing: Tensor | None = None
+    """T with V = T X, [r, n]; None where V is stored."""
 
-    __repr__ = short_repr
+    def __repr__(self) -> str:
+        return f"RowSpace(rank={self.rank}, d={self.rows.shape[-1]}, runs={[*self.ranks.shape]})"
 
     @classmethod
     def of(cls, X: Tensor) -> RowSpace:
@@ -57,6 +65,12 @@ class RowSpace:
             InputError: if X is not a stack of finite floating-point matrices, each nonzero.
         """
         raise_if_any(_faults(X))
+        wide = X.ndim == 2 and X.dtype == torch.float64 and X.numel() >= LARGE
+        found = factors_of(X) if wide else None
+        if found is not None:
+            range_basis, mixing = found
+            rank = torch.tensor(len(mixing), device=X.device)
+            return cls(X, mixing, range_basis, rank, mixing)
         left, sigma, right = torch.linalg.svd(X, full_matrices=False)
         cutoff = max(X.shape[-2:]) * torch.finfo(X.dtype).eps * sigma[..., :1]
         kept = sigma > cutoff
@@ -65,24 +79,30 @@ class RowSpace:
         sigma, mask = sigma[..., :r, None], kept[..., :r, None]
         range_basis = torch.where(mask, left[..., :r].mT, 0.0)
         return cls(
-            basis=torch.where(mask, right[..., :r, :], 0.0).contiguous(),
+            rows=torch.where(mask, right[..., :r, :], 0.0).contiguous(),
             to_target=range_basis / torch.where(mask, sigma, 1.0),
             range_basis=range_basis.contiguous(),
             ranks=ranks,
         )
 
+    @cached_property
+    def basis(self) -> Tensor:
+        """V, [*runs, r, d]: orthonormal rows, zero rows at the end where the rank is below r."""
+        return self.rows if self.mixing is None else self.mixing @ self.rows
+
     @property
     def rank(self) -> int:
         """The number r of rows of the basis: the rank, or the largest rank of a stack."""
-        return self.basis.shape[-2]
+        return self.to_target.shape[-2]
 
     def coordinates(self, theta: Tensor) -> Tensor:
         """V theta, [*runs, r]: the coordinates of vectors [*runs, d] in the basis."""
-        return apply(self.basis, theta)
+        found = apply(self.rows, theta)
+        return found if self.mixing is None else apply(self.mixing, found)
 
     def span(self, nu: Tensor) -> Tensor:
         """V^T nu, [*runs, d]: the vectors of the row space with coordinates [*runs, r]."""
-        return apply(self.basis.mT, nu)
+        return apply(self.rows.mT, nu if self.mixing is None else apply(self.mixing.mT, nu))
 
     def target(self, y: Tensor) -> Tensor:
         """The b, [*runs, r], with {X theta = y} = {V theta = b}, for labels [*runs, n].
@@ -210,7 +230,7 @@ def _faults(X: Tensor) -> Iterator[str]:
         yield f"X is a {type(X).__name__}; it must be a tensor [*runs, n, d]"
     elif X.ndim < 2 or min(X.shape) < 1 or not X.is_floating_point():
         yield f"X of shape {tuple(X.shape)} and {X.dtype} must be floating point [*runs, n, d]"
-    elif not bool(torch.isfinite(X).all()):
+    elif not all_finite(X):
         yield "X must be finite in every entry"
     elif not bool((X != 0).any(-1).any(-1).all()):
         yield "X = 0 must have a nonzero entry in each run"

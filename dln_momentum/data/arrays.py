@@ -48,7 +48,10 @@ def read(reader: Callable[[Path], Arrays], file: Path, key: str, given: Any) -> 
         reason = _reason(error)
         raise InputError([f"{key} = {str(given)!r} cannot be read: {reason}"]) from error
     # means and deviations of single-precision columns must not be rounded to single precision
-    return {k: a.astype(np.float64) if a.dtype.kind in "biuf" else a for k, a in found.items()}
+    return {
+        k: a.astype(np.float64, copy=False) if a.dtype.kind in "biuf" else a
+        for k, a in found.items()
+    }
 
 
 def _reason(error: Exception) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dln_momentum.arrays import flag_of
+from dln_momentum.arrays import flag_of, owned
 from dln_momentum.data import arrays, tables
 from dln_momentum.data.rows import Rows, checked_path, drawn, existing
 from dln_momentum.data.standardise import standardised
@@ -130,7 +130,8 @@ def load(
         if rows is not None:
             found = drawn(found, rows, seed)
             name = f"{name} rows={rows} seed={seed}"
-        return Problem(**vars(standardised(found) if standardise else found), name=name)
+        found = standardised(found) if standardise else found
+        return Problem(**{key: owned(value) for key, value in vars(found).items()}, name=name)
 
 
 @contextmanager

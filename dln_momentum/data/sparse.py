@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dln_momentum.arrays import is_integer, is_one_of, is_real
+from dln_momentum.arrays import is_integer, is_one_of, is_real, owned
 from dln_momentum.errors import raise_if_any
 from dln_momentum.memory import too_large
 from dln_momentum.problem import Problem
@@ -97,10 +97,10 @@ def sparse(
         y += noise * torch.from_numpy(noises.standard_normal(n))
         noisy = f" noise={noise:g}"
     return Problem(
-        X=X,
+        X=owned(X),
         y=y,
         theta_star=theta_star,
-        X_test=X_test,
+        X_test=owned(X_test),
         y_test=None if X_test is None else X_test @ theta_star,
         noise=noise,
         name=f"sparse n={n} d={d} s={s} {design}{noisy} seed={seed}",
@@ -111,7 +111,9 @@ def _design(
     rng: np.random.Generator, rows: int, d: int, design: str, mu: float, rho: float
 ) -> np.ndarray:
     if design == "rademacher":
-        signs = rng.integers(2, size=(rows, d)).astype(float)
+        signs = np.empty((rows, d))
+        for row in signs:  # the integers of all rows would take as much memory again
+            row[:] = rng.integers(2, size=d)
         signs *= 2
         signs -= 1
         return signs
@@ -144,10 +146,10 @@ def _signal(
     return theta_star
 
 
-def _size_errors(n: int, d: int, n_test: int, *, drawn_twice: bool) -> Iterator[str]:
+def _size_errors(n: int, d: int, n_test: int) -> Iterator[str]:
     """What is wrong with a problem that does not fit into memory while it is drawn."""
-    # X, X_test, the integers that signs are made from, and six vectors of length d behind theta*
-    needed = 8 * d * (n + n_test + max(n, n_test) * drawn_twice + 6)
+    # X, X_test, and six vectors of length d behind theta*
+    needed = 8 * d * (n + n_test + 6)
     key, value, least = ("n_test", n_test, 1) if n_test > d else ("d", d, n + 1)
     what = f"drawing {n} + {n_test} rows of {d} coordinates"
     yield from too_large(key, value, needed, what, least)
@@ -183,7 +185,7 @@ def _problems(
     if not is_integer(n_test, 0):
         yield f"n_test = {n_test!r} must be an integer >= 0"
     elif is_integer(d, 1) and is_integer(n, 1, most):
-        yield from _size_errors(n, d, n_test, drawn_twice=design == "rademacher")
+        yield from _size_errors(n, d, n_test)
     if isinstance(signal, str) or not isinstance(signal, Sequence | np.ndarray):
         if not isinstance(signal, str) or signal not in SIGNALS:
             yield f"signal = {signal!r} must be one of {', '.join(SIGNALS)}, or s numbers"

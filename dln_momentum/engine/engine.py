@@ -119,10 +119,6 @@ class Engine:
         # before any value is looked at: rows may be one, repeated, that only copies would fill
         raise_if_any(_size_errors(problem, runs, options.path_sums, plain=plain))
         streams = {"batches": batches, "label_noise": label_noise}
-        plain = is_plain(self.method, first_of(problem))
-        # first, since expanded iterates take no memory until they are read
-        runs = rates["gamma"].numel()
-        raise_if_any(_size_errors(problem, runs, options.path_sums, plain=plain))
         raise_if_any(
             [
                 *faults(problem, rates, iterates, options),
@@ -199,6 +195,7 @@ class Engine:
             self.state.summed_until.copy_(self.state.w)
         if step % CHECK_EVERY == 0:
             self._judge(self.running)
+        self._give_back()
 
     def run(self, max_steps: int, block_size: int | None = None) -> Snapshot:
         """Advance until every run has ended, or has taken ``max_steps``; then read them out.
@@ -226,6 +223,7 @@ class Engine:
         """
         self._judge(self.running)
         self.state.status[self.running] = int(Status.MAX_STEPS)
+        self._give_back()
 
     def reopen(self) -> None:
         """Let the runs go on that the step budget ended, or that converged by a larger tolerance.
@@ -296,19 +294,14 @@ class Engine:
     def _summed_gradients(self, runs: Runs) -> Tensor:
         """X^T/sqrt(n) times the summed residuals, [R, d]."""
         if len(self.groups) == 1:
-            return self._of_one_group(self.scaled[0], runs)
+            return self.scaled[0].summed_gradients(self.state.residual_sum[runs], runs)
         chosen = torch.arange(len(self.gamma), device=self.gamma.device)[runs]
         sums = self.state.w.new_empty(len(chosen), self.problem.d)
         for scaled, members in zip(self.scaled, self._members(chosen), strict=True):
             if len(members):
-                sums[members] = self._of_one_group(scaled, chosen[members])
+                here = chosen[members]
+                sums[members] = scaled.summed_gradients(self.state.residual_sum[here], here)
         return sums
-
-    def _of_one_group(self, scaled: ScaledProblem, runs: Runs) -> Tensor:
-        residuals = self.state.residual_sum[runs]
-        if scaled.shared:
-            return residuals @ scaled.A
-        return (residuals.unsqueeze(1) @ scaled.A[scaled.matrix[runs]]).squeeze(1)
 
     def _members(self, runs: Tensor) -> Iterator[Tensor]:
         """For each group, the places in ``runs`` of the runs that belong to it."""
@@ -359,6 +352,12 @@ class Engine:
     def _rates_of(self, runs: Tensor, first: int, steps: int) -> StepRates:
         """The rates of some runs for the steps from k = first on."""
         return self.method.of(runs).rates(self.gamma[runs], self.beta[runs], first, steps)
+
+    def _give_back(self) -> None:
+        """Forget how the kernels have laid X out, once no run needs it: the read-out needs room."""
+        if not len(self.running):
+            for scaled in self.scaled:
+                scaled.layouts.clear()
 
     def _judge(self, runs: Tensor) -> None:
         """Give runs whose loss is known their status."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dln_momentum.engine.scaled import LARGE
 from dln_momentum.memory import available_bytes
 
 PROGRAM = 1.0
@@ -49,7 +50,7 @@ class Footprint:
     @property
     def engine_gigabytes(self) -> float:
         """What an engine takes beside the data and starts that it is given, in 2^30 bytes."""
-        doubles = self.runs * self._state + self.data_sets * 3 * self.n * self.d
+        doubles = self.runs * self._state + self.data_sets * self._copies * self.n * self.d
         return 8 * doubles / 2**30
 
     def errors(self, key: str) -> Iterator[str]:
@@ -103,5 +104,10 @@ class Footprint:
         return 8 * self.d + 30 + self._history
 
     @property
+    def _copies(self) -> int:
+        """Of X in an engine: its two layouts, and its scaled form if that is small."""
+        return 2 if self.n * self.d >= LARGE else 3
+
+    @property
     def _doubles_a_data_set(self) -> int:
-        return (4 * self.n + self.test_rows) * self.d  # X, its scaled form and its two layouts
+        return ((1 + self._copies) * self.n + self.test_rows) * self.d

@@ -12,6 +12,7 @@ import torch
 from dln_momentum.arrays import is_integer, is_one_of, is_real
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.problem import Problem
+from dln_momentum.wide_rows import spectral_norm
 
 BACKENDS = ("auto", "torch", "numba")
 PATH_SUMS = ("telescoped", "direct", "gradient_sum")
@@ -148,7 +149,7 @@ class EngineOptions:
                 size = torch.linalg.vector_norm(problem.X, dim=-1).max()
                 found.append(self.gradient_tol / float(size))
             else:
-                size = torch.linalg.matrix_norm(problem.X, 2).max()
+                size = spectral_norm(problem.X)
                 found.append(
                     problem.n
                     * (self.gradient_tol / float(size))

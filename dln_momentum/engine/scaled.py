@@ -14,6 +14,9 @@ from torch import Tensor
 from dln_momentum.engine.family import SQUARED, Family
 from dln_momentum.engine.problems import ProblemGroup
 
+LARGE = 2**20
+"""Entries of X from which no copy of it is made that a kernel does not read."""
+
 CHECK_EVERY = 10
 """Steps between two checks of the loss: a check costs as much as a pass at small n. Checks are at
 the multiples of it, whatever the blocks, and a run ends at the check that finds it ended."""
@@ -26,8 +29,8 @@ class ScaledProblem:
     The general kernels keep gamma out of the scale: it is 1 in all formulas below.
     """
 
-    A: Tensor
-    """X / sqrt(n), [n, d] or [M, n, d]"""
+    X: Tensor
+    """the data, [n, d] or [M, n, d]"""
     matrix: Tensor
     """which of the M matrices each of the R runs has, [R] int64; not read if there is one"""
     target: Tensor
@@ -42,6 +45,8 @@ class ScaledProblem:
     """a loss above this many times the first has diverged"""
     family: Family | None = None
     """what the general kernels advance; None for the poster's method"""
+    kappa: Tensor | None = None
+    """the rates of the coordinates, [d], which X is multiplied by"""
     layouts: dict[str, Any] = field(default_factory=dict)
     """what a kernel has made of A for itself, by a name of its choice"""
 
@@ -68,20 +73,42 @@ class ScaledProblem:
         found = []
         for problem, runs in ((group.problem, group.places) for group in groups):
             target[runs] = problem.y if labels else gamma[runs, None] * (problem.y / root)
-            A = (problem.X / root).contiguous()
-            if kappa is not None:
-                A = A * kappa
-            if A.ndim == 3 and len(A) == 1:
-                A = A[0]
-            if A.ndim == 3:
-                matrix[runs] = torch.arange(len(A), device=gamma.device)
-            found.append(cls(A, matrix, target, gamma, beta, tol, divergence_bound, family))
+            X = problem.X[0] if problem.X.ndim == 3 and len(problem.X) == 1 else problem.X
+            if X.ndim == 3:
+                matrix[runs] = torch.arange(len(X), device=gamma.device)
+            found.append(cls(X, matrix, target, gamma, beta, tol, divergence_bound, family, kappa))
         return found
 
     @property
     def shared(self) -> bool:
         """Whether the runs of the group have the same X."""
-        return self.A.ndim == 2
+        return self.X.ndim == 2
+
+    @property
+    def root(self) -> float:
+        """sqrt(n)."""
+        return math.sqrt(self.X.shape[-2])
+
+    @cached_property
+    def A(self) -> Tensor:  # noqa: N802
+        """X/sqrt(n), [n, d] or [M, n, d]; a kernel that lays X out for itself does without it."""
+        A = (self.X / self.root).contiguous()
+        return A if self.kappa is None else A * self.kappa
+
+    @property
+    def to_lay_out(self) -> tuple[Tensor, float]:
+        """A matrix [n, d] that all runs share, and the number that it is to be divided by for A."""
+        if self.kappa is None:
+            return self.X.contiguous(), self.root
+        return self.A, 1.0
+
+    def summed_gradients(self, residual_sum: Tensor, runs: Tensor | slice) -> Tensor:
+        """X^T/sqrt(n) times the summed residuals of some runs, [R, n]; [R, d]."""
+        if not self.shared:
+            return (residual_sum.unsqueeze(1) @ self.A[self.matrix[runs]]).squeeze(1)
+        if self.kappa is None and self.X.numel() >= LARGE:  # no copy of X for this
+            return (residual_sum / self.root) @ self.X
+        return residual_sum @ self.A
 
     @cached_property
     def noise_scale(self) -> Tensor:

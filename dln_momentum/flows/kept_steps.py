@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from dln_momentum.flows.step_sums import StepSums
+from dln_momentum.flows.step_sums import StepSums, joined
 
 MOST_BYTES = 2**26
 """States of the solver's steps that are kept."""
@@ -73,7 +73,7 @@ class KeptSteps:
         assert self._sums_of is not None
         first = 0 if self._sums is None else len(self._sums)
         found = self._sums_of(self.t[first:], self.states[first:])
-        return found if self._sums is None else self._sums.followed_by(found)
+        return found if self._sums is None else joined([self._sums, found])
 
     def _thin(self) -> None:
         t = self.t

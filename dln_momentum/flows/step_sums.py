@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,16 +30,6 @@ class StepSums:
     def __len__(self) -> int:
         return len(self.sign_changes)
 
-    def followed_by(self, later: StepSums) -> StepSums:
-        """These intervals and the ones after them."""
-        return StepSums(
-            torch.cat([self.definition, later.definition], 1),
-            torch.cat([self.regularised, later.regularised], 1),
-            torch.cat([self.error_estimate, later.error_estimate], 1),
-            torch.cat([self.sign_changes, later.sign_changes]),
-            self.skipped + later.skipped,
-        )
-
     def merged(self, places: Tensor) -> StepSums:
         """The sums between fewer times: ``places`` among the K + 1, the first and the last too.
 
@@ -62,3 +53,19 @@ class StepSums:
             added(self.sign_changes, 0),
             self.skipped,
         )
+
+
+def joined(parts: Sequence[StepSums]) -> StepSums:
+    """The intervals of all parts, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    skipped = parts[0].skipped
+    for part in parts[1:]:
+        skipped = skipped + part.skipped
+    return StepSums(
+        torch.cat([part.definition for part in parts], 1),
+        torch.cat([part.regularised for part in parts], 1),
+        torch.cat([part.error_estimate for part in parts], 1),
+        torch.cat([part.sign_changes for part in parts]),
+        skipped,
+    )

@@ -165,7 +165,7 @@ class PathRecorder:
         )
         outside = None
         if self._rows is not None:
-            outside = self._rows.reject(terms.step.to(self._rows.basis.device)).to(x.device)
+            outside = self._rows.reject(terms.step.to(self._rows.rows.device)).to(x.device)
         self._before = sums.w
         sums.add(terms, x, one.beta, one.decay, nesterov=one.nesterov, outside=outside)
 

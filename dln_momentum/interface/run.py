@@ -64,8 +64,9 @@ class Run:
         shape: tuple[int, ...],
         records: Records,
         method: Method,
+        workers: int = 1,
     ) -> None:
-        self.method = method
+        self.method, self._workers = method, workers
         self.problem, self._groups = first_of(problem), groups_of(problem)
         self.snapshot, self.shape, self._records = snapshot, shape, records
 
@@ -284,7 +285,7 @@ class Run:
                 [R, ...] by name.
         """
         read = partial(select, self.snapshot)
-        return measure(read, self._groups, len(self.snapshot.loss), function)
+        return measure(read, self._groups, len(self.snapshot.loss), function, self._workers)
 
     def _shaped(self, value: Tensor) -> Any:
         array = value.detach().cpu().numpy()

@@ -241,7 +241,8 @@ def train(
             if stop in plan.recorded or len(engine.running) == 0:
                 record()
     engine.stop()
-    return Run(given.problem, engine.snapshot(), given.shape, recorded, given.method)
+    snapshot, workers = engine.snapshot(), options.num_workers
+    return Run(given.problem, snapshot, given.shape, recorded, given.method, workers)
 
 
 @contextmanager

@@ -24,6 +24,10 @@ ROWS_AN_ITERATION = 20
 """A factor is given up after r over so many iterations, when they cost half of a new one."""
 BLOCKS = 5
 """Blocks of rows in which V W V^T is formed; what lies above the diagonal blocks is left out."""
+AT_ONCE = 2**20
+"""Entries of V sqrt(W) that are held together, over all runs."""
+COLUMNS = 4096
+"""Columns of V that are always taken together, however many rows and runs there are."""
 _NONE, _OWN = -2, -1
 
 
@@ -158,11 +162,15 @@ class NewtonSystems:
 
 def _factors(basis: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Cholesky factors L of V W V^T, [A, r, r], and whether they resolve every direction, [A]."""
-    r = basis.shape[-2]
-    rows = basis * weights.sqrt().unsqueeze(-2)
-    matrix = rows.new_zeros(len(weights), r, r)
-    for start, end in pairwise(r * k // BLOCKS for k in range(BLOCKS + 1)):
-        matrix[:, start:end, :end] = rows[:, start:end] @ rows[:, :end].mT
+    r, d = basis.shape[-2:]
+    matrix = weights.new_zeros(len(weights), r, r)
+    # of one large matrix a few columns at a time
+    width = max(COLUMNS, AT_ONCE // max(1, r * len(weights)))
+    for first in range(0, d, width):
+        here = slice(first, first + width)
+        rows = basis[..., here] * weights[:, None, here].sqrt()
+        for start, end in pairwise(r * k // BLOCKS for k in range(BLOCKS + 1)):
+            matrix[:, start:end, :end] += rows[:, start:end] @ rows[:, :end].mT
     # a zero row of V gives a zero row here and in g: its unknown becomes 0/1
     diagonal = matrix.diagonal(dim1=-2, dim2=-1)
     diagonal.masked_fill_(diagonal == 0, 1.0)

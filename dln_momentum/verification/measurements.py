@@ -33,6 +33,7 @@ from dln_momentum.theory.reference import reference_iterates
 from dln_momentum.theory.small_lambda import descent_modulus
 from dln_momentum.verification.setting import Setting
 from dln_momentum.verification.written_update import first_zero
+from dln_momentum.wide_rows import spectral_norm
 
 STEP_WORK = 2.4e9
 """n d times the steps of the discrete run: a few seconds of one core."""
@@ -175,7 +176,7 @@ class Measurements:
         The Hessian in (u, v) is that of the loss, scaled by w_+-^2, and grad L off the diagonal.
         """
         path, problem = self.momentum_path, self.problem
-        data = float(torch.linalg.matrix_norm(problem.X, 2) ** 2) / problem.n
+        data = float(spectral_norm(problem.X) ** 2) / problem.n
         layers = path.w.square().sum(0).amax() / 2
         return data * float(layers) + float(problem.gradient(path.theta).abs().max())
 

@@ -64,8 +64,8 @@ def advance_family_runs(
     for slot in range(len(runs)):
         run = runs[slot]
         if len(A) > 1:
-            fill_spans(A[matrix[run]], by_column, False)
-            fill_spans(A[matrix[run]], by_row, True)
+            fill_spans(A[matrix[run]], 1.0, by_column, False)
+            fill_spans(A[matrix[run]], 1.0, by_row, True)
         for i in range(d, filled):
             # a coordinate that is not there stays at w = 1, where nothing divides by zero
             for at in (i, filled + i):

@@ -94,12 +94,14 @@ def _advance_simd_blocks(scaled: ScaledProblem, state: State, runs: Tensor, chun
 def spans_of(scaled: ScaledProblem) -> tuple[np.ndarray, ...]:
     """A, one matrix or one for each run, and how `one_run` reads it."""
     if "spans" not in scaled.layouts:
-        A = scaled.A.reshape(-1, *scaled.A.shape[-2:]).numpy()
+        # of one X no copies but these two are made: in its own layout its shape alone is read
+        X, root = scaled.to_lay_out if scaled.shared else (scaled.A, 1.0)
+        A = X.reshape(-1, *X.shape[-2:]).numpy()
         _, n, d = A.shape
         by_column = zeros_in_large_pages(filled_up(d) * n)
         by_row = zeros_in_large_pages(filled_up(n) * d)
-        fill_spans(A[0], by_column, False)
-        fill_spans(A[0], by_row, True)
+        fill_spans(A[0], root, by_column, False)
+        fill_spans(A[0], root, by_row, True)
         scaled.layouts["spans"] = (A, by_column, by_row)
     A, by_column, by_row = scaled.layouts["spans"]
     # with a matrix for each run these are room to lay it out in, which threads must not share
@@ -109,14 +111,18 @@ def spans_of(scaled: ScaledProblem) -> tuple[np.ndarray, ...]:
 def panels_of(scaled: ScaledProblem) -> Panels:
     """How `simd_block` reads a shared A: in panels of nearly equal size."""
     if "panels" not in scaled.layouts:
-        A = scaled.A.numpy()
+        X, root = scaled.to_lay_out
         rows, columns = (
             np.linspace(0, size, -(-size // most) + 1).astype(np.int64)
-            for size, most in zip(A.shape, (PANEL_ROWS, PANEL_COLUMNS), strict=True)
+            for size, most in zip(X.shape, (PANEL_ROWS, PANEL_COLUMNS), strict=True)
         )
-        slabs = [slab.ravel() for slab in np.split(A, columns[1:-1], axis=1)]
+        laid_out, filled = np.empty(X.numel()), 0
+        for slab in np.split(X.numpy(), columns[1:-1], axis=1):
+            here = laid_out[filled : filled + slab.size].reshape(slab.shape)
+            np.divide(slab, root, out=here)
+            filled += slab.size
         widest = int(np.diff(columns).max()) * LANES
-        scaled.layouts["panels"] = Panels(np.concatenate(slabs), columns, rows, widest)
+        scaled.layouts["panels"] = Panels(laid_out, columns, rows, widest)
     return scaled.layouts["panels"]
 
 

@@ -33,7 +33,7 @@ def advance_one_by_one(
     """Advance ``runs`` by ``steps`` steps in slot, one after the other; see `backends.Kernel`.
 
     Args:
-        A: X/sqrt(n), [M, n, d].
+        A: X/sqrt(n), [M, n, d]; if M = 1 its shape alone is read.
         by_column, by_row: A and A^T by `fill_spans`, if M = 1; else room for them.
         matrix: which of the M matrices each run has, [R].
         target, beta: as in `ScaledProblem`, for all runs.
@@ -56,8 +56,8 @@ def advance_one_by_one(
     for slot in range(len(runs)):
         run = runs[slot]
         if len(A) > 1:
-            fill_spans(A[matrix[run]], by_column, False)
-            fill_spans(A[matrix[run]], by_row, True)
+            fill_spans(A[matrix[run]], 1.0, by_column, False)
+            fill_spans(A[matrix[run]], 1.0, by_row, True)
         for i in range(filled):
             # a coordinate that is not there stays at w = 1, where nothing divides by zero
             beta_of_all[i], w[i], w[filled + i] = beta[run], 1.0, 1.0
@@ -148,9 +148,9 @@ def cut(length):
 
 
 @allocating
-def fill_spans(A, laid_out, transposed):
-    """Write A, or its transpose, in spans of its columns."""
-    rows, columns = A.shape
+def fill_spans(X, root, laid_out, transposed):
+    """Write X/root, or its transpose, in spans of its columns."""
+    rows, columns = X.shape
     if transposed:
         rows, columns = columns, rows
     starts = cut(columns)
@@ -158,8 +158,8 @@ def fill_spans(A, laid_out, transposed):
         start, width = starts[span] * WIDTH, (starts[span + 1] - starts[span]) * WIDTH
         for j in range(rows):
             for i in range(min(width, columns - start)):
-                entry = A[start + i, j] if transposed else A[j, start + i]
-                laid_out[start * rows + j * width + i] = entry
+                entry = X[start + i, j] if transposed else X[j, start + i]
+                laid_out[start * rows + j * width + i] = entry / root
 
 
 @compiled
