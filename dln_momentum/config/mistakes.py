@@ -104,6 +104,31 @@ def mistakes(app: str, words: Sequence[str]) -> list[str]:
     return found
 
 
+def sound_words(app: str, words: Sequence[str]) -> list[str]:
+    """The overrides that are right by themselves, beside the options that are.
+
+    >>> sound_words("train", ["trainer.max_step=5", "data.n=abc", "data=file", "data.path=a.csv"])
+    ['data=file', 'data.path=a.csv']
+    """
+    chosen = [word for word in words if _is_group(_key(word)) and not mistakes(app, [word])]
+    others = [word for word in words if not _is_group(_key(word))]
+    right = {*chosen, *(word for word in others if not mistakes(app, [*chosen, word]))}
+    found = [word for word in words if word in right]
+    return [word for word in found if not _key(word).startswith("optimizer.")] if (
+        _is_no_pair(app, found)
+    ) else found
+
+
+def _is_no_pair(app: str, words: Sequence[str]) -> bool:
+    """Whether the rates among some words are not those of a run."""
+    try:
+        with initialised():
+            with_pair(app, words)
+    except InputError:
+        return True
+    return False
+
+
 def is_mistaken(word: str) -> bool:
     """Whether Hydra would take an override that leaves out or empties what a command needs.
 
