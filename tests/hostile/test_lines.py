@@ -125,8 +125,12 @@ TABLE: list[tuple[str, list[str]]] = [
     # what is wrong beside a key or an option that is not there
     (
         "train data.m=5 data.n=abc optimizer.gamma=-1",
-        ["3 problems", "unknown key data.m", "data.n = 'abc' must be of type int",
-         "optimizer.gamma = -1 must be"],
+        [
+            "3 problems",
+            "unknown key data.m",
+            "data.n = 'abc' must be of type int",
+            "optimizer.gamma = -1 must be",
+        ],
     ),
     (
         "train trainer.tool=5 data=spars model.alpha=0 name=../x",
@@ -302,8 +306,10 @@ TABLE: list[tuple[str, list[str]]] = [
     ("train logger=[]", ["there is no logger; its options: csv"]),
     (
         "train +callbacks.foo={_target_:dln_momentum.sparse}",
-        ["callbacks.foo._target_ = 'dln_momentum.sparse' must be the path of a Callback, a class",
-         "a function; name the class"],
+        [
+            "callbacks.foo._target_ = 'dln_momentum.sparse' must be the path of a Callback, a class",
+            "a function; name the class",
+        ],
     ),
     (
         "train +logger.foo={_target_:dln_momentum.training.module.HeavyBallModule.load}",
@@ -311,8 +317,10 @@ TABLE: list[tuple[str, list[str]]] = [
     ),
     (
         "train +callbacks.foo={_target_:os.sep}",
-        ["callbacks.foo._target_ = 'os.sep' must be the path of a Callback, a class: it is of "
-         "type str"],
+        [
+            "callbacks.foo._target_ = 'os.sep' must be the path of a Callback, a class: it is of "
+            "type str"
+        ],
     ),
     # flags
     ("train -x", ["unknown flag -x"]),
