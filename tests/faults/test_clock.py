@@ -7,6 +7,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def jumping(jump: Callable[[int], float]) -> None:
 @pytest.mark.parametrize("name", JUMPS)
 def test_a_run_under_a_jumping_clock(name: str, tmp_path: Path, alone: Path) -> None:
     ended = command(
-        tmp_path, "train", *RUN, "hydra.run.dir=run", fault=lambda: jumping(JUMPS[name])
+        tmp_path, "train", *RUN, "hydra.run.dir=run", fault=partial(jumping, JUMPS[name])
     )
     assert ended.code == 0, ended.err
     assert ended.err == ""
@@ -121,10 +122,9 @@ def test_what_is_killed_under_a_jumping_clock_goes_on_from_its_last_checkpoint(
 def test_checkpoints_by_the_clock_follow_no_jump(tmp_path: Path) -> None:
     """An hour between checkpoints stays an hour, whatever the time of day does."""
     words = [*RUN, "trainer.checkpoint_every=0", "trainer.checkpoint_seconds=3600"]
-    for name, jump in JUMPS.items():
-        fault: Callable[[], object] = lambda jump=jump: jumping(jump)
-        folder = f"hydra.run.dir={len(name)}"
-        ended = command(tmp_path, "train", *words, folder, fault=fault)
+    for number, name in enumerate(JUMPS):
+        folder = f"hydra.run.dir={number}"
+        ended = command(tmp_path, "train", *words, folder, fault=partial(jumping, JUMPS[name]))
         assert ended.code == 0, ended.err
-        kept = [path.name for path in (tmp_path / str(len(name)) / "checkpoints").iterdir()]
+        kept = [path.name for path in (tmp_path / str(number) / "checkpoints").iterdir()]
         assert kept == ["last.ckpt"]
