@@ -180,12 +180,13 @@ def engine_of(n: int, d: int, runs: int, drawn: bool, own: bool, given: dict[str
     """Some runs on random data, each with rates of its own."""
     problem = problem_of(n, d, given.get("loss", "squared"))
     method, seeds = given.get("method", Method()), list(range(runs))
-    rates = (torch.linspace(low, high, runs).double() for low, high in ((1e-3, 5e-3), (0.1, 0.9)))
+    noisy = drawn and not problem.is_classification
+    rates = (torch.linspace(low, high, runs).double() for low, high in ((1e-5, 5e-5), (0.1, 0.9)))
     first = torch.linspace(0.4, 0.6, runs * d).double().reshape(runs, d)
     return Engine(
         stack([problem] * runs) if own else problem, *rates, first, 0.9 * first,
         batches=BatchStream(n, min(n, 2), "with_replacement", seeds) if drawn else None,
-        label_noise=LabelNoise(n, 0.01, until=20, seeds=seeds) if drawn else None,
+        label_noise=LabelNoise(n, 0.01, until=20, seeds=seeds) if noisy else None,
         options=EngineOptions(
             backend="numba", tol=0.0, path_sums=given.get("path_sums", "telescoped")
         ),
@@ -196,7 +197,8 @@ def engine_of(n: int, d: int, runs: int, drawn: bool, own: bool, given: dict[str
 def problem_of(n: int, d: int, loss: str) -> Problem:
     """Targets that some theta interpolates, or labels that it separates."""
     rng = np.random.default_rng(n + 100 * d)
-    X = rng.normal(size=(n, d))
+    rank = max(1, min(n, d - 1))
+    X = rng.normal(size=(n, rank)) @ rng.normal(size=(rank, d))
     y = X @ rng.normal(size=d)
     return Problem(X, y) if loss == "squared" else Problem(X, np.sign(y), loss=loss)
 
