@@ -21,11 +21,12 @@ from omegaconf.errors import OmegaConfBaseException
 from dln_momentum.config import location
 from dln_momentum.config.help import app_groups, register_resolvers
 from dln_momentum.config.location import CONF_DIR, initialised, options_of
-from dln_momentum.config.momentum import with_pair
+from dln_momentum.config.momentum import KEYS, with_pair
 from dln_momentum.config.reading import leaves
 from dln_momentum.config.renamed import renamed
 from dln_momentum.errors import InputError
 from dln_momentum.nearest import did_you_mean
+from dln_momentum.rates import LAYERS
 
 PLUGINS = {
     "joblib": "launchers",
@@ -178,7 +179,8 @@ def first_line(app: str, error: Exception) -> str:
 
 
 def _without_rates(overrides: Sequence[Override]) -> list[Override]:
-    return [o for o in overrides if not o.key_or_group.startswith("optimizer.")]
+    rates = {f"optimizer.{name}" for name in (*KEYS, *LAYERS)}
+    return [o for o in overrides if o.key_or_group not in rates]
 
 
 def _key(word: str) -> str:
@@ -271,7 +273,7 @@ def _key_mistakes(
     for override, key in ((o, key) for o in overrides for key in _keys_of(o)):
         if line := renamed(key):
             yield line
-        elif key.startswith("hydra/"):
+        elif key.startswith("hydra/") or (override.is_add() and _is_of_the_user(key)):
             continue
         elif _is_of_the_command(key):
             yield f"{key} cannot be changed: the command needs it to leave nothing behind"
@@ -285,6 +287,11 @@ def _key_mistakes(
             yield _unknown(app, key, known, groups)
         elif override.is_add() and not override.is_force_add():
             yield f"{key} is there: leave out the +"
+
+
+def _is_of_the_user(key: str) -> bool:
+    """Whether a key is one that a user may add, below `FREE`."""
+    return key.partition(".")[0] in FREE and "." in key
 
 
 def _keys_of(override: Override) -> list[str]:
