@@ -17,6 +17,12 @@ MOST = 2**53
 """Steps up to which a float holds every integer."""
 MOST_RECORDS = 10**6
 
+SECONDS_A_BLOCK, SECONDS_A_CHECKPOINT = 5e-4, 1e-2
+"""What a block of steps costs beside its steps, Lightning's part included, and what a checkpoint
+costs that outlives a power failure; measured for a small run."""
+TOLD_FROM = 600.0
+"""Seconds of such a cost that a user is told of: ten minutes."""
+
 
 @dataclass(frozen=True)
 class RecordPlan:
@@ -66,6 +72,28 @@ class RecordPlan:
         spaced = np.geomspace(1, self.max_steps, max(self.records - 1, 1))
         return frozenset({0, self.max_steps, *(int(step) for step in spaced.round())})
 
+    def costs(self) -> Iterator[str]:
+        """What the keys cost beside the steps themselves, a line each, where that is long.
+
+        It is a bound: a run that converges takes fewer steps.
+
+        >>> list(RecordPlan(10**9, records=8, block_size=1).costs())
+        ['block_size = 1 cuts max_steps = 1000000000 into 1000000000 blocks, which cost up to 139
+        hours beside the steps themselves; a larger one, or null, costs less']
+        """
+        for key, every, seconds, advice in (
+            ("block_size", self.block_size, SECONDS_A_BLOCK, "a larger one, or null,"),
+            ("checkpoint_every", self.checkpoint_every, SECONDS_A_CHECKPOINT, "a larger one, or 0"),
+        ):
+            count = self.max_steps // every if every else 0
+            if count * seconds > TOLD_FROM:
+                what = "blocks" if key == "block_size" else "pieces with a checkpoint each"
+                yield (
+                    f"{key} = {every} cuts max_steps = {self.max_steps} into {count} {what}, which "
+                    f"cost up to {in_words(count * seconds)} beside the steps themselves; {advice} "
+                    "costs less"
+                )
+
     def blocks(self, start: int, pace: Pace | None = None) -> Iterator[tuple[int, int]]:
         """(first, last) step of each block from ``start`` on, found as it is asked for.
 
@@ -85,3 +113,15 @@ class RecordPlan:
                 stop = min(stop, start + pace.steps)
             yield start, stop
             start = stop
+
+
+def in_words(seconds: float) -> str:
+    """A long time in its own unit.
+
+    >>> in_words(900), in_words(5e5), in_words(1e9)
+    ('15 minutes', '139 hours', '1.16e+04 days')
+    """
+    for unit, size, most in (("minutes", 60, 120), ("hours", 3600, 240)):
+        if seconds < most * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 86400:.3g} days"

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from dln_momentum.cli.process import answered
 from dln_momentum.cli.signals import interruptible
+from dln_momentum.cli.status import Lock
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.nearest import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
     from dln_momentum.interface.collect import Collection
 
@@ -118,10 +120,10 @@ def _wrong_columns(columns: Sequence[str], table: pd.DataFrame) -> list[str]:
 def _write(
     out: Path, found: Collection, tables: dict[str, pd.DataFrame], options: argparse.Namespace
 ) -> list[str]:
-    """Write all files beside their places, then move them there; the list of files is the last."""
-    from dln_momentum.outputs.files import write_dataset, write_json
-    from dln_momentum.outputs.tables import READERS, WRITERS, for_readers
+    """Write all files beside their places, then move them there; the list of files is the last.
 
+    Two collections into one folder follow one another: what is there is whole, by the last one.
+    """
     call = {"directories": [str(Path(name).resolve()) for name in options.directory]}
     names = ["results.nc", *(f"{name}.{kind}" for name in tables for kind in options.format)]
     raise_if_any(_not_ours(out, names, call))
@@ -130,11 +132,35 @@ def _write(
     except (ValueError, OSError) as error:
         raise InputError([f"the sweep cannot be joined: {error}"]) from error
     dataset.attrs |= {"collected_from": "\n".join(call["directories"])}
+    lock = Lock(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        # another collection that writes there takes seconds
+        lock.acquire(wait=True)
         _remove_unfinished(out)
     except OSError as error:
         raise InputError([f"--out = {str(out)!r} cannot be written: {error.strerror}"]) from error
+    try:
+        # it may have written since
+        raise_if_any(_not_ours(out, names, call))
+        _write_locked(out, names, dataset, found, tables, options, call)
+    finally:
+        lock.release()
+    return names
+
+
+def _write_locked(
+    out: Path,
+    names: Sequence[str],
+    dataset: xr.Dataset,
+    found: Collection,
+    tables: dict[str, pd.DataFrame],
+    options: argparse.Namespace,
+    call: dict[str, Any],
+) -> None:
+    from dln_momentum.outputs.files import write_dataset, write_json
+    from dln_momentum.outputs.tables import READERS, WRITERS, for_readers
+
     with tempfile.TemporaryDirectory(dir=out, prefix=".collect-") as folder:
         place = Path(folder)
         write_dataset(place / "results.nc", dataset)
@@ -161,7 +187,6 @@ def _write(
         for name in names:
             (place / name).replace(out / name)
         write_json(out / "collect.json", record)
-    return names
 
 
 def _remove_unfinished(out: Path) -> None:

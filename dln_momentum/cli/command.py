@@ -21,7 +21,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,6 +32,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from dln_momentum.cli.checking import further_problems
 from dln_momentum.cli.directories import TOKEN, Directories, Refusal
 from dln_momentum.cli.job import Job, Work, one_line
 from dln_momentum.cli.metric import metric_errors, metric_of
@@ -220,15 +221,15 @@ def command(app: str, work: Work, *args: Any, **options: Any) -> Callable[[], No
     def main() -> None:
         with interruptible():
             entered.clear()
-            _main(app, run, entered)
+            _main(own, run, entered)
 
     return main
 
 
-def _main(app: str, run: Callable[[], Any], entered: Sequence[str]) -> None:
+def _main(own: Command, run: Callable[[], Any], entered: Sequence[str]) -> None:
     """Run a command line; ends the process with any code but 0."""
     Directories.multirun = ""
-    line, early = Line([], []), False
+    app, line, early = own.app, Line([], []), False
     try:
         with _raising_hydra():
             line = continued(app, parsed(sys.argv[1:]))
@@ -242,7 +243,7 @@ def _main(app: str, run: Callable[[], Any], entered: Sequence[str]) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         if _wants_traceback():
             raise
-        _refuse(in_words(app, error, line.words))
+        _refuse(dict.fromkeys([*in_words(app, error, line.words), *further_problems(own, line)]))
     except (KeyboardInterrupt, SystemExit, Interrupted) as ending:
         _interrupted(app, ending)
     except Exception as error:
@@ -353,7 +354,7 @@ def refusing() -> Iterator[None]:
         _refuse([first_line("experiment", error)])
 
 
-def _refuse(problems: Sequence[str]) -> NoReturn:
+def _refuse(problems: Iterable[str]) -> NoReturn:
     Directories.take_back()
     print(f"error: {InputError(problems)}", file=sys.stderr)
     raise SystemExit(2) from None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_object, instantiate
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
@@ -21,6 +21,7 @@ from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.outputs.dashboard_columns import RESULTS, settings_of
 from dln_momentum.outputs.files import read_yaml
 from dln_momentum.outputs.quantities import group_of
+from dln_momentum.record_plan import RecordPlan
 from dln_momentum.training.board import DashboardLogger
 from dln_momentum.training.callbacks import Monitor
 from dln_momentum.training.module import HeavyBallModule
@@ -44,6 +45,7 @@ def fitted(job: Job, module: HeavyBallModule) -> Iterator[list[Logger]]:
     """
     config = job.config
     monitors = monitors_of(config)
+    tell_of_costs(module.data.plan)
     with logging_to(job) as loggers:
         fit(
             module,
@@ -57,6 +59,12 @@ def fitted(job: Job, module: HeavyBallModule) -> Iterator[list[Logger]]:
             last_checkpoint=outputs_of(config).checkpoint,
         )
         yield loggers
+
+
+def tell_of_costs(plan: RecordPlan) -> None:
+    """Warn of keys whose cost beside the steps is long, before anything begins."""
+    for line in plan.costs():
+        log.warning("trainer.%s", line.replace("cuts max_steps", "cuts trainer.max_steps"))
 
 
 @contextmanager
@@ -171,9 +179,19 @@ def _made(config: DictConfig, section: str, kind: type, **defaults: Any) -> list
 
 
 def _no_class(key: str, target: Any, kind: type) -> str:
-    """What is wrong with a ``_target_``; it is called only if it is a class of this kind."""
+    """What is wrong with a ``_target_``; it is called only if it is a class of this kind.
+
+    A function that makes one is refused: what it makes is known only once it has been called, and a
+    config, which may be somebody else's, could call anything.
+    """
     try:
-        made = get_class(target)
+        made: Any = get_object(target)
+        if not isinstance(made, type):
+            what = "a function" if callable(made) else f"of type {type(made).__name__}"
+            return (
+                f"{key}._target_ = {target!r} must be the path of a {kind.__name__}, a class: it "
+                f"is {what}; name the class, with its arguments as further keys of {key}"
+            )
     except Exception as error:  # whatever the import of a module of the user's own raises
         if isinstance(error.__cause__, ModuleNotFoundError):
             return _reason(key, error)

@@ -29,7 +29,7 @@ def sweep(job: Job) -> dict[str, Any]:
         InputError: before anything is written, listing all that is wrong.
     """
     import_torchmetrics()
-    from dln_momentum.cli.fitting import logging_to, monitors_of, report_sweep
+    from dln_momentum.cli.fitting import logging_to, monitors_of, report_sweep, tell_of_costs
     from dln_momentum.outputs.provenance import file_attributes
     from dln_momentum.outputs.sweep_report import print_report
     from dln_momentum.sweeps.assembly import build, pieces_of_shard
@@ -40,6 +40,7 @@ def sweep(job: Job) -> dict[str, Any]:
     mine = pieces_of_shard(job.config, study)
     check_resume(job, study, mine)
     raise_if_any(_of_one_run(job, monitors_of(job.config)))
+    tell_of_costs(study.points.advance.at(int(study.pieces[0].points[0])).plan)
     with logging_to(job) as loggers:
         pieces = list(trained(job, study, mine))
         results = dataset(study, pieces)

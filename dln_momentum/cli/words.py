@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import yaml
+from hydra import compose
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 
 from dln_momentum.config import location, with_pair
-from dln_momentum.config.mistakes import is_mistaken
+from dln_momentum.config.mistakes import COMPOSING, is_mistaken
 from dln_momentum.config.renamed import renamed
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.nearest import did_you_mean
@@ -55,6 +58,8 @@ def parsed(arguments: Sequence[str]) -> Line:
     if (folder := found.config_dir) is not None and not Path(folder).is_dir():
         raise InputError([f"--config-dir {folder} not found (working directory: {Path.cwd()})"])
     location.added[:] = [] if folder is None else [Path(folder).absolute()]
+    if found.config_name is not None:
+        _check_own_config(found.config_name)
     words = list(found.overrides or [])
     rest = list(arguments)
     for word in words:
@@ -117,6 +122,26 @@ def continued(app: str, line: Line) -> Line:
     words = [word for kind in ("task", "hydra") for word in overrides.get(kind) or []]
     words = [word for word in words if not _key(word).startswith(OF_ONE_MULTIRUN)]
     return Line([*words, *others, f"hydra.sweep.dir={quoted(folder)}"], ["--multirun"])
+
+
+def _check_own_config(name: str) -> None:
+    """Check that ``--config-name`` names a config of a command, where Hydra can compose it.
+
+    Raises:
+        InputError: for another one: Hydra would make a directory for whatever a file holds.
+    """
+    rule = (
+        "must be the name of a config that begins with defaults: [train, _self_], or another "
+        "command's, or of one that a run has saved"
+    )
+    found: DictConfig | None = None
+    if name.strip():
+        # what it cannot compose Hydra answers for itself
+        with contextlib.suppress(*COMPOSING), location.initialised():
+            found = compose(name, return_hydra_config=True)
+        if found is None or OmegaConf.select(found, "hydra.callbacks.directories") is not None:
+            return
+    raise InputError([f"--config-name {name!r} {rule}"])
 
 
 def quoted(path: Path) -> str:

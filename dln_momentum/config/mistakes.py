@@ -21,11 +21,12 @@ from omegaconf.errors import OmegaConfBaseException
 from dln_momentum.config import location
 from dln_momentum.config.help import app_groups, register_resolvers
 from dln_momentum.config.location import CONF_DIR, initialised, options_of
-from dln_momentum.config.momentum import with_pair
+from dln_momentum.config.momentum import KEYS, with_pair
 from dln_momentum.config.reading import leaves
 from dln_momentum.config.renamed import renamed
 from dln_momentum.errors import InputError
 from dln_momentum.nearest import did_you_mean
+from dln_momentum.rates import LAYERS
 
 PLUGINS = {
     "joblib": "launchers",
@@ -104,6 +105,33 @@ def mistakes(app: str, words: Sequence[str]) -> list[str]:
     return found
 
 
+def sound_words(app: str, words: Sequence[str]) -> list[str]:
+    """The overrides that are right by themselves, beside the options that are.
+
+    >>> sound_words("train", ["trainer.max_step=5", "data.n=abc", "data=file", "data.path=a.csv"])
+    ['data=file', 'data.path=a.csv']
+    """
+    chosen = [word for word in words if _is_group(_key(word)) and not mistakes(app, [word])]
+    others = [word for word in words if not _is_group(_key(word))]
+    right = {*chosen, *(word for word in others if not mistakes(app, [*chosen, word]))}
+    found = [word for word in words if word in right]
+    return (
+        [word for word in found if not _key(word).startswith("optimizer.")]
+        if (_is_no_pair(app, found))
+        else found
+    )
+
+
+def _is_no_pair(app: str, words: Sequence[str]) -> bool:
+    """Whether the rates among some words are not those of a run."""
+    try:
+        with initialised():
+            with_pair(app, words)
+    except InputError:
+        return True
+    return False
+
+
 def is_mistaken(word: str) -> bool:
     """Whether Hydra would take an override that leaves out or empties what a command needs.
 
@@ -151,7 +179,8 @@ def first_line(app: str, error: Exception) -> str:
 
 
 def _without_rates(overrides: Sequence[Override]) -> list[Override]:
-    return [o for o in overrides if not o.key_or_group.startswith("optimizer.")]
+    rates = {f"optimizer.{name}" for name in (*KEYS, *LAYERS)}
+    return [o for o in overrides if o.key_or_group not in rates]
 
 
 def _key(word: str) -> str:
@@ -244,7 +273,7 @@ def _key_mistakes(
     for override, key in ((o, key) for o in overrides for key in _keys_of(o)):
         if line := renamed(key):
             yield line
-        elif key.startswith("hydra/"):
+        elif key.startswith("hydra/") or (override.is_add() and _is_of_the_user(key)):
             continue
         elif _is_of_the_command(key):
             yield f"{key} cannot be changed: the command needs it to leave nothing behind"
@@ -258,6 +287,11 @@ def _key_mistakes(
             yield _unknown(app, key, known, groups)
         elif override.is_add() and not override.is_force_add():
             yield f"{key} is there: leave out the +"
+
+
+def _is_of_the_user(key: str) -> bool:
+    """Whether a key is one that a user may add, below `FREE`."""
+    return key.partition(".")[0] in FREE and "." in key
 
 
 def _keys_of(override: Override) -> list[str]:

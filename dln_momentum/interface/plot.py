@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -10,12 +11,15 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from dln_momentum.errors import InputError, raise_if_any
-from dln_momentum.interface.collect import find
+from dln_momentum.interface.collect import Collection, find
 from dln_momentum.outputs import plotting, sweep_figure
 from dln_momentum.outputs.found import UnreadableError, is_setting
 from dln_momentum.outputs.sweep_files import rows_of_dataset
 from dln_momentum.outputs.table_figure import Axis, table_figure
 from dln_momentum.outputs.tables import read_table
+
+MOST_REASONS = 5
+"""Files and folders without a run that a message names."""
 
 Source = str | Path | pd.DataFrame | xr.Dataset
 
@@ -99,7 +103,11 @@ def overview_of(*source: Source) -> Figure:
         results = source[0]
     else:
         paths = [place for place in source if isinstance(place, str | Path)]
-        results = find(*paths).dataset() if len(paths) == len(source) else xr.Dataset()
+        results = xr.Dataset()
+        if len(paths) == len(source):
+            found = find(*paths)
+            raise_if_any(_without_runs([Path(path) for path in paths], found))
+            results = found.dataset()
     if "status" not in results or not results["status"].dims or "run" in results.dims:
         raise InputError(["kind=overview is of one run, flow or sweep; give x=NAME and y=NAME"])
     figure = sweep_figure.overview(results)
@@ -127,4 +135,15 @@ def _table(source: tuple[Source, ...]) -> tuple[pd.DataFrame, list[str]]:
         table = read_table(paths[0])
         return table, [str(name) for name in table if "." in str(name)]
     found = find(*paths)
+    raise_if_any(_without_runs(paths, found))
     return found.table, found.settings
+
+
+def _without_runs(paths: list[Path], found: Collection) -> Iterator[str]:
+    """Files that were named and cannot be read; where there is no run at all, why there is none."""
+    named = {path.as_posix() for path in paths if path.is_file()}
+    for path, reason in found.skipped[:MOST_REASONS]:
+        if not len(found.table) or path in named:
+            yield f"source = {path}: {reason}"
+    if not len(found.table) and not found.skipped:
+        yield f"source = {', '.join(map(str, paths))}: there is no run, flow or sweep to draw"

@@ -93,7 +93,20 @@ class Grid:
         return labels(axis.values[name])[self._places(axis)]
 
     def combinations(self, names: Collection[str]) -> tuple[list[dict[str, Any]], np.ndarray]:
-        """The different settings of some names, and which of them each point has, int64 [P]."""
+        """The different settings of some names, and which of them each point has, int64 [P].
+
+        They are made once, and not to be changed.
+        """
+        chosen = tuple(name for name in self.names if name in names)
+        if chosen not in self._combinations:
+            self._combinations[chosen] = self._combined(chosen)
+        return self._combinations[chosen]
+
+    @cached_property
+    def _combinations(self) -> dict[tuple[str, ...], tuple[list[dict[str, Any]], np.ndarray]]:
+        return {}
+
+    def _combined(self, names: Collection[str]) -> tuple[list[dict[str, Any]], np.ndarray]:
         index, choices = np.zeros(self.size, dtype=np.int64), []
         for axis in self.axes:
             own = {name: values for name, values in axis.values.items() if name in names}

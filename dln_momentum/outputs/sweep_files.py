@@ -134,7 +134,8 @@ def runs_of(job: Job) -> Rows:
     except Exception as error:
         # h5py, h5netcdf and xarray raise whatever damaged bytes happen to cause
         text = " ".join(str(error).split())
-        raise UnreadableError(f"results.nc cannot be read: {text}") from error
+        name = results_file(job.directory).name
+        raise UnreadableError(f"{name} cannot be read: {text}") from error
 
 
 def rows_of_dataset(results: xr.Dataset, job: Job | None = None) -> Rows:

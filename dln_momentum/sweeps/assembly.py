@@ -41,6 +41,7 @@ from dln_momentum.outputs.grid import Grid
 from dln_momentum.outputs.quantities import RATES
 from dln_momentum.rates import LAYERS, PAIRS
 from dln_momentum.sweeps.axes import AXES, key_of, read_axes
+from dln_momentum.sweeps.different import different
 from dln_momentum.sweeps.points import ONE_NETWORK, Points
 
 log = logging.getLogger("dln_momentum")
@@ -249,12 +250,10 @@ def pieces_of(points: Points, runs: int) -> Iterator[Piece]:
     nothing = (-1,) * 4
     shapes = np.array([nothing if p is None else p.layout for p in points.data.made])
     data = points.data.index[valid]
-    speeds = np.unique(points.speeds[valid], return_inverse=True)[1]
-    settings = [points.advance.index[valid], points.sampling.index[valid], speeds]
-    shared = np.column_stack([*settings, shapes[data], points.structure[valid]])
+    settings = [points.advance.index[valid], points.sampling.index[valid], points.speeds[valid]]
+    shared = different(*settings, *shapes[data].T, points.structure[valid])
     number = 0
-    for group in np.unique(shared, axis=0):
-        members = np.flatnonzero((shared == group).all(axis=1))
+    for members in shared.members():
         members = members[np.argsort(data[members], kind="stable")]
         for start in range(0, len(members), runs):
             yield Piece(number, valid[members[start : start + runs]])

@@ -107,7 +107,8 @@ def followers(config: DictConfig) -> Iterator[str]:
     together by sweep.zip']
     """
     swept = [key_of(name) for name in AXES if config.sweep.get(name) is not None]
-    swept += [str(key) for key in config.sweep.get("axes") or {}]
+    others = config.sweep.get("axes")
+    swept += [str(key) for key in others] if OmegaConf.is_dict(others) else []
     for key in leaves(config):
         if key.partition(".")[0] not in SECTIONS or not _is_interpolation(config, key):
             continue

@@ -36,6 +36,7 @@ from dln_momentum.rates import LAYERS
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.start import Start
 from dln_momentum.sweeps.axes import key_of
+from dln_momentum.sweeps.different import different
 
 ONE_NETWORK = "trainer.gradient = 'autograd' trains one network; a sweep needs closed_form"
 """Why a point that is trained by autograd is not allowed."""
@@ -140,13 +141,12 @@ class Points:
             InputError: for settings that do not go together.
         """
         method, start, ratios = self.method, self.start, self.layer_ratios[points]
-        settings = np.column_stack([method.index[points], start.index[points], ratios])
-        _, first, of_point = np.unique(settings, axis=0, return_index=True, return_inverse=True)
+        first, of_point = different(method.index[points], start.index[points], ratios)
         made = [
             replace(method.at(p), depth=start.at(p).depth, layer_ratio=float(self.layer_ratios[p]))
             for p in points[first].tolist()
         ]
-        return [made[place] for place in of_point.reshape(-1).tolist()]
+        return [made[place] for place in of_point.tolist()]
 
     @cached_property
     def structure(self) -> np.ndarray:
@@ -155,10 +155,10 @@ class Points:
         valid = np.flatnonzero(self.valid)
         layered = self.layer_ratios != 1
         each = [x[valid] for x in (self.method.index, self.start.index, layered)]
-        _, first, of_point = np.unique(each, axis=1, return_index=True, return_inverse=True)
+        first, of_point = different(*each)
         kinds = [structure(self.method_at(int(valid[place]))) for place in first]
         numbers = np.array([texts.setdefault(kind, len(texts)) for kind in kinds], np.int64)
-        found[valid] = numbers[of_point.reshape(-1)]
+        found[valid] = numbers[of_point]
         return found
 
     @cached_property
@@ -211,10 +211,8 @@ class Points:
             return each
         of = (self.data, self.start, self.sampling, self.method, self.advance)
         settings = [*(part.index[points] for part in of), self.layer_ratios[points] != 1]
-        _, first, of_point = np.unique(settings, axis=1, return_index=True, return_inverse=True)
-        each[points] = np.array([not self._misfits(int(p)) for p in points[first]], bool)[
-            of_point.reshape(-1)
-        ]
+        first, of_point = different(*settings)
+        each[points] = np.array([not self._misfits(int(p)) for p in points[first]])[of_point]
         for point in np.flatnonzero(each & self.with_momentum & ~self._rates_fit(each)):
             each[point] = not self._rate_errors(int(point))
         return each
@@ -252,11 +250,9 @@ class Points:
         """Why a value of an axis is allowed at no point, one error for each such value."""
         for name in self.grid.names:
             settings, index = self.grid.combinations([name])
-            refused = ~self.allowed
-            for number in range(len(settings)):
-                here = index == number
-                if refused[here].all():
-                    yield from self.errors_at(int(np.flatnonzero(here)[0]))
+            allowed = np.bincount(index[self.allowed], minlength=len(settings))
+            for number in np.flatnonzero(allowed == 0):
+                yield from self.errors_at(int((index == number).argmax()))
 
     def _misfits(self, point: int) -> list[str]:
         problem, start = self.data.at(point), self.start.at(point)

@@ -87,11 +87,16 @@ def step_terms(
     short = x_next - base
     # half an ulp of u and of v, whose |.| add to the larger |w_+-|, and as much of u +- v
     one_ulp = SAFETY * ulp * x_next.abs().amax(-2, keepdim=True)
+    weighted_rounding = one_ulp * (increment / x / x_next).abs()
+    if nesterov:
+        # r(x_{k+1}/z) + r(z/x_k) moves by 1/x_k - x_{k+1}/z^2 with z
+        moves = (1 / x - x_next / base / base).abs()
+        weighted_rounding += SAFETY * ulp * base.abs().amax(-2, keepdim=True) * moves
     return StepTerms(
         weighted=weighted_remainder(x, base, x_next),
         backward=backward_remainder(x, x_next),
         rounding=one_ulp / x_next.abs(),
-        weighted_rounding=one_ulp * (increment / x / x_next).abs(),
+        weighted_rounding=weighted_rounding,
         asymmetry=asymmetry / size,
         step=-(plus * e_plus - minus * e_minus + decay_step * squares) / size,
         product=increment[..., 0, :] * increment[..., 1, :],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -88,12 +89,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint of a folder that can be read; None where there is none.
+    """The checkpoint of the latest step in a folder that can be read; None where there is none.
 
     The machine may have gone down while the last one was written.
     """
     saved = [path for path in folder.glob("*.ckpt") if path.is_file()]
-    for path in sorted(saved, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+    for path in sorted(saved, key=step_of_checkpoint, reverse=True):
         try:
             read_checkpoint(path)
         except InputError:
@@ -101,6 +102,18 @@ def newest_checkpoint(folder: Path) -> Path | None:
         else:
             return path
     return None
+
+
+def step_of_checkpoint(path: Path) -> float:
+    """The step that a checkpoint was taken at, by its name: a clock may have been set back since.
+
+    >>> [step_of_checkpoint(Path(name)) for name in ("step_300.ckpt", "last.ckpt", "mine.ckpt")]
+    [300, inf, -1]
+    """
+    if path.stem == "last":
+        return math.inf
+    number = path.stem.removeprefix("step_")
+    return int(number) if number.isdecimal() else -1
 
 
 def check_same_run(checkpoint: Mapping[str, Any], own: Mapping[str, str], max_steps: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -53,16 +54,42 @@ def command(folder: Path, app: str, *words: str, fault: Fault = lambda: None) ->
         words: of its command line.
         fault: called in the child first; nothing of it is left in this process.
     """
+    return begun(folder, app, *words, fault=fault).wait()
+
+
+@dataclass
+class Child:
+    """A command under way."""
+
+    process: int
+    files: list[Path]
+    """what it prints"""
+
+    @property
+    def is_running(self) -> bool:
+        return os.waitid(os.P_PID, self.process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+    def wait(self) -> Ending:
+        """How it ends."""
+        code = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+        texts = [file.read_text() for file in self.files]
+        for file in self.files:
+            file.unlink()
+        return Ending(code, *texts)
+
+
+def begun(folder: Path, app: str, *words: str, fault: Fault = lambda: None) -> Child:
+    """The same, without waiting for its end."""
     main = import_module(f"dln_momentum.cli.{app}").main
-    files = [folder / f".{name}.{os.getpid()}" for name in ("out", "err")]
+    number = next(_NUMBERS)
+    files = [folder / f".{name}.{os.getpid()}.{number}" for name in ("out", "err")]
     process = os.fork()
     if process == 0:
         _be_the_command(folder, main, [f"dln-{app}", *words], fault, files)
-    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    texts = [file.read_text() for file in files]
-    for file in files:
-        file.unlink()
-    return Ending(code, *texts)
+    return Child(process, files)
+
+
+_NUMBERS = itertools.count()
 
 
 def _be_the_command(

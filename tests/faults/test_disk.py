@@ -107,11 +107,12 @@ def test_a_read_only_file_system_is_refused_at_once(
     app: str, small_disk: Path, tmp_path: Path
 ) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    ended = command(tmp_path, app, f"hydra.run.dir={small_disk}/run")
-    assert ended.code == 2
-    assert "hydra.run.dir" in ended.err
-    assert "Traceback" not in ended.err
-    assert len(ended.err.splitlines()) == 1
+    for word in (f"hydra.run.dir={small_disk}/run", f"paths.root={small_disk}"):
+        ended = command(tmp_path, app, word)
+        assert ended.code == 2
+        assert f"hydra.run.dir = '{small_disk}/" in ended.err
+        assert "Traceback" not in ended.err
+        assert len(ended.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("app", ["train", "sweep", "collect"])

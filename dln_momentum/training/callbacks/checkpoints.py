@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
 from dln_momentum.outputs.files import move_whole
+from dln_momentum.training.resuming import step_of_checkpoint
 
 KEPT = 2
 """Checkpoints on the way that are kept: should the newest be damaged, there is one before it."""
@@ -54,7 +55,7 @@ class StepCheckpoints(Checkpoint):
             return
         self._save(trainer, f"step_{step}.ckpt")
         self._last = now
-        saved = sorted(self._folder.glob("step_*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+        saved = sorted(self._folder.glob("step_*.ckpt"), key=step_of_checkpoint)
         for path in saved[:-KEPT]:
             path.unlink()
 
