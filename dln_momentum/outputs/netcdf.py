@@ -58,7 +58,7 @@ def write(dataset: xr.Dataset, path: Path) -> None:
                     created.dims[place].attach_scale(scales[dim])
                 own = [c for c, dims in others.items() if dims <= set(variable.dims)]
                 if own and name not in others:
-                    created.attrs["coordinates"] = " ".join(map(str, own))
+                    _describe(created, {"coordinates": " ".join(map(str, own))})
                     told |= set(own)
         if rest := [str(c) for c in others if c not in told]:
             file.attrs["coordinates"] = " ".join(rest)
@@ -75,18 +75,50 @@ def _created(file: Any, dataset: xr.Dataset, name: Hashable) -> Any:
 
     variable = dataset.variables[name]
     array = variable.to_numpy()
-    options: dict[str, Any] = {}
-    is_text = array.dtype.kind in "OU"
-    if is_text:
-        array, options["dtype"] = array.astype(object), h5py.string_dtype()
-    elif array.ndim and array.size >= LEAST and name not in dataset.coords:
+    is_label = name in dataset.coords
+    if array.dtype.kind in "OU":
+        text = {"dtype": h5py.string_dtype(), "track_order": True}
+        created = file.create_dataset(str(name), data=array.astype(object), **text)
+    elif array.ndim and array.size >= LEAST and not is_label:
         chunks = array.shape if array.size <= CHUNK else True
         options = {"chunks": chunks, "compression": "gzip", "compression_opts": 4, "shuffle": True}
-    created = file.create_dataset(str(name), data=array, track_order=True, **options)
-    if array.dtype.kind == "f" and name not in dataset.coords:
-        created.attrs["_FillValue"] = np.array([np.nan], dtype=array.dtype)
+        created = file.create_dataset(str(name), data=array, track_order=True, **options)
+    else:
+        created = _plain(file, str(name), array)
+    if array.dtype.kind == "f" and not is_label:
+        missing = np.array([np.nan], dtype=array.dtype)
+        kind, one = _number_type(array.dtype), h5py.h5s.create_simple((1,))
+        h5py.h5a.create(created.id, b"_FillValue", kind, one).write(missing)
     _describe(created, variable.attrs)
     return created
+
+
+def _plain(file: Any, name: str, array: np.ndarray) -> Any:
+    """A dataset of numbers as they are, in a third of the time that h5py takes to consider more."""
+    import h5py
+
+    kind, space = _number_type(array.dtype), h5py.h5s.create_simple(array.shape)
+    made = h5py.h5d.create(file.id, name.encode(), kind, space, dcpl=_plain_options())
+    made.write(h5py.h5s.ALL, h5py.h5s.ALL, np.asarray(array, order="C"))
+    return h5py.Dataset(made)
+
+
+@cache
+def _plain_options() -> Any:
+    """What h5py asks of HDF5 for a dataset that is not divided, with its attributes in order."""
+    import h5py
+
+    found = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    found.set_obj_track_times(False)
+    found.set_attr_creation_order(h5py.h5p.CRT_ORDER_TRACKED | h5py.h5p.CRT_ORDER_INDEXED)
+    return found
+
+
+@cache
+def _number_type(dtype: np.dtype) -> Any:
+    import h5py
+
+    return h5py.h5t.py_create(dtype, logical=True)
 
 
 def _describe(place: Any, attrs: Mapping[Hashable, Any]) -> None:
