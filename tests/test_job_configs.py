@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import HydraContext, RunMode
@@ -24,7 +25,7 @@ def hydra() -> Iterator[tuple[HydraContext, DictConfig]]:
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         found = GlobalHydra.instance().hydra
         assert found is not None
-        context = HydraContext(config_loader=found.config_loader, callbacks=found.callbacks)
+        context = HydraContext(config_loader=found.config_loader, callbacks=Callbacks())
         yield context, found.config_loader.load_configuration(
             "train", ["hydra.sweep.dir=jobs"], run_mode=RunMode.MULTIRUN
         )

@@ -122,23 +122,29 @@ def _number_type(dtype: np.dtype) -> Any:
 
 
 def _describe(place: Any, attrs: Mapping[Hashable, Any]) -> None:
-    """Write attributes; those of text, a hundred in a history, in half the time that h5py takes."""
+    """Write attributes; a history has a hundred of text."""
     import h5py
 
-    stored, held, scalar = _text_types()
     for key, value in attrs.items():
-        if isinstance(value, str):
-            made = h5py.h5a.create(place.id, str(key).encode(), stored, scalar)
-            made.write(np.array(value, dtype=h5py.string_dtype()), held)
+        content = value.encode() if isinstance(value, str) else b""
+        if content and b"\0" not in content:
+            kind, scalar = _text_type(len(content))
+            h5py.h5a.create(place.id, str(key).encode(), kind, scalar).write(np.array(content), kind)
         else:
             place.attrs[str(key)] = value
 
 
 @cache
-def _text_types() -> tuple[Any, Any, Any]:
-    """Text of any length as HDF5 stores it and as NumPy holds it, and the space of one."""
+def _text_type(size: int) -> tuple[Any, Any]:
+    """Text of so many bytes, and the space of one: NetCDF's characters.
+
+    Text of any length, which h5py writes, HDF5 keeps in a heap of its own; that takes it eight times
+    as long.
+    """
     import h5py
 
-    dtype = h5py.string_dtype()
-    stored, held = h5py.h5t.py_create(dtype, logical=True), h5py.h5t.py_create(dtype)
-    return stored, held, h5py.h5s.create(h5py.h5s.SCALAR)
+    found = h5py.h5t.C_S1.copy()
+    found.set_size(size)
+    found.set_strpad(h5py.h5t.STR_NULLPAD)
+    found.set_cset(h5py.h5t.CSET_UTF8)
+    return found, h5py.h5s.create(h5py.h5s.SCALAR)
