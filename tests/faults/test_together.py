@@ -99,7 +99,7 @@ def test_a_job_that_fails_in_a_group_fails_alone(tmp_path: Path, whole: Path) ->
     assert "11 done, 1 failed of 12 jobs" in ended.out, ended.err
     assert ended.err == "beta_0.3: failed: MemoryError: beta = 0.3 is too much\n"
     jobs = tmp_path / "jobs"
-    assert "Failing" in (jobs / "beta_0.3" / "error.txt").read_text()
+    assert "in measure" in (jobs / "beta_0.3" / "error.txt").read_text()
     assert leftovers(jobs) == []
 
 
