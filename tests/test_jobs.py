@@ -79,7 +79,7 @@ def run(
     handlers, level = list(root.handlers), root.level
     signals = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("dln_momentum.cli.command._one_thread", lambda: None)
+    monkeypatch.setattr("dln_momentum.cli.command.one_thread", lambda: None)
     monkeypatch.setattr("dln_momentum.cli.command.CONF_DIR", conf)
     main = command("train", work)
 

@@ -61,14 +61,25 @@ def test_a_library_leaves_the_collector_alone() -> None:
 IMPORTS = """
 from dln_momentum.cli import process
 process._own()
-process.import_torchmetrics()
+process.import_lightning()
 import sys
 assert "torchmetrics" in sys.modules and "scipy.signal" not in sys.modules
+assert "lightning.pytorch" in sys.modules and "torch._dynamo" not in sys.modules
+import torch
+from dln_momentum import DiagonalLinearNet
+from dln_momentum.optimizer import HeavyBall
+net = DiagonalLinearNet.uniform(3, 0.1)
+state = HeavyBall(net.parameters(), 0.01, 0.9).state_dict()
+HeavyBall(net.parameters(), 0.01, 0.9).load_state_dict(state)
+assert "torch._dynamo" not in sys.modules
 import lightning.pytorch, scipy.signal
 assert scipy.signal.firwin(3, 0.5).sum() > 0.99
+# the compiler is there for whoever wants it
+assert isinstance(torch.compile(net, backend="eager"), torch._dynamo.OptimizedModule)
+assert torch._dynamo.is_compiling() is False
 """
 
 
 @pytest.mark.slow
-def test_scipy_signal_is_scipys_for_whoever_wants_it() -> None:
+def test_what_lightning_imports_for_nothing_is_there_for_whoever_wants_it() -> None:
     subprocess.run([sys.executable, "-c", IMPORTS], check=True)

@@ -29,12 +29,13 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dln_momentum.cli.checking import further_problems
 from dln_momentum.cli.directories import TOKEN, Directories, Refusal
 from dln_momentum.cli.job import Job, Work, one_line
+from dln_momentum.cli.job_configs import Composed
 from dln_momentum.cli.metric import metric_errors, metric_of
 from dln_momentum.cli.multirun import place_of, register_job_name
 from dln_momentum.cli.multirun_table import ending_of
@@ -64,8 +65,8 @@ class Command:
         work: what it does. It imports torch itself, so that ``--help`` and mistyped keys do not
             wait for it, and raises `InputError` before it begins the job.
         result: as for `Job`.
-        complete: what a composed config means, where keys of it stand for others. It raises
-            nothing: ``work`` refuses what is wrong.
+        complete: what a composed config means, where keys of it stand for others; None where none
+            do. It raises nothing: ``work`` refuses what is wrong.
     """
 
     def __init__(
@@ -73,20 +74,22 @@ class Command:
         app: str,
         work: Work,
         result: str = "summary.json",
-        complete: Callable[[DictConfig], DictConfig] = lambda config: config,
+        complete: Callable[[DictConfig], DictConfig] | None = None,
     ) -> None:
         self.app, self.work, self.result, self.complete = app, work, result, complete
 
-    def job(self, config: DictConfig, hydra: DictConfig) -> Job:
+    def job(self, config: DictConfig | dict[str, Any], hydra: DictConfig) -> Job:
         """The job of a composed config, in the directory that Hydra has chosen for it.
 
         One of a multirun goes to where its config ran before, as `place_of` finds it.
 
         Args:
-            config: without its section ``hydra``.
+            config: without its section ``hydra``, or its values, as for `Job`.
             hydra: that section.
         """
-        config, directory = self.complete(config), Path(hydra.runtime.output_dir)
+        directory = Path(hydra.runtime.output_dir)
+        if self.complete is not None and isinstance(config, DictConfig):
+            config = self.complete(config)
         token, digest = str(hydra.job.env_set.get(TOKEN, "")), config_hash(config)
         if token:
             directory = place_of(directory, Path(str(hydra.sweep.dir)).absolute(), digest)
@@ -101,25 +104,23 @@ class Command:
             config_hash=digest,
         )
 
-    def job_of(self, composed: DictConfig) -> Job:
-        """The job of a config that a launcher has composed, without Hydra's ``run_job``.
-
-        Args:
-            composed: what ``load_sweep_config`` gives, with ``hydra.job.num`` and ``.id`` set.
-        """
+    def job_of(self, composed: Composed) -> Job:
+        """The job of a config that a launcher has composed, without Hydra's ``run_job``."""
+        whole = composed.config
         # its `set_config` copies all of Hydra's section, 4 ms a job
-        HydraConfig.instance().cfg = composed  # pyright: ignore[reportAttributeAccessIssue]
-        sweep = composed.hydra.sweep
+        HydraConfig.instance().cfg = whole  # pyright: ignore[reportAttributeAccessIssue]
+        sweep = whole.hydra.sweep
         directory = (Path(str(sweep.dir)) / str(sweep.subdir)).absolute()
-        with read_write(composed.hydra.runtime), open_dict(composed.hydra.runtime):
-            composed.hydra.runtime.output_dir = str(directory)
-        config = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+        whole.hydra.runtime.output_dir = str(directory)
+        if composed.values is not None and self.complete is None:
+            return self.job(composed.values, whole.hydra)
+        config = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
         OmegaConf.set_struct(config, True)
         # ${hydra:...} is of this job only now; what cannot be resolved `prepare` refuses
         with contextlib.suppress(OmegaConfBaseException):
             if not list(_followers(config)):
                 OmegaConf.resolve(config)
-        return self.job(config, composed.hydra)
+        return self.job(config, whole.hydra)
 
     def prepare(self, job: Job, *, wait: bool = False) -> dict[str, Any] | None:
         """The result of a job that has been done before; None for one to be run, which is locked.
@@ -131,7 +132,7 @@ class Command:
         Raises:
             InputError: for what keeps the config from being read, and as `Job.found_before`.
         """
-        raise_if_any([*_unusable(job), *metric_errors(self.app, job.config)])
+        raise_if_any([*_unusable(job), *metric_errors(self.app, job.given)])
         return job.found_before(wait=wait)
 
     def task(self, config: DictConfig) -> float | None:
@@ -155,7 +156,7 @@ class Command:
             with _recorded(job):
                 found = self.prepare(job)
                 if found is None:
-                    _one_thread()
+                    one_thread()
                     found = self.work(job)
                 else:
                     print(f"{job.directory} already holds this run, finished; nothing to do")
@@ -172,7 +173,7 @@ class Command:
         def step(job: Job) -> dict[str, Any]:
             if (found := self.prepare(job, wait=True)) is not None:
                 return found
-            _one_thread()
+            one_thread()
             return self.work(job)
 
         return self.attempt(job, step)
@@ -186,11 +187,9 @@ class Command:
         Returns:
             What the step returns, a result or None; None if it fails.
         """
-        name, quiet = job.directory.name, logging.getLogger("dln_momentum")
-        level = quiet.level
-        quiet.setLevel(logging.WARNING)
+        name = job.directory.name
         try:
-            with _recorded(job), contextlib.redirect_stdout(io.StringIO()):
+            with _recorded(job), quietly():
                 found = step(job)
         except InputError as error:
             print(f"{name}: refused: {one_line(error)}", file=sys.stderr)
@@ -198,12 +197,23 @@ class Command:
         except Exception as error:
             print(f"{name}: failed: {one_line(error)}", file=sys.stderr)
             return None
-        finally:
-            quiet.setLevel(level)
         if found is not None:
             how = "done before" if job.done_before else f"{job.seconds:.1f} s"
             print(f"{name}: {found['status']}, {how}")
         return found
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Without what a job prints, and logs below warnings."""
+    own = logging.getLogger("dln_momentum")
+    level = own.level
+    own.setLevel(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        own.setLevel(level)
 
 
 def command(app: str, work: Work, *args: Any, **options: Any) -> Callable[[], None]:
@@ -313,14 +323,14 @@ def _followers(config: DictConfig) -> Iterator[str]:
 
 def _unusable(job: Job) -> Iterator[str]:
     """What keeps the config from being read at all."""
-    yield from _followers(job.config)
-    try:
-        OmegaConf.resolve(job.config)
-    except OmegaConfBaseException:
-        yield from _unresolved(job)
+    if isinstance(job.given, DictConfig):
+        yield from _followers(job.config)
+        try:
+            OmegaConf.resolve(job.config)
+        except OmegaConfBaseException:
+            yield from _unresolved(job)
     for section in _groups(job.app):
-        expected = section not in OVERLAYS and (CONF_DIR / section).is_dir()
-        if expected and not OmegaConf.is_dict(job.config.get(section)):
+        if not isinstance(job.given.get(section), dict | DictConfig):
             yield f"there is no {section}; its options: {', '.join(options_of(section))}"
 
 
@@ -335,9 +345,10 @@ def _unresolved(job: Job) -> Iterator[str]:
 
 @cache
 def _groups(app: str) -> list[str]:
-    """The groups of a command's defaults list."""
+    """The groups of a command's defaults list that have a section in every config."""
     primary: Any = OmegaConf.load(CONF_DIR / f"{app}.yaml")
-    return [str(key) for entry in primary.defaults if OmegaConf.is_dict(entry) for key in entry]
+    named = [str(key) for entry in primary.defaults if OmegaConf.is_dict(entry) for key in entry]
+    return [name for name in named if name not in OVERLAYS and (CONF_DIR / name).is_dir()]
 
 
 @contextlib.contextmanager
@@ -388,7 +399,7 @@ def _argv(words: Sequence[str]) -> Iterator[None]:
         sys.argv = before
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
     """One thread for torch's own operations: the engine's workers are what uses the cores.
 
     On tensors of this size a second thread gains nothing, and on a busy machine waiting for it

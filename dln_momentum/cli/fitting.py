@@ -90,15 +90,19 @@ def _closed(loggers: Sequence[Logger]) -> Iterator[None]:
             logger.finalize("success")
 
 
-def loggers_of(job: Job) -> list[Logger]:
+def loggers_of(job: Job, config: DictConfig | None = None) -> list[Logger]:
     """The loggers that the config of a job names.
+
+    Args:
+        job: they are for.
+        config: with the same loggers; the job's own by default.
 
     Raises:
         InputError: for one that cannot be made.
     """
-    if not outputs_of(job.config).dashboard:
+    if not outputs_of(job.given).dashboard:
         return []
-    return _made(job.config, "logger", Logger, save_dir=str(job.directory))
+    return _made(config or job.config, "logger", Logger, save_dir=str(job.directory))
 
 
 def monitors_of(config: DictConfig) -> list[pl.Callback]:
@@ -132,10 +136,17 @@ def report(
 
 
 def report_alone(
-    job: Job, history: xr.Dataset | None, summary: Mapping[str, Any], figure: Path | None
+    job: Job,
+    history: xr.Dataset | None,
+    summary: Mapping[str, Any],
+    figure: Path | None,
+    config: DictConfig,
 ) -> None:
-    """Tell the loggers of a job that was trained together with others how it ended."""
-    loggers = loggers_of(job)
+    """Tell the loggers of a job that was trained together with others how it ended.
+
+    ``config`` is that of any of them: they have the same loggers.
+    """
+    loggers = loggers_of(job, config)
     with _closed(loggers):
         report(loggers, job, history, summary, figure)
 

@@ -10,7 +10,7 @@ import shlex
 import socket
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from hashlib import blake2b
@@ -22,7 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from dln_momentum.cli.process import settle
 from dln_momentum.cli.status import Lock, read_status, write_status, write_text
 from dln_momentum.config import config_hash as hash_of
-from dln_momentum.config import register_resolvers, saved_values
+from dln_momentum.config import register_resolvers
+from dln_momentum.config.momentum import with_all_rates
 from dln_momentum.errors import InputError
 from dln_momentum.outputs.hdf5 import is_whole
 
@@ -59,7 +60,8 @@ class Job:
     lock back.
 
     Args:
-        config: the composed config.
+        config: the composed config; or its values, every reference in them resolved, from which it
+            is made when something needs more than values. That takes longer than a small job's files.
         directory: where the run writes; made when it begins.
         app: the command, as ``train``.
         result: the JSON file that is written last of all and whose ``status`` says how it ended.
@@ -70,7 +72,7 @@ class Job:
 
     def __init__(
         self,
-        config: DictConfig,
+        config: DictConfig | dict[str, Any],
         directory: Path,
         app: str,
         result: str = "summary.json",
@@ -79,7 +81,7 @@ class Job:
         multirun: str = "",
         config_hash: str | None = None,
     ) -> None:
-        self.config, self.directory, self.app, self._result = config, directory, app, result
+        self.given, self.directory, self.app, self._result = config, directory, app, result
         self.overrides, self.multirun = list(overrides), multirun
         self._lock, self._hash = Lock(directory), config_hash
         self._continues = False
@@ -89,9 +91,29 @@ class Job:
         self._status: dict[str, Any] = {}
 
     @cached_property
+    def config(self) -> DictConfig:
+        """The composed config."""
+        if isinstance(self.given, DictConfig):
+            return self.given
+        made = OmegaConf.create(self.given)
+        OmegaConf.set_struct(made, True)
+        return made
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """Its values, not to be changed.
+
+        Raises:
+            OmegaConfBaseException: for what cannot be resolved.
+        """
+        if isinstance(self.given, DictConfig):
+            return OmegaConf.to_container(self.given, resolve=True)  # type: ignore[return-value]
+        return self.given
+
+    @cached_property
     def text(self) -> str:
         """What ``config.yaml`` holds: every value, and gamma, beta, lam and eps that ran."""
-        values = saved_values(self.config)
+        values = with_all_rates(self.values)
         # in an order that does not depend on how the config was composed
         ordered = {key: values[key] for key in sorted(map(str, values))}
         sections = (_dumped({key: value}) for key, value in ordered.items())
@@ -100,7 +122,7 @@ class Job:
     @cached_property
     def config_hash(self) -> str:
         """`config.config_hash` of the config: what makes two jobs the same run."""
-        return self._hash or hash_of(self.config)
+        return self._hash or hash_of(self.given)
 
     @cached_property
     def checkpoint(self) -> Path | None:
@@ -141,7 +163,7 @@ class Job:
                 for unfinished in self.directory.rglob(pattern):
                     unfinished.unlink()
         self._started = time.perf_counter()
-        files = files_of(self.config)
+        files = files_of(self.values)
         self._record("running", started=_now(), ended=None, seconds=None, files=files)
 
     @property
@@ -249,7 +271,7 @@ class Job:
         Raises:
             InputError: naming those that are not.
         """
-        now = files_of(self.config)
+        now = files_of(self.values)
         then = read_status(self.directory).get("files") or {}
         changed = [name for name in then if name in now and now[name] != then[name]]
         if changed:
@@ -312,8 +334,8 @@ def _dumped(section: dict[str, Any]) -> str:
     return _DUMPED[written]
 
 
-def files_of(config: DictConfig) -> dict[str, str]:
-    """A digest of each file that the config names in its sections of data, start and axes."""
+def files_of(values: Mapping[str, Any]) -> dict[str, str]:
+    """A digest of each file that a config names in its sections of data, start and axes."""
     found: dict[str, str] = {}
 
     def visit(value: Any) -> None:
@@ -326,8 +348,7 @@ def files_of(config: DictConfig) -> dict[str, str]:
                 found[value] = blake2b(content, digest_size=16).hexdigest()
 
     for section in ("data", "model", "sweep"):
-        node = config.get(section)
-        visit(OmegaConf.to_container(node, resolve=True) if OmegaConf.is_dict(node) else None)
+        visit(values.get(section))
     return found
 
 

@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from omegaconf import DictConfig
-
 from dln_momentum.nearest import did_you_mean
 from dln_momentum.outputs.quantities import QUANTITIES
 
@@ -17,7 +15,7 @@ MEDIANS = "medians."
 """Before the name of a result of a sweep's runs: their median."""
 
 
-def metric_errors(app: str, given: DictConfig | Sequence[str]) -> Iterator[str]:
+def metric_errors(app: str, given: Mapping[Any, Any] | Sequence[str]) -> Iterator[str]:
     """What is wrong with ``optimized_metric`` in a config or in the words of a command line.
 
     >>> list(metric_errors("train", ["optimized_metric=recovry_error"]))
@@ -26,7 +24,7 @@ def metric_errors(app: str, given: DictConfig | Sequence[str]) -> Iterator[str]:
     >>> list(metric_errors("sweep", ["optimized_metric=medians.recovery_error", "seed=1"]))
     []
     """
-    if isinstance(given, DictConfig):
+    if isinstance(given, Mapping):
         names = [given.get("optimized_metric")]
     else:
         pairs = [word.partition("=") for word in given]
@@ -42,7 +40,7 @@ def metric_errors(app: str, given: DictConfig | Sequence[str]) -> Iterator[str]:
             )
 
 
-def metric_of(config: DictConfig, found: Mapping[str, Any] | None) -> float | None:
+def metric_of(config: Mapping[Any, Any], found: Mapping[str, Any] | None) -> float | None:
     """The value that ``optimized_metric`` names.
 
     None where the job failed or the value is not a finite number, as of a run that diverged: Optuna

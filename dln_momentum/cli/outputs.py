@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
 
 from dln_momentum.config import Reader
 
@@ -32,7 +32,7 @@ def check_outputs(reader: Reader) -> None:
         reader.errors.append("outputs.figure = True needs outputs.history = True, which it draws")
 
 
-def outputs_of(config: DictConfig) -> Outputs:
+def outputs_of(config: Mapping[Any, Any]) -> Outputs:
     """What a checked config asks for; everything where it has no section.
 
     A figure takes longer than the run, so that of a multirun is drawn for those who look at it.

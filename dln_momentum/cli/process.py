@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType, ModuleType
+from typing import Any
 
 from dln_momentum.cli.signals import SIGNALS, Interrupted
 from dln_momentum.cli.streams import settle_streams
@@ -76,22 +77,44 @@ def settle() -> None:
         gc.enable()
 
 
-def import_torchmetrics() -> None:
-    """Import torchmetrics, which Lightning imports, without scipy.signal; in a command's process.
+def import_lightning() -> None:
+    """Import Lightning without what it imports for nothing; in a command's process.
 
-    torchmetrics imports scipy.signal for the sake of another package only: it gives it a function
-    ``hamming``, which SciPy has renamed. That takes longer than numpy, pandas and xarray together.
-    Here it finds a module that has one; whoever imports scipy.signal later gets SciPy's.
+    ``torchmetrics`` imports scipy.signal for the sake of another package only: it gives it a
+    function ``hamming``, which SciPy has renamed. Lightning imports ``torch._dynamo``, the compiler
+    of PyTorch, for a class that it asks models for which are compiled; PyTorch's optimizers ask the
+    compiler to leave some of their methods alone. Nothing is compiled here. The one takes longer
+    than numpy, pandas and xarray together, the other a sixth of a default run. Both find a stand-in
+    meanwhile; whoever imports these modules later gets the real ones.
     """
-    name = "scipy.signal"
-    if not _OWNED[0] or name in sys.modules or "torchmetrics" in sys.modules:
+    if not _OWNED[0]:
+        return
+    if "torchmetrics" not in sys.modules:
+        with _standing_in("scipy.signal", hamming=None):
+            import_module("torchmetrics")
+    if "lightning.pytorch" not in sys.modules:
+        compiled = type("OptimizedModule", (), {})
+        with _standing_in("torch._dynamo", OptimizedModule=compiled, disable=lambda f, *_, **__: f):
+            import_module("lightning.pytorch")
+    if "torch._dynamo" not in sys.modules:
+        for method in vars(import_module("torch.optim").Optimizer).values():
+            if (plain := getattr(method, "__wrapped__", None)) is not None:
+                # what `torch._disable_dynamo` keeps there once it has imported the compiler
+                plain.__dict__.setdefault("__dynamo_disable", plain)
+
+
+@contextmanager
+def _standing_in(name: str, **content: Any) -> Iterator[None]:
+    """Let a module that has not been imported be one with this content, as far as that is enough."""
+    if name in sys.modules:
+        yield
         return
     sys.modules[name] = found = ModuleType(name)
-    found.hamming = None  # type: ignore[attr-defined]
+    vars(found).update(content)
     try:
-        import_module("torchmetrics")
-    except ImportError:
-        pass  # what else a version of it wants of SciPy, it finds when Lightning imports it
+        yield
+    except (ImportError, AttributeError):
+        pass  # what else a version of the importer wants of it, is found when it is imported later
     finally:
         del sys.modules[name]
 

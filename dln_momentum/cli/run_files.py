@@ -36,9 +36,14 @@ class TrainedRuns:
         assert snapshot is not None, "dln-train trains diagonal networks"
         self._module, self._snapshot = module, snapshot
 
+    def solve(self) -> None:
+        """Compute what is computed for all runs together; else the first run's files wait for it."""
+        for known in (self._ends, self._columns, self._minimizers):
+            assert known is not None
+
     def summary(self, run: int, job: Job) -> dict[str, Any]:
         """The contents of ``summary.json`` of one run."""
-        config, problem = job.config, self._problem(run)
+        config, problem = job.values, self._problem(run)
         ends = numbers_of_run(self._ends, run)
         # max(|u|, |v|) = (|w_+| + |w_-|)/2
         scale = float(self._snapshot.w_start[:, run].abs().sum(0).max() / 2)
@@ -49,12 +54,12 @@ class TrainedRuns:
             "data": problem.name,
             "n": problem.n,
             "d": problem.d,
-            "alpha": config.model.get("alpha", scale),
-            "seed": config.seed,
-            "batch_size": config.sampling.batch_size or problem.n,
-            "path_sums": config.engine.path_sums,
+            "alpha": config["model"].get("alpha", scale),
+            "seed": config["seed"],
+            "batch_size": config["sampling"]["batch_size"] or problem.n,
+            "path_sums": config["engine"]["path_sums"],
             **data_settings(config),
-            "label_noise": config.sampling.label_noise,
+            "label_noise": config["sampling"]["label_noise"],
             **method_settings(self._module.method.of(slice(run, run + 1)), problem, ends),
             **ends,
             **self._stability(run),
@@ -83,7 +88,7 @@ class TrainedRuns:
     def write(self, run: int, job: Job) -> tuple[dict[str, Any], xr.Dataset | None]:
         """Write the history of one run, and return its summary and it."""
         summary = self.summary(run, job)
-        history = self.history(run, summary, job) if outputs_of(job.config).history else None
+        history = self.history(run, summary, job) if outputs_of(job.given).history else None
         if history is not None:
             write_dataset(job.directory / "history.nc", history)
         return summary, history

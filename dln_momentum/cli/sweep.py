@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dln_momentum.cli.command import command
 from dln_momentum.cli.job import Job
-from dln_momentum.cli.process import import_torchmetrics, run_and_leave
+from dln_momentum.cli.process import import_lightning, run_and_leave
 from dln_momentum.errors import raise_if_any
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def sweep(job: Job) -> dict[str, Any]:
     Raises:
         InputError: before anything is written, listing all that is wrong.
     """
-    import_torchmetrics()
+    import_lightning()
     from dln_momentum.cli.fitting import logging_to, monitors_of, report_sweep, tell_of_costs
     from dln_momentum.outputs.provenance import file_attributes
     from dln_momentum.outputs.sweep_report import print_report

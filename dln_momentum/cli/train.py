@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dln_momentum.cli.command import command
 from dln_momentum.cli.job import Job
 from dln_momentum.cli.outputs import outputs_of
-from dln_momentum.cli.process import import_torchmetrics, run_and_leave
+from dln_momentum.cli.process import import_lightning, run_and_leave
 from dln_momentum.errors import raise_if_any
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def train(job: Job) -> dict[str, Any]:
     Raises:
         InputError: before anything is written, listing all that is wrong.
     """
-    import_torchmetrics()
+    import_lightning()
     from dln_momentum.cli.fitting import fitted, report
     from dln_momentum.cli.run_files import TrainedRuns
     from dln_momentum.cli.setup import build
@@ -72,7 +72,7 @@ def size_errors(setup: Setup) -> Iterator[str]:
 def write_figure(job: Job, history: xr.Dataset | None, summary: Mapping[str, Any]) -> Path | None:
     """Draw the run, if everything that the figure needs was recorded."""
     needed = {"balancedness", "s_plus", "theta", "distance_to_limit"}
-    if not outputs_of(job.config).figure or history is None or not needed <= set(history):
+    if not outputs_of(job.given).figure or history is None or not needed <= set(history):
         return None
     from dln_momentum.outputs.plotting import overview, save
 

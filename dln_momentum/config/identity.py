@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dln_momentum.config.momentum import saved_values
+from dln_momentum.config.momentum import with_all_rates
 from dln_momentum.errors import InputError
 
 IGNORED = (
@@ -34,39 +36,50 @@ ADDED_NULL = (
 """Keys that earlier versions did not have either; null is what they did."""
 
 
-def config_hash(config: DictConfig) -> str:
+def config_hash(config: DictConfig | Mapping[str, Any]) -> str:
     """16 hexadecimal digits that two configs share if they describe the same run.
 
     The momentum parameters are compared as they run, so that a saved config, which names all four,
     equals the one it comes from. Whole numbers are equal however they are written.
 
+    Args:
+        config: a config, or its values with every reference resolved.
+
     >>> a, b = OmegaConf.create({"seed": 0, "tol": 1}), OmegaConf.create({"tol": 1.0, "seed": 0})
     >>> config_hash(a) == config_hash(b), len(config_hash(a))
     (True, 16)
-    >>> config_hash(OmegaConf.create({"seed": 1, "tol": 1})) == config_hash(a)
-    False
+    >>> [config_hash({"seed": seed, "tol": 1}) == config_hash(a) for seed in (0, 1)]
+    [True, False]
     """
-    values: Any
-    try:
-        values = saved_values(config)
-    except InputError:  # rates out of range, which whoever builds the run refuses
-        values = OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException:  # refused by whoever reads it
-        values = OmegaConf.to_container(config)
+    values: Any = config
+    if isinstance(config, DictConfig):
+        try:
+            values = OmegaConf.to_container(config, resolve=True)
+        except OmegaConfBaseException:  # refused by whoever reads it
+            values = OmegaConf.to_container(config)
+    with suppress(InputError, OmegaConfBaseException):  # rates out of range are refused later
+        values = with_all_rates(values)
+    values = dict(values)
     for key in IGNORED:
-        section, _, leaf = key.rpartition(".")
-        node = values.get(section) if section else values
-        if isinstance(node, dict):
-            node.pop(leaf, None)
+        _drop(values, key)
     for section, usual in ADDED.items():
         if values.get(section) == usual:
             del values[section]
     for key in ADDED_NULL:
         section, _, leaf = key.rpartition(".")
         if isinstance(node := values.get(section), dict) and node.get(leaf, "") is None:
-            del node[leaf]
+            _drop(values, key)
     text = json.dumps(_canonical(values), sort_keys=True, default=str)
     return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _drop(values: dict[str, Any], key: str) -> None:
+    """Leave a key out, of a copy of its section."""
+    section, _, leaf = key.rpartition(".")
+    if not section:
+        values.pop(leaf, None)
+    elif isinstance(node := values.get(section), dict):
+        values[section] = {name: value for name, value in node.items() if name != leaf}
 
 
 def _canonical(value: Any) -> Any:

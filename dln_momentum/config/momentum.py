@@ -130,14 +130,17 @@ def saved_values(config: DictConfig) -> dict[str, Any]:
         OmegaConfBaseException: for what cannot be resolved.
     """
     values: Any = OmegaConf.to_container(config, resolve=True)
+    return with_all_rates(values)
+
+
+def with_all_rates(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As `saved_values` of a config that holds these values, which are left as they are."""
     optimizer = values.get("optimizer")
-    if isinstance(optimizer, dict):
-        swept = {
-            key for key in (*KEYS, *LAYERS) if (values.get("sweep") or {}).get(key) is not None
-        }
-        given = {key: value for key, value in optimizer.items() if key not in swept}
-        if given and not swept and not set(given) & set(LAYERS):
-            found = momentum(given)
-            given = {key: getattr(found, key) for key in KEYS}
-        values["optimizer"] = given
-    return values
+    if not isinstance(optimizer, dict):
+        return dict(values)
+    swept = {key for key in (*KEYS, *LAYERS) if (values.get("sweep") or {}).get(key) is not None}
+    given = {key: value for key, value in optimizer.items() if key not in swept}
+    if given and not swept and not set(given) & set(LAYERS):
+        found = momentum(given)
+        given = {key: getattr(found, key) for key in KEYS}
+    return {**values, "optimizer": given}

@@ -6,6 +6,7 @@ Hydra imports this file in every program of the environment, so it imports nothi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -22,6 +23,8 @@ class VectorizedLauncher(Launcher):
 
     def __init__(self, together: bool = True) -> None:
         self._together = together
+        self.configs: Any = None
+        """what the sweeper has composed, if it is ours: `dln_momentum.cli.job_configs.JobConfigs`"""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -37,5 +40,5 @@ class VectorizedLauncher(Launcher):
 
         return launch(
             self._context, self._task, self._config, job_overrides, initial_job_idx,
-            together=self._together,
+            together=self._together, configs=self.configs,
         )  # fmt: skip

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
+from hydra_plugins.dln_vectorized_launcher.launcher import VectorizedLauncher
+
 
 class LikeJobsSweeper(BasicSweeper):
     """The product of all comma-separated values, as `BasicSweeper` makes it.
@@ -23,3 +25,5 @@ class LikeJobsSweeper(BasicSweeper):
         configs = JobConfigs(self.hydra_context, self.config)
         for words in batch:
             configs.check(words)
+        if isinstance(self.launcher, VectorizedLauncher):
+            self.launcher.configs = configs

@@ -1,0 +1,111 @@
+"""Tasks shared out among forks: whatever happens to one, each task has one result."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import traceback
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dln_momentum import InputError
+from dln_momentum.sweeps.forked import can_fork, results_of
+
+pytestmark = pytest.mark.skipif(not can_fork(), reason="no forks on this system")
+
+
+class Unsendable(Exception):
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+def test_each_task_has_one_result_from_one_of_several_processes() -> None:
+    found = dict(results_of(lambda task: (task**2, os.getpid()), range(9), workers=2))
+    assert {task: square for task, (square, _) in found.items()} == {n: n**2 for n in range(9)}
+    assert len({process for _, process in found.values()} - {os.getpid()}) == 2
+    # too few for two
+    assert {p for _, (_, p) in results_of(lambda task: (0, os.getpid()), [1, 2, 3], 2)} == {
+        os.getpid()
+    }
+
+
+def test_exceptions_are_results_and_say_where_they_were_raised() -> None:
+    def raising(task: int) -> int:
+        if task == 1:
+            raise InputError(["a", "b"])
+        if task == 2:
+            raise Unsendable(1, 2)
+        return task
+
+    found = dict(results_of(raising, range(8), workers=2))
+    assert isinstance(found[1], InputError)
+    assert found[1].problems == ["a", "b"]
+    assert "in raising" in "".join(traceback.format_exception(found[1]))
+    assert str(found[2]) == "Unsendable: 1 and 2"
+    assert [found[task] for task in (0, 3, 4, 5, 6, 7)] == [0, 3, 4, 5, 6, 7]
+
+
+def test_of_a_fork_that_dies_one_task_fails_and_the_others_are_done_here() -> None:
+    here = os.getpid()
+
+    def dying(task: int) -> int:
+        if task == 2 and os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return os.getpid()
+
+    found = dict(results_of(dying, range(10), workers=2))
+    assert isinstance(found[2], ChildProcessError)
+    assert "code -9" in str(found[2])
+    # 0, 2, 4, ... are one fork's; what it had sent before it died is not lost
+    assert found[0] != here
+    assert [found[task] for task in (4, 6, 8)] == [here] * 3
+    assert here not in [found[task] for task in (1, 3, 5, 7, 9)]
+
+
+def test_whoever_stops_waits_for_the_task_in_hand_and_not_for_the_rest(tmp_path: Path) -> None:
+    def slow(task: int) -> int:
+        (tmp_path / f"begun_{task}").touch()
+        time.sleep(0.05)
+        (tmp_path / f"ended_{task}").touch()
+        return task
+
+    def stopped() -> None:
+        with closing(results_of(slow, range(200), workers=2)) as results:
+            for _ in results:
+                # as by Ctrl-C, which a terminal sends to the forks as well
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    begun, ended = ({p.name[6:] for p in tmp_path.glob(f"{name}_*")} for name in ("begun", "ended"))
+    assert begun == ended
+    assert len(ended) < 20
+    time.sleep(0.1)
+    assert {p.name[6:] for p in tmp_path.glob("begun_*")} == begun
+
+
+def test_forks_ignore_signals_and_end_with_their_parent(tmp_path: Path) -> None:
+    """A parent that is killed leaves no fork behind that goes on with its tasks."""
+
+    def task(number: int) -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        (tmp_path / str(number)).touch()
+        time.sleep(0.02)
+        return number
+
+    parent = os.fork()
+    if parent == 0:
+        for number, _ in results_of(task, range(1000), workers=2):
+            if number > 8:
+                os.kill(os.getpid(), signal.SIGKILL)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(parent, 0)[1]) == -signal.SIGKILL
+    time.sleep(0.1)
+    done = len(list(tmp_path.iterdir()))
+    assert 8 < done < 100
+    time.sleep(0.1)
+    assert len(list(tmp_path.iterdir())) == done
