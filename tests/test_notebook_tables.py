@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import dln_momentum as dln
-from dln_momentum.verification import Verdict
+from dln_momentum.verification import Statement
 
 PROBLEM = dln.sparse(n=5, d=8, s=1, seed=0)
 SHORT: dict[str, Any] = {"max_steps": 200, "records": 3}
@@ -70,7 +70,7 @@ def test_many_runs_show_the_worst_and_where_it_is(runs: dln.Run) -> None:
     assert "undefined in 2" in repr(certificate)
 
 
-def test_flows_certificates_of_paths_and_verdicts() -> None:
+def test_flows_and_certificates_of_paths() -> None:
     path = dln.flow(PROBLEM, lam=1.0, time=3.0)
     assert [row[0] for row in cells(path)[1:]] == [
         "F + lambda/2 ||w'||^2 at the end", "kkt_residual", "path_identity_error",
@@ -88,7 +88,12 @@ def test_flows_certificates_of_paths_and_verdicts() -> None:
     ] == f"{found.tolerance:.1e}"
     assert f"(rounding {found.tolerances['kkt_residual']:.0e})" in repr(found)
     assert run.status == "max_steps"
-    report = dln.verify(PROBLEM, lam=1.0, eps=0.1, max_steps=100)
+
+
+def test_verdicts_are_a_table_with_what_failed_first() -> None:
+    holds = Statement("2 = 2", 1, predicted=2.0, measured=2.0, error=0.0, tolerance=0.0)
+    fails = Statement("2 <= 1 & 3", 1, relation="<=", predicted=1.0, measured=2.0, error=1.0)
+    report = dln.Report([holds] * 70 + [fails])
     shown = cells(report)
+    assert shown[1] == ["1", "2 <= 1 & 3", "<= 1", "2", "1.0e+00", "-", "VIOLATED"]
     assert len(shown) == len(report) + 1
-    assert {row[-1] for row in shown[1:]} <= {verdict.value for verdict in Verdict}
