@@ -378,7 +378,7 @@ def scanned(
     name: str, loss: str, shape: tuple[int, int], gamma: float, beta: float, alpha: float
 ) -> list[Statement]:
     """The statements that need no flow, on a run of 1,000 steps."""
-    n, d = shape
+    d = shape[1]
     X, theta = np.random.default_rng(0).normal(size=shape), np.zeros(d)
     theta[: min(2, d)] = [1, -1][: min(2, d)]
     y = X @ theta
