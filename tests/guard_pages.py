@@ -167,13 +167,12 @@ STEPS = 23
 
 def cases() -> Iterator[Callable[[], Engine]]:
     """Engines at their start; every method with the awkward shapes and numbers of runs."""
-    for name, given in METHODS.items():
+    for given in METHODS.values():
         for number, (n, d) in enumerate(SHAPES):
             for runs in RUNS:
                 # batches and noise, and data of their own, in turn
                 drawn, own = (number + runs) % 2 == 0, number % 3 == 1 and runs <= LANES
                 yield lambda of=(n, d, runs, drawn, own, given): engine_of(*of)
-        assert name
 
 
 def engine_of(n: int, d: int, runs: int, drawn: bool, own: bool, given: dict[str, Any]) -> Engine:
