@@ -167,13 +167,12 @@ STEPS = 23
 
 def cases() -> Iterator[Callable[[], Engine]]:
     """Engines at their start; every method with the awkward shapes and numbers of runs."""
-    for name, given in METHODS.items():
+    for given in METHODS.values():
         for number, (n, d) in enumerate(SHAPES):
             for runs in RUNS:
                 # batches and noise, and data of their own, in turn
                 drawn, own = (number + runs) % 2 == 0, number % 3 == 1 and runs <= LANES
                 yield lambda of=(n, d, runs, drawn, own, given): engine_of(*of)
-        assert name
 
 
 def engine_of(n: int, d: int, runs: int, drawn: bool, own: bool, given: dict[str, Any]) -> Engine:
@@ -181,10 +180,10 @@ def engine_of(n: int, d: int, runs: int, drawn: bool, own: bool, given: dict[str
     problem = problem_of(n, d, given.get("loss", "squared"))
     method, seeds = given.get("method", Method()), list(range(runs))
     noisy = drawn and not problem.is_classification
-    rates = (torch.linspace(low, high, runs).double() for low, high in ((1e-5, 5e-5), (0.1, 0.9)))
+    gamma, beta = torch.linspace(1e-5, 5e-5, runs).double(), torch.linspace(0.1, 0.9, runs).double()
     first = torch.linspace(0.4, 0.6, runs * d).double().reshape(runs, d)
     return Engine(
-        stack([problem] * runs) if own else problem, *rates, first, 0.9 * first,
+        stack([problem] * runs) if own else problem, gamma, beta, first, 0.9 * first,
         batches=BatchStream(n, min(n, 2), "with_replacement", seeds) if drawn else None,
         label_noise=LabelNoise(n, 0.01, until=20, seeds=seeds) if noisy else None,
         options=EngineOptions(

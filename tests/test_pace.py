@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from dln_momentum import DiagonalLinearNet, EngineOptions, sparse
+from dln_momentum.cli.fitting import tell_of_costs
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.engine.state import State
 from dln_momentum.method import Method
@@ -143,3 +144,16 @@ def test_checkpoints_of_lightning_by_steps_are_taken_at_them(tmp_path: Path) -> 
     fit(module_of(Method(), RecordPlan(3000, 2)), tmp_path, monitors=[every])
     taken = {path.stem.partition("step=")[2] for path in (tmp_path / "every").glob("*.ckpt")}
     assert {"700", "1400", "2100", "2800"} <= taken
+
+
+def test_a_long_cost_beside_the_steps_is_told_by_its_key(caplog: pytest.LogCaptureFixture) -> None:
+    """Before the run begins; what costs minutes at most is not told."""
+    for plan in (RecordPlan(10**9, 2), RecordPlan(10**6, 2, 1), RecordPlan(10**6, 2, None, 100)):
+        tell_of_costs(plan)
+    assert caplog.text == ""
+    tell_of_costs(RecordPlan(10**9, 2, block_size=1, checkpoint_every=1000))
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.startswith("trainer.block_size = 1 cuts trainer.max_steps = 1000000000 into")
+    assert "139 hours" in first
+    assert second.startswith("trainer.checkpoint_every = 1000 cuts trainer.max_steps = 1000000000")
+    assert "167 minutes" in second or "2.78 hours" in second

@@ -75,8 +75,10 @@ class FamilySnapshot(Snapshot):
     @cached_property
     def predicted_balancedness(self) -> Tensor:
         """Delta_0 exp(-(S_+ + S_-)) times the factor of the decay, equal to Delta, [R, d]."""
-        return self.balancedness_factor * asymptotic_balancedness(
-            self.balancedness_start, *self.exponents_with_boundary
+        # in one exponent: the factor alone may underflow where the sums alone overflow
+        s_plus, s_minus = self.exponents_with_boundary
+        return asymptotic_balancedness(
+            self.balancedness_start, s_plus + self.decay, s_minus + self.decay
         )
 
     @cached_property

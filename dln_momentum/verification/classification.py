@@ -19,14 +19,14 @@ from dln_momentum.theory.classification import (
     margins,
     normalised_margin,
 )
-from dln_momentum.theory.discrete_bias import asymptotic_balancedness, log_init
+from dln_momentum.theory.discrete_bias import asymptotic_balancedness, is_potential, log_init
 from dln_momentum.theory.max_margin import max_margin
 from dln_momentum.theory.schedules import path_sums
 from dln_momentum.theory.trajectory import balancedness_of, theta_of
 from dln_momentum.verification.family_run import FamilyRun, diagonal, theorem
 from dln_momentum.verification.measurements import Measurements
 from dln_momentum.verification.recorded import ULP
-from dln_momentum.verification.statement import Hypothesis, Statement, at_most, equal
+from dln_momentum.verification.statement import UNRESOLVED, Hypothesis, Statement, at_most, equal
 
 STEPS, SIZE = 60, 0.05
 MOST_ROWS, MOST_ENTRIES = 60, 20_000
@@ -71,13 +71,18 @@ def implicit_bias(m: Measurements) -> list[Statement]:
     sums = path_sums(w.movedim(1, 0), run.beta, before)
     delta = asymptotic_balancedness(balancedness_of(w[:, 0]), *sums[-1])
     c, theta = log_init(w[0, 0], w[1, 0], *sums[-1]), theta_of(w[:, -1])
+    weight = STEPS / (1 - m.momentum.beta)
+    rounding = 32 * ULP * weight * (1 + float(sums[-1].abs().max()))
+    zero = bool((w == 0).any())
+    if rounding > UNRESOLVED or zero:
+        found = "a w_+- is 0" if zero else f"errors up to {rounding:.1g} are rounding"
+        lost = Hypothesis("float64 resolves it", False, found)
+        return [Statement(f"{name}: Delta, c and the signs of nu", 6, (separable, lost))]
     found = margin_certificate(problem, theta, delta, c)
     independent = Hypothesis(
         "the rows are independent", problem.row_space.rank == problem.n, f"n = {problem.n}"
     )
     few = Hypothesis(f"at most {MOST_ROWS} rows", problem.n <= MOST_ROWS, f"{problem.n}")
-    weight = STEPS / (1 - m.momentum.beta)
-    rounding = 32 * ULP * weight * (1 + float(sums[-1].abs().max()))
     z = torch.asinh(2 * theta / delta) - c
     size = float(vector_norm(z)) / 2
     signs = equal(
@@ -103,6 +108,10 @@ def _minimiser(
     if not all(need.met for need in needs):
         return Statement(name, 6, tuple(needs))
     found = margin_minimizer(problem, margins(problem, theta), delta, c)
+    # an invalid potential is a fault of the package: the comparison then fails
+    solved = found.converged or not bool(is_potential(delta, c))
+    short = f"a margin is short by {found.shortfall:.1e} of the largest"
+    needs = [*needs, Hypothesis("the active-set solver converged", solved, short)]
     slope = float(torch.hypot(2 * theta, delta).max()) / float(vector_norm(theta))
     sigma = torch.linalg.svdvals(problem.X)
     condition = float(sigma[0] / sigma[-1])

@@ -237,6 +237,21 @@ class Measurements:
         u, v = (torch.stack(layers) for layers in zip(*found, strict=True))
         return torch.stack([u + v, u - v], 1)
 
+    @cached_property
+    def steps_near_zeros(self) -> float:
+        """Steps that `first_iterates` count for by where they end, the most of any entry.
+
+        A step of the length |dw| that ends at w has a rounding of |dw|/|w| ulps of ln|w|. Of runs
+        whose iterates the plain program does not have, 0.
+        """
+        if self.setting.stochastic or not self.setting.at_rest:
+            return 0.0
+        w = self.first_iterates
+        counts = (w.diff(dim=0) / w[1:]).abs()
+        # from a w that is exactly 0 on there is no S_+-, and a run that diverges ends
+        counts = torch.where(counts.isfinite(), counts, 0.0)
+        return float(counts.sum(0).max()) if len(counts) else 0.0
+
     @property
     def iterates_converged(self) -> bool:
         """Whether the loss at the last of `first_iterates` is at most the tolerance."""

@@ -51,7 +51,7 @@ def recorded_run(m: Measurements) -> RecordedTrajectory:
         start_term=start_term,
         # the second is the rounding of large terms that cancel, for the one of two ways to S_+-
         # with the smaller terms: a wrong S_+- then does not enlarge its own tolerance
-        resolution=rounding(steps, momentum.beta)
+        resolution=rounding(steps, momentum.beta, m.steps_near_zeros)
         + 8 * ULP * torch.fmin(_largest(sums), _largest(other))
         + 8 * ULP * _largest(boundary),
         sign_changes=torch.stack([s.sign_changes[0] for s in snapshots]),
@@ -87,13 +87,13 @@ def _largest(term: Tensor) -> Tensor:
     return term.abs().amax((0, 2))
 
 
-def rounding(steps: Tensor, beta: float) -> Tensor:
+def rounding(steps: Tensor, beta: float, near_zeros: float = 0.0) -> Tensor:
     """Bound on the rounding of S_+-: an ulp of w_+- a step, times 1/(1-beta), all of one sign.
 
     A step that ends at a fraction f of its length from zero counts as 1/f steps; the allowance of
-    10,000 steps covers the nearest of many crossings.
+    10,000 steps covers the nearest of many crossings, or ``near_zeros`` where that is more.
     """
-    return ULP * (steps + 10_000) / (1 - beta)
+    return ULP * (steps + max(10_000.0, near_zeros)) / (1 - beta)
 
 
 def recorded_flow(m: Measurements) -> RecordedTrajectory:

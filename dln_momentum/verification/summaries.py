@@ -197,9 +197,13 @@ def _common(
     zero = torch.zeros_like(c)
     star = problem.theta_star
     missing = problem.X @ setting.theta - problem.y
+    loss = float(_loss(setting, theta))
+    # the rounding of theta is that of w^2, and moves the residual by ||X|| times that
+    sizes = 8 * ULP * float(w.square().sum()) * float(torch.linalg.matrix_norm(problem.X, 2))
+    moved = sizes * math.sqrt(2 * loss / problem.n)
     return {
         # X theta - y has an error of 1e-16 of y: its square is good for 1e-16 of the first one
-        "train_loss": Number(float(_loss(setting, theta)), 1e-7 * setting.loss),
+        "train_loss": Number(loss, 1e-7 * setting.loss + moved / TOLERANCE),
         "l1_norm": Number(float(theta.abs().sum())),
         "recovery_error": Number(
             math.nan if star is None else float(torch.linalg.vector_norm(theta - star)), size
@@ -246,7 +250,8 @@ def _layers(
     """theta, u, v and Delta with what they should be, from w_+- [2, ..., d]."""
     plus, minus = w
     pairs = {
-        "theta": (theta, (plus * plus - minus * minus) / 4),
+        # as a product: theta may be far below w^2
+        "theta": (theta, _theta(w)),
         "u": (u, (plus + minus) / 2),
         "v": (v, (plus - minus) / 2),
         "Delta": (balancedness, (plus * minus).abs()),

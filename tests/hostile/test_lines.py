@@ -306,7 +306,7 @@ TABLE: list[tuple[str, list[str]]] = [
     (
         "train +callbacks.foo={_target_:dln_momentum.sparse}",
         [
-            "callbacks.foo._target_ = 'dln_momentum.sparse' must be the path of a Callback, a class",
+            "callbacks.foo._target_ = 'dln_momentum.sparse' must be the path of a Callback, a",
             "a function; name the class",
         ],
     ),

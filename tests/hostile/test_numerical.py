@@ -7,6 +7,7 @@ diverged; and nothing raises, warns or depends on the run's neighbours.
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,16 +19,23 @@ import pytest
 import torch
 
 import dln_momentum as dln
+from dln_momentum.method import Method
 from dln_momentum.outputs.summary import potential
+from dln_momentum.schedules import Cosine
 from dln_momentum.verification import (
     Measurements,
     Setting,
+    Statement,
     Verdict,
     coordinate_rates,
     nesterov,
     schedules,
     weight_decay,
 )
+from dln_momentum.verification.scope import in_scope, scope
+
+every = importlib.import_module("dln_momentum.verification.statements")
+"""All statements; the package has a function of this module's name."""
 
 ULP = 2.0**-52
 UNRESOLVED = 0.3
@@ -337,3 +345,89 @@ def test_targets_within_the_tolerance_are_told_of(caplog: pytest.LogCaptureFixtu
         # once a process, and never of y = 0
         assert len(found) == told
         assert not found or "||y||^2/(2n) = " in found[0]
+
+
+SCANNED: list[tuple[str, str, tuple[int, int], float, float, float]] = [
+    # method, loss, (n, d), gamma, beta, alpha: each had a false verdict, or a number that was none
+    ("plain", "squared", (5, 8), 0.1, 0.999, 1e-30),  # ends nearer to zero than a 10,000th step
+    ("plain", "squared", (1, 1), 0.1, 1 - 1e-6, 1e-3),  # returns to the size of its start
+    ("plain", "squared", (20, 30), 1e-10, 1e-3, 1e-30),  # theta far below w^2
+    ("plain", "squared", (1, 6), 1e-10, 1e-3, 1e-10),
+    ("plain", "squared", (1, 6), 1e-10, 1 - 1e-8, 1e-10),
+    ("plain", "squared", (1, 6), 1e-6, 0.9, 100.0),  # a loss below the rounding of w^2
+    ("plain", "squared", (1, 6), 0.1, 0.9, 1e-10),
+    ("plain", "squared", (12, 20), 0.3, 0.999, 1.0),  # Nesterov's point ahead far away
+    ("plain", "exponential", (5, 8), 0.5, 0.999, 1e-60),  # u + v and u - v without digits
+    ("nesterov", "squared", (12, 20), 0.3, 0.999, 1e-30),
+    ("nesterov", "squared", (5, 8), 1e-3, 0.5, 1e-10),  # the active-set solver does not converge
+    ("cosine", "squared", (1, 1), 1e-6, 0.0, 1e-30),  # a w_+- of exactly 0
+    ("decoupled", "squared", (5, 8), 0.5, 1 - 1e-6, 1e-60),
+    ("decay", "squared", (5, 8), 0.1, 0.999, 1e-30),  # exp(-2 decay) underflows, exp(-S) overflows
+    ("decay", "squared", (12, 20), 0.1, 1 - 1e-6, 1e-60),
+]
+OWN_METHODS = {
+    "plain": Method(),
+    "nesterov": Method("nesterov"),
+    "cosine": Method(schedule=Cosine(200)),
+    "decay": Method(weight_decay=0.1, decay_until=50),
+    "decoupled": Method(weight_decay=0.1, decoupled=True, decay_until=50),
+}
+
+
+def scanned(
+    name: str, loss: str, shape: tuple[int, int], gamma: float, beta: float, alpha: float
+) -> list[Statement]:
+    """The statements that need no flow, on a run of 1,000 steps."""
+    d = shape[1]
+    X, theta = np.random.default_rng(0).normal(size=shape), np.zeros(d)
+    theta[: min(2, d)] = [1, -1][: min(2, d)]
+    y = X @ theta
+    problem = dln.Problem(X, y if loss == "squared" else np.sign(y), loss=loss)
+    w_plus, w_minus = (w.reshape(d) for w in dln.uniform(alpha).weights(d=d))
+    m = Measurements(
+        Setting(
+            problem, w_plus, w_minus, momentum=dln.Momentum(gamma, beta),
+            tol=1e-20 if alpha < 100 else 1e-16, max_steps=1000, method=OWN_METHODS[name],
+        )
+    )  # fmt: skip
+    constant, flows = scope(m)
+    found = [*in_scope(every.of_the_engine, m, [*constant, *flows])]
+    found += in_scope(every.of_iterates, m, [*constant, *flows])
+    found += in_scope(every.of_the_family, m, flows)
+    found += in_scope(every.of_other_networks, m, flows)
+    return [*found, *(every.of_the_own_method(m) if constant or flows else ())]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", SCANNED, ids=str)
+def test_no_verdict_of_a_scan_is_wrong(case: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = scanned(*case)
+    violated = [statement for statement in found if statement.verdict is Verdict.VIOLATED]
+    assert violated == []
+    assert any(statement.verdict in (Verdict.HOLDS, Verdict.PARTLY) for statement in found)
+
+
+def shifted(function: Callable[..., Any], part: float) -> Callable[..., Any]:
+    """The function, its first tensor argument after the first larger by a part of itself."""
+    return lambda first, second, *others: function(first, (1 + part) * second, *others)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "owner", "name"),
+    [
+        (SCANNED[0], "dln_momentum.theory.trajectory", "asymptotic_balancedness"),
+        (SCANNED[13], "dln_momentum.engine.family_snapshot", "asymptotic_balancedness"),
+        (SCANNED[6], "dln_momentum.theory.trajectory", "asymptotic_balancedness"),
+    ],
+    ids=["plain", "decay", "one row"],
+)
+def test_a_fault_at_such_a_setting_is_found(
+    case: Any, owner: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exponents that are off by a thousandth."""
+    module = importlib.import_module(owner)
+    monkeypatch.setattr(module, name, shifted(getattr(module, name), 1e-3))
+    assert any(statement.verdict is Verdict.VIOLATED for statement in scanned(*case))
