@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dln_momentum import InputError, Problem, RowSpace, Start, power, sparse
+from dln_momentum import InputError, Problem, RowSpace, Start, power, sparse, train
 from dln_momentum.theory import depth as deep
 from dln_momentum.theory.entropy import bregman_divergence, hyperbolic_entropy
 from dln_momentum.theory.minimizers import bregman_minimizer
@@ -291,3 +291,17 @@ def test_bad_scales_are_refused() -> None:
             power_minimizer(rows, b, scale, c, depth=3.0)
     with pytest.raises(InputError, match="tol"):
         power_minimizer(rows, b, one, 0 * one, depth=3.0, tol=0)
+
+
+def test_a_run_that_rounding_holds_at_its_start_has_no_certificate() -> None:
+    """Increments below the last digit of u are lost; from a larger start the residual is known."""
+    problem = sparse(5, 8, 1, seed=0)
+    still, moved = (
+        train(problem, power(alpha, 4.7), gamma=0.05, beta=0.9, max_steps=500)
+        for alpha in (2e-6, 0.3)
+    )
+    # it has moved by about 3e-13 of its layers, where 500 roundings may take 5e-14
+    assert 0 < (still.snapshot.w / still.snapshot.w_start - 1).abs().max() < 5000 * EPS
+    assert np.isnan(still.certify().kkt_residual)
+    # 500 additions, each rounded, on a path that is as long as the layers
+    assert moved.certify().kkt_residual < 500 * EPS

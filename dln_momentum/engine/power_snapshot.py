@@ -25,6 +25,11 @@ class PowerSnapshot(  # pyright: ignore[reportIncompatibleVariableOverride]
     depth: Tensor  # pyright: ignore[reportIncompatibleVariableOverride]
     """D, [R, 1]"""
 
+    @property
+    def additions(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The steps taken, [R, 1]."""
+        return self.steps[:, None]
+
     @cached_property
     def path_sums_from_gradients(self) -> Tensor:
         """S_+- from the gradients, [2, R, d]."""

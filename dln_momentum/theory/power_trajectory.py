@@ -20,8 +20,12 @@ from dln_momentum.theory.depth import (
     is_power_potential,
     potential_scale,
     power_kkt_residual,
+    power_mirror,
 )
 from dln_momentum.theory.trajectory import Trajectory
+
+RESOLVED = 0.01
+"""The part of z = h_A^{-1}(theta) - c that the rounding of u and v may make where it is judged."""
 
 
 def power_theta(w: Tensor, depth: Tensor | float) -> Tensor:
@@ -50,9 +54,11 @@ class PowerTrajectory(Trajectory):
         w: (u, v), [2, ..., d], and w_start, (u_1, v_1).
         exponents: S_u and S_v, [2, ..., d], with the term of an initial speed subtracted.
         depth: D > 2, a number or [..., 1].
+        additions: to u and v so far, each rounded, a number or [..., 1].
     """
 
     depth: Tensor | float
+    additions: Tensor | float = 1.0
     boundary: Tensor = torch.zeros((), dtype=torch.float64)
     start_term: Tensor = torch.zeros((), dtype=torch.float64)
 
@@ -128,9 +134,26 @@ class PowerTrajectory(Trajectory):
         return positive & is_power_potential(self.predicted_scale, self.log_init)
 
     def certificate(self, problem: Problem) -> Tensor:
-        """The KKT residual of theta at each time, [...]; nan where the potential is not valid."""
+        """The KKT residual of theta at each time, [...].
+
+        It is nan where the potential is not valid, and where the path has moved less than a hundred
+        times the rounding of its steps: an increment below the last digit of u is lost, so that
+        deep layers from a small start stand still in float64, and their residual says nothing.
+        """
         valid = self.is_valid[..., None]
         theta, c = (torch.where(valid, x, 0.0) for x in (self.theta, self.log_init))
         scale = torch.where(valid, self.predicted_scale, 1.0)
         residual = power_kkt_residual(problem.row_space, theta, scale, c, self.depth)
-        return torch.where(self.is_valid, residual, torch.nan)
+        judged = self.is_valid & ((residual == 0) | self._is_resolved(theta, scale, c))
+        return torch.where(judged, residual, torch.nan)
+
+    def _is_resolved(self, theta: Tensor, scale: Tensor, c: Tensor) -> Tensor:
+        """Whether z = h_A^{-1}(theta) - c is more than what the rounding of u and v makes, [...]."""
+        powers = (self.w.abs() ** self.depth).sum(0)
+        # each step may lose half of the last digit, always in the same direction
+        blur = self.depth * self.additions * torch.finfo(theta.dtype).eps / 2 * powers
+        above, at, below = (
+            power_mirror(x, scale, self.depth) for x in (theta + blur, theta, theta - blur)
+        )
+        spread, moved = (torch.linalg.vector_norm(x, dim=-1) for x in (above - below, at - c))
+        return spread / 2 <= RESOLVED * moved
