@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dln_momentum.errors import InputError
 from dln_momentum.flows.path import FlowPath
-from dln_momentum.flows.step_sums import StepSums, joined
+from dln_momentum.flows.step_sums import StepSums
 from dln_momentum.problem import Problem
 from dln_momentum.theory.continuous_bias import path_integrals
 
@@ -99,14 +99,18 @@ def summed_path_integrals(
 def sums_of_steps(problem: Problem, path: FlowPath, cutoff: float = CUTOFF) -> StepSums:
     """The sums over every step of a path, one interval a step; a block of steps at a time."""
     block = max(1, BLOCK_ENTRIES // path.w[:, 0].numel())
-    firsts = range(0, max(len(path.t) - 1, 1), block)
-    # joined once: of a large network each block is one step
-    return joined(
-        [
-            _sums_of_block(problem, path.at(slice(first, first + block + 1)), cutoff)
-            for first in firsts
-        ]
+    found, intervals = (
+        _sums_of_block(problem, path.at(slice(0, block + 1)), cutoff),
+        len(path.t) - 1,
     )
+    if intervals <= block:
+        return found
+    # written where they belong: of a large network each block is one step
+    found = found.with_room(intervals)
+    for first in range(block, intervals, block):
+        part = _sums_of_block(problem, path.at(slice(first, first + block + 1)), cutoff)
+        found.put(first, part)
+    return found
 
 
 def _sums_of_block(problem: Problem, path: FlowPath, cutoff: float) -> StepSums:

@@ -30,6 +30,32 @@ class StepSums:
     def __len__(self) -> int:
         return len(self.sign_changes)
 
+    def with_room(self, intervals: int) -> StepSums:
+        """These, with room for further intervals, which `put` writes."""
+
+        def longer(values: Tensor, axis: int) -> Tensor:
+            shape = [*values.shape[:axis], intervals, *values.shape[axis + 1 :]]
+            return values.new_empty(shape)
+
+        room = StepSums(
+            longer(self.definition, 1),
+            longer(self.regularised, 1),
+            longer(self.error_estimate, 1),
+            longer(self.sign_changes, 0),
+            torch.zeros_like(self.skipped),
+        )
+        room.put(0, self)
+        return room
+
+    def put(self, first: int, part: StepSums) -> None:
+        """Write the intervals from ``first`` on."""
+        here = slice(first, first + len(part))
+        self.definition[:, here] = part.definition
+        self.regularised[:, here] = part.regularised
+        self.error_estimate[:, here] = part.error_estimate
+        self.sign_changes[here] = part.sign_changes
+        self.skipped.add_(part.skipped)
+
     def merged(self, places: Tensor) -> StepSums:
         """The sums between fewer times: ``places`` among the K + 1, the first and the last too.
 
