@@ -137,7 +137,9 @@ def _describe(place: Any, attrs: Mapping[Hashable, Any]) -> None:
         content = value.encode() if isinstance(value, str) else b""
         if content and b"\0" not in content:
             kind, scalar = _text_type(len(content))
-            h5py.h5a.create(place.id, str(key).encode(), kind, scalar).write(np.array(content), kind)
+            h5py.h5a.create(place.id, str(key).encode(), kind, scalar).write(
+                np.array(content), kind
+            )
         else:
             place.attrs[str(key)] = value
 

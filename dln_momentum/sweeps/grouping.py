@@ -60,9 +60,7 @@ def do_together(command: Command, jobs: Sequence[Job], folder: Path) -> dict[int
     return found
 
 
-def _as_before(
-    jobs: Sequence[Job], waiting: Sequence[int], folder: Path
-) -> Iterator[list[int]]:
+def _as_before(jobs: Sequence[Job], waiting: Sequence[int], folder: Path) -> Iterator[list[int]]:
     """The places of jobs as interrupted groups had them, to go on from checkpoints; then others."""
     left = {jobs[place].config_hash: place for place in waiting}
     for hashes in kept(folder):
