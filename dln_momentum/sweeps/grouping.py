@@ -1,4 +1,4 @@
-"""Which jobs of a multirun can be trained together: the points of a grid whose axes are what varies."""
+"""Which jobs of a multirun can be trained together: points of a grid, whose axis is what varies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs that are trained together: what happens to one, or to the process, costs the others nothing."""
+"""Jobs that are trained together: what happens to one of them costs the others nothing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import pytest
 import xarray as xr
 from torch import Tensor
 
+from dln_momentum import Problem, Snapshot
 from dln_momentum.cli import job as job_file
-from dln_momentum.engine import Snapshot
 from dln_momentum.outputs import netcdf
-from dln_momentum.problem import Problem
 from dln_momentum.sweeps.forked import can_fork
 from dln_momentum.training.callbacks import Monitor
 from tests.faults.children import (
@@ -84,7 +83,7 @@ def assert_as_whole(jobs: Path, whole: Path) -> None:
 
 
 class Failing(Monitor):
-    """Measures nothing, and raises where it is told that beta is 0.3: of any run, or all of them."""
+    """Measures nothing, and raises where any of the runs has beta = 0.3."""
 
     group = "failing"
 
