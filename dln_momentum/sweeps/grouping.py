@@ -52,7 +52,9 @@ def do_together(command: Command, jobs: Sequence[Job], folder: Path) -> dict[int
         waiting = [place for place in waiting if _has_numbers(jobs[place].values)]
         for members in _as_before(jobs, waiting, folder):
             study = _study([jobs[place] for place in members])
-            for piece in study.pieces if study is not None else ():
+            if study is None:
+                continue
+            for piece in study.pieces:
                 own = [members[point] for point in piece.points]
                 group = Group(study, piece, [jobs[place] for place in own])
                 found |= dict(zip(own, train(command, group, folder), strict=True))
