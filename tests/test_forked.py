@@ -17,7 +17,7 @@ from dln_momentum.sweeps.forked import can_fork, results_of
 pytestmark = pytest.mark.skipif(not can_fork(), reason="no forks on this system")
 
 
-class Unsendable(Exception):
+class UnsendableError(Exception):
     def __init__(self, first: int, second: int) -> None:
         super().__init__(f"{first} and {second}")
 
@@ -37,14 +37,14 @@ def test_exceptions_are_results_and_say_where_they_were_raised() -> None:
         if task == 1:
             raise InputError(["a", "b"])
         if task == 2:
-            raise Unsendable(1, 2)
+            raise UnsendableError(1, 2)
         return task
 
     found = dict(results_of(raising, range(8), workers=2))
     assert isinstance(found[1], InputError)
     assert found[1].problems == ["a", "b"]
     assert "in raising" in "".join(traceback.format_exception(found[1]))
-    assert str(found[2]) == "Unsendable: 1 and 2"
+    assert str(found[2]) == "UnsendableError: 1 and 2"
     assert [found[task] for task in (0, 3, 4, 5, 6, 7)] == [0, 3, 4, 5, 6, 7]
 
 

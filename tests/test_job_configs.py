@@ -26,8 +26,11 @@ def hydra() -> Iterator[tuple[HydraContext, DictConfig]]:
         found = GlobalHydra.instance().hydra
         assert found is not None
         context = HydraContext(config_loader=found.config_loader, callbacks=Callbacks())
-        yield context, found.config_loader.load_configuration(
-            "train", ["hydra.sweep.dir=jobs"], run_mode=RunMode.MULTIRUN
+        yield (
+            context,
+            found.config_loader.load_configuration(
+                "train", ["hydra.sweep.dir=jobs"], run_mode=RunMode.MULTIRUN
+            ),
         )
     HydraConfig.instance().cfg = before
 
@@ -81,7 +84,7 @@ def test_a_job_has_the_config_that_hydra_composes(
 
 
 def test_values_of_jobs_share_what_they_have_in_common(
-    hydra: tuple[HydraContext, DictConfig]
+    hydra: tuple[HydraContext, DictConfig],
 ) -> None:
     """So that a thousand jobs take little memory, and nothing must write to them."""
     configs = JobConfigs(*hydra)

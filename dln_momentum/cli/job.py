@@ -61,7 +61,7 @@ class Job:
 
     Args:
         config: the composed config; or its values, every reference in them resolved, from which it
-            is made when something needs more than values. That takes longer than a small job's files.
+            is made when something needs more than values, which takes some milliseconds.
         directory: where the run writes; made when it begins.
         app: the command, as ``train``.
         result: the JSON file that is written last of all and whose ``status`` says how it ended.

@@ -105,7 +105,7 @@ def import_lightning() -> None:
 
 @contextmanager
 def _standing_in(name: str, **content: Any) -> Iterator[None]:
-    """Let a module that has not been imported be one with this content, as far as that is enough."""
+    """Let a module that has not been imported be one with this content, where that is enough."""
     if name in sys.modules:
         yield
         return

@@ -37,7 +37,7 @@ class TrainedRuns:
         self._module, self._snapshot = module, snapshot
 
     def solve(self) -> None:
-        """Compute what is computed for all runs together; else the first run's files wait for it."""
+        """Compute what is computed for all runs together, before any file needs it."""
         for known in (self._ends, self._columns, self._minimizers):
             assert known is not None
 

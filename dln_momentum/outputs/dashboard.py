@@ -79,7 +79,7 @@ def write(
     """
     steps = np.zeros(1, dtype=np.int64) if history is None else log_time(times_of(history))
     last = int(steps[-1])
-    found: list[tuple[int, list[events.Value]]] = []
+    found: list[tuple[int, list[events.Value] | bytes]] = []
     if history is not None:
         found += zip(steps.tolist(), curves(history), strict=True)
         found += zip(steps.tolist(), histograms(history), strict=True)
@@ -102,7 +102,7 @@ def write(
     return path
 
 
-def write_events(path: Path, found: Iterable[tuple[int, Sequence[events.Value]]]) -> Path:
+def write_events(path: Path, found: Iterable[tuple[int, Sequence[events.Value] | bytes]]) -> Path:
     """Write an event file, whole or not at all, in a folder that is made for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, events.head() + events.events(found))
@@ -163,13 +163,14 @@ def logged(values: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
             yield tag(name), float(np.log10(value))
 
 
-def curves(history: xr.Dataset) -> list[list[events.Value]]:
+def curves(history: xr.Dataset) -> list[bytes]:
     """The scalars of every recorded step, those that are compared with them among them."""
-    (axis,) = history["time"].dims
+    variables = history.variables
+    axes = variables["time"].dims
     columns = {
-        str(name): value.to_numpy()
-        for name, value in history.data_vars.items()
-        if value.dims == (axis,)
+        str(name): variables[name].to_numpy()
+        for name in history.data_vars
+        if variables[name].dims == axes
     } | _predicted(history)
     shown: dict[str, np.ndarray] = {}
     for name, column in columns.items():
@@ -177,8 +178,7 @@ def curves(history: xr.Dataset) -> list[list[events.Value]]:
             shown[f"monitors/{name}"] = column
         elif QUANTITIES[name].group:
             shown.update([as_shown(name, column)])
-    table = np.stack(list(shown.values()), axis=1).tolist() if shown else []
-    return [events.scalars(dict(zip(shown, line, strict=True))) for line in table]
+    return events.scalar_rows(shown) if shown else [b""] * variables["time"].size
 
 
 def as_shown(name: str, values: np.ndarray) -> tuple[str, np.ndarray]:

@@ -137,7 +137,9 @@ def _describe(place: Any, attrs: Mapping[Hashable, Any]) -> None:
         content = value.encode() if isinstance(value, str) else b""
         if content and b"\0" not in content:
             kind, scalar = _text_type(len(content))
-            h5py.h5a.create(place.id, str(key).encode(), kind, scalar).write(np.array(content), kind)
+            h5py.h5a.create(place.id, str(key).encode(), kind, scalar).write(
+                np.array(content), kind
+            )
         else:
             place.attrs[str(key)] = value
 
@@ -146,8 +148,7 @@ def _describe(place: Any, attrs: Mapping[Hashable, Any]) -> None:
 def _text_type(size: int) -> tuple[Any, Any]:
     """Text of so many bytes, and the space of one: NetCDF's characters.
 
-    Text of any length, which h5py writes, HDF5 keeps in a heap of its own; that takes it eight times
-    as long.
+    Text of any length, which h5py writes, HDF5 keeps in a heap of its own, which takes longer.
     """
     import h5py
 

@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
@@ -28,7 +28,7 @@ PATIENCE = 20.0
 
 def results_of(
     function: Callable[[T], R], tasks: Sequence[T], workers: int
-) -> Iterator[tuple[T, R | Exception]]:
+) -> Generator[tuple[T, R | Exception], None, None]:
     """What a function returns or raises for each task, as it comes.
 
     The function must leave alone what a fork cannot use: GPUs, and threads that this process has
@@ -53,13 +53,15 @@ def results_of(
             yield task, _result(function, task)
         return
     forks: dict[Any, tuple[Any, list[T]]] = {}
+    ready: list[Any]
     try:
         for number in range(workers):
             share = list(tasks[number::workers])
             receiver, process = _fork(function, share, list(forks))
             forks[receiver] = process, share
         while forks:
-            for receiver in wait(list(forks)):
+            ready = wait(list(forks))
+            for receiver in ready:
                 process, left = forks[receiver]
                 try:
                     found, note = receiver.recv()

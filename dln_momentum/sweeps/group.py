@@ -159,15 +159,13 @@ def _finished(command: Command, group: Group, runs: TrainedRuns) -> list[Result 
 
         found[run] = command.attempt(jobs[run], step)
 
-    first, *others = [run for run, job in enumerate(jobs) if job.state == "running"] or [None]
+    places = [run for run, job in enumerate(jobs) if job.state == "running"]
     try:
-        if first is not None:
-            # here, so that forks have what is imported and remembered for it
-            for run, result in results_of(written, [first], workers=1):
-                done(run, result)
-        with closing(results_of(written, others, _writers(group))) as results:
-            for run, result in results:
-                done(run, result)
+        # the first one here, so that forks have what is imported and remembered for it
+        for some, workers in ((places[:1], 1), (places[1:], _writers(group))):
+            with closing(results_of(written, some, workers)) as results:
+                for run, result in results:
+                    done(run, result)
     except BaseException:
         _interrupt(jobs)
         raise

@@ -1,4 +1,4 @@
-"""Which jobs of a multirun can be trained together: the points of a grid whose axes are what varies."""
+"""Which jobs of a multirun can be trained together: points of a grid, whose axis is what varies."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def do_together(command: Command, jobs: Sequence[Job], folder: Path) -> dict[int
         waiting = [place for place in waiting if _has_numbers(jobs[place].values)]
         for members in _as_before(jobs, waiting, folder):
             study = _study([jobs[place] for place in members])
-            for piece in study.pieces if study is not None else ():
+            if study is None:
+                continue
+            for piece in study.pieces:
                 own = [members[point] for point in piece.points]
                 group = Group(study, piece, [jobs[place] for place in own])
                 found |= dict(zip(own, train(command, group, folder), strict=True))
@@ -60,9 +62,7 @@ def do_together(command: Command, jobs: Sequence[Job], folder: Path) -> dict[int
     return found
 
 
-def _as_before(
-    jobs: Sequence[Job], waiting: Sequence[int], folder: Path
-) -> Iterator[list[int]]:
+def _as_before(jobs: Sequence[Job], waiting: Sequence[int], folder: Path) -> Iterator[list[int]]:
     """The places of jobs as interrupted groups had them, to go on from checkpoints; then others."""
     left = {jobs[place].config_hash: place for place in waiting}
     for hashes in kept(folder):

@@ -24,7 +24,7 @@ class VectorizedLauncher(Launcher):
     def __init__(self, together: bool = True) -> None:
         self._together = together
         self.configs: Any = None
-        """what the sweeper has composed, if it is ours: `dln_momentum.cli.job_configs.JobConfigs`"""
+        """the sweeper's `dln_momentum.cli.job_configs.JobConfigs`, if the sweeper is ours"""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig

@@ -1,4 +1,4 @@
-"""Jobs that are trained together: what happens to one, or to the process, costs the others nothing."""
+"""Jobs that are trained together: what happens to one of them costs the others nothing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import pytest
 import xarray as xr
 from torch import Tensor
 
+from dln_momentum import Problem, Snapshot
 from dln_momentum.cli import job as job_file
-from dln_momentum.engine import Snapshot
 from dln_momentum.outputs import netcdf
-from dln_momentum.problem import Problem
 from dln_momentum.sweeps.forked import can_fork
 from dln_momentum.training.callbacks import Monitor
 from tests.faults.children import (
@@ -69,7 +68,9 @@ def assert_as_whole(jobs: Path, whole: Path) -> None:
     for path in whole.glob("beta*"):
         own = jobs / path.name
         assert status(own)["state"] == "done"
-        assert {file.name for file in own.iterdir()} == {file.name for file in path.iterdir()}
+        # one that was done again by itself has checkpoints too
+        names = {file.name for file in own.iterdir()} - {"checkpoints"}
+        assert names == {file.name for file in path.iterdir()}
         found, expected = (json.loads((f / "summary.json").read_text()) for f in (own, path))
         assert found.keys() == expected.keys()
         for name in expected.keys() - TIMES:
@@ -82,7 +83,7 @@ def assert_as_whole(jobs: Path, whole: Path) -> None:
 
 
 class Failing(Monitor):
-    """Measures nothing, and raises where it is told that beta is 0.3: of any run, or all of them."""
+    """Measures nothing, and raises where any of the runs has beta = 0.3."""
 
     group = "failing"
 
@@ -149,11 +150,13 @@ def test_a_group_that_is_killed_goes_on(moment: str, tmp_path: Path, whole: Path
     assert ended.code == KILLED
     jobs = tmp_path / "jobs"
     assert_nothing_partial(jobs)
-    states = [status(path)["state"] for path in jobs.glob("beta*") if status(path)]
-    assert set(states) <= {"done", "interrupted"}
+    states = {status(path)["state"] for path in jobs.glob("beta*") if status(path)}
+    assert states <= {"done", "interrupted"}
+    finished = len(list(jobs.glob("*/summary.json")))
     again = train(tmp_path)
     assert again.code == 0, again.err
-    assert f"12 done ({states.count('done')} before)" in again.out or "done" not in states
+    before = f" ({finished} before)" if finished else ""
+    assert f"12 done{before} of 12 jobs" in again.out
     assert_as_whole(jobs, whole)
 
 
@@ -169,7 +172,7 @@ def test_a_group_that_is_stopped_while_it_writes_goes_on(
         def patched(directory: Path, values: dict[str, object]) -> None:
             usual(directory, values)
             done[0] += values["state"] == "done"
-            if done[0] == 5:
+            if values["state"] == "done" and done[0] == 5:
                 os.killpg(os.getpgid(0), signum)
 
         os.setpgid(0, 0)
