@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 import dln_momentum as dln
-from dln_momentum.flows import momentum_flow, summed_path_integrals
+from dln_momentum.flows import summed_path_integrals
 from dln_momentum.flows.trajectory import trajectory_of_path
 
 ALPHA, LAM = 1e-60, 1.0
@@ -15,7 +15,7 @@ ALPHA, LAM = 1e-60, 1.0
 def test_a_flow_from_a_tiny_start_is_exact_and_its_sums_say_what_they_resolve() -> None:
     problem = dln.sparse(n=5, d=8, s=2, seed=0)
     w = torch.full((8,), ALPHA, dtype=torch.float64)
-    path = momentum_flow(problem, w, w, LAM, 60.0)
+    path = dln.momentum_flow(problem, w, w, LAM, 60.0)
     # as long as theta is 0 to rounding, grad L is a constant g and lambda w'' + w' +- g w = 0 is
     # linear: both entries are two exponentials, of complex rates where they oscillate
     linear = path.theta.abs().amax(-1) < 1e-30

@@ -47,6 +47,16 @@ def test_numba_says_what_it_compiles_for_and_lends_its_builders() -> None:
     assert types.void(types.intp).args == (types.intp,)
 
 
+def test_optimizers_keep_what_the_compiler_leaves_alone_where_a_command_puts_it() -> None:
+    """cli/process.py presets it; tests/test_process.py compiles a network afterwards."""
+    import torch
+    from torch._compile import _disable_dynamo
+
+    assert "__dynamo_disable" in inspect.getsource(_disable_dynamo)
+    wrapped = [m for m in vars(torch.optim.Optimizer).values() if hasattr(m, "__wrapped__")]
+    assert wrapped
+
+
 def test_numba_compiles_without_counting_references() -> None:
     """engine/cpu/compiled.py asks for it; tests/test_kernels.py runs what it compiles."""
     import numba

@@ -88,7 +88,10 @@ BAD: list[tuple[str, list[str]]] = [
     ("train optimizer=heavy_ball", ["optimizer=heavy_ball is now optimizer=gamma_beta"]),
     ("train output=own_directory", ["output is now paths"]),
     # a group that is left out, a value that cannot be
-    ("train ~optimizer", ["~optimizer: a group cannot be left out; options of optimizer: gamma_b"]),
+    (
+        "train ~optimizer",
+        ["~optimizer: a group cannot be left out; options of optimizer: eps_beta, gamma_b"],
+    ),
     ("train ~paths", ["~paths: a group cannot be left out"]),
     (
         "train data=null trainer.tool=1",

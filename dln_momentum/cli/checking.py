@@ -46,7 +46,7 @@ def further_problems(command: Command, line: Line) -> list[str]:
         if "logger" in config:
             # a logger may write, or call its service, when it is made
             OmegaConf.update(config, "logger", {}, merge=False)
-        command.work(_Unbegun(command.complete(config), Path.cwd() / "unbegun", command.app))
+        command.work(_Unbegun(command.completed(config), Path.cwd() / "unbegun", command.app))
     except InputError as error:
         return error.problems
     except (Exception, _Begun):

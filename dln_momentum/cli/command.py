@@ -78,6 +78,10 @@ class Command:
     ) -> None:
         self.app, self.work, self.result, self.complete = app, work, result, complete
 
+    def completed(self, config: DictConfig) -> DictConfig:
+        """What a composed config means."""
+        return config if self.complete is None else self.complete(config)
+
     def job(self, config: DictConfig | dict[str, Any], hydra: DictConfig) -> Job:
         """The job of a composed config, in the directory that Hydra has chosen for it.
 
@@ -88,8 +92,8 @@ class Command:
             hydra: that section.
         """
         directory = Path(hydra.runtime.output_dir)
-        if self.complete is not None and isinstance(config, DictConfig):
-            config = self.complete(config)
+        if isinstance(config, DictConfig):
+            config = self.completed(config)
         token, digest = str(hydra.job.env_set.get(TOKEN, "")), config_hash(config)
         if token:
             directory = place_of(directory, Path(str(hydra.sweep.dir)).absolute(), digest)
@@ -329,7 +333,7 @@ def _unusable(job: Job) -> Iterator[str]:
             OmegaConf.resolve(job.config)
         except OmegaConfBaseException:
             yield from _unresolved(job)
-    for section in _groups(job.app):
+    for section in _groups(job.app, CONF_DIR):
         if not isinstance(job.given.get(section), dict | DictConfig):
             yield f"there is no {section}; its options: {', '.join(options_of(section))}"
 
@@ -344,11 +348,11 @@ def _unresolved(job: Job) -> Iterator[str]:
 
 
 @cache
-def _groups(app: str) -> list[str]:
+def _groups(app: str, folder: Path) -> list[str]:
     """The groups of a command's defaults list that have a section in every config."""
-    primary: Any = OmegaConf.load(CONF_DIR / f"{app}.yaml")
+    primary: Any = OmegaConf.load(folder / f"{app}.yaml")
     named = [str(key) for entry in primary.defaults if OmegaConf.is_dict(entry) for key in entry]
-    return [name for name in named if name not in OVERLAYS and (CONF_DIR / name).is_dir()]
+    return [name for name in named if name not in OVERLAYS and (folder / name).is_dir()]
 
 
 @contextlib.contextmanager

@@ -148,7 +148,7 @@ class PowerTrajectory(Trajectory):
         return torch.where(judged, residual, torch.nan)
 
     def _is_resolved(self, theta: Tensor, scale: Tensor, c: Tensor) -> Tensor:
-        """Whether z = h_A^{-1}(theta) - c is more than what the rounding of u and v makes, [...]."""
+        """Whether z = h_A^{-1}(theta) - c is more than the rounding of u and v, [...]."""
         powers = (self.w.abs() ** self.depth).sum(0)
         # each step may lose half of the last digit, always in the same direction
         blur = self.depth * self.additions * torch.finfo(theta.dtype).eps / 2 * powers
