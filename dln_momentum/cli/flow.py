@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from dln_momentum.problem import Problem
 
 
-DEFAULT_STEPS = 100_000
-"""flow.max_steps by default."""
-
-
 class Until(NamedTuple):
     """How far flows are followed.
 
@@ -223,6 +219,7 @@ def _infeasible(
     import torch
 
     from dln_momentum.flows.feasibility import flow_errors
+    from dln_momentum.flows.options import STEPS_OF_ONE
 
     many = isinstance(lam, list)
     w = torch.stack([parts.net.w_plus.detach(), parts.net.w_minus.detach()])
@@ -231,7 +228,7 @@ def _infeasible(
     keys: dict[str, Any] = {"rtol": options.rtol}
     if not many:
         # fewer steps are a limit that somebody chose: a flow that is given up is a result too
-        keys["max_steps"] = max(options.max_steps, DEFAULT_STEPS)
+        keys["max_steps"] = max(options.max_steps, STEPS_OF_ONE)
         if options.method == "implicit":
             keys["max_steps"] = math.inf
     for line in flow_errors(

@@ -14,6 +14,9 @@ from dln_momentum.problem import Problem
 SHARE, LARGEST_SHARE = 1e-3, 1e-4
 """atol over rtol, as a share of the size of w_+-; at least the second, except for small starts."""
 
+STEPS_OF_ONE = 100_000
+"""Steps of the solver after which one flow is given up, some minutes, unless asked otherwise."""
+
 Method = Literal["auto", "explicit", "implicit"]
 
 

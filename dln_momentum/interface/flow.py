@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dln_momentum.arrays import number_of
+from dln_momentum.arrays import integer_of, number_of
 from dln_momentum.errors import Checks, raise_if_any
 from dln_momentum.flows import FlowOptions, FlowPath, gradient_flow, momentum_flow
 from dln_momentum.flows.batched import DEFAULT_RTOL, Flows, data_of_runs, momentum_flows
 from dln_momentum.flows.coefficients import Coefficients
 from dln_momentum.flows.feasibility import flow_errors
 from dln_momentum.flows.momentum_flow import coefficients_of
+from dln_momentum.flows.options import STEPS_OF_ONE
 from dln_momentum.interface.arguments import array_of, checked, common_shape, flat_problem
 from dln_momentum.interface.flow_run import FlowRun
 from dln_momentum.interface.keywords import names_its_arguments
@@ -37,6 +38,7 @@ class _Until(NamedTuple):
     times: Tensor | None
     tol: float | None
     rtol: float | None
+    max_steps: int = STEPS_OF_ONE
 
 
 @names_its_arguments
@@ -51,6 +53,7 @@ def flow(
     speed: float = 0.0,
     tol: float | None = DEFAULT_TOL,
     rtol: float | None = None,
+    max_steps: int = STEPS_OF_ONE,
 ) -> FlowRun:
     r"""Momentum gradient flow MGF(lambda); lam = 0 is gradient flow.
 
@@ -76,6 +79,9 @@ def flow(
         tol: stop once F + lambda/2 ||w'||^2 is at most this; None for never.
         rtol: relative error of a step of the solver; None for the default of `FlowOptions` for one
             flow and of `momentum_flows` for many.
+        max_steps: steps of the solver after which one flow, or a gradient flow among many, ends as
+            ``failed``. Where Delta is tiny a flow approaches its limit like 1/t, and rounding keeps
+            the steps short at late times: a larger ``tol`` or a ``time`` ends it sooner.
 
     Returns:
         The flows, with NumPy arrays of shape [T] + S + [d].
@@ -112,6 +118,7 @@ def flow(
         None if value is None else checks.passed(None, number_of, key, value)
         for key, value in (("tol", tol), ("rtol", rtol))
     )
+    max_steps = checks.passed(1, integer_of, "max_steps", max_steps, 1)
     outputs = None if times is None else checks.passed(None, array_of, "times", times)
     last = time if outputs is None or not outputs.size else float(outputs.flat[-1])
     inertia = lam if callable(lam) else _first(lams)
@@ -132,10 +139,12 @@ def flow(
     data = flat_problem(problem, shape)
     flat = torch.from_numpy(np.broadcast_to(lams, shape).reshape(-1).copy())
     known = lam if callable(lam) else flat if shape else float(lams)
-    until = _Until(time, outputs, tol, rtol)
-    raise_if_any(
-        flow_errors(data, torch.stack(w), known, friction=friction, time=time, tol=tol, rtol=rtol)
-    )
+    until = _Until(time, outputs, tol, rtol, max_steps)
+    keys: dict[str, Any] = {"friction": friction, "time": time, "tol": tol, "rtol": rtol}
+    if shape == ():
+        # fewer steps are a limit that somebody chose: a flow that is given up is a result too
+        keys["max_steps"] = max(max_steps, STEPS_OF_ONE)
+    raise_if_any(flow_errors(data, torch.stack(w), known, **keys))
     dw = gradient_velocity(data, *w, speed) if speed else None
     if shape == ():
         path = _one(data, w, dw, known, until, friction)
@@ -204,7 +213,7 @@ def _changing_errors(given: Coefficients | None, shape: tuple[int, ...]) -> Iter
 def _one(
     problem: Problem, w: Pair, dw: Pair | None, lam: Any, until: _Until, friction: Any = 1.0
 ) -> FlowPath:
-    options = FlowOptions(rtol=until.rtol)
+    options = FlowOptions(rtol=until.rtol, max_steps=until.max_steps)
     if lam == 0:
         # the direct form, whose certificates can fail
         return gradient_flow(

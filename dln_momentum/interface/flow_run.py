@@ -112,7 +112,9 @@ class FlowRun:
     def __repr__(self) -> str:
         labels, counts = np.unique(np.atleast_1d(self.status), return_counts=True)
         endings = ", ".join(f"{n} {label}" for label, n in zip(labels, counts, strict=True))
-        return f"FlowRun({self.problem.name!r}, shape={self.shape}, T={len(self.t)}: {endings})"
+        solvers = self.path.solvers if isinstance(self.path, FlowPath) else ()
+        why = "".join(f"; {report.message}" for report in solvers if report.message)
+        return f"FlowRun({self.problem.name!r}, shape={self.shape}, T={len(self.t)}: {endings}{why})"
 
     def _repr_html_(self) -> str:
         if self.shape == ():
