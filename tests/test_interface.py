@@ -611,5 +611,6 @@ def test_both_ways_to_a_flow_refuse_the_same(tmp_path: Path) -> None:
 def test_a_flow_that_runs_out_of_steps_says_when() -> None:
     problem = dln.sparse(n=6, d=12, s=2, seed=146)
     path = dln.flow(problem, dln.uniform(1e-3), lam=1.0, max_steps=50)
-    assert path.status == "failed" and len(path.t) == 51
+    assert path.status == "failed"
+    assert len(path.t) == 51
     assert repr(path).endswith(f"1 failed; more than 50 steps, at t = {path.t[-1]:.4g})")

@@ -114,7 +114,8 @@ class FlowRun:
         endings = ", ".join(f"{n} {label}" for label, n in zip(labels, counts, strict=True))
         solvers = self.path.solvers if isinstance(self.path, FlowPath) else ()
         why = "".join(f"; {report.message}" for report in solvers if report.message)
-        return f"FlowRun({self.problem.name!r}, shape={self.shape}, T={len(self.t)}: {endings}{why})"
+        what = f"{self.problem.name!r}, shape={self.shape}, T={len(self.t)}"
+        return f"FlowRun({what}: {endings}{why})"
 
     def _repr_html_(self) -> str:
         if self.shape == ():
