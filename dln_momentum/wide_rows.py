@@ -70,13 +70,13 @@ def factors_of(X: Tensor) -> tuple[Tensor, Tensor] | None:
 
 
 def spectral_norm(X: Tensor) -> Tensor:
-    """The largest singular value of X [n, d]; of a large one from X X^T.
+    """The largest singular value of X [n, d], of a stack the largest of all; from X X^T if large.
 
     >>> spectral_norm(torch.tensor([[3.0, 4.0]], dtype=torch.float64))
     tensor(5., dtype=torch.float64)
     """
-    if X.numel() < LARGE or len(X) > X.shape[-1]:
-        return torch.linalg.matrix_norm(X, 2)
+    if X.ndim > 2 or X.numel() < LARGE or len(X) > X.shape[-1]:
+        return torch.linalg.matrix_norm(X, 2).max()
     unit = _unit(X)
     return torch.linalg.eigvalsh(_gram(X, unit))[-1].sqrt() * unit
 

@@ -26,8 +26,9 @@ SMALL = ["data.n=6", "data.d=9", "data.s=2"]
         ({"weight_decay": 0.3}, {"weight_decay": 0.3}),
         ({"method": "nesterov", "weight_decay": 0.3}, {"nesterov": True, "weight_decay": 0.3}),
         ({"weight_decay": 0.3, "decoupled": True}, {"decoupled": 0.3}),
+        ({"weight_decay": 0.3, "decay_until": 2}, {}),
     ],
-    ids=["heavy_ball", "nesterov", "coupled", "nesterov-coupled", "decoupled"],
+    ids=["heavy_ball", "nesterov", "coupled", "nesterov-coupled", "decoupled", "ended"],
 )
 def test_at_the_largest_stable_step_the_threshold_is_the_sharpness(
     settings: dict[str, Any], threshold: dict[str, Any]
@@ -42,6 +43,27 @@ def test_at_the_largest_stable_step_the_threshold_is_the_sharpness(
     steepest = max(found["initial_sharpness"], found["limit_sharpness"])
     # a few divisions
     assert sharpness_threshold(gamma, 0.5, **threshold) == pytest.approx(steepest, rel=1e-12)
+
+
+def test_where_the_threshold_changes_no_recorded_step_is_compared_with_the_last_one() -> None:
+    """A step of size 0, which ends the schedule, has no threshold either."""
+    cosine = dln.schedules.Cosine(steps=5)
+    run = dln.train(PROBLEM, gamma=8.0, beta=0.5, max_steps=100, schedule=cosine)
+    assert run.status == "diverged"
+    found = stability(run.snapshot, run.problem, run.method)
+    assert found["unstable_step"] is None
+    assert np.isnan(found["stable_gamma"])
+    assert "its last step has size 0" in repr(run)
+
+
+def test_the_first_step_that_is_too_sharp_is_the_first_above_the_threshold() -> None:
+    run = dln.train(PROBLEM, gamma=1.0, beta=0.9, max_steps=100, records=30, curvature=True)
+    assert run.status == "diverged"
+    recorded = run.to_dataset()
+    above = (recorded.sharpness > sharpness_threshold(1.0, 0.9)).values
+    assert not above[0]
+    first = int(recorded.step[int(above.argmax())])
+    assert f"at step {first} the path is too sharp" in repr(run)
 
 
 def test_steps_near_the_limit_grow_just_above_it_and_shrink_just_below() -> None:

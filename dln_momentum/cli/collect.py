@@ -139,6 +139,7 @@ def _write(
         lock.acquire(wait=True)
         _remove_unfinished(out)
     except OSError as error:
+        lock.release()
         raise InputError([f"--out = {str(out)!r} cannot be written: {error.strerror}"]) from error
     try:
         # it may have written since

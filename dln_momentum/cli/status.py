@@ -99,6 +99,8 @@ class Lock:
         """Give the lock back; its file goes too."""
         if self._file is not None:
             self._path.unlink(missing_ok=True)
+            # forks of this process hold the same file: closing it here would not free it
+            fcntl.flock(self._file, fcntl.LOCK_UN)
             self._file.close()
             self._file = None
 

@@ -138,13 +138,14 @@ def rows_of(table: Table, target: str | None) -> Rows:
         frame = frame.drop(columns=nameless)
     notes += table.notes
     others = [name for name in frame.columns if name != target and name not in table.repeated]
-    numbering = [n for n in others if _plain(n) in _NUMBERING and _rises(frame[n])]
+    enough = len(frame) >= COUNTED
+    numbering = [n for n in others if enough and _plain(n) in _NUMBERING and _rises(frame[n])]
     if numbering:
         shown = ", ".join(map(str, numbering))
         notes.append(f"columns that number the rows dropped: {shown}; another name keeps them")
         frame = frame.drop(columns=numbering)
     counting = [n for n in others if n not in numbering and _rises(frame[n], by_one=True)]
-    if counting and len(frame) >= COUNTED:
+    if counting and enough:
         shown = ", ".join(map(str, counting))
         notes.append(f"columns that rise by 1 from row to row are columns of X: {shown}")
     if target not in frame.columns:

@@ -357,7 +357,7 @@ class Engine:
         """Forget how the kernels have laid X out, once no run needs it: the read-out needs room."""
         if not len(self.running):
             for scaled in self.scaled:
-                scaled.layouts.clear()
+                scaled.give_back()
 
     def _judge(self, runs: Tensor) -> None:
         """Give runs whose loss is known their status."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dln_momentum.engine.scaled import LARGE
 from dln_momentum.memory import available_bytes
+from dln_momentum.wide_rows import LARGE
 
 PROGRAM = 1.0
 """What the program and the workspace of a few pieces of runs take, in 2^30 bytes."""
@@ -105,8 +105,12 @@ class Footprint:
 
     @property
     def _copies(self) -> int:
-        """Of X in an engine: its two layouts, and its scaled form if that is small."""
-        return 2 if self.n * self.d >= LARGE else 3
+        """Of X in an engine: its two layouts, and its scaled form unless X is large and shared.
+
+        Rates of the coordinates need that form too; they are of the methods that are not plain.
+        """
+        alone = self.n * self.d >= LARGE and self.plain and self.data_sets == 1
+        return 2 if alone else 3
 
     @property
     def _doubles_a_data_set(self) -> int:

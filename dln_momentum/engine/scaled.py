@@ -13,9 +13,7 @@ from torch import Tensor
 
 from dln_momentum.engine.family import SQUARED, Family
 from dln_momentum.engine.problems import ProblemGroup
-
-LARGE = 2**20
-"""Entries of X from which no copy of it is made that a kernel does not read."""
+from dln_momentum.wide_rows import LARGE
 
 CHECK_EVERY = 10
 """Steps between two checks of the loss: a check costs as much as a pass at small n. Checks are at
@@ -119,6 +117,13 @@ class ScaledProblem:
     def transposed(self) -> Tensor:
         """A^T, stored contiguously."""
         return self.A.mT.contiguous()
+
+    def give_back(self) -> None:
+        """Forget the copies of a large X, which are made again where they are asked for."""
+        self.layouts.clear()
+        if self.X.numel() >= LARGE:
+            for name in ("A", "transposed"):
+                vars(self).pop(name, None)
 
     def loss(self, squared_norm: Tensor, runs: Tensor) -> Tensor:
         """The training loss of ``runs`` from the squared norm of their scaled residual."""

@@ -341,7 +341,7 @@ class _Points:
         depth = np.array([float(starts[number].depth) for number in chosen])[which]
         start = Start(u, v, depth=depth)
         run = train(data, start, **self._rates_of(points), **options)
-        return piece_dataset(run.measure(end_of_runs), points)
+        return piece_dataset(run.measure(end_of_runs, None), points)
 
     def _rates_of(self, points: np.ndarray) -> dict[str, np.ndarray]:
         gamma, beta = (rate[points] for rate in self.rates)

@@ -86,7 +86,7 @@ class Run:
         else:
             header = ("quantity", "median", "worst", "of run")
             # what needs no solver: the minimisers of thousands of runs take seconds
-            found = {"steps": self.snapshot.steps, **self.measure(_without_solver)}
+            found = {"steps": self.snapshot.steps, **self.measure(_without_solver, None)}
             shaped = {name: self._shaped(value.double()) for name, value in found.items()}
             spreads = {name: spread_of(value) for name, value in shaped.items()}
             rows = [
@@ -190,7 +190,7 @@ class Run:
     @cached_property
     def sharpness(self) -> Any:
         """The largest eigenvalue of the Hessian of F at the end; `train` records it on request."""
-        return self._shaped(self.measure(curvature)["sharpness"])
+        return self._shaped(self.measure(curvature, None)["sharpness"])
 
     @property
     def sharpness_threshold(self) -> Any:
@@ -203,7 +203,7 @@ class Run:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Every scalar of the theory at the end, by name; shape S each."""
-        found = self.measure(summarise)
+        found = self.measure(summarise, None)
         return {name: self._shaped(value) for name, value in found.items()}
 
     def certify(self) -> Certificate:
@@ -216,8 +216,8 @@ class Run:
             raise InputError(
                 ["path_sums = 'gradient_sum' certifies nothing: train with telescoped or direct"]
             )
-        found = {name: self._shaped(value) for name, value in self.measure(_certificate).items()}
-        return Certificate(**found)
+        found = self.measure(_certificate, None)
+        return Certificate(**{name: self._shaped(value) for name, value in found.items()})
 
     def to_dataset(self, distances: bool | None = None) -> xr.Dataset:
         """What was recorded, and how each run ended, over step, the run dimensions and coordinate.
@@ -239,13 +239,14 @@ class Run:
         if distances:
             if not records.trajectories:
                 raise InputError(["distances need trajectories: train(..., trajectories=True)"])
-            end = self.measure(limit)["minimizer"]
+            end = self.measure(limit, None)["minimizer"]
             columns |= distances_along_path(
                 columns,
                 end,
                 self._groups,
                 certifies=has_path_distances(self.snapshot, self.problem),
                 kappa=kappa_of(self.snapshot),
+                workers=self._workers,
             )
         found = run_history(
             columns, history.steps, self.snapshot, self.shape, self.dims, self.method.schedule
@@ -277,15 +278,16 @@ class Run:
         history = with_targets(history, self.problem, minimum)
         return overview(history, self.summary | {"data": self.problem.name, "status": self.status})
 
-    def measure(self, function: Measure) -> dict[str, Tensor]:
+    def measure(self, function: Measure, workers: int | None = 1) -> dict[str, Tensor]:
         """What a function of runs and their problem gives for all of them, flat.
 
         Args:
             function: takes a `Snapshot` of some runs and their `Problem`, and returns values
                 [R, ...] by name.
+            workers: threads that call it at once; None for as many as the runs were trained with.
         """
-        read = partial(select, self.snapshot)
-        return measure(read, self._groups, len(self.snapshot.loss), function, self._workers)
+        read, runs = partial(select, self.snapshot), len(self.snapshot.loss)
+        return measure(read, self._groups, runs, function, workers or self._workers)
 
     def _shaped(self, value: Tensor) -> Any:
         array = value.detach().cpu().numpy()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
+from dln_momentum.engine.parallel import for_each
 from dln_momentum.engine.power_snapshot import PowerSnapshot
 from dln_momentum.engine.problems import ProblemGroup, flat_problem
 from dln_momentum.outputs.summary import (
@@ -23,7 +24,7 @@ from dln_momentum.problem import Problem
 from dln_momentum.theory.minimizers import Case
 
 AT_ONCE = 2**20
-"""Entries of X over all runs and steps of a stack that are solved at once."""
+"""Entries of X over all runs and steps of a stack that are solved at once; of theta an eighth."""
 
 DISTANCES = ("own_level_set_distance", "distance_to_minimizer", "distance_to_limit")
 
@@ -57,6 +58,7 @@ def distances_along_path(
     *,
     certifies: bool,
     kappa: Tensor | None = None,
+    workers: int = 1,
 ) -> dict[str, Tensor]:
     """Distances of theta_k to the minimisers of D_{psi_{Delta_k}}(., theta~_0), [T, R] each.
 
@@ -64,7 +66,7 @@ def distances_along_path(
 
     ``own_level_set_distance``: over {X theta = X theta_k}, 0 at every step, converged or not;
     ``distance_to_minimizer``: over S = {X theta = y}; ``distance_to_limit``: to the minimiser of
-    the end. One batch of all records and runs costs a fortieth of one solve after the other.
+    the end. Batches of records and runs cost a fortieth of one solve after the other.
 
     Args:
         recorded: theta, balancedness and log_init, [T, R, d] each.
@@ -72,30 +74,38 @@ def distances_along_path(
         groups: the runs by their problem.
         certifies: whether S_+- was summed from the iterates; without it all distances are nan.
         kappa: rates of the coordinates, [d], if they have any.
+        workers: threads.
     """
     T, R, d = recorded["theta"].shape
     found = {name: recorded["theta"].new_full((T, R), torch.nan) for name in DISTANCES}
+
+    def solve(part: tuple[Problem, Tensor | float, Tensor, Tensor]) -> None:
+        problem, scale, runs, steps = part
+        shape, here = (len(steps), len(runs)), (steps[:, None], runs)
+        # a stack has a matrix for each run, which is repeated for every step
+        data = flat_problem(problem, shape) if problem.X.ndim > 2 else problem
+        theta, delta, c = (
+            recorded[name][here].reshape(-1, d).to(problem.X)
+            for name in ("theta", "balancedness", "log_init")
+        )
+        near, delta = theta / scale, delta / scale
+        own = data.row_space.coordinates(near.nan_to_num())
+        target = problem.row_space.target(problem.y).expand(*shape, -1).flatten(0, 1)
+        end = minimizer[runs].to(theta).expand(len(steps), -1, -1).reshape(-1, d)
+        # the minimiser of the end is nearer to that over S than theta_k is
+        cases = [Case(own, c, near), Case(target, c, end / scale)]
+        of_both = minimisers(data, delta, cases)
+        values = (*(distance(theta, scale * x) for x in of_both), distance(theta, end))
+        for name, value in zip(DISTANCES, values, strict=True):
+            found[name][here] = value.reshape(len(steps), -1).cpu()
+
+    parts = []
     for group in groups if certifies else ():
         problem, scale = in_one_rate(group.problem, kappa)
         runs = torch.arange(R) if group.runs is None else group.runs.cpu()
-        # a stack has a matrix for each run, which is repeated for every step
         stacked = problem.X.ndim > 2
-        at_once = max(1, AT_ONCE // problem.X.numel()) if stacked else T
-        for steps in torch.arange(T).split(at_once):
-            shape, here = (len(steps), len(runs)), (steps[:, None], runs)
-            data = flat_problem(problem, shape) if stacked else problem
-            theta, delta, c = (
-                recorded[name][here].reshape(-1, d).to(problem.X)
-                for name in ("theta", "balancedness", "log_init")
-            )
-            near, delta = theta / scale, delta / scale
-            own = data.row_space.coordinates(near.nan_to_num())
-            target = problem.row_space.target(problem.y).expand(*shape, -1).flatten(0, 1)
-            end = minimizer[runs].to(theta).expand(len(steps), -1, -1).reshape(-1, d)
-            # the minimiser of the end is nearer to that over S than theta_k is
-            cases = [Case(own, c, near), Case(target, c, end / scale)]
-            of_both = minimisers(data, delta, cases)
-            values = (*(distance(theta, scale * x) for x in of_both), distance(theta, end))
-            for name, value in zip(DISTANCES, values, strict=True):
-                found[name][here] = value.reshape(len(steps), -1).cpu()
+        entries = problem.X.numel() if stacked else 8 * len(runs) * d
+        at_once = max(1, AT_ONCE // entries)
+        parts += [(problem, scale, runs, steps) for steps in torch.arange(T).split(at_once)]
+    for_each(solve, parts, workers)
     return found

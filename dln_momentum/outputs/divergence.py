@@ -25,8 +25,9 @@ def why_diverged(s: Mapping[str, Any]) -> str:
     steepest = initial if at_start else limit
     place = "at the start" if at_start else "where gradient flow ends"
     if not math.isfinite(stable):
-        return f"no sharpness is known {place}"
-    sign = ">" if s["gamma"] > stable else "<"
+        known = steepest > 0 and s["schedule"] != "constant"
+        return "its last step has size 0" if known else f"no sharpness is known {place}"
+    sign = "=" if s["gamma"] == stable else ">" if s["gamma"] > stable else "<"
     unlike = "; the path may have been sharper"
     if s["unstable_step"] is not None:
         unlike = f"; at step {s['unstable_step']} the path is too sharp for it"

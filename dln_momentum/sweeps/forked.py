@@ -54,18 +54,23 @@ def results_of(
         return
     forks: dict[Any, tuple[Any, list[T]]] = {}
     ready: list[Any]
+    own: list[T] = []
     try:
         for number in range(workers):
             share = list(tasks[number::workers])
-            receiver, process = _fork(function, share, list(forks))
-            forks[receiver] = process, share
+            try:
+                receiver, process = _fork(function, share, list(forks))
+            except OSError:  # no room for one more process
+                own += share
+            else:
+                forks[receiver] = process, share
         while forks:
             ready = wait(list(forks))
             for receiver in ready:
                 process, left = forks[receiver]
                 try:
                     found, note = receiver.recv()
-                except EOFError:
+                except (EOFError, OSError):  # between two results, in the middle of one
                     process.join()
                     del forks[receiver]
                     receiver.close()
@@ -78,13 +83,18 @@ def results_of(
                     if isinstance(found, Exception):
                         found.add_note(note)
                     yield left.pop(0), found
+        for task in own:
+            yield task, _result(function, task)
     finally:
         for receiver in forks:
             receiver.close()  # so that the next result ends the fork
-        for process, _ in forks.values():
-            process.join(PATIENCE)
-            process.kill()
-            process.join()
+        try:
+            for process, _ in forks.values():
+                process.join(PATIENCE)
+        finally:  # also where a second signal ends the waiting
+            for process, _ in forks.values():
+                process.kill()
+                process.join()
 
 
 def can_fork() -> bool:

@@ -21,7 +21,7 @@ from dln_momentum.outputs.grid import Axis, Grid
 from dln_momentum.seeding import is_seed
 from dln_momentum.sweeps.assembly import Study, pieces_of
 from dln_momentum.sweeps.axes import SECTIONS, name_of
-from dln_momentum.sweeps.group import Group, Result, forget, kept, train
+from dln_momentum.sweeps.group import Group, Result, kept, train
 from dln_momentum.sweeps.points import Points
 from dln_momentum.training.callbacks import Monitor
 
@@ -58,7 +58,6 @@ def do_together(command: Command, jobs: Sequence[Job], folder: Path) -> dict[int
                 own = [members[point] for point in piece.points]
                 group = Group(study, piece, [jobs[place] for place in own])
                 found |= dict(zip(own, train(command, group, folder), strict=True))
-    forget(folder, [jobs[place].config_hash for place, result in found.items() if result])
     return found
 
 

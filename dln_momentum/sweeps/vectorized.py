@@ -92,4 +92,8 @@ def _launched(
                 found[place] = command.among_others(job)
             value = metric_of(job.given, found.get(place))
             returned.append(JobReturn(status=JobStatus.COMPLETED, _return_value=value))
+        if folder is not None and command.app == "train":
+            from dln_momentum.sweeps.group import forget
+
+            forget(folder, [jobs[place].config_hash for place, result in found.items() if result])
     return returned

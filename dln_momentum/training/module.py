@@ -117,6 +117,7 @@ class HeavyBallModule(pl.LightningModule):
             method,
         )
         self.method = method
+        self.workers = options.num_workers
         self.stepper = self._make_stepper(options, gradient)
         self.pace = Pace(data.problem.n * data.problem.d * len(self.stepper.loss))
         self._snapshot: Snapshot | None = None

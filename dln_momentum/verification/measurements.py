@@ -238,19 +238,22 @@ class Measurements:
         return torch.stack([u + v, u - v], 1)
 
     @cached_property
-    def steps_near_zeros(self) -> float:
-        """Steps that `first_iterates` count for by where they end, the most of any entry.
+    def steps_near_zeros(self) -> Tensor:
+        """Steps that `first_iterates` count for by where they end, up to each, the most of any.
 
         A step of the length |dw| that ends at w has a rounding of |dw|/|w| ulps of ln|w|. Of runs
-        whose iterates the plain program does not have, 0.
+        whose iterates the plain program does not have, a 0.
         """
         if self.setting.stochastic or not self.setting.at_rest:
-            return 0.0
+            return torch.zeros(1, dtype=torch.float64)
         w = self.first_iterates
-        counts = (w.diff(dim=0) / w[1:]).abs()
-        # from a w that is exactly 0 on there is no S_+-, and a run that diverges ends
-        counts = torch.where(counts.isfinite(), counts, 0.0)
-        return float(counts.sum(0).max()) if len(counts) else 0.0
+        so_far, found = torch.zeros_like(w[0]), [w.new_zeros(())]
+        for before, after in itertools.pairwise(w):
+            counts = ((after - before) / after).abs()
+            # from a w that is exactly 0 on there is no S_+-, and a run that diverges ends
+            so_far += torch.where(counts.isfinite(), counts, 0.0)
+            found.append(so_far.max())
+        return torch.stack(found)
 
     @property
     def iterates_converged(self) -> bool:

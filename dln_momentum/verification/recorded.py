@@ -39,6 +39,8 @@ def recorded_run(m: Measurements) -> RecordedTrajectory:
     gradient = torch.stack([s.gradient_sum[0] for s in snapshots])
     signed = momentum.eps * torch.stack([gradient, -gradient])
     other = -signed - (w / setting.w[:, None]).abs().log() - boundary + start_term
+    counted = m.steps_near_zeros
+    near_zeros = counted[steps.long().clamp_max(len(counted) - 1)]
     return RecordedTrajectory(
         label="MGD",
         exponent="S",
@@ -51,7 +53,7 @@ def recorded_run(m: Measurements) -> RecordedTrajectory:
         start_term=start_term,
         # the second is the rounding of large terms that cancel, for the one of two ways to S_+-
         # with the smaller terms: a wrong S_+- then does not enlarge its own tolerance
-        resolution=rounding(steps, momentum.beta, m.steps_near_zeros)
+        resolution=rounding(steps, momentum.beta, near_zeros)
         + 8 * ULP * torch.fmin(_largest(sums), _largest(other))
         + 8 * ULP * _largest(boundary),
         sign_changes=torch.stack([s.sign_changes[0] for s in snapshots]),
@@ -87,13 +89,13 @@ def _largest(term: Tensor) -> Tensor:
     return term.abs().amax((0, 2))
 
 
-def rounding(steps: Tensor, beta: float, near_zeros: float = 0.0) -> Tensor:
+def rounding(steps: Tensor, beta: float, near_zeros: Tensor) -> Tensor:
     """Bound on the rounding of S_+-: an ulp of w_+- a step, times 1/(1-beta), all of one sign.
 
     A step that ends at a fraction f of its length from zero counts as 1/f steps; the allowance of
     10,000 steps covers the nearest of many crossings, or ``near_zeros`` where that is more.
     """
-    return ULP * (steps + max(10_000.0, near_zeros)) / (1 - beta)
+    return ULP * (steps + near_zeros.clamp_min(10_000.0)) / (1 - beta)
 
 
 def recorded_flow(m: Measurements) -> RecordedTrajectory:

@@ -56,7 +56,9 @@ class StepCheckpoints(Checkpoint):
         self._save(trainer, f"step_{step}.ckpt")
         self._last = now
         saved = sorted(self._folder.glob("step_*.ckpt"), key=step_of_checkpoint)
-        for path in saved[:-KEPT]:
+        # those of later steps could not be read when this run went on
+        later = [path for path in saved if step_of_checkpoint(path) > step]
+        for path in [*later, *saved[: len(saved) - len(later)][:-KEPT]]:
             path.unlink()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -56,6 +56,7 @@ class ImplicitBiasMonitor(Monitor):
             groups,
             certifies=has_path_distances(snapshot, pl_module.data.problem),
             kappa=kappa_of(snapshot),
+            workers=pl_module.workers,
         )
         for place, step in enumerate(sorted(history.values["theta"])):
             values = {name: column[place] for name, column in found.items()}
