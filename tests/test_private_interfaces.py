@@ -89,9 +89,10 @@ def test_lightning_counts_steps_where_the_module_adds_a_block() -> None:
 
 
 def test_hydra_composes_parses_and_finds_configs_as_the_command_line_asks() -> None:
-    """config/location.py, cli/words.py, cli/job_configs.py and the sweeper of hydra_plugins."""
+    """config/location.py, cli/{words,command,job_configs}.py and the sweeper of hydra_plugins."""
     from hydra._internal.config_loader_impl import get_overrides_dirname
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra._internal.hydra import Hydra
     from hydra._internal.utils import get_args_parser
     from hydra.core.global_hydra import GlobalHydra
 
@@ -102,6 +103,13 @@ def test_hydra_composes_parses_and_finds_configs_as_the_command_line_asks() -> N
     check = inspect.signature(BasicSweeper.validate_batch_is_legal).parameters
     assert list(check) == ["self", "batch"]
     assert get_args_parser().parse_args(["-m", "a=1"]).multirun
+    # cli/command.py answers in its place: None is a config without hydra.mode, or none at all
+    assert list(inspect.signature(Hydra.get_mode).parameters) == [
+        "self",
+        "config_name",
+        "overrides",
+    ]
+    assert "return cfg.hydra.mode" in inspect.getsource(Hydra.get_mode)
     with location.initialised():
         loader: Any = GlobalHydra.instance().config_loader()
         loader.repository.initialize_sources(loader.get_search_path())

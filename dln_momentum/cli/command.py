@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -48,6 +49,9 @@ from dln_momentum.config.reading import leaves
 from dln_momentum.errors import InputError, raise_if_any
 
 register_job_name()
+
+SETTING_MODE = ("hydra.mode", "hydra.searchpath", "hydra=")
+"""How words start from which a config may have a ``hydra.mode``."""
 
 OVERLAYS = ("experiment", "debug")
 """Groups that have no section of their own in a config."""
@@ -248,7 +252,8 @@ def _main(own: Command, run: Callable[[], Any], entered: Sequence[str]) -> None:
         with _raising_hydra():
             line = continued(app, parsed(sys.argv[1:]))
             raise_if_any(metric_errors(app, line.words))
-            with _argv([word for part in paired(app, line) for word in part]):
+            words = [word for part in paired(app, line) for word in part]
+            with _argv(words), _mode_of(line):
                 run()
     except InputError as error:
         _refuse(error.problems)
@@ -391,6 +396,24 @@ def _raising_hydra() -> Iterator[None]:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
             os.environ["HYDRA_FULL_ERROR"] = before
+
+
+@contextlib.contextmanager
+def _mode_of(line: Line) -> Iterator[None]:
+    """Spare Hydra the config that it composes for the sake of ``hydra.mode``, half a second.
+
+    Only a word sets that key, or a config of the user's own.
+    """
+    own = any(flag.startswith(("--config", "-c")) and flag != "-c" for flag in line.flags)
+    if own or any(word.lstrip("+~").startswith(SETTING_MODE) for word in line.words):
+        yield
+        return
+    usual = Hydra.get_mode
+    setattr(Hydra, "get_mode", lambda *_, **__: None)  # noqa: B010 - a wrong type
+    try:
+        yield
+    finally:
+        setattr(Hydra, "get_mode", usual)  # noqa: B010
 
 
 @contextlib.contextmanager
