@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from dln_momentum.arrays import is_integer, is_one_of, tensor_of
+from dln_momentum.arrays import broadcast_shapes, is_integer, is_one_of, tensor_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.per_run import Number, PerRun, tensor_like
 from dln_momentum.schedules import Constant, Schedule
@@ -129,7 +129,7 @@ class Method(PerRun):
     @property
     def runs(self) -> torch.Size:
         """The run dimensions of its numbers and its schedule's; empty where all runs share them."""
-        return torch.broadcast_shapes(super().runs, self.schedule.runs)
+        return broadcast_shapes(super().runs, self.schedule.runs)
 
     def of(self, runs: Tensor | slice) -> Method:
         """The method of some of the R runs."""

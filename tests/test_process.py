@@ -72,6 +72,10 @@ net = DiagonalLinearNet.uniform(3, 0.1)
 state = HeavyBall(net.parameters(), 0.01, 0.9).state_dict()
 HeavyBall(net.parameters(), 0.01, 0.9).load_state_dict(state)
 assert "torch._dynamo" not in sys.modules
+# a default run, which has no use for SymPy: torch.broadcast_shapes imports it
+import dln_momentum as dln
+dln.train(dln.sparse(5, 8, 1), max_steps=20)
+assert "sympy" not in sys.modules
 import lightning.pytorch, scipy.signal
 assert scipy.signal.firwin(3, 0.5).sum() > 0.99
 # the compiler is there for whoever wants it
