@@ -53,6 +53,14 @@ JOBS: dict[str, list[list[str]]] = {
         ["+callbacks.own._target_=a.B", "optimizer.beta=0.5"],
         ["+callbacks.own._target_=a.B", "optimizer.beta=0.9"],
     ],
+    "text that is no text, flags and lists in lists": [
+        ["name='null'", "outputs.figure=true", "paths.root='1e-3'", "trainer.margin=1e-3"],
+        ["name='5'", "outputs.figure=false", "paths.root=null", "trainer.margin=null"],
+    ],
+    "values in lists": [
+        ["data=digits", "data.classes=[[0],[1,2]]", "model=arrays", "model.u=[[1,2],[3,4]]"],
+        ["data=digits", "data.classes=[a,'b c']", "model=arrays", "model.u=[]"],
+    ],
     "references": [["data.seed=${seed}", "seed=1"], ["data.seed=${seed}", "seed=2"]],
 }
 

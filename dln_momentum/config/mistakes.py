@@ -115,11 +115,9 @@ def sound_words(app: str, words: Sequence[str]) -> list[str]:
     others = [word for word in words if not _is_group(_key(word))]
     right = {*chosen, *(word for word in others if not mistakes(app, [*chosen, word]))}
     found = [word for word in words if word in right]
-    return (
-        [word for word in found if not _key(word).startswith("optimizer.")]
-        if (_is_no_pair(app, found))
-        else found
-    )
+    if _is_no_pair(app, found):
+        return [word for word in found if not _key(word).startswith("optimizer.")]
+    return found
 
 
 def _is_no_pair(app: str, words: Sequence[str]) -> bool:
