@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from dln_momentum.cli.signals import Interrupted, interruptible
 from dln_momentum.cli.train import main
 from tests.helpers import blank_figures, run_app
 
@@ -107,6 +109,26 @@ def test_a_run_goes_on_from_its_newest_readable_checkpoint(
     assert command(f"resume={tmp_path}/run") == 0
     assert [Path(start) for start in starts] == [folder / "step_600.ckpt"]
     assert_same(tmp_path / "alone", tmp_path / "run")
+
+
+def test_a_signal_in_a_callback_whose_exceptions_are_ignored_is_not_lost(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Held:
+        pass
+
+    def stop_loop() -> None:
+        held = Held()
+        callback = weakref.ref(held, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        del held
+        assert callback() is None
+        time.sleep(30)
+
+    began = time.monotonic()
+    with pytest.raises(Interrupted), interruptible():
+        stop_loop()
+    assert time.monotonic() - began < 10
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from types import FrameType
 from typing import ClassVar
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+AGAIN = 0.01
+"""Seconds after which a signal is sent again whose exception Python has ignored."""
 
 
 class Interrupted(BaseException):
@@ -40,18 +44,30 @@ def interruptible() -> Iterator[None]:
     """Raise `Interrupted` in the main thread on SIGINT and SIGTERM.
 
     A signal that arrives after the first is ignored while the job records its state; one more ends
-    the process at once, without a word.
+    the process at once, without a word. One that arrives in a callback of Python itself, as where
+    an object is taken apart, has its exception ignored there: it is sent again a little later.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     Interrupted.handled = 0
     before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    hook = sys.unraisablehook
+
+    def ignored(unraisable: sys.UnraisableHookArgs) -> None:
+        if isinstance(unraisable.exc_value, Interrupted):
+            number = unraisable.exc_value.code - 128
+            threading.Timer(AGAIN, os.kill, (os.getpid(), number)).start()
+        else:
+            hook(unraisable)
+
     try:
         for signum in SIGNALS:
             signal.signal(signum, _stop)
+        sys.unraisablehook = ignored
         yield
     finally:
+        sys.unraisablehook = hook
         # a second Ctrl-C while the interpreter ends would print a traceback
         ending = Interrupted.handled > 0
         for signum, handler in before.items():
