@@ -20,7 +20,7 @@ from dln_momentum import EngineOptions, InputError, summarise
 from dln_momentum.cli.job import Job
 from dln_momentum.cli.setup import Setup, build
 from dln_momentum.cli.train import train
-from dln_momentum.config import CONF_DIR, composed, saved_values
+from dln_momentum.config import CONF_DIR, composed, with_all_rates
 from dln_momentum.config.help import keys as help_keys
 from dln_momentum.config.help import register_resolvers
 from dln_momentum.config.location import initialised, options_of
@@ -159,7 +159,8 @@ def test_whole_numbers_may_be_written_as_floats() -> None:
 def test_every_pair_names_the_default_run(words: list[str], keys: list[str]) -> None:
     config = composed("train", words)
     assert list(config.optimizer) == keys
-    saved = saved_values(config)["optimizer"]
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    saved = with_all_rates(values)["optimizer"]
     # a pair determines the others up to the rounding of a few operations
     assert dict(saved) == pytest.approx({"gamma": 0.01, "beta": 0.9, "lam": 1, "eps": 0.1})
     momentum = build(config).momentum
@@ -192,7 +193,9 @@ def test_a_saved_config_runs_again_to_the_same_numbers(tmp_path: Path, words: li
 def test_four_rates_that_disagree_are_refused() -> None:
     config = composed("train")
     OmegaConf.set_struct(config, False)
-    config.optimizer = saved_values(config)["optimizer"] | {"lam": 2.0}
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    saved = with_all_rates(values)["optimizer"]
+    config.optimizer = saved | {"lam": 2.0}
     with pytest.raises(InputError, match=r"optimizer.lam = 2 must be 1, which gamma = 0.01"):
         build(config)
 

@@ -219,7 +219,6 @@ def _infeasible(
     import torch
 
     from dln_momentum.flows.feasibility import flow_errors
-    from dln_momentum.flows.options import STEPS_OF_ONE
 
     many = isinstance(lam, list)
     w = torch.stack([parts.net.w_plus.detach(), parts.net.w_minus.detach()])
@@ -227,10 +226,7 @@ def _infeasible(
         w = w.unsqueeze(1).expand(2, len(lam), -1)
     keys: dict[str, Any] = {"rtol": options.rtol}
     if not many:
-        # fewer steps are a limit that somebody chose: a flow that is given up is a result too
-        keys["max_steps"] = max(options.max_steps, STEPS_OF_ONE)
-        if options.method == "implicit":
-            keys["max_steps"] = math.inf
+        keys["max_steps"] = math.inf if options.method == "implicit" else options.max_steps
     for line in flow_errors(
         parts.problem, w, lam, friction=friction, time=until.time, tol=until.tol, **keys
     ):

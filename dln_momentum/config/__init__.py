@@ -9,7 +9,7 @@ from dln_momentum.config.composing import composed
 from dln_momentum.config.help import register_resolvers
 from dln_momentum.config.identity import config_hash
 from dln_momentum.config.location import CONF_DIR
-from dln_momentum.config.momentum import momentum, saved_values, with_pair
+from dln_momentum.config.momentum import momentum, with_all_rates, with_pair
 from dln_momentum.config.reading import Given, Reader
 
 __all__ = [
@@ -20,6 +20,6 @@ __all__ = [
     "config_hash",
     "momentum",
     "register_resolvers",
-    "saved_values",
+    "with_all_rates",
     "with_pair",
 ]

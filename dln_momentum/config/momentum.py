@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra import compose
-from omegaconf import DictConfig, OmegaConf
 
 from dln_momentum.config.location import options_of
 from dln_momentum.errors import InputError, raise_if_any
@@ -120,21 +119,14 @@ def with_pair(app: str, overrides: Sequence[str]) -> list[str]:
     raise InputError([f"{', '.join(named)} given: give exactly one of the pairs {allowed}{swept}"])
 
 
-def saved_values(config: DictConfig) -> dict[str, Any]:
+def with_all_rates(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a config with every name of the momentum that ran, so that it runs again.
 
-    In a sweep the parameters that are swept leave ``optimizer``.
+    In a sweep the parameters that are swept leave ``optimizer``. The given values stay as they are.
 
     Raises:
         InputError: for momentum parameters that no run has.
-        OmegaConfBaseException: for what cannot be resolved.
     """
-    values: Any = OmegaConf.to_container(config, resolve=True)
-    return with_all_rates(values)
-
-
-def with_all_rates(values: Mapping[str, Any]) -> dict[str, Any]:
-    """As `saved_values` of a config that holds these values, which are left as they are."""
     optimizer = values.get("optimizer")
     if not isinstance(optimizer, dict):
         return dict(values)

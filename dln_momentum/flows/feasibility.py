@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.arrays import is_real
-from dln_momentum.flows.options import FlowOptions
+from dln_momentum.flows.options import STEPS_OF_ONE, FlowOptions
 from dln_momentum.problem import Problem
 
 ULPS = 10.0
@@ -60,21 +60,24 @@ def flow_errors(
     time: float,
     tol: float | None,
     rtol: float | None = None,
-    max_steps: int = FlowOptions.max_steps,
+    max_steps: float | None = None,
 ) -> Iterator[str]:
     """What keeps a flow, or R of them, from its end, whoever asks for it.
 
     Args:
-        problem, w, time, tol, rtol, max_steps: as for `length_errors`.
+        problem, w, time, tol, rtol: as for `length_errors`.
         lam: lambda, a number or [R]; of a function nothing is known beforehand, and of a friction
             that changes neither.
         friction: as for `momentum_flow`.
+        max_steps: of one flow. Fewer than `STEPS_OF_ONE` are a limit that somebody chose: a flow
+            that is given up is a result too. None for many flows.
     """
     yield from resolution_errors(problem, w, tol)
+    most = FlowOptions.max_steps if max_steps is None else max(max_steps, STEPS_OF_ONE)
     if not callable(lam) and is_real(friction):
         lam = torch.as_tensor(lam, dtype=torch.float64)
         number = float(friction)
-        yield from length_errors(problem, w, lam, time, tol, rtol, max_steps, friction=number)
+        yield from length_errors(problem, w, lam, time, tol, rtol, most, friction=number)
 
 
 def resolution_errors(problem: Problem, w: Tensor, tol: float | None) -> Iterator[str]:
@@ -99,7 +102,7 @@ def length_errors(
     time: float,
     tol: float | None,
     rtol: float | None = None,
-    max_steps: int = FlowOptions.max_steps,
+    max_steps: float = FlowOptions.max_steps,
     friction: float = 1.0,
 ) -> Iterator[str]:
     """A flow that has more oscillations to follow than its steps allow, one line of the worst.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from dln_momentum.flows.step_sums import StepSums, joined
+from dln_momentum.flows.step_sums import StepSums
 
 MOST_BYTES = 2**26
 """States of the solver's steps that are kept."""
@@ -73,7 +73,11 @@ class KeptSteps:
         assert self._sums_of is not None
         first = 0 if self._sums is None else len(self._sums)
         found = self._sums_of(self.t[first:], self.states[first:])
-        return found if self._sums is None else joined([self._sums, found])
+        if self._sums is None:
+            return found
+        whole = self._sums.with_room(first + len(found))
+        whole.put(first, found)
+        return whole
 
     def _thin(self) -> None:
         t = self.t

@@ -99,10 +99,8 @@ def summed_path_integrals(
 def sums_of_steps(problem: Problem, path: FlowPath, cutoff: float = CUTOFF) -> StepSums:
     """The sums over every step of a path, one interval a step; a block of steps at a time."""
     block = max(1, BLOCK_ENTRIES // path.w[:, 0].numel())
-    found, intervals = (
-        _sums_of_block(problem, path.at(slice(0, block + 1)), cutoff),
-        len(path.t) - 1,
-    )
+    intervals = len(path.t) - 1
+    found = _sums_of_block(problem, path.at(slice(0, block + 1)), cutoff)
     if intervals <= block:
         return found
     # written where they belong: of a large network each block is one step

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,19 +78,3 @@ class StepSums:
             added(self.sign_changes, 0),
             self.skipped,
         )
-
-
-def joined(parts: Sequence[StepSums]) -> StepSums:
-    """The intervals of all parts, one after the other."""
-    if len(parts) == 1:
-        return parts[0]
-    skipped = parts[0].skipped
-    for part in parts[1:]:
-        skipped = skipped + part.skipped
-    return StepSums(
-        torch.cat([part.definition for part in parts], 1),
-        torch.cat([part.regularised for part in parts], 1),
-        torch.cat([part.error_estimate for part in parts], 1),
-        torch.cat([part.sign_changes for part in parts]),
-        skipped,
-    )

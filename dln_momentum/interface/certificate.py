@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dln_momentum.arrays import short_repr
 from dln_momentum.interface import notebook
+from dln_momentum.outputs.report import number
 
 PREDICTED = {
     "kkt_residual": "0",
@@ -53,6 +54,20 @@ def spread_of(values: NDArray[np.float64]) -> Spread | None:
         tuple(int(axis) for axis in place),
         int((~known).sum()),
     )
+
+
+def spread_rows(values: Mapping[str, NDArray[np.float64]]) -> list[tuple[str, str, str, str]]:
+    """Name, median, worst and the run that has it, as text, of each that is defined anywhere.
+
+    >>> spread_rows({"steps": np.array([10.0, 30.0, 20.0]), "margin": np.full(3, np.nan)})
+    [('steps', '20', '30', '1')]
+    """
+    spreads = {name: spread_of(value) for name, value in values.items()}
+    return [
+        (name, number(found.median), number(found.worst), found.place)
+        for name, found in spreads.items()
+        if found is not None
+    ]
 
 
 @dataclass(frozen=True, repr=False)

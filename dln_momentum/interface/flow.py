@@ -141,9 +141,7 @@ def flow(
     known = lam if callable(lam) else flat if shape else float(lams)
     until = _Until(time, outputs, tol, rtol, max_steps)
     keys: dict[str, Any] = {"friction": friction, "time": time, "tol": tol, "rtol": rtol}
-    if shape == ():
-        # fewer steps are a limit that somebody chose: a flow that is given up is a result too
-        keys["max_steps"] = max(max_steps, STEPS_OF_ONE)
+    keys["max_steps"] = max_steps if shape == () else None
     raise_if_any(flow_errors(data, torch.stack(w), known, **keys))
     dw = gradient_velocity(data, *w, speed) if speed else None
     if shape == ():

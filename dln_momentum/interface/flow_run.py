@@ -18,7 +18,7 @@ from dln_momentum.extras import naming_extra
 from dln_momentum.flows import FlowPath
 from dln_momentum.flows.batched import Flows
 from dln_momentum.interface import notebook
-from dln_momentum.interface.certificate import spread_of
+from dln_momentum.interface.certificate import spread_rows
 from dln_momentum.outputs.flow_summary import FlowMeasures, measure
 from dln_momentum.outputs.history import flow_history, labelled
 from dln_momentum.outputs.quantities import describe
@@ -124,13 +124,8 @@ class FlowRun:
                 rows += self.certify().rows
             return notebook.table(repr(self), ("quantity", "predicted", "measured"), rows)
         ends = {"t": self.t[-1], "train_loss": self.train_loss[-1], "energy": self.energy[-1]}
-        spreads = {name: spread_of(values) for name, values in ends.items()}
-        rows = [
-            (name, number(found.median), number(found.worst), found.place)
-            for name, found in spreads.items()
-            if found is not None
-        ]
-        return notebook.table(repr(self), ("at the end", "median", "largest", "of flow"), rows)
+        header = ("at the end", "median", "largest", "of flow")
+        return notebook.table(repr(self), header, spread_rows(ends))
 
     @property
     def lam(self) -> Any:

@@ -16,7 +16,7 @@ from dln_momentum.errors import InputError
 from dln_momentum.extras import naming_extra
 from dln_momentum.flows.batched import data_of_runs
 from dln_momentum.interface import notebook
-from dln_momentum.interface.certificate import Certificate, spread_of
+from dln_momentum.interface.certificate import Certificate, spread_rows
 from dln_momentum.interface.records import Records
 from dln_momentum.method import Method
 from dln_momentum.outputs.along_path import distances_along_path, has_path_distances, limit
@@ -24,7 +24,7 @@ from dln_momentum.outputs.changing_rates import method_settings
 from dln_momentum.outputs.divergence import why_diverged
 from dln_momentum.outputs.history import run_history, with_targets
 from dln_momentum.outputs.quantities import describe
-from dln_momentum.outputs.report import number, run_rows
+from dln_momentum.outputs.report import run_rows
 from dln_momentum.outputs.stability import stability
 from dln_momentum.outputs.summary import (
     balancedness_errors,
@@ -88,12 +88,7 @@ class Run:
             # what needs no solver: the minimisers of thousands of runs take seconds
             found = {"steps": self.snapshot.steps, **self.measure(_without_solver, None)}
             shaped = {name: self._shaped(value.double()) for name, value in found.items()}
-            spreads = {name: spread_of(value) for name, value in shaped.items()}
-            rows = [
-                (name, number(found.median), number(found.worst), found.place)
-                for name, found in spreads.items()
-                if found is not None
-            ]
+            rows = spread_rows(shaped)
         return notebook.table(repr(self), header, rows)
 
     @cached_property
