@@ -95,6 +95,11 @@ class Emitter:
         """Pointer to a vector that begins at ``start[index]``."""
         return self.builder.bitcast(self.builder.gep(start, [index]), self.type.as_pointer())
 
+    def again(self, pointer: Any) -> Any:
+        """The same pointer, unknown to LLVM: what is loaded from it is not kept from a load before."""
+        same = ir.FunctionType(pointer.type, [pointer.type])
+        return self.builder.asm(same, "", "=r,0", [pointer], side_effect=False)
+
     def load(self, start: Any, index: Any) -> Vector:
         """The vector there, wherever it is aligned."""
         return self.of(self.builder.load(self.vector_at(start, index), align=8))
