@@ -33,6 +33,9 @@ class Vector:
     def __mul__(self, other: Vector) -> Vector:
         return self._by("fmul", other, "contract")
 
+    def __neg__(self) -> Vector:
+        return Vector(self.builder, self.builder.fneg(self.value))
+
     def __truediv__(self, other: Vector) -> Vector:
         return self._by("fdiv", other)
 
@@ -96,7 +99,7 @@ class Emitter:
         return self.builder.bitcast(self.builder.gep(start, [index]), self.type.as_pointer())
 
     def again(self, pointer: Any) -> Any:
-        """The same pointer, unknown to LLVM: what is loaded from it is not kept from a load before."""
+        """The same pointer, but new to LLVM: no earlier load from it is kept for a later one."""
         same = ir.FunctionType(pointer.type, [pointer.type])
         return self.builder.asm(same, "", "=r,0", [pointer], side_effect=False)
 
