@@ -194,7 +194,7 @@ def add_panel(panels, c, first, last, theta, residual):
             add_block_product(residual, out_at, height, A, A_at, width, 1, theta, at, width)
 
 
-@compiled
+@inlined
 def _panel_residual(panels, c, first, last, theta, residual, target):
     """Add X theta/sqrt(n) of panel c to the residual; the first panel starts from -target."""
     if c > 0:
