@@ -187,6 +187,21 @@ def lam_ks_of(gamma: Any, beta: Any) -> Any:
     return lam_of(gamma, beta) * (1 + beta) / 2
 
 
+def named_rates(gamma: Any, beta: Any) -> dict[str, Any]:
+    """Every rate of numbers, arrays or tensors gamma and beta, by the name that files give it.
+
+    >>> {name: round(value, 12) for name, value in named_rates(0.01, 0.9).items()}
+    {'gamma': 0.01, 'beta': 0.9, 'lam': 1.0, 'eps': 0.1, 'lam_ks': 0.95}
+    """
+    return {
+        "gamma": gamma,
+        "beta": beta,
+        "lam": lam_of(gamma, beta),
+        "eps": eps_of(gamma, beta),
+        "lam_ks": lam_ks_of(gamma, beta),
+    }
+
+
 def gamma_beta(
     *, gamma: Any = None, beta: Any = None, lam: Any = None, eps: Any = None
 ) -> tuple[Any, Any]:

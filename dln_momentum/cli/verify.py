@@ -94,6 +94,7 @@ def build_setting(config: DictConfig) -> Setting:
 
 
 def _setting(config: DictConfig, measurements: Measurements) -> dict[str, Any]:
+    from dln_momentum.rates import named_rates
     from dln_momentum.theory.small_lambda import lambda_threshold
 
     setting, used = measurements.setting, measurements.momentum
@@ -107,11 +108,7 @@ def _setting(config: DictConfig, measurements: Measurements) -> dict[str, Any]:
         "alpha": config.model.get("alpha"),
         "seed": config.seed,
         "batch_size": config.sampling.batch_size or problem.n,
-        "gamma": used.gamma,
-        "beta": used.beta,
-        "lam": used.lam,
-        "eps": used.eps,
-        "lam_ks": used.lam_ks,
+        **named_rates(used.gamma, used.beta),
         "flow_lam": measurements.lam,
         "small_lambda_threshold": float(lambda_threshold(problem, setting.w_plus, setting.w_minus)),
         "steps": measurements.snapshots[-1].step,

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from dln_momentum.method import Method
+from dln_momentum.outputs.quantities import RATES
 from dln_momentum.problem import Problem
-from dln_momentum.rates import eps_of, lam_of
+from dln_momentum.rates import eps_of, named_rates
 from dln_momentum.schedules import Schedule
 
 CHUNK = 2**20
@@ -34,13 +35,8 @@ def rates_at_step(schedule: Schedule, gamma: Tensor, beta: Tensor, step: int) ->
     """
     if schedule.is_constant:
         return {}
-    gamma_k, beta_k = (rate[0] for rate in schedule.rates(gamma, beta, max(step, 1), 1))
-    return {
-        "gamma_k": gamma_k,
-        "beta_k": beta_k,
-        "lam_k": lam_of(gamma_k, beta_k),
-        "eps_k": eps_of(gamma_k, beta_k),
-    }
+    rates = named_rates(*(rate[0] for rate in schedule.rates(gamma, beta, max(step, 1), 1)))
+    return {f"{name}_k": rates[name] for name in RATES}
 
 
 def times_at(schedule: Schedule, gamma: Tensor, beta: Tensor, steps: Sequence[int]) -> np.ndarray:

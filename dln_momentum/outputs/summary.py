@@ -15,7 +15,7 @@ from dln_momentum.errors import raise_if_any
 from dln_momentum.flows.trajectory import RecordedTrajectory
 from dln_momentum.outputs.references import references
 from dln_momentum.problem import Problem
-from dln_momentum.rates import eps_of, lam_ks_of, lam_of
+from dln_momentum.rates import named_rates
 from dln_momentum.row_space import apply
 from dln_momentum.theory.classification import sign_violation
 from dln_momentum.theory.curvature import sharpness
@@ -105,14 +105,7 @@ def end_of_runs(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
 
 def rates(snapshot: Snapshot) -> dict[str, Tensor]:
     """gamma, beta, lambda, eps and lambda_KS, [R] each."""
-    gamma, beta = snapshot.gamma[:, 0], snapshot.beta[:, 0]
-    return {
-        "gamma": gamma,
-        "beta": beta,
-        "lam": lam_of(gamma, beta),
-        "eps": eps_of(gamma, beta),
-        "lam_ks": lam_ks_of(gamma, beta),
-    }
+    return named_rates(snapshot.gamma[:, 0], snapshot.beta[:, 0])
 
 
 def coordinates(snapshot: Snapshot) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ from dln_momentum.outputs.drawing import (
 )
 from dln_momentum.outputs.plotting import LARGEST, style
 from dln_momentum.outputs.sweep_maps import draw_map, hatch, lambda_levels
-from dln_momentum.rates import PAIRS, eps_of, gamma_beta, lam_ks_of, lam_of
+from dln_momentum.rates import PAIRS, gamma_beta, named_rates
 
 KINDS = ("line", "scatter", "heatmap")
 MOST_FACETS = 12
@@ -325,10 +325,7 @@ def _plane_dataset(plane: Any, share: Any, axes: Axis) -> tuple[xr.Dataset, tupl
         {x: plane.index.to_numpy(float), y: plane.columns.to_numpy(float)},
     )
     if is_pair:
-        gamma, beta = gamma_beta(**{name: found[name] for name in names})
-        rates = {"gamma": gamma, "beta": beta, "lam": lam_of(gamma, beta)}
-        rates["eps"] = eps_of(gamma, beta)
-        rates["lam_ks"] = lam_ks_of(gamma, beta)
+        rates = named_rates(*gamma_beta(**{name: found[name] for name in names}))
         found = found.assign_coords({k: v for k, v in rates.items() if k not in names})
     return found, (x, y)
 
