@@ -54,27 +54,22 @@ def build_setting(config: DictConfig) -> Setting:
     Raises:
         InputError: listing every key that is not allowed, those of the data included.
     """
-    from dln_momentum.cli.setup import (
-        Reader,
-        build_parts,
-        built,
-        flow_options,
-        momentum_of,
-        seed_of,
-    )
+    from dln_momentum.cli import sections
+    from dln_momentum.cli.setup import build_parts, built
+    from dln_momentum.config import Reader
     from dln_momentum.verification import Setting
 
     reader = Reader(config)
     keys = {"lam": "flow.lam", "max_steps": "max_steps", "tol": "tol"}
-    given, options = reader.given(Setting, keys), flow_options(reader)
+    given, options = reader.given(Setting, keys), sections.flow_options(reader)
     # without a pair the step is chosen to resolve the flow
-    momentum = momentum_of(reader) if config.optimizer or config.flow.lam is None else None
+    momentum = sections.momentum_of(reader) if config.optimizer or config.flow.lam is None else None
     steps, tol = (given.values or {}).get("max_steps"), (given.values or {}).get("tol", 1.0)
     if steps is not None and steps < 1:
         reader.errors.append(f"max_steps = {steps} must be >= 1 or null")
     if not 0 < tol < math.inf:
         reader.errors.append(f"tol = {tol:g} must be finite and > 0")
-    parts = build_parts(reader, seed_of(reader), momentum)
+    parts = build_parts(reader, sections.seed_of(reader), momentum)
     setting = reader.build(
         Setting,
         given,

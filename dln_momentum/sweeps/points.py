@@ -11,21 +11,10 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from dln_momentum.cli import sections
 from dln_momentum.cli.method_setup import method_of, misfits
-from dln_momentum.cli.setup import (
-    Given,
-    Reader,
-    built,
-    device_of,
-    engine_options,
-    load_problem,
-    network,
-    plan_of,
-    seed_of,
-    speed_of,
-    start_of,
-    streams,
-)
+from dln_momentum.cli.setup import built
+from dln_momentum.config import Given, Reader
 from dln_momentum.engine import EngineOptions
 from dln_momentum.interface.methods import structure
 from dln_momentum.method import Method
@@ -90,7 +79,7 @@ class Points:
     @cached_property
     def data(self) -> Part[Problem]:
         """The problems."""
-        return self._part(["data", "loss"], load_problem)
+        return self._part(["data", "loss"], sections.load_problem)
 
     @cached_property
     def start(self) -> Part[Start]:
@@ -99,8 +88,8 @@ class Points:
         seed = ["seed"] if "gaussian" in inits else []
 
         def make(reader: Reader) -> Start | None:
-            speed_of(reader)
-            return start_of(reader, seed_of(reader))
+            sections.speed_of(reader)
+            return sections.start_of(reader, sections.seed_of(reader))
 
         return self._part(["model", *seed], make)
 
@@ -109,7 +98,11 @@ class Points:
         """Engine options and record plans."""
 
         def make(reader: Reader) -> Advance | None:
-            made = device_of(reader), engine_options(reader), plan_of(reader)
+            made = (
+                sections.device_of(reader),
+                sections.engine_options(reader),
+                sections.plan_of(reader),
+            )
             if reader.config.trainer.gradient == "autograd":
                 reader.errors.append(ONE_NETWORK)
             return None if reader.errors else Advance(made[0], built(made[1]), built(made[2]))
@@ -257,8 +250,8 @@ class Points:
     def _misfits(self, point: int) -> list[str]:
         problem, start = self.data.at(point), self.start.at(point)
         reader = Reader(self.sampling.at(point))
-        network(reader, start, problem.d)
-        streams(reader, problem.n, 0)
+        sections.network(reader, start, problem.d)
+        sections.streams(reader, problem.n, 0)
         reader.build(lambda: self.method_at(point), Given({}, {}), "method")
         options = self.advance.at(point).options
         reader.errors += misfits(self.method.at(point), problem, None, options)
