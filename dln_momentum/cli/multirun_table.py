@@ -68,7 +68,7 @@ def print_rows(rows: Sequence[Row], folder: Path, began: datetime, metric: str |
     from rich.console import Console
     from rich.table import Table
 
-    from dln_momentum.outputs.report import fitted_table
+    from dln_momentum.outputs.terminal import fitted_table
 
     console = Console()
     if not console.is_terminal:

@@ -125,7 +125,7 @@ def print_statements(
     result: Mapping[str, Any], found: Sequence[Statement], directory: Path
 ) -> None:
     """Print the table of one setting, and where its files are."""
-    from dln_momentum.outputs.report import wide_console
+    from dln_momentum.outputs.terminal import wide_console
     from dln_momentum.verification.table import statement_table
 
     console = wide_console()

@@ -10,8 +10,9 @@ import xarray as xr
 from torch import Tensor
 
 from dln_momentum.flows import FlowStatus
+from dln_momentum.outputs.minimisers import distance, minimiser
 from dln_momentum.outputs.quantities import describe
-from dln_momentum.outputs.summary import distance, minimiser, recovery
+from dln_momentum.outputs.summary import recovery
 from dln_momentum.problem import Problem
 from dln_momentum.theory.continuous_bias import path_integrals, running_bias
 from dln_momentum.theory.discrete_bias import log_init, log_perturbed_init_norm

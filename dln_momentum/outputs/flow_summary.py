@@ -10,8 +10,9 @@ from torch import Tensor
 
 from dln_momentum.flows import FlowPath, SummedIntegrals, effective_flow, summed_path_integrals
 from dln_momentum.flows.trajectory import RecordedTrajectory, log_spaced, trajectory_of_path
+from dln_momentum.outputs.minimisers import distance, minimiser
 from dln_momentum.outputs.references import best_along_path, references
-from dln_momentum.outputs.summary import balancedness_scalars, distance, minimiser, recovery
+from dln_momentum.outputs.summary import balancedness_scalars, recovery
 from dln_momentum.problem import Problem
 from dln_momentum.theory.continuous_bias import limit_bias
 from dln_momentum.theory.discrete_bias import log_init, log_perturbed_init_norm

@@ -15,7 +15,7 @@ import xarray as xr
 from dln_momentum.errors import InputError
 from dln_momentum.outputs.found import is_setting
 from dln_momentum.outputs.quantities import QUANTITIES, describe
-from dln_momentum.outputs.report import number
+from dln_momentum.outputs.terminal import number
 
 SHOWN = (
     "count", "converged", "failures", "steps", "time", "train_loss", "recovery_error",
