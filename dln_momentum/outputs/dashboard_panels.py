@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from dln_momentum.outputs import events
 
@@ -46,7 +47,8 @@ def _boxes(width: int, height: int) -> Iterator[tuple[str, Box]]:
 
     if abs(width / height - OVERVIEW_SIZE[0] / OVERVIEW_SIZE[1]) > 0.01:
         return
-    _, upper, _, right = GridSpec(2, 3, **PLACES).get_grid_positions(Figure())
+    places: dict[str, Any] = PLACES
+    _, upper, _, right = GridSpec(2, 3, **places).get_grid_positions(Figure())
     margin = round(MARGIN * width)
     tops = [round((1 - edge) * height) - margin for edge in upper]
     rights = [*(round(edge * width) + margin for edge in right[:-1]), width]
