@@ -304,10 +304,10 @@ def gradients_of_the_text(patch: Patch) -> None:
 
 
 def of_summary(name: str, change: Callable[[dict], dict]) -> Callable[[Patch], None]:
-    """A function of `summary` that returns scalars by name, some of them changed."""
+    """A function of `summary` or `minimisers` that returns scalars by name, some of them changed."""
 
     def plant(patch: Patch) -> None:
-        exact = getattr(summary, name)
+        exact = getattr(minimisers if hasattr(minimisers, name) else summary, name)
         everywhere(patch, exact, lambda *given: (found := exact(*given)) | change(found))
 
     return plant
