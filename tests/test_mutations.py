@@ -304,7 +304,7 @@ def gradients_of_the_text(patch: Patch) -> None:
 
 
 def of_summary(name: str, change: Callable[[dict], dict]) -> Callable[[Patch], None]:
-    """A function of `summary` or `minimisers` that returns scalars by name, some of them changed."""
+    """A function of `summary` or `minimisers` that returns scalars, some of them changed."""
 
     def plant(patch: Patch) -> None:
         exact = getattr(minimisers if hasattr(minimisers, name) else summary, name)
