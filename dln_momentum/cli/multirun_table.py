@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dln_momentum.cli.metric import result_at
 from dln_momentum.cli.status import STATES, STATUS, read_status
 
 METRICS = ("steps", "runs", "train_loss", "recovery_error", "kkt_residual")
@@ -88,7 +89,7 @@ def print_rows(rows: Sequence[Row], folder: Path, began: datetime, metric: str |
         console.print(fitted_table(console, table))
     good = [row for row in rows if row.good]
     names = [name for name in dict.fromkeys([metric, *METRICS]) if name]
-    names = [name for name in names if any(_at(row.result, name) is not None for row in good)]
+    names = [name for name in names if any(result_at(row.result, name) is not None for row in good)]
     if good:
         shown = _shown(good, metric)
         table = Table(title="done", title_justify="left")
@@ -99,7 +100,7 @@ def print_rows(rows: Sequence[Row], folder: Path, began: datetime, metric: str |
         for row in shown:
             seconds = row.status.get("seconds")
             time = "before" if _is_before(row, began) else _number(seconds)
-            values = [_number(_at(row.result, name)) for name in names]
+            values = [_number(result_at(row.result, name)) for name in names]
             table.add_row(row.name, str(row.result.get("status", "")), *values, time)
         console.print(fitted_table(console, table))
         if len(shown) < len(good):
@@ -113,7 +114,7 @@ def _shown(rows: Sequence[Row], metric: str | None) -> list[Row]:
         return list(rows[:MOST_ROWS])
 
     def order(row: Row) -> float:
-        value = _at(row.result, metric)
+        value = result_at(row.result, metric)
         return value if isinstance(value, int | float) else float("inf")
 
     return sorted(rows, key=order)[:MOST_ROWS]
@@ -146,14 +147,6 @@ def _result(directory: Path) -> dict[str, Any]:
         if isinstance(found, dict):
             return found
     return {}
-
-
-def _at(result: Mapping[str, Any], name: str) -> Any:
-    """A value of a summary by its name, with a dot for one within another."""
-    value: Any = result
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
 
 
 def _number(value: Any) -> str:

@@ -15,7 +15,6 @@ from dln_momentum.errors import raise_if_any
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-    from rich.console import Console
 
     from dln_momentum.verification import Measurements, Setting, Statement
 
@@ -137,11 +136,6 @@ def print_statements(
         f"MGF: lambda = {result['flow_lam']:.4g}"
     )
     console.print(statement_table(found, console.width, title))
-    _print_verdicts(console, result)
-    console.print(f"results in {directory}", soft_wrap=True, highlight=False)
-
-
-def _print_verdicts(console: Console, result: Mapping[str, Any]) -> None:
     counts = result["verdicts"]
     console.print(
         f"{counts['holds']} statements hold, {counts['holds in part']} hold on the part of the run "
@@ -149,6 +143,7 @@ def _print_verdicts(console: Console, result: Mapping[str, Any]) -> None:
         f"{counts['VIOLATED']} are VIOLATED",
         highlight=False,
     )
+    console.print(f"results in {directory}", soft_wrap=True, highlight=False)
 
 
 main = command("verify", verify, result="verify.json")
