@@ -90,7 +90,11 @@ def _one(
         found = measure(parts.problem, path, records, tol, start, until.times)
     summary = {
         "kind": "flow",
-        **_of_path(path),
+        "status": path.status.value,
+        # a path at output times may change its method more than once
+        "solver": " then ".join(dict.fromkeys(report.method for report in path.solvers)),
+        "solver_steps": sum(report.steps for report in path.solvers),
+        "message": "; ".join(report.message for report in path.solvers if report.message),
         "friction": path.coefficients.label if path.coefficients else "1",
         **setting(config, parts),
         "seconds": job.seconds,
@@ -131,17 +135,6 @@ def integrate(
         parts.problem, *start, lam, until.time, friction=friction, dw_plus_0=dw_plus,
         dw_minus_0=dw_minus, times=until.times, tol=until.tol, options=options,
     )  # fmt: skip
-
-
-def _of_path(path: FlowPath) -> dict[str, Any]:
-    # a path at output times may change its method more than once
-    methods = dict.fromkeys(report.method for report in path.solvers)
-    return {
-        "status": path.status.value,
-        "solver": " then ".join(methods),
-        "solver_steps": sum(report.steps for report in path.solvers),
-        "message": "; ".join(report.message for report in path.solvers if report.message),
-    }
 
 
 def setting(config: DictConfig, parts: Parts) -> dict[str, Any]:

@@ -141,11 +141,6 @@ class Job:
         """The command line that continues this job."""
         return f"dln-{self.app} resume={shlex.quote(str(self.directory))}"
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether the directory holds the config, from which the job can be continued."""
-        return (self.directory / "config.yaml").exists()
-
     def begin(self) -> None:
         """Write the checked config, say that the job runs, and start the clock.
 
@@ -194,7 +189,8 @@ class Job:
     def interrupt(self) -> None:
         """Record that the job was asked to stop, if it had begun."""
         with contextlib.suppress(OSError):
-            if self.has_begun and self._lock.held:
+            # without a config there is nothing to continue
+            if self._lock.held and (self.directory / "config.yaml").exists():
                 self._end("interrupted", f"{self.resume_command} continues it")
         self.release()
 

@@ -36,7 +36,8 @@ class JobConfigs:
     def __init__(self, context: HydraContext, config: DictConfig) -> None:
         self._loader, self._config = context.config_loader, config
         self._made: dict[tuple[object, ...], Composed] = {}
-        self._is_group = cache(self._names_a_group)
+        loader = self._loader
+        self._is_group = cache(lambda key: loader.list_groups(key) or loader.get_group_options(key))
 
     def composed(self, words: Sequence[str], number: int) -> Composed:
         """The config of a job.
@@ -92,9 +93,6 @@ class JobConfigs:
             values: Any = OmegaConf.to_container(own, resolve=False)
             self._made[alike] = Composed(found, values if _is_settled(values) else None)
         return self._made[alike]
-
-    def _names_a_group(self, key: str) -> bool:
-        return bool(self._loader.list_groups(key) or self._loader.get_group_options(key))
 
 
 @cache

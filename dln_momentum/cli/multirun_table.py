@@ -67,6 +67,7 @@ def rows_of(folder: Path, token: str) -> list[Row]:
 def print_rows(rows: Sequence[Row], folder: Path, began: datetime, metric: str | None) -> None:
     """Print failures with their errors, then the results, then the counts."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from dln_momentum.outputs.terminal import fitted_table
@@ -85,7 +86,7 @@ def print_rows(rows: Sequence[Row], folder: Path, began: datetime, metric: str |
             violated = "violates " + "; ".join(row.result.get("violated") or [])
             state = row.status["state"]
             said = violated if state == "done" else row.status.get("message") or ""
-            table.add_row(row.name, "violated" if state == "done" else state, _plain(said))
+            table.add_row(row.name, "violated" if state == "done" else state, escape(said))
         console.print(fitted_table(console, table))
     good = [row for row in rows if row.good]
     names = [name for name in dict.fromkeys([metric, *METRICS]) if name]
@@ -151,11 +152,6 @@ def _result(directory: Path) -> dict[str, Any]:
 
 def _number(value: Any) -> str:
     return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _plain(text: str) -> str:
-    # rich reads [..] as markup
-    return text.replace("[", "\\[")
 
 
 def _natural(text: str) -> list[tuple[int, str]]:

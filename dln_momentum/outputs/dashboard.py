@@ -77,7 +77,9 @@ def write(
     Returns:
         The event file.
     """
-    steps = np.zeros(1, dtype=np.int64) if history is None else log_time(times_of(history))
+    # t = k eps of a run, t of a flow
+    times = np.zeros(1) if history is None else history["time"].to_numpy()
+    steps = log_time(times)
     last = int(steps[-1])
     found: list[tuple[int, list[events.Value] | bytes]] = []
     if history is not None:
@@ -129,11 +131,6 @@ def live_events(history: History, eps: float, after: int | None, before: int) ->
         }
         found.append((time, events.scalars(dict(logged(values)))))
     return events.events(found)
-
-
-def times_of(history: xr.Dataset) -> np.ndarray:
-    """t = k eps at the recorded steps of a run, or the recorded times of a flow."""
-    return history["time"].to_numpy()
 
 
 def log_time(times: np.ndarray) -> np.ndarray:

@@ -67,23 +67,18 @@ def minimiser_distances(snapshot: Snapshot, problem: Problem) -> dict[str, Tenso
 
 def power_distances(snapshot: PowerSnapshot, problem: Problem) -> dict[str, Tensor]:
     """The distances of `minimiser_distances` at depth D > 2, [R] each."""
-    start = potential_at_start(snapshot)
+    u, v = snapshot.w_start
+    sums_at_start = torch.zeros_like(u), torch.zeros_like(v)
     known = torch.where(torch.tensor(snapshot.certifies), 0.0, torch.nan)
     c = snapshot.log_init
     pairs = (
         (snapshot.predicted_scale, c + known),
         (snapshot.predicted_scale, torch.zeros_like(c)),
-        start,
+        potential_scale((u, v), sums_at_start, snapshot.depth),
     )
     found = (power_limit(snapshot, problem, scale, c) for scale, c in pairs)
     each = (distance(snapshot.theta, minimiser) for minimiser in found)
     return dict(zip(TO_MINIMISERS, each, strict=True))
-
-
-def potential_at_start(snapshot: PowerSnapshot) -> tuple[Tensor, Tensor]:
-    """A and c of the start, with no path sums."""
-    u, v = snapshot.w_start
-    return potential_scale((u, v), (torch.zeros_like(u), torch.zeros_like(v)), snapshot.depth)
 
 
 def power_limit(snapshot: PowerSnapshot, problem: Problem, scale: Tensor, c: Tensor) -> Tensor:

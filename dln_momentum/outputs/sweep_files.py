@@ -147,7 +147,8 @@ def rows_of_dataset(results: xr.Dataset, job: Job | None = None) -> Rows:
     job = job or Job(Path(), "", {}, {})
     if "status" not in results:
         raise UnreadableError("results.nc has no status: not the result of a sweep")
-    names = [name for name, value in results.variables.items() if _is_of_runs(value)]
+    per_entry = {"step", "coordinate"}
+    names = [k for k, value in results.variables.items() if not per_entry & set(value.dims)]
     grid = results[names].load()
     settings, axes = [str(name) for name in grid.coords], _axes(grid)
     # a grid of one point has no dimension
@@ -175,10 +176,6 @@ def rows_of_dataset(results: xr.Dataset, job: Job | None = None) -> Rows:
         if key is not None or name in axes:
             config[key or name] = (files if name == "path" else table[name]).to_numpy()
     return Rows(table, config)
-
-
-def _is_of_runs(variable: xr.Variable) -> bool:
-    return not {"step", "coordinate"} & set(variable.dims)
 
 
 def _axes(grid: xr.Dataset) -> set[str]:

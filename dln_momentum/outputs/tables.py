@@ -57,9 +57,9 @@ def markdown(table: pd.DataFrame) -> str:
     |---|--:|
     | converged | 1.235 |
     """
-    lines = [[str(name) for name in table], [_rule(table[name]) for name in table]]
+    rules = ["--:" if _is_numeric(table[name]) else "---" for name in table]
     body = [[_escaped(cell, {"|": r"\|"}) for cell in row] for row in _cells(table)]
-    head = f"| {' | '.join(lines[0])} |\n|{'|'.join(lines[1])}|\n"
+    head = f"| {' | '.join(map(str, table))} |\n|{'|'.join(rules)}|\n"
     return head + "".join(f"| {' | '.join(row)} |\n" for row in body)
 
 
@@ -171,10 +171,6 @@ def _cell(value: Any) -> str:
 
 def _escaped(text: str, special: dict[str, str]) -> str:
     return "".join(special.get(character, character) for character in text)
-
-
-def _rule(column: Any) -> str:
-    return "--:" if _is_numeric(column) else "---"
 
 
 def _is_numeric(column: Any) -> bool:

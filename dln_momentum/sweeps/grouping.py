@@ -118,7 +118,9 @@ def _study(jobs: Sequence[Job]) -> Study | None:
     try:
         if not points.valid.any():
             return None
-        monitors = _check_whole(jobs[int(points.valid.argmax())])
+        config = jobs[int(points.valid.argmax())].config
+        build(config)  # checks what all jobs share, and that no key is unknown
+        monitors = monitors_of(config)
     except Exception:  # whatever a file of data causes: each job says it of itself
         return None
     if not all(isinstance(callback, Monitor) for callback in monitors):
@@ -135,16 +137,3 @@ def _has_numbers(values: Mapping[str, Any]) -> bool:
     except (InputError, TypeError, KeyError):
         return False
     return is_seed(seed) and math.isfinite(speed)
-
-
-def _check_whole(job: Job) -> list[Any]:
-    """Check the sections that all jobs share, and that no key is unknown.
-
-    Returns:
-        The callbacks.
-
-    Raises:
-        InputError: for what is not allowed.
-    """
-    build(job.config)
-    return monitors_of(job.config)
