@@ -25,7 +25,7 @@ from dln_momentum.cli.process import run_and_leave
 
 CALLS = {
     "hydra._internal.config_loader_impl:ConfigLoaderImpl.load_configuration": "compose the config",
-    "dln_momentum.cli.command:_unusable": "check and save the config",
+    "dln_momentum.cli.command:unusable": "check and save the config",
     "dln_momentum.cli.job:Job.text.func": "check and save the config",
     "dln_momentum.cli.setup:build": "build data, start, engine",
     "dln_momentum.cli.setup:build_parts": "build data, start, engine",
