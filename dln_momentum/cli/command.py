@@ -77,13 +77,9 @@ class Command:
         return config if self.complete is None else self.complete(config)
 
     def job(self, config: DictConfig | dict[str, Any], hydra: DictConfig) -> Job:
-        """The job of a composed config, in the directory that Hydra has chosen for it.
+        """The job of a composed config, or of its values, in the directory that Hydra has chosen.
 
         One of a multirun goes to where its config ran before, as `place_of` finds it.
-
-        Args:
-            config: without its section ``hydra``, or its values, as for `Job`.
-            hydra: that section.
         """
         directory = Path(hydra.runtime.output_dir)
         if isinstance(config, DictConfig):

@@ -76,13 +76,9 @@ def register_job_name() -> None:
 def place_of(named: Path, folder: Path, config_hash: str) -> Path:
     """Where a job of a multirun runs.
 
-    That is where the same config ran before, finished or not; else the directory that is named for
-    it, with a part of the hash where another run has that name.
-
-    Args:
-        named: the directory of the job's name.
-        folder: of the multirun.
-        config_hash: of the job.
+    That is where the same config ran before, finished or not, below the folder of the multirun;
+    else the directory that is named for it, with a part of the hash where another run has that
+    name.
     """
     if saved_hash(named) == config_hash:
         return named

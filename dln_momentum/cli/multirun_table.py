@@ -34,17 +34,11 @@ class Row(NamedTuple):
         return self.status["state"] == "done" and self.result.get("status") != "violated"
 
 
-def ending_of(folder: Path, token: str, began: datetime, metric: str | None = None) -> int:
-    """Print the table of a multirun and return its exit code.
+def ending_of(folder: Path, token: str, began: datetime, metric: str | None) -> int:
+    """Print the table of a multirun; 0 if every job is done, 2 if each was refused, else 1.
 
-    Args:
-        folder: of all jobs.
-        token: of the multirun.
-        began: when it began; jobs that ended earlier are marked.
-        metric: the result that is shown first, and that rows are ordered by if there are many.
-
-    Returns:
-        0 if every job is done, 2 if every job was refused, else 1.
+    Jobs that ended before it ``began`` are marked; the ``metric`` is the result that is shown
+    first, and that rows are ordered by if there are many.
     """
     rows = rows_of(folder, token)
     if rows and all(row.status["state"] == "refused" for row in rows):

@@ -40,12 +40,7 @@ def rates_at_step(schedule: Schedule, gamma: Tensor, beta: Tensor, step: int) ->
 
 
 def times_at(schedule: Schedule, gamma: Tensor, beta: Tensor, steps: Sequence[int]) -> np.ndarray:
-    """The sum of eps_k = gamma_k/(1-beta_k) over the steps taken, [len(steps), R].
-
-    Args:
-        schedule: of the runs.
-        gamma, beta: of the runs, [R].
-        steps: in order.
+    """The sum of eps_k = gamma_k/(1-beta_k) over the steps taken, in order, [len(steps), R].
 
     >>> from dln_momentum.schedules import Warmup
     >>> one = torch.ones(1, dtype=torch.float64)
@@ -63,13 +58,7 @@ def times_at(schedule: Schedule, gamma: Tensor, beta: Tensor, steps: Sequence[in
 
 
 def method_settings(method: Method, problem: Problem, rates: Mapping[str, Any]) -> dict[str, Any]:
-    """What a summary says of the method of one run beside gamma and beta.
-
-    Args:
-        method: of the run.
-        problem: its data.
-        rates: gamma and beta among its numbers.
-    """
+    """What a summary says of the method of one run beside its rates."""
     gamma, ratio = rates["gamma"], float(method.layer_ratio)
     return {
         "method": method.name,

@@ -68,7 +68,7 @@ def write(
         directory: of the sweep.
         results: as ``results.nc`` has it.
         summary: as ``summary.json`` has it.
-        config: the config as YAML text.
+        config: as YAML text.
         root: the folder of all runs, which ``tensorboard --logdir`` is given.
 
     Returns:

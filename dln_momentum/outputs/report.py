@@ -22,10 +22,7 @@ def print_report(
 ) -> None:
     """Print the table of one run of the optimizer, and where its files are.
 
-    Args:
-        summary: of the run.
-        directory: where the files are.
-        history: of which the table shows what callbacks beside the default ones have recorded.
+    Of the history it shows what callbacks beside the default ones have recorded.
     """
     s = summary
     title = (

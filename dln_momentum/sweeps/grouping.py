@@ -27,12 +27,7 @@ from dln_momentum.training.callbacks import Monitor
 
 
 def do_together(command: Command, jobs: Sequence[Job], folder: Path) -> dict[int, Result | None]:
-    """Do those of some jobs that can be trained with others.
-
-    Args:
-        command: dln-train.
-        jobs: not begun yet.
-        folder: where groups keep their checkpoints.
+    """Do those of some jobs, not begun yet, that can be trained with others.
 
     Returns:
         What each of these jobs finishes with, by its place; None where one fails, or is to be done
