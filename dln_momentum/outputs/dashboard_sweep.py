@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dln_momentum.outputs import events
+from dln_momentum.outputs.axis_keys import key_of
 from dln_momentum.outputs.dashboard import (
     FILE,
     as_shown,
@@ -39,8 +40,6 @@ DISTRIBUTIONS = (
 )  # fmt: skip
 """Results that have a histogram over the runs."""
 
-SWEPT = {"sampling": "sampling.kind"}
-"""Axes whose column has another name."""
 DERIVED = (*RATES, "lam_ks", *SETTINGS)
 """Coordinates that need not be axes."""
 
@@ -198,9 +197,8 @@ def _columns(given: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, A
     {'data.mu': 2.0, 'n': 5, 'gamma': 0.1, 'engine.path_sums': 'direct'}
     """
     found = dict(shared)
-    keys = {**dict.fromkeys(KEYS), **shared}
     for name, value in given.items():
-        own = [key for key in keys if name in (key.split(".")[-1], key.replace(".", "_"))]
-        if name in SETTINGS or own or name in SWEPT:
-            found[name if name in SETTINGS else SWEPT.get(name) or own[0]] = value
+        column = name if name in SETTINGS else key_of(name)
+        if column in (*SETTINGS, *KEYS, *shared):
+            found[column] = value
     return found

@@ -17,10 +17,11 @@ from dln_momentum.cli.status import Lock
 from dln_momentum.config import momentum
 from dln_momentum.config.reading import cast
 from dln_momentum.errors import InputError
+from dln_momentum.outputs.axis_keys import name_of
 from dln_momentum.outputs.grid import Axis, Grid
 from dln_momentum.seeding import is_seed
 from dln_momentum.sweeps.assembly import Study, pieces_of
-from dln_momentum.sweeps.axes import SECTIONS, name_of
+from dln_momentum.sweeps.axes import SECTIONS
 from dln_momentum.sweeps.group import Group, Result, kept, train
 from dln_momentum.sweeps.points import Points
 from dln_momentum.training.callbacks import Monitor

@@ -18,13 +18,13 @@ from dln_momentum.config import Given, Reader
 from dln_momentum.engine import EngineOptions
 from dln_momentum.interface.methods import structure
 from dln_momentum.method import Method
+from dln_momentum.outputs.axis_keys import key_of
 from dln_momentum.outputs.grid import Grid, have_a_run, layer_ratios_at, rates_at
 from dln_momentum.outputs.quantities import RATES
 from dln_momentum.problem import Problem
 from dln_momentum.rates import LAYERS
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.start import Start
-from dln_momentum.sweeps.axes import key_of
 from dln_momentum.sweeps.different import different
 
 ONE_NETWORK = "trainer.gradient = 'autograd' trains one network; a sweep needs closed_form"
@@ -70,7 +70,7 @@ class Points:
 
     Args:
         config: of a sweep, or of one job of a multirun.
-        grid: the axes, by the names of `dln_momentum.sweeps.axes.AXES`.
+        grid: the axes, by the names of `dln_momentum.outputs.axis_keys.AXES`.
     """
 
     config: DictConfig
