@@ -22,6 +22,8 @@ from typing import Any
 
 from dln_momentum.errors import InputError, raise_if_any
 
+RATES = ("gamma", "beta", "lam", "eps")
+"""The momentum parameters that a user may give."""
 PAIRS = (("gamma", "beta"), ("lam", "eps"), ("lam", "beta"), ("lam", "gamma"), ("eps", "beta"))
 """The pairs of rates that determine a run."""
 LAYERS = ("gamma_u", "gamma_v")

@@ -21,12 +21,12 @@ from omegaconf.errors import OmegaConfBaseException
 from dln_momentum.config import location
 from dln_momentum.config.help import app_groups, register_resolvers
 from dln_momentum.config.location import CONF_DIR, initialised, options_of
-from dln_momentum.config.momentum import KEYS, with_pair
+from dln_momentum.config.momentum import with_pair
 from dln_momentum.config.reading import leaves
 from dln_momentum.config.renamed import renamed
 from dln_momentum.errors import InputError
 from dln_momentum.nearest import did_you_mean
-from dln_momentum.rates import LAYERS
+from dln_momentum.rates import LAYERS, RATES
 
 PLUGINS = {
     "joblib": "launchers",
@@ -177,7 +177,7 @@ def first_line(app: str, error: Exception) -> str:
 
 
 def _without_rates(overrides: Sequence[Override]) -> list[Override]:
-    rates = {f"optimizer.{name}" for name in (*KEYS, *LAYERS)}
+    rates = {f"optimizer.{name}" for name in (*RATES, *LAYERS)}
     return [o for o in overrides if o.key_or_group not in rates]
 
 

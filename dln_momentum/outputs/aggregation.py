@@ -12,7 +12,7 @@ from dln_momentum.arrays import is_real
 from dln_momentum.errors import raise_if_any
 from dln_momentum.nearest import did_you_mean
 from dln_momentum.outputs.found import Job, hashable, is_setting
-from dln_momentum.outputs.quantities import RATES
+from dln_momentum.rates import RATES
 
 FAILED = ("diverged", "invalid", "failed")
 """Endings of a run or a flow that leave no number to compare."""

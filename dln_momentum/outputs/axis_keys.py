@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dln_momentum.outputs.quantities import RATES
-from dln_momentum.rates import LAYERS
+from dln_momentum.rates import LAYERS, RATES
 
 AXES = {
     **{name: f"optimizer.{name}" for name in (*RATES, *LAYERS)},

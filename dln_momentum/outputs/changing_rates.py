@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from dln_momentum.method import Method
-from dln_momentum.outputs.quantities import RATES
 from dln_momentum.problem import Problem
-from dln_momentum.rates import eps_of, named_rates
+from dln_momentum.rates import RATES, eps_of, named_rates
 from dln_momentum.schedules import Schedule
 
 CHUNK = 2**20

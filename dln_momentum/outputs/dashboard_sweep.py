@@ -25,8 +25,9 @@ from dln_momentum.outputs.dashboard import (
 )
 from dln_momentum.outputs.dashboard_columns import KEYS, RESULTS, SETTINGS, row, settings_of
 from dln_momentum.outputs.files import read_yaml
-from dln_momentum.outputs.quantities import PATH, QUANTITIES, RATES
+from dln_momentum.outputs.quantities import PATH, QUANTITIES
 from dln_momentum.outputs.results import NOT_RUN
+from dln_momentum.rates import RATES
 
 if TYPE_CHECKING:
     import xarray as xr

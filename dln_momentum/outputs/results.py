@@ -13,9 +13,9 @@ from dln_momentum.engine import Status
 from dln_momentum.outputs.grid import Grid
 from dln_momentum.outputs.history import History
 from dln_momentum.outputs.provenance import data_hash
-from dln_momentum.outputs.quantities import NOT_RUN, PATH, RATES, describe
+from dln_momentum.outputs.quantities import NOT_RUN, PATH, describe
 from dln_momentum.problem import Problem
-from dln_momentum.rates import LAYERS, named_rates
+from dln_momentum.rates import LAYERS, RATES, named_rates
 
 
 def piece_dataset(

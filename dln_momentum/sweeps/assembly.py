@@ -24,8 +24,7 @@ from dln_momentum.interface.methods import stacked
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.outputs.axis_keys import AXES, key_of
 from dln_momentum.outputs.grid import Grid
-from dln_momentum.outputs.quantities import RATES
-from dln_momentum.rates import LAYERS, PAIRS
+from dln_momentum.rates import LAYERS, PAIRS, RATES
 from dln_momentum.sweeps.axes import read_axes
 from dln_momentum.sweeps.different import different
 from dln_momentum.sweeps.points import ONE_NETWORK, Points

@@ -13,8 +13,8 @@ from dln_momentum.config.reading import leaves
 from dln_momentum.config.spans import Number, is_span, numbers_of
 from dln_momentum.outputs.axis_keys import AXES, key_of, name_of
 from dln_momentum.outputs.grid import Axis, numbered
-from dln_momentum.outputs.quantities import RATES, SEEDS
-from dln_momentum.rates import LAYERS
+from dln_momentum.outputs.quantities import SEEDS
+from dln_momentum.rates import LAYERS, RATES
 
 SECTIONS = (
     "data", "model", "loss", "optimizer", "schedule", "method", "sampling", "trainer", "engine",

@@ -20,9 +20,8 @@ from dln_momentum.interface.methods import structure
 from dln_momentum.method import Method
 from dln_momentum.outputs.axis_keys import key_of
 from dln_momentum.outputs.grid import Grid, have_a_run, layer_ratios_at, rates_at
-from dln_momentum.outputs.quantities import RATES
 from dln_momentum.problem import Problem
-from dln_momentum.rates import LAYERS
+from dln_momentum.rates import LAYERS, RATES
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.start import Start
 from dln_momentum.sweeps.different import different
