@@ -25,6 +25,7 @@ from dln_momentum.config import config_hash as hash_of
 from dln_momentum.config import register_resolvers
 from dln_momentum.config.momentum import with_all_rates
 from dln_momentum.errors import InputError
+from dln_momentum.outputs.found import flat
 from dln_momentum.outputs.hdf5 import is_whole
 
 log = logging.getLogger("dln_momentum")
@@ -333,18 +334,13 @@ def _dumped(section: dict[str, Any]) -> str:
 def files_of(values: Mapping[str, Any]) -> dict[str, str]:
     """A digest of each file that a config names in its sections of data, start and axes."""
     found: dict[str, str] = {}
-
-    def visit(value: Any) -> None:
-        inner = value.values() if isinstance(value, dict) else value
-        for item in inner if isinstance(value, dict | list) else ():
-            visit(item)
-        if isinstance(value, str) and "." in value:
-            with contextlib.suppress(OSError, ValueError):  # a text that names no file
-                content = Path(value).expanduser().read_bytes()
-                found[value] = blake2b(content, digest_size=16).hexdigest()
-
-    for section in ("data", "model", "sweep"):
-        visit(values.get(section))
+    sections = {name: values.get(name) for name in ("data", "model", "sweep")}
+    for _, given in flat(sections):
+        for value in given if isinstance(given, list) else [given]:
+            if isinstance(value, str) and "." in value:
+                with contextlib.suppress(OSError, ValueError):  # a text that names no file
+                    content = Path(value).expanduser().read_bytes()
+                    found[value] = blake2b(content, digest_size=16).hexdigest()
     return found
 
 

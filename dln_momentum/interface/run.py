@@ -241,7 +241,7 @@ class Run:
                 workers=self._workers,
             )
         found = run_history(
-            columns, history.steps, self.snapshot, self.shape, self.dims, self.method.schedule
+            columns, history.steps, self.snapshot, self.method.schedule, self.shape, self.dims
         )
         return describe(
             found.assign(status=(self.dims, self.status), steps=(self.dims, self.steps))

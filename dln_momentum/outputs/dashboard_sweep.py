@@ -128,9 +128,7 @@ def _time_step(results: xr.Dataset) -> float:
     return float(eps[0]) if len(eps) == 1 and eps[0] > 0 else 1.0
 
 
-def _curves(
-    results: xr.Dataset, axes: tuple[Any, ...], quantile: float
-) -> list[tuple[int, list[events.Value]]]:
+def _curves(results: xr.Dataset, axes: tuple[Any, ...], quantile: float) -> list[tuple[int, bytes]]:
     """One quantile over the runs of every recorded scalar."""
     shown = {}
     for name, value in results.data_vars.items():
@@ -143,14 +141,10 @@ def _curves(
         column = np.full(len(kept), np.nan)
         # a value of one of the runs: that of the logarithm is the logarithm of that
         column[some] = np.nanquantile(kept[some], quantile, axis=1, method="nearest")
-        tag, shown[short] = as_shown(short, column)
-        shown[tag] = shown.pop(short)
+        shown.update([as_shown(short, column)])
     steps = log_time(results["step"].to_numpy() * _time_step(results)).tolist()
-    table = np.stack(list(shown.values()), 1).tolist() if shown else [[]] * len(steps)
-    return [
-        (step, events.scalars(dict(zip(shown, line, strict=True))))
-        for step, line in zip(steps, table, strict=True)
-    ]
+    rows = events.scalar_rows(shown) if shown else [b""] * len(steps)
+    return list(zip(steps, rows, strict=True))
 
 
 def _rows(

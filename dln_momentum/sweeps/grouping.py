@@ -18,6 +18,7 @@ from dln_momentum.config import momentum
 from dln_momentum.config.reading import cast
 from dln_momentum.errors import InputError
 from dln_momentum.outputs.axis_keys import name_of
+from dln_momentum.outputs.found import flat
 from dln_momentum.outputs.grid import Axis, Grid
 from dln_momentum.seeding import is_seed
 from dln_momentum.sweeps.assembly import Study, pieces_of
@@ -81,20 +82,7 @@ def _alike(jobs: Sequence[Job]) -> list[list[int]]:
 
 def _varying(job: Job) -> dict[str, Any]:
     """The values of `SECTIONS` by dotted key."""
-    return {
-        key: value
-        for section in SECTIONS
-        if section in job.values
-        for key, value in _flat(section, job.values[section])
-    }
-
-
-def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _flat(f"{key}.{name}", inner)
-    else:
-        yield key, value
+    return dict(flat({name: job.values[name] for name in SECTIONS if name in job.values}))
 
 
 def _study(jobs: Sequence[Job]) -> Study | None:
