@@ -65,8 +65,6 @@ class Setup:
     label_noise: LabelNoise | None
     options: EngineOptions
     plan: RecordPlan
-    data_name: str
-    """what tables and figures call the data"""
 
     @property
     def problem(self) -> Problem:
@@ -97,18 +95,10 @@ class Setup:
         found = found._replace(keys={**found.keys, "path_sums": "engine.path_sums"})
         data = BlockDataModule(self.problems, self.plan, self.batches, self.label_noise)
         module = reader.build(
-            lambda **given: HeavyBallModule(
-                self.net,
-                self.momentum.gamma,
-                self.momentum.beta,
-                data,
-                method=self.method,
-                options=self.options,
-                trajectories=trajectories,
-                **given,
-            ),
-            found,
-        )
+            HeavyBallModule, found, net=self.net, gamma=self.momentum.gamma,
+            beta=self.momentum.beta, data=data, method=self.method, options=self.options,
+            trajectories=trajectories,
+        )  # fmt: skip
         raise_if_any(reader.errors)
         assert module is not None
         if resume is not None:
@@ -139,7 +129,6 @@ def build(config: DictConfig) -> Setup:
         parts.label_noise,
         built(options),
         built(plan),
-        parts.problem.name,
     )
 
 

@@ -90,7 +90,6 @@ class Study:
             *built(drawn),
             how.options,
             how.plan,
-            problems[0].name,
         )
 
 
