@@ -37,6 +37,7 @@ def lam_of(reader: Reader) -> float | list[float] | Annealed | None:
 
     With ``flow.lam_end``, lambda changes from ``flow.lam`` to it.
     """
+    from dln_momentum.config import Given
     from dln_momentum.config.spans import numbers_of
     from dln_momentum.flows.batched import LARGEST_LAM
     from dln_momentum.flows.coefficients import Annealed
@@ -64,15 +65,9 @@ def lam_of(reader: Reader) -> float | list[float] | Annealed | None:
             f"flow.lam_end = {end} and flow.lam_time = {time} must both be given, for one flow.lam"
         )
         return None
-    try:
-        return Annealed(lams[0], end, time, kind or "geometric")
-    except InputError as error:
-        names = {"start": "flow.lam", "end": "flow.lam_end", "time": "flow.lam_time"}
-        names |= {"kind": "flow.lam_kind"}
-        for line in error.problems:
-            key, _, rest = line.partition(" ")
-            reader.errors.append(f"{names[key]} {rest}")
-        return None
+    keys = {key: f"flow.lam_{key}" for key in ("end", "time", "kind")} | {"start": "flow.lam"}
+    values = {"start": lams[0], "end": end, "time": time, "kind": kind or "geometric"}
+    return reader.build(Annealed, Given(keys, values))
 
 
 def friction_of(reader: Reader) -> float | str | None:

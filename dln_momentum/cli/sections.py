@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,7 +70,7 @@ def seed_of(reader: Reader) -> int | None:
 
 def load_problem(reader: Reader, **given: Any) -> Problem | None:
     """The problem of sections ``data`` and ``loss``, with other arguments for the config's."""
-    loader, loss = _choice(reader, "data.kind", LOADERS), loss_of(reader)
+    loader, loss = reader.choice("data.kind", LOADERS), loss_of(reader)
     if loader is None:
         reader.free("data")
         return None
@@ -83,7 +83,7 @@ def load_problem(reader: Reader, **given: Any) -> Problem | None:
 
 def start_of(reader: Reader, seed: int | None, **given: Any) -> Start | None:
     """The start of section ``model``, with other arguments in place of the config's."""
-    maker = _choice(reader, "model.init", STARTS)
+    maker = reader.choice("model.init", STARTS)
     if maker is None:
         reader.free("model")
         return None
@@ -208,16 +208,9 @@ def flow_options(reader: Reader) -> FlowOptions | None:
 def device_of(reader: Reader) -> str:
     """The torch device that a config asks for."""
     devices = {"cpu": "cpu", "gpu": "cuda"}
-    device = _choice(reader, "trainer.accelerator", devices)
+    device = reader.choice("trainer.accelerator", devices)
     if device == "cuda" and not torch.cuda.is_available():
         reader.errors.append(
             "trainer.accelerator = 'gpu' needs a CUDA device; this machine has none"
         )
     return device or "cpu"
-
-
-def _choice(reader: Reader, key: str, options: Mapping[str, T]) -> T | None:
-    name = reader.value(key, str)
-    if name is not None and name not in options:
-        reader.errors.append(f"{key} = {name!r} must be one of {', '.join(options)}")
-    return options.get(name) if name is not None else None
