@@ -13,7 +13,8 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from dln_momentum.cli.job import WRITTEN, saved_hash
+from dln_momentum.cli.job import WRITTEN
+from dln_momentum.cli.saved_config import saved_hash
 from dln_momentum.cli.status import STATUS, read_status
 
 LONGEST = 100
