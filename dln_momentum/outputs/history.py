@@ -117,9 +117,14 @@ def flow_history(
 def with_targets(history: xr.Dataset, problem: Problem, minimizer: Any) -> xr.Dataset:
     """The history of one run or flow with ``minimizer`` [d] and, if it is known, ``theta_star``."""
     history["minimizer"] = ("coordinate", np.asarray(minimizer))
+    return with_theta_star(history, problem)
+
+
+def with_theta_star(found: xr.Dataset, problem: Problem) -> xr.Dataset:
+    """The described dataset, changed in place, with ``theta_star`` [d] if it is known."""
     if problem.theta_star is not None:
-        history["theta_star"] = ("coordinate", problem.theta_star.cpu().numpy().reshape(-1))
-    return describe(history)
+        found["theta_star"] = ("coordinate", problem.theta_star.cpu().numpy().reshape(-1))
+    return describe(found)
 
 
 def labelled(
