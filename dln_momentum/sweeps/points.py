@@ -195,19 +195,22 @@ class Points:
     @cached_property
     def allowed(self) -> np.ndarray:
         """Whether everything but gamma and beta is allowed, boolean [P]."""
-        parts = (self.data, self.start, self.advance, self.sampling, self.method)
-        each = np.logical_and.reduce([part.allowed for part in parts])
+        each = np.logical_and.reduce([part.allowed for part in self._parts])
         # what is right by itself may not fit: a start of d numbers, a batch of more than n rows
         points = np.flatnonzero(each)
         if not len(points):
             return each
-        of = (self.data, self.start, self.sampling, self.method, self.advance)
-        settings = [*(part.index[points] for part in of), self.layer_ratios[points] != 1]
+        settings = [part.index[points] for part in self._parts]
+        settings.append(self.layer_ratios[points] != 1)
         first, of_point = different(*settings)
         each[points] = np.array([not self._misfits(int(p)) for p in points[first]])[of_point]
         for point in np.flatnonzero(each & self.with_momentum & ~self._rates_fit(each)):
             each[point] = not self._rate_errors(int(point))
         return each
+
+    @property
+    def _parts(self) -> tuple[Part[Any], ...]:
+        return self.data, self.start, self.advance, self.sampling, self.method
 
     def _rates_fit(self, sound: np.ndarray) -> np.ndarray:
         """Where the schedules surely fit gamma and beta: all points of a method at once, [P]."""
@@ -230,8 +233,7 @@ class Points:
 
     def errors_at(self, point: int) -> list[str]:
         """What is not allowed at a point."""
-        parts = (self.data, self.start, self.advance, self.sampling, self.method)
-        found = [str(line) for part in parts for line in part.errors[part.index[point]]]
+        found = [str(line) for part in self._parts for line in part.errors[part.index[point]]]
         return found or self._misfits(point) or self._rate_errors(point)
 
     def config_at(self, point: int) -> DictConfig:
