@@ -32,7 +32,7 @@ from dln_momentum.flows import contour, quadrature
 from dln_momentum.flows.coefficients import Coefficients
 from dln_momentum.flows.path import Path
 from dln_momentum.flows.quadrature import SummedIntegrals
-from dln_momentum.outputs import flow_summary, summary
+from dln_momentum.outputs import flow_summary, minimisers, summary
 from dln_momentum.theory import (
     balances,
     continuous_bias,
@@ -304,10 +304,10 @@ def gradients_of_the_text(patch: Patch) -> None:
 
 
 def of_summary(name: str, change: Callable[[dict], dict]) -> Callable[[Patch], None]:
-    """A function of `summary` that returns scalars by name, some of them changed."""
+    """A function of `summary` or `minimisers` that returns scalars, some of them changed."""
 
     def plant(patch: Patch) -> None:
-        exact = getattr(summary, name)
+        exact = getattr(minimisers if hasattr(minimisers, name) else summary, name)
         everywhere(patch, exact, lambda *given: (found := exact(*given)) | change(found))
 
     return plant
@@ -377,7 +377,7 @@ FAULTS = [
                                   lambda t: 2 * (t.w[0] * t.w[1]).abs()),
           ("MGF: Delta_inf < Delta_0", "MGF: Delta_t")),
     Fault("a minimiser off by 1 %", "quiet", momentum_part,
-          lambda p: scaled(p, summary.minimiser, 1.01),
+          lambda p: scaled(p, minimisers.minimiser, 1.01),
           ("MGF: theta_inf = argmin psi", "MGF: theta_inf = argmin D", "MGF: theta_t")),
     Fault("theta of runs and flows, in a flow", "quiet", momentum_part,
           lambda p: with_property(p, Weights, "theta", lambda s: s.w[0] ** 2 - s.w[1] ** 2),
@@ -517,7 +517,7 @@ FAULTS = [
                                   lambda t: 2 * (t.w[0] * t.w[1]).abs()),
           ("MGD: Delta_inf < Delta_0", "MGD: Delta_k")),
     Fault("a minimiser off by 1 %, of a run", "quiet", iterates,
-          lambda p: scaled(p, summary.minimiser, 1.01),
+          lambda p: scaled(p, minimisers.minimiser, 1.01),
           ("MGD: theta_inf = argmin psi", "MGD: theta_inf = argmin D", "MGD: theta_k")),
     Fault("path sums without weights", "quiet", family,
           lambda p: everywhere(p, schedules.path_sums, lambda w, beta, before:

@@ -80,7 +80,7 @@ class TrainedRuns:
         one = select(self._snapshot, slice(run, run + 1))
         schedule = self._module.method.schedule.of(slice(run, run + 1))
         recorded_at = [min(steps[k], end) for k in kept]
-        found = run_history(columns, recorded_at, one, schedule=schedule)
+        found = run_history(columns, recorded_at, one, schedule)
         found = with_targets(found, problem, self._minimizers[run])
         found.attrs = file_attributes(summary, job.text)
         return found

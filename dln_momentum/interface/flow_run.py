@@ -22,7 +22,7 @@ from dln_momentum.interface.certificate import spread_rows
 from dln_momentum.outputs.flow_summary import FlowMeasures, measure
 from dln_momentum.outputs.history import flow_history, labelled
 from dln_momentum.outputs.quantities import describe
-from dln_momentum.outputs.report import number
+from dln_momentum.outputs.terminal import number
 from dln_momentum.problem import Problem
 from dln_momentum.theory.continuous_bias import path_integrals
 from dln_momentum.theory.curvature import sharpness

@@ -24,11 +24,11 @@ from dln_momentum.interface.methods import stacked, structure
 from dln_momentum.interface.train import train
 from dln_momentum.method import Method
 from dln_momentum.outputs.grid import Axis, Grid, have_a_run, layer_ratios_at, numbered, rates_at
-from dln_momentum.outputs.quantities import RATES, SEEDS
+from dln_momentum.outputs.quantities import SEEDS
 from dln_momentum.outputs.results import grid_dataset, piece_dataset
 from dln_momentum.outputs.summary import end_of_runs
 from dln_momentum.problem import Problem
-from dln_momentum.rates import LAYERS
+from dln_momentum.rates import LAYERS, RATES
 from dln_momentum.start import Start, uniform
 
 METHOD = {

@@ -15,7 +15,8 @@ from dln_momentum.interface.collect import Collection, find
 from dln_momentum.outputs import plotting, sweep_figure
 from dln_momentum.outputs.found import UnreadableError, is_setting
 from dln_momentum.outputs.sweep_files import rows_of_dataset
-from dln_momentum.outputs.table_figure import Axis, table_figure
+from dln_momentum.outputs.table_axes import Axis
+from dln_momentum.outputs.table_figure import table_figure
 from dln_momentum.outputs.tables import read_table
 
 MOST_REASONS = 5

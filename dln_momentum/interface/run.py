@@ -23,18 +23,15 @@ from dln_momentum.outputs.along_path import distances_along_path, has_path_dista
 from dln_momentum.outputs.changing_rates import method_settings
 from dln_momentum.outputs.divergence import why_diverged
 from dln_momentum.outputs.history import run_history, with_targets
+from dln_momentum.outputs.minimisers import certificate, distance, kappa_of, potential
 from dln_momentum.outputs.quantities import describe
 from dln_momentum.outputs.report import run_rows
 from dln_momentum.outputs.stability import stability
 from dln_momentum.outputs.summary import (
     balancedness_errors,
     balancedness_scalars,
-    certificate,
     curvature,
-    distance,
-    kappa_of,
     log_free_error,
-    potential,
     recovery,
     summarise,
 )
@@ -244,7 +241,7 @@ class Run:
                 workers=self._workers,
             )
         found = run_history(
-            columns, history.steps, self.snapshot, self.shape, self.dims, self.method.schedule
+            columns, history.steps, self.snapshot, self.method.schedule, self.shape, self.dims
         )
         return describe(
             found.assign(status=(self.dims, self.status), steps=(self.dims, self.steps))

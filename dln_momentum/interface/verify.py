@@ -15,7 +15,7 @@ from dln_momentum.errors import Checks
 from dln_momentum.interface import notebook
 from dln_momentum.interface.arguments import checked, method_of, with_defaults
 from dln_momentum.interface.keywords import names_its_arguments
-from dln_momentum.outputs.report import number
+from dln_momentum.outputs.terminal import number
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
 from dln_momentum.schedules import Schedule
@@ -72,7 +72,7 @@ class Report:
 
     def __str__(self) -> str:
         try:
-            from dln_momentum.outputs.report import wide_console
+            from dln_momentum.outputs.terminal import wide_console
             from dln_momentum.verification.table import statement_table
 
             console = wide_console()

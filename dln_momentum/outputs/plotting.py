@@ -26,6 +26,7 @@ STYLE = Path(__file__).with_name("dln.mplstyle")
 MOST_LINES = 200
 """Maximum number of coordinates plotted, evenly spaced."""
 
+OVERVIEW_SIZE = (12, 6.5)
 PLACES = {
     "left": 0.058, "right": 0.995, "bottom": 0.07, "top": 0.94, "wspace": 0.26, "hspace": 0.22,
 }  # fmt: skip
@@ -133,7 +134,7 @@ def overview(history: xr.Dataset, summary: Mapping[str, Any]) -> Figure:
         summary: the run's summary.
     """
     with style():
-        figure = Figure(figsize=(12, 6.5))
+        figure = Figure(figsize=OVERVIEW_SIZE)
         axes = figure.subplots(2, 3, gridspec_kw=PLACES).flat
         _loss(axes[0], history)
         _balancedness(axes[1], history)

@@ -15,7 +15,7 @@ from dln_momentum.engine import Snapshot
 from dln_momentum.engine.power_snapshot import PowerSnapshot
 from dln_momentum.method import Method
 from dln_momentum.outputs.divergence import NAMES
-from dln_momentum.outputs.summary import in_one_rate, kappa_of, minimiser
+from dln_momentum.outputs.minimisers import in_one_rate, kappa_of, minimiser
 from dln_momentum.problem import Problem
 from dln_momentum.theory.curvature import DENSE, sharpness
 from dln_momentum.theory.discrete_bias import log_init

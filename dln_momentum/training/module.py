@@ -21,8 +21,9 @@ from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
 from dln_momentum.outputs.changing_rates import rates_at_step
 from dln_momentum.outputs.history import History
+from dln_momentum.outputs.minimisers import certificate
 from dln_momentum.outputs.quantities import group_of
-from dln_momentum.outputs.summary import certificate, recovery
+from dln_momentum.outputs.summary import recovery
 from dln_momentum.pace import Pace
 from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of

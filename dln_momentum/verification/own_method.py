@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
-from dln_momentum.outputs.summary import balancedness_errors, certificate, potential
+from dln_momentum.outputs.minimisers import certificate, potential
+from dln_momentum.outputs.summary import balancedness_errors
 from dln_momentum.verification.measurements import Measurements
 from dln_momentum.verification.recorded import ULP, resolved_snapshots
 from dln_momentum.verification.reference import (

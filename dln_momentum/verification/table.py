@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from dln_momentum.outputs.report import number
+from dln_momentum.outputs.terminal import number
 from dln_momentum.verification import Statement, Verdict
 
 STYLES = {

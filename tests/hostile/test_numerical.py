@@ -20,7 +20,7 @@ import torch
 
 import dln_momentum as dln
 from dln_momentum.method import Method
-from dln_momentum.outputs.summary import potential
+from dln_momentum.outputs.minimisers import potential
 from dln_momentum.schedules import Cosine
 from dln_momentum.verification import (
     Measurements,
