@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -167,6 +168,27 @@ def groups_of(problem: Problem | Problems) -> list[ProblemGroup]:
 def first_of(problem: Problem | Problems) -> Problem:
     """The problem; of several the first."""
     return problem if isinstance(problem, Problem) else problem.first
+
+
+def data_of_runs(problem: Problem, runs: Tensor) -> Problem:
+    """The data of some runs, without checking them again."""
+    if not problem.runs:
+        return problem
+    part = copy.copy(problem)
+    part.__dict__.pop("row_space", None)
+    for key, core in (("X", 2), ("y", 1)):
+        tensor = getattr(problem, key)
+        if tensor.ndim > core:
+            rows = tensor.expand(*problem.runs, *tensor.shape[-core:])
+            object.__setattr__(part, key, rows[runs])
+    return part
+
+
+def problem_of_run(problem: Problem | Problems, run: int) -> Problem:
+    """The data of one of R runs; of a stack with the run dimension [1]."""
+    if isinstance(problem, Problems):
+        return problem.each[int(problem.index[run])]
+    return data_of_runs(problem, torch.tensor([run]))
 
 
 @overload

@@ -11,15 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dln_momentum.arrays import integer_of, number_of
+from dln_momentum.arrays import array_of, common_shape, integer_of, number_of
+from dln_momentum.engine.problems import data_of_runs, flat_problem
 from dln_momentum.errors import Checks, raise_if_any
 from dln_momentum.flows import FlowOptions, FlowPath, gradient_flow, momentum_flow
-from dln_momentum.flows.batched import DEFAULT_RTOL, Flows, data_of_runs, momentum_flows
+from dln_momentum.flows.batched import DEFAULT_RTOL, Flows, momentum_flows
 from dln_momentum.flows.coefficients import Coefficients
 from dln_momentum.flows.feasibility import flow_errors
 from dln_momentum.flows.momentum_flow import coefficients_of
 from dln_momentum.flows.options import STEPS_OF_ONE
-from dln_momentum.interface.arguments import array_of, checked, common_shape, flat_problem
+from dln_momentum.interface.arguments import checked
 from dln_momentum.interface.flow_run import FlowRun
 from dln_momentum.interface.keywords import names_its_arguments
 from dln_momentum.problem import Problem, stack

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,58 +26,6 @@ from dln_momentum.training.path_tracker import PathTracker
 
 CHUNK = 2**17
 """Entries of u that are written back at once."""
-
-
-class Stepper(Protocol):
-    """What the Lightning module needs of either."""
-
-    @property
-    def step(self) -> int:
-        """Steps taken."""
-        ...
-
-    @property
-    def loss(self) -> Tensor:
-        """Training loss of each run, [R]."""
-        ...
-
-    @property
-    def status(self) -> Tensor:
-        """`Status` of each run, [R]."""
-        ...
-
-    @property
-    def rates(self) -> tuple[Tensor, Tensor]:
-        """gamma and beta of the runs, of which a schedule makes those of a step; [1] or [R]."""
-        ...
-
-    def advance(self, steps: int) -> None:
-        """Take a block of steps."""
-        ...
-
-    def stop(self) -> None:
-        """Record that the step budget is spent."""
-        ...
-
-    def reopen(self) -> None:
-        """Let the runs go on whose step budget was spent, or whose loss is above the tolerance."""
-        ...
-
-    def snapshot(self) -> Snapshot | None:
-        """The runs in the poster's variables; None for another architecture."""
-        ...
-
-    def measure(self, function: Measure, report: Report | None = None) -> dict[str, Tensor]:
-        """What a function of runs and their problem gives for all of them, in their order."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a bitwise resume needs beyond the network's parameters."""
-        ...
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Restore it."""
-        ...
 
 
 class EngineStepper:
@@ -301,6 +249,9 @@ class AutogradStepper:
         problem = self._data.problem
         predictions = self._net(problem.X).reshape(1, problem.n)
         return problem.loss_of_row.value(predictions, problem.y).mean(-1)
+
+
+Stepper = EngineStepper | AutogradStepper
 
 
 def rates_of(optimizer: HeavyBall) -> tuple[Tensor, Tensor]:
