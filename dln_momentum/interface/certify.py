@@ -14,7 +14,7 @@ from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.interface.arguments import checked
 from dln_momentum.interface.keywords import names_its_arguments
 from dln_momentum.interface.path_certificate import PathCertificate, certificate_of
-from dln_momentum.interface.path_sums import PathSums, summary_of
+from dln_momentum.interface.path_sums import PathSummary, PathSums
 from dln_momentum.problem import Problem
 from dln_momentum.theory import coordinate_rates, nesterov
 from dln_momentum.theory.family import StepTerms, step_terms
@@ -162,8 +162,9 @@ def certify(
             update_error=None if update_error is None else update_error[k],
         )
         if k + 1 == steps or (every and (k + 1) % every == 0):
-            rows.append(sums.row())
-    return certificate_of(problem, summary_of(w[0], rows), kappa=scale, along=every is not None)
+            rows.append(sums.summary())
+    path = PathSummary.joined(rows)
+    return certificate_of(problem, path, kappa=scale, along=every is not None)
 
 
 class _Rates:

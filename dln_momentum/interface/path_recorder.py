@@ -11,7 +11,7 @@ from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.interface.arguments import checked
 from dln_momentum.interface.optimizer_steps import OptimizerSteps, Step
 from dln_momentum.interface.path_certificate import PathCertificate, certificate_of
-from dln_momentum.interface.path_sums import PathRow, PathSums, summary_of
+from dln_momentum.interface.path_sums import PathSums
 from dln_momentum.problem import Problem
 from dln_momentum.theory.coordinate_rates import scaled_layers
 from dln_momentum.theory.family import step_terms
@@ -117,14 +117,8 @@ class PathRecorder:
                 [f"problem has runs {list(problem.runs)} and d = {problem.d}; the network is one "
                  f"of d = {self._sums.w.shape[-1]}"]
             )  # fmt: skip
-        device = problem.X.device
-        row = self._sums.row()
-        moved: dict[str, Any] = {
-            key: value.to(device) if isinstance(value, Tensor) else value
-            for key, value in vars(row).items()
-        }
-        summary = summary_of(self._sums.w_start.to(device), [PathRow(**moved)])
-        return certificate_of(problem, summary, kappa=torch.ones_like(problem.X[0]), along=False)
+        path = self._sums.summary().to(problem.X.device)
+        return certificate_of(problem, path, kappa=torch.ones_like(problem.X[0]), along=False)
 
     def close(self) -> None:
         """Stop watching the optimizer; what was recorded stays."""
