@@ -18,7 +18,15 @@ import torch
 from torch import Tensor
 
 from dln_momentum.errors import InputError, raise_if_any
-from dln_momentum.per_run import Number, PerRun, tensor_like
+from dln_momentum.per_run import (
+    BELOW_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Limit,
+    Number,
+    PerRun,
+    tensor_like,
+)
 from dln_momentum.rates import eps_of, lam_of
 
 Rates = tuple[Tensor, Tensor]
@@ -26,6 +34,8 @@ Rates = tuple[Tensor, Tensor]
 
 Own = dict[str, Any]
 """The numbers of a schedule by name, float64 tensors or None."""
+
+FROM_ONE = Limit(1, math.inf, "[)", "finite and >= 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +50,8 @@ class Schedule(PerRun):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls.numbers = tuple(inspect.get_annotations(cls))
+        own = inspect.get_annotations(cls).items()
+        cls.numbers = tuple(key for key, kind in own if not kind.startswith("ClassVar"))
 
     def identity(self) -> dict[str, Any]:
         """The schedule's name and numbers as plain values, for files, configs and hashes.
@@ -86,12 +97,6 @@ class Schedule(PerRun):
     def _rates(self, gamma: Tensor, beta: Tensor, k: Tensor, own: Own) -> Rates:
         raise NotImplementedError
 
-    def _check_steps(self, key: str) -> Iterator[str]:
-        yield from self._check(key, 1, math.inf, allowed="finite and >= 1", ends="[)")
-
-    def _check_positive(self, key: str) -> Iterator[str]:
-        yield from self._check(key, 0, math.inf, allowed="finite and > 0", ends="()")
-
 
 @dataclass(frozen=True, eq=False)
 class Constant(Schedule):
@@ -123,12 +128,10 @@ class Warmup(Schedule):
 
     name = "warmup"
     steps: Number
+    limits: ClassVar = {"steps": FROM_ONE}
 
     def _rates(self, gamma: Tensor, beta: Tensor, k: Tensor, own: Own) -> Rates:
         return gamma * (k / own["steps"]).clamp_max(1), beta[None]
-
-    def _own_problems(self) -> Iterator[str]:
-        yield from self._check_steps("steps")
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,14 +149,11 @@ class Cosine(Schedule):
     name = "cosine"
     steps: Number
     final: Number = 0.0
+    limits: ClassVar = {"steps": FROM_ONE, "final": Limit(0, 1, "[]", "in [0, 1]")}
 
     def _rates(self, gamma: Tensor, beta: Tensor, k: Tensor, own: Own) -> Rates:
         half = (1 + torch.cos(math.pi * ((k - 1) / own["steps"]).clamp_max(1))) / 2
         return gamma * (own["final"] + (1 - own["final"]) * half), beta[None]
-
-    def _own_problems(self) -> Iterator[str]:
-        yield from self._check_steps("steps")
-        yield from self._check("final", 0, 1, allowed="in [0, 1]", ends="[]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,14 +168,11 @@ class StepDecay(Schedule):
     name = "step_decay"
     every: Number
     factor: Number = 0.1
+    limits: ClassVar = {"every": FROM_ONE, "factor": Limit(0, 1, "(]", "in (0, 1]")}
 
     def _rates(self, gamma: Tensor, beta: Tensor, k: Tensor, own: Own) -> Rates:
         count = torch.floor((k - 1) / own["every"])
         return gamma * own["factor"] ** count, beta[None]
-
-    def _own_problems(self) -> Iterator[str]:
-        yield from self._check_steps("every")
-        yield from self._check("factor", 0, 1, allowed="in (0, 1]", ends="(]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,12 +185,10 @@ class InverseSqrt(Schedule):
 
     name = "inverse_sqrt"
     offset: Number = 1.0
+    limits: ClassVar = {"offset": POSITIVE}
 
     def _rates(self, gamma: Tensor, beta: Tensor, k: Tensor, own: Own) -> Rates:
         return gamma / torch.sqrt(1 + (k - 1) / own["offset"]), beta[None]
-
-    def _own_problems(self) -> Iterator[str]:
-        yield from self._check_positive("offset")
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,12 +201,10 @@ class NesterovMomentum(Schedule):
 
     name = "nesterov_momentum"
     offset: Number = 3.0
+    limits: ClassVar = {"offset": POSITIVE}
 
     def _rates(self, gamma: Tensor, beta: Tensor, k: Tensor, own: Own) -> Rates:
         return gamma[None], (k - 1) / (k + own["offset"] - 1)
-
-    def _own_problems(self) -> Iterator[str]:
-        yield from self._check_positive("offset")
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,6 +223,7 @@ class Acceleration(Schedule):
     name = "acceleration"
     rho: Number
     steps: Number
+    limits: ClassVar = {"rho": POSITIVE, "steps": FROM_ONE}
 
     def _rates(self, gamma: Tensor, beta: Tensor, k: Tensor, own: Own) -> Rates:
         rho_k = own["rho"] ** ((k - 1) / own["steps"]).clamp_max(1)
@@ -252,10 +246,6 @@ class Acceleration(Schedule):
                 "(0, 1/(1-beta)]"
             )
 
-    def _own_problems(self) -> Iterator[str]:
-        yield from self._check_positive("rho")
-        yield from self._check_steps("steps")
-
 
 @dataclass(frozen=True, eq=False)
 class AnnealedLambda(Schedule):
@@ -274,6 +264,7 @@ class AnnealedLambda(Schedule):
     lam_end: Number
     steps: Number
     lam_start: Number | None = None
+    limits: ClassVar = {"lam_end": POSITIVE, "lam_start": POSITIVE, "steps": FROM_ONE}
 
     def _rates(self, gamma: Tensor, beta: Tensor, k: Tensor, own: Own) -> Rates:
         eps, start = eps_of(gamma, beta), own["lam_start"]
@@ -305,11 +296,6 @@ class AnnealedLambda(Schedule):
             for key, lam in given.items()
         }
 
-    def _own_problems(self) -> Iterator[str]:
-        for key in ("lam_end", "lam_start"):
-            yield from self._check_positive(key)
-        yield from self._check_steps("steps")
-
 
 @dataclass(frozen=True, eq=False)
 class Arrays(Schedule):
@@ -328,6 +314,7 @@ class Arrays(Schedule):
     leading = 1
     gamma: Any = None
     beta: Any = None
+    limits: ClassVar = {"gamma": NOT_NEGATIVE, "beta": BELOW_ONE}
 
     def _rates(self, gamma: Tensor, beta: Tensor, k: Tensor, own: Own) -> Rates:
         found = []
@@ -349,8 +336,7 @@ class Arrays(Schedule):
         for key in self.numbers:
             if isinstance(value := getattr(self, key), float):
                 yield f"schedule.{key} = {value:g} must be an array [K] or [K, R]"
-        yield from self._check("gamma", 0, math.inf, allowed="finite and >= 0", ends="[)")
-        yield from self._check("beta", 0, 1, allowed="in [0, 1)", ends="[)")
+        yield from super()._own_problems()
 
 
 SCHEDULES: dict[str, type[Schedule]] = {
