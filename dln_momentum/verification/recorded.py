@@ -143,6 +143,12 @@ def at_rest(m: Measurements) -> Hypothesis:
     return Hypothesis("the start is at rest", largest == 0, f"largest |w_+-'(0)| = {largest:.3g}")
 
 
+def full_batch(m: Measurements) -> Hypothesis:
+    """Whether the discrete run has neither mini-batches nor label noise."""
+    sampled = "batches or label noise" if m.setting.stochastic else "no batches, no label noise"
+    return Hypothesis("every step follows the full gradient", not m.setting.stochastic, sampled)
+
+
 def nowhere_zero(m: Measurements, trajectory: RecordedTrajectory) -> Hypothesis:
     """Whether no w_{+-,k} was exactly zero, where S_+- is not finite.
 
