@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from dln_momentum.row_space import RowSpace
 from dln_momentum.theory import (
     balances,
     coordinate_rates,
@@ -21,6 +22,7 @@ from dln_momentum.theory import (
     schedules,
     weight_decay,
 )
+from dln_momentum.theory.discrete_bias import kkt_residual
 from tests.mp_runs import (
     STEPS,
     TOLERANCE,
@@ -219,9 +221,8 @@ def test_rates_of_coordinates() -> None:
     theta, delta = (w[-1, 0] ** 2 - w[-1, 1] ** 2) / 4, abs(w[-1, 0] * w[-1, 1])
     c = log_abs(w[1, 0] / w[1, 1]) - sums[0] + sums[1]
     assert outside(case.X, asinh(2 * theta / delta) - c) > 1e-3
-    found = coordinate_rates.weighted_kkt_residual(
-        doubles(case.X), doubles(theta), doubles(delta), doubles(c), doubles(kappa)
-    )
+    rows = RowSpace.of(coordinate_rates.scaled_rows(doubles(case.X), doubles(kappa)))
+    found = kkt_residual(rows, doubles(theta), doubles(delta), doubles(c))
     assert float(found) < ROUNDING
     # and the run of w/sqrt(kappa) on X diag(kappa) has the same gradients in its variables
     scaled = Draw(case.X * kappa, case.y, case.u / sqrt(kappa), case.v / sqrt(kappa),
