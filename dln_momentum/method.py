@@ -105,9 +105,9 @@ class Method(PerRun):
         bad = ~(self.kappa.isfinite() & (self.kappa > 0))
         if self.kappa.ndim != 1 or bool(bad.any()):
             raise InputError(
-                [f"method.kappa has shape {[*self.kappa.shape]} and {int(bad.sum())} entries that "
-                 "are not finite and > 0; must be [d], all of them > 0"]
-            )  # fmt: skip
+                f"method.kappa has shape {[*self.kappa.shape]} and {int(bad.sum())} entries that "
+                "are not finite and > 0; must be [d], all of them > 0"
+            )
 
     @property
     def is_plain(self) -> bool:

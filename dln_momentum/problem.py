@@ -219,7 +219,7 @@ class Problem:
         given = isinstance(theta, Tensor) and not theta.is_complex()
         found = theta.to(self.X.dtype) if given else tensor_of("theta", theta).to(self.X.device)
         if found.ndim == 0 or found.shape[-1] != self.d:
-            raise InputError([f"theta has shape {[*found.shape]}, must end in d = {self.d}"])
+            raise InputError(f"theta has shape {[*found.shape]}, must end in d = {self.d}")
         return found
 
     def to(self, device: torch.device | str) -> Problem:
@@ -233,7 +233,7 @@ class Problem:
         except (RuntimeError, AssertionError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(
-                [f"device = {str(device)!r} must be one that torch has: {reason}"]
+                f"device = {str(device)!r} must be one that torch has: {reason}"
             ) from error
         given = {field: getattr(self, field) for field in TENSORS}
         present = {field: tensor for field, tensor in given.items() if tensor is not None}
@@ -286,7 +286,7 @@ def stack(problems: Sequence[Problem]) -> Problem:
     tensor([40.5000,  8.0000], dtype=torch.float64)
     """
     if not problems:
-        raise InputError(["there is no problem to stack"])
+        raise InputError("there is no problem to stack")
     raise_if_any(
         f"problems to stack: one is a {type(problem).__name__}, each must be a Problem"
         for problem in problems

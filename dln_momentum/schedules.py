@@ -81,9 +81,9 @@ class Schedule(PerRun):
         wrong = [rate for rate in (gamma_k, beta_k) if rate.shape[-1] not in (1, len(gamma))]
         if wrong:
             raise InputError(
-                [f"schedule gave rates {[*wrong[0].shape]}; must be [{steps} or 1, {len(gamma)} "
-                 "or 1]"]
-            )  # fmt: skip
+                f"schedule gave rates {[*wrong[0].shape]}; must be [{steps} or 1, {len(gamma)} "
+                "or 1]"
+            )
         return gamma_k.expand(steps, len(gamma)), beta_k.expand(steps, len(gamma))
 
     def largest_step(self, gamma: Tensor, beta: Tensor) -> Tensor:
@@ -359,7 +359,7 @@ def make_schedule(name: str, **numbers: Any) -> Schedule:
     StepDecay(every=100.0, factor=0.5)
     """
     if not isinstance(name, str) or name not in SCHEDULES:
-        raise InputError([f"schedule = {name!r} must be one of {', '.join(SCHEDULES)}"])
+        raise InputError(f"schedule = {name!r} must be one of {', '.join(SCHEDULES)}")
     kind = SCHEDULES[name]
     known = {field.name: field for field in fields(kind)}
     errors = [

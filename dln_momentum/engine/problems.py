@@ -80,13 +80,13 @@ class Problems:
 
     def __post_init__(self) -> None:
         if not isinstance(self.each, list | tuple):
-            raise_if_any([f"each is a {type(self.each).__name__}; it must be a list of problems"])
+            raise InputError(f"each is a {type(self.each).__name__}; it must be a list of problems")
         try:
             index = torch.as_tensor(self.index)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError([f"index = {self.index!r} must be whole numbers"]) from error
+            raise InputError(f"index = {self.index!r} must be whole numbers") from error
         if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
-            raise_if_any([f"index is {index.dtype}; must be whole numbers"])
+            raise InputError(f"index is {index.dtype}; must be whole numbers")
         object.__setattr__(self, "index", index.long())
         raise_if_any(self._faults())
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dln_momentum.errors import raise_if_any
+from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.flows.momentum_flow import momentum_flow
 from dln_momentum.flows.options import FlowOptions
 from dln_momentum.problem import Problem
@@ -89,9 +89,9 @@ def discretisation_orders(
     """
     steps = tuple(sorted(set(eps), reverse=True))
     if len(steps) < 2:
-        raise_if_any([f"eps = {list(eps)} must hold at least two different values"])
+        raise InputError(f"eps = {list(eps)} must hold at least two different values")
     if not 0 < time < math.inf:
-        raise_if_any([f"time = {time:g} must be finite and > 0"])
+        raise InputError(f"time = {time:g} must be finite and > 0")
     raise_if_any(
         f"eps = {step:g} must be in (0, {min(lam, time):g}], the smaller of lam and time"
         for step in steps

@@ -62,10 +62,8 @@ def balances_of(module: nn.Module) -> list[Balance]:
             found += _of_sequential(part, prefix)
     if not found:
         raise InputError(
-            [
-                "the module has no diagonal network and no nn.Sequential with two nn.Linear, alone "
-                "or with a ReLU between them: give balances=[Balance(name, form, parameters)]"
-            ]
+            "the module has no diagonal network and no nn.Sequential with two nn.Linear, alone "
+            "or with a ReLU between them: give balances=[Balance(name, form, parameters)]"
         )
     return found
 

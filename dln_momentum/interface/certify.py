@@ -105,7 +105,7 @@ def certify(
     dampening = number_of("dampening", dampening)
     raise_if_any(_option_problems(method, stores_ahead, decoupled, parametrisation))
     if problem.runs:
-        raise InputError([f"problem has runs {list(problem.runs)}; it must be one problem"])
+        raise InputError(f"problem has runs {list(problem.runs)}; it must be one problem")
     first, second, ulp = _pair("iterates", iterates, problem)
     steps = len(first) - 1
     rates = _Rates(steps, beta, gamma, gamma_u, gamma_v, weight_decay, dampening)
@@ -275,14 +275,12 @@ def _pair(
     shapes = [*first.shape], [*second.shape]
     if shapes[0] != shapes[1] or first.ndim != 2 or first.shape[1] != problem.d or len(first) < 2:
         raise InputError(
-            [
-                f"{key} have shapes {shapes[0]} and {shapes[1]}; both must be [K+1, {problem.d}], "
-                "K >= 1"
-            ]
+            f"{key} have shapes {shapes[0]} and {shapes[1]}; both must be [K+1, {problem.d}], "
+            "K >= 1"
         )
     if not bool((first.isfinite() & second.isfinite()).all()):
         bad = int((~(first.isfinite() & second.isfinite())).any(-1).nonzero()[0])
-        raise InputError([f"{key} are not finite at index {bad}: certify the steps before it"])
+        raise InputError(f"{key} are not finite at index {bad}: certify the steps before it")
     return first, second, max(_ulp(value) for value in given)
 
 
@@ -290,7 +288,7 @@ def _check_pair(key: str, given: Any) -> None:
     """Raise `InputError` for what is not a pair."""
     if not isinstance(given, list | tuple) or len(given) != 2:
         what = f"{len(given)} of them" if isinstance(given, list | tuple) else type(given).__name__
-        raise InputError([f"{key} must be a pair of arrays (u, v), given {what}"])
+        raise InputError(f"{key} must be a pair of arrays (u, v), given {what}")
 
 
 def _start(previous: tuple[ArrayLike, ArrayLike], problem: Problem) -> tuple[Tensor, Tensor]:
@@ -298,7 +296,7 @@ def _start(previous: tuple[ArrayLike, ArrayLike], problem: Problem) -> tuple[Ten
     u, v = (tensor_of("previous", value) for value in previous)
     if u.shape != (problem.d,) or v.shape != (problem.d,):
         raise InputError(
-            [f"previous has shapes {[*u.shape]} and {[*v.shape]}; both must be [{problem.d}]"]
+            f"previous has shapes {[*u.shape]} and {[*v.shape]}; both must be [{problem.d}]"
         )
     return u, v
 

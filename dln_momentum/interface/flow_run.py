@@ -224,7 +224,7 @@ class FlowRun(Shaped):
     @cached_property
     def _measures(self) -> FlowMeasures:
         if not isinstance(self.path, FlowPath) or self._measured_to is None:
-            raise InputError(["certify and plot need every step of one flow: one lam, no times"])
+            raise InputError("certify and plot need every step of one flow: one lam, no times")
         return measure(self.problem, self.path, RECORDS, self._measured_to)
 
     def _shaped(self, value: Tensor) -> NDArray[np.float64]:

@@ -92,14 +92,14 @@ def sweep(
     """
     names = [zip] if isinstance(zip, str) else zip
     if names is not None and not isinstance(names, list | tuple):
-        raise InputError([f"zip = {zip!r} must be a list of names of keys, or several lists"])
+        raise InputError(f"zip = {zip!r} must be a list of names of keys, or several lists")
     if schedule is not None and not callable(schedule):
         keys |= {"schedule": schedule}
     axes = {key: _values(value) for key, value in keys.items() if _is_axis(key, value)}
     others = {key: value for key, value in keys.items() if key not in axes}
     rows = start.runs if isinstance(start, Start) else ()
     if len(rows) > 1:
-        raise InputError([f"start has run dimensions {[*rows]}; a sweep takes one at most"])
+        raise InputError(f"start has run dimensions {[*rows]}; a sweep takes one at most")
     if rows:
         assert isinstance(start, Start)
         # last, as the start's own run dimension is when shapes are broadcast
@@ -136,7 +136,7 @@ class _Maker:
             inspect.signature(self.make).bind(**given)
         except TypeError as error:
             name = getattr(self.make, "__name__", repr(self.make))
-            raise InputError([f"{name}: {error}; keys must give its arguments"]) from error
+            raise InputError(f"{name}: {error}; keys must give its arguments") from error
         return self.make(**given)
 
 
@@ -365,7 +365,7 @@ def _values(value: Any) -> list[Any]:
 
 def _problem_maker(problem: Any, keys: Collection[str]) -> _Maker:
     if isinstance(problem, Problem) and problem.runs:
-        raise InputError([f"problem has run dimensions {list(problem.runs)}; a sweep takes one"])
+        raise InputError(f"problem has run dimensions {list(problem.runs)}; a sweep takes one")
     if not callable(problem):
         checked(problem, None)
         return _Maker(lambda: problem, {}, problem)

@@ -146,7 +146,7 @@ class _Reader:
             if any(p is parameter for p in group["params"])
         ]
         if not found:
-            raise InputError(["the optimizer does not train this parameter"])
+            raise InputError("the optimizer does not train this parameter")
         self.optimizer, self.parameter, self.group = optimizer, parameter, found[0]
         self.heavy_ball = isinstance(optimizer, HeavyBall)
         self.buffered = self._stale = False
@@ -202,7 +202,7 @@ class _Reader:
             self.buffered, self._carry, weight = True, 0.0, 1.0
         elif self._stale:
             raise InputError(
-                ["momentum was 0 and is not now: torch's buffer is not of the last step"]
+                "momentum was 0 and is not now: torch's buffer is not of the last step"
             )
         else:
             self._carry, self._pending = self._carry * mu, self._pending * mu
@@ -223,10 +223,8 @@ class _Reader:
         for name, now, before in (("lr", lr, first[0]), ("momentum", mu, first[1])):
             if now != before:
                 raise InputError(
-                    [
-                        f"nesterov with a schedule: {name} changed from {before:g} to {now:g}, and "
-                        "torch's step is then no gradient step from an extrapolated point"
-                    ]
+                    f"nesterov with a schedule: {name} changed from {before:g} to {now:g}, and "
+                    "torch's step is then no gradient step from an extrapolated point"
                 )
 
     def _held(self) -> Tensor | None:
@@ -246,7 +244,7 @@ def _known(optimizer: Any) -> Optimizer:
     """The optimizer itself, if its steps are known."""
     inner = getattr(optimizer, "optimizer", optimizer)
     if not isinstance(inner, Optimizer):
-        raise InputError([f"optimizer is a {type(inner).__name__}; it must be a torch optimizer"])
+        raise InputError(f"optimizer is a {type(inner).__name__}; it must be a torch optimizer")
     name = type(inner).__name__
     # a subclass may step in another way; torch and schedulers wrap the function
     own = inspect.unwrap(type(inner).step)
@@ -263,4 +261,4 @@ def _known(optimizer: Any) -> Optimizer:
             f"optimizer is a {name}; the steps of torch.optim.SGD and HeavyBall are known. If it "
             "is of the family, store the iterates and give them to dln.certify"
         )
-    raise InputError([why])
+    raise InputError(why)

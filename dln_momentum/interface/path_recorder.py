@@ -73,15 +73,15 @@ class PathRecorder:
             checked(problem, None)
             if problem.runs or problem.d != u.numel():
                 raise InputError(
-                    [f"problem has runs {[*problem.runs]} and d = {problem.d}; the network is one "
-                     f"of d = {u.numel()}"]
-                )  # fmt: skip
+                    f"problem has runs {[*problem.runs]} and d = {problem.d}; the network is one "
+                    f"of d = {u.numel()}"
+                )
         if u.shape != v.shape or u.ndim == 0 or u is v:
             raise InputError(
-                [f"u and v must be two parameters of one shape: {[*u.shape]} and {[*v.shape]}"]
+                f"u and v must be two parameters of one shape: {[*u.shape]} and {[*v.shape]}"
             )
         if parametrisation not in ("product", "squares"):
-            raise InputError([f"parametrisation = {parametrisation!r} must be product or squares"])
+            raise InputError(f"parametrisation = {parametrisation!r} must be product or squares")
         self._squares = parametrisation == "squares"
         self._rows = None if problem is None else problem.row_space
         self._ulp = max(torch.finfo(u.dtype).eps, torch.finfo(v.dtype).eps)
@@ -111,12 +111,12 @@ class PathRecorder:
         checked(problem, None)
         raise_if_any(self.faults)
         if self._sums is None:
-            raise InputError(["no step has been recorded: the recorder must be made before them"])
+            raise InputError("no step has been recorded: the recorder must be made before them")
         if problem.runs or problem.d != self._sums.w.shape[-1]:
             raise InputError(
-                [f"problem has runs {list(problem.runs)} and d = {problem.d}; the network is one "
-                 f"of d = {self._sums.w.shape[-1]}"]
-            )  # fmt: skip
+                f"problem has runs {list(problem.runs)} and d = {problem.d}; the network is one "
+                f"of d = {self._sums.w.shape[-1]}"
+            )
         path = self._sums.summary().to(problem.X.device)
         return certificate_of(problem, path, kappa=torch.ones_like(problem.X[0]), along=False)
 

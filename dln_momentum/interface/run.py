@@ -170,7 +170,7 @@ class Run(Shaped):
         """
         if not self.snapshot.certifies:
             raise InputError(
-                ["path_sums = 'gradient_sum' certifies nothing: train with telescoped or direct"]
+                "path_sums = 'gradient_sum' certifies nothing: train with telescoped or direct"
             )
         found = self.measure(_certificate, None)
         return Certificate(**{name: self._shaped(value) for name, value in found.items()})
@@ -194,7 +194,7 @@ class Run(Shaped):
             distances = records.trajectories and solves <= MOST_DISTANCES
         if distances:
             if not records.trajectories:
-                raise InputError(["distances need trajectories: train(..., trajectories=True)"])
+                raise InputError("distances need trajectories: train(..., trajectories=True)")
             end = self.measure(limit, None)["minimizer"]
             columns |= distances_along_path(
                 columns,
@@ -221,7 +221,7 @@ class Run(Shaped):
             from dln_momentum.outputs.plotting import overview
 
         if self.shape != () or not self._records.trajectories:
-            raise InputError(["plot needs one run with trajectories; see to_dataset for many"])
+            raise InputError("plot needs one run with trajectories; see to_dataset for many")
         history = self.to_dataset(distances=True)
         minimum = self.certify().minimizer if self.snapshot.certifies else np.nan * self.theta
         history = with_targets(history, self.problem, minimum)

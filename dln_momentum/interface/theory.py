@@ -160,9 +160,9 @@ def gradient_flow_limit(problem: Problem, start: Start | None = None) -> Any:
     start = checked(problem, start)
     if start.is_deep:
         raise InputError(
-            [f"start has depth = {start.depth}: gradient_flow_limit is of theta = u v, depth = 2; "
-             "power_minimizer is the limit of others"]
-        )  # fmt: skip
+            f"start has depth = {start.depth}: gradient_flow_limit is of theta = u v, depth = 2; "
+            "power_minimizer is the limit of others"
+        )
     w_plus, w_minus = start.weights(problem.d)
     log_init = discrete_bias.log_init(w_plus, w_minus, *torch.zeros(2, 1, dtype=w_plus.dtype))
     return bregman_minimizer(problem, (w_plus * w_minus).abs().numpy(), log_init.numpy())

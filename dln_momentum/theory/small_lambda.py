@@ -157,5 +157,5 @@ def small_lambda_balancedness(gradient_path: FlowPath, lam: Tensor | float) -> T
     [0.99..., 0.97...]
     """
     if gradient_path.gradient_square is None:
-        raise InputError([f"lambda = {gradient_path.lam:g} of the path must be 0 (gradient flow)"])
+        raise InputError(f"lambda = {gradient_path.lam:g} of the path must be 0 (gradient flow)")
     return gradient_path.balancedness[0] * torch.exp(-2 * lam * gradient_path.gradient_square[-1])

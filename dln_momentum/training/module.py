@@ -131,9 +131,9 @@ class HeavyBallModule(pl.LightningModule):
         """Advance every run by one block."""
         if not isinstance(block, Block):
             raise InputError(
-                [f"HeavyBallModule trains on blocks of steps, given {type(block).__name__}: put "
-                 "the data into a Problem and call trainer.fit(module, module.data)"]
-            )  # fmt: skip
+                f"HeavyBallModule trains on blocks of steps, given {type(block).__name__}: put "
+                "the data into a Problem and call trainer.fit(module, module.data)"
+            )
         if block.start != self.stepper.step:
             raise RuntimeError(f"block starts at {block.start}, training at {self.stepper.step}")
         self._snapshot = None

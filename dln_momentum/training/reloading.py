@@ -75,7 +75,7 @@ def remade(
     saved = checkpoint.get("origin")
     settings = checkpoint.get("hyper_parameters")
     if not isinstance(settings, Mapping) or "plan" not in settings:
-        raise InputError(["the checkpoint is not one of HeavyBallModule"])
+        raise InputError("the checkpoint is not one of HeavyBallModule")
     if saved is None:
         raise_if_any(
             f"the checkpoint holds no {what}: it is of a network or of data of one's own, of "
