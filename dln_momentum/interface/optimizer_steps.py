@@ -136,6 +136,27 @@ class OptimizerSteps:
         self._step(taken, now)
 
 
+class Recorder:
+    """What watches an optimizer's steps and sums something over them."""
+
+    _steps: OptimizerSteps
+
+    @property
+    def faults(self) -> list[str]:
+        """Why the run has left the family, if it has; the steps after that are not recorded."""
+        self._steps.check_now()
+        return list(self._steps.faults)
+
+    def close(self) -> None:
+        """Stop watching the optimizer; what was recorded stays."""
+        self._steps.close()
+
+
+def double(x: Tensor) -> Tensor:
+    """A copy in double precision, on the CPU where an accelerator has none."""
+    return x.detach().to("cpu" if x.device.type == "mps" else x.device).double()
+
+
 class _Reader:
     """The steps of one parameter, from its group's settings at each."""
 
@@ -233,11 +254,8 @@ class _Reader:
 
 
 def _increments(readers: Sequence[_Reader]) -> list[Tensor] | None:
-    held = [reader.increment() for reader in readers]
-    present = [x for x in held if x is not None]
-    if len(present) == len(held):
-        return present
-    return None
+    present = [x for reader in readers if (x := reader.increment()) is not None]
+    return present if len(present) == len(readers) else None
 
 
 def _known(optimizer: Any) -> Optimizer:

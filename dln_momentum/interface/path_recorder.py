@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.interface.arguments import checked
-from dln_momentum.interface.optimizer_steps import OptimizerSteps, Step
+from dln_momentum.interface.optimizer_steps import OptimizerSteps, Recorder, Step, double
 from dln_momentum.interface.path_certificate import PathCertificate, certificate_of
 from dln_momentum.interface.path_sums import PathSums
 from dln_momentum.problem import Problem
@@ -17,7 +17,7 @@ from dln_momentum.theory.coordinate_rates import scaled_layers
 from dln_momentum.theory.family import step_terms
 
 
-class PathRecorder:
+class PathRecorder(Recorder):
     """Watches an optimizer train a diagonal linear network, and certifies the run.
 
     It works wherever the optimizer is stepped: a loop of one's own, Lightning, any trainer. It
@@ -95,12 +95,6 @@ class PathRecorder:
         """Steps recorded."""
         return 0 if self._sums is None else self._sums.steps
 
-    @property
-    def faults(self) -> list[str]:
-        """Why the run has left the family, if it has; the steps after that are not recorded."""
-        self._steps.check_now()
-        return list(self._steps.faults)
-
     def certify(self, problem: Problem) -> PathCertificate:
         """The certificate of the run as it stands.
 
@@ -119,10 +113,6 @@ class PathRecorder:
             )
         path = self._sums.summary().to(problem.X.device)
         return certificate_of(problem, path, kappa=torch.ones_like(problem.X[0]), along=False)
-
-    def close(self) -> None:
-        """Stop watching the optimizer; what was recorded stays."""
-        self._steps.close()
 
     def _start(self, values: list[Tensor], last: list[Tensor] | None, steps: list[Step]) -> None:
         """The first point, and the increment before it."""
@@ -188,9 +178,7 @@ class PathRecorder:
 
     def _weights(self, u: Tensor, v: Tensor) -> Tensor:
         """(w_+, w_-) of the theorem, [2, d], in double precision."""
-        # some accelerators have no double precision
-        device = "cpu" if u.device.type == "mps" else u.device
-        u, v = (x.detach().to(device).double().flatten() for x in (u, v))
+        u, v = double(u).flatten(), double(v).flatten()
         if self._squares:
             return torch.stack([2 * u, 2 * v])
         u, v = scaled_layers(u, v, 1.0, self._ratio)

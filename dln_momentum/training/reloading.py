@@ -14,13 +14,12 @@ from dln_momentum.engine import EngineOptions
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
+from dln_momentum.problem_checks import TENSORS
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.training.datamodule import BlockDataModule
 
 LARGEST = 2**20
 """Bytes of data and first weights up to which a checkpoint holds them."""
-
-TENSORS = ("X", "y", "theta_star", "X_test", "y_test")
 
 
 def hyper_parameters(
