@@ -59,7 +59,7 @@ class PerRun:
         for key in self.numbers:
             value = getattr(self, key)
             # of some numbers None is a choice
-            if value is None and _default(self, key) is None:
+            if value is None and getattr(type(self), key, key) is None:
                 continue
             try:
                 object.__setattr__(self, key, _cast(self.prefix + key, value))
@@ -113,10 +113,6 @@ class PerRun:
         """The numbers that differ between runs."""
         found = {key: getattr(self, key) for key in self.numbers}
         return {k: t for k, t in found.items() if isinstance(t, Tensor) and t.ndim > self.leading}
-
-
-def _default(settings: PerRun, key: str) -> Any:
-    return next(field.default for field in fields(settings) if field.name == key)
 
 
 def tensor_like(value: Number, device: torch.device | None = None) -> Tensor:

@@ -103,10 +103,10 @@ def contour_integrals(problem: Problem, path: FlowPath, cutoff: float = REACH) -
     return ContourIntegrals(accumulated(values), uncertainty, 1.0, zeros, worst)
 
 
-def inside_windows(problem: Problem, path: FlowPath, cutoff: float = REACH) -> Tensor:
+def inside_windows(problem: Problem, path: FlowPath) -> Tensor:
     """Which times of the path lie inside a window, where the sums have not been formed, [T]."""
     found = torch.zeros(len(path.t), dtype=torch.bool)
-    skipped = (step_integrals(problem, path).change > cutoff).any(0).any(-1)
+    skipped = (step_integrals(problem, path).change > REACH).any(0).any(-1)
     for first, last in _windows(skipped):
         found[first + 1 : last] = True
     return found
