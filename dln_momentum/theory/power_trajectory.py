@@ -111,7 +111,7 @@ class PowerTrajectory(Trajectory):
 
     def _potential_from(self, exponents: Tensor) -> tuple[Tensor, Tensor]:
         """A and c that exponents [2, ..., d] make of the start."""
-        return potential_scale(self.w_start.unbind(), exponents.unbind(), self.depth)
+        return potential_scale(self.w_start, exponents, self.depth)
 
     @cached_property
     def is_valid(self) -> Tensor:

@@ -154,7 +154,7 @@ class AutogradStepper:
         self._tracker = None
         if isinstance(net, DiagonalLinearNet):
             self._tracker = PathTracker(net, optimizer, data.problem, options.path_sums)
-        self.step = 0
+        self.step: int = 0
         self.loss = self._full_loss()
         self._loss_start = self.loss.clone()
         self.status: Tensor = torch.zeros(1, dtype=torch.int64, device=self.loss.device)
