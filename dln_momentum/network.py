@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from dln_momentum.arrays import is_integer, number_of, tensor_of
 from dln_momentum.errors import InputError
-from dln_momentum.start import Start, biased, check_layers, checked_depth, drawn, uniform
+from dln_momentum.layer_checks import check_layers, checked_depth
+from dln_momentum.start import Start, biased, drawn, uniform
 
 
 class DiagonalLinearNet(nn.Module):
