@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dln_momentum.interface.flow import flow
     from dln_momentum.interface.flow_run import FlowRun
     from dln_momentum.interface.grid import sweep
+    from dln_momentum.interface.margins import margins, max_margin, normalised_margin
     from dln_momentum.interface.path_certificate import PathCertificate
     from dln_momentum.interface.path_recorder import PathRecorder
     from dln_momentum.interface.plot import plot
@@ -43,10 +44,7 @@ if TYPE_CHECKING:
         inverse_mirror_map,
         kkt_residual,
         least_norm,
-        margins,
-        max_margin,
         mirror_map,
-        normalised_margin,
         power_minimizer,
     )
     from dln_momentum.interface.train import train
@@ -72,14 +70,14 @@ _NAMES = {
     "interface.flow": "flow",
     "interface.flow_run": "FlowRun",
     "interface.grid": "sweep",
+    "interface.margins": "margins max_margin normalised_margin",
     "interface.path_certificate": "PathCertificate",
     "interface.path_recorder": "PathRecorder",
     "interface.plot": "plot",
     "interface.run": "Run",
     "interface.theory": (
         "basis_pursuit bregman_divergence bregman_minimizer gradient_flow_limit hyperbolic_entropy "
-        "inverse_mirror_map kkt_residual least_norm margins max_margin mirror_map "
-        "normalised_margin power_minimizer"
+        "inverse_mirror_map kkt_residual least_norm mirror_map power_minimizer"
     ),
     "interface.train": "train",
     "interface.verify": "Report verify",
