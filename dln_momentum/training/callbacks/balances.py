@@ -10,8 +10,8 @@ import torch
 
 from dln_momentum.errors import InputError
 from dln_momentum.interface.balance_recorder import Balance, BalanceRecorder, balances_of
+from dln_momentum.training.engine_stepper import EngineStepper
 from dln_momentum.training.module import HeavyBallModule
-from dln_momentum.training.steppers import EngineStepper
 
 
 class BalanceMonitor(pl.Callback):
