@@ -16,7 +16,8 @@ LAYERS = {
     "mathematics": (
         "arrays", "errors", "extras", "seeding", "rates", "start", "record_plan", "network",
         "optimizer", "per_run", "schedule", "schedules", "method", "nearest", "memory", "pace",
-        "problem", "problem_checks", "layer_checks", "row_space", "wide_rows", "theory", "data", "flows",
+        "problem", "problem_checks", "layer_checks", "row_space", "wide_rows", "theory",
+        "data", "flows",
     ),
     "engine": ("engine", "flows.batched"),
     "outputs": ("outputs",),
