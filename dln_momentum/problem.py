@@ -127,7 +127,8 @@ class Problem:
         for key, value in (fields if errors else _squeezed(fields)).items():
             object.__setattr__(self, key, value)
         errors = errors or problem_errors(self)
-        raise_if_any([*errors, *(f"note: {note}" for note in self.notes)] if errors else [])
+        if errors:
+            raise InputError([*errors, *(f"note: {note}" for note in self.notes)])
 
     def __repr__(self) -> str:
         loss = "" if self.loss_name == "squared" else f", loss={self.loss_name!r}"
