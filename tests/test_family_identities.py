@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from dln_momentum.row_space import RowSpace
+from dln_momentum import RowSpace
 from dln_momentum.theory import (
     balances,
     coordinate_rates,
