@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -236,26 +236,28 @@ class _Points:
     @cached_property
     def data(self) -> tuple[list[Problem], np.ndarray, list[str]]:
         """The problems, which of them each point has, and the axes that choose it."""
-        names = [name for name in self.axes if name in self.problem.arguments]
-        settings, index = self.grid.combinations(names)
-        made = [self.problem({**self.others, **setting}) for setting in settings]
+        made, index = self._made(self.problem.arguments, self.problem)
         wrong = [type(p).__name__ for p in made if not isinstance(p, Problem)]
         raise_if_any(f"problem must make a Problem; it made a {kind}" for kind in wrong[:1])
-        return made, index, names
+        return made, index, [name for name in self.axes if name in self.problem.arguments]
 
     @cached_property
     def _starts(self) -> tuple[list[Start], np.ndarray]:
-        names = [name for name in self.axes if name in self.start.arguments]
-        settings, index = self.grid.combinations(names)
-        made = [self.start({**self.others, **setting}) for setting in settings]
+        made, index = self._made(self.start.arguments, self.start)
         return [checked(self.data[0][0], start) for start in made], index
 
     @cached_property
     def _methods(self) -> tuple[list[Method], np.ndarray]:
         """The methods without depth and rates of the layers, and which of them each point has."""
         made_of = (*METHOD, *(self.schedule.arguments if self.schedule else ()))
-        settings, index = self.grid.combinations([name for name in self.axes if name in made_of])
-        return [self._method({**self.others, **setting}) for setting in settings], index
+        return self._made(made_of, self._method)
+
+    def _made(
+        self, keys: Collection[str], make: Callable[[dict[str, Any]], Any]
+    ) -> tuple[list[Any], np.ndarray]:
+        """What is made of each combination of some axes, and which of them each point has."""
+        settings, index = self.grid.combinations([name for name in self.axes if name in keys])
+        return [make({**self.others, **setting}) for setting in settings], index
 
     def _method(self, values: dict[str, Any]) -> Method:
         schedule = self.schedule(values) if self.schedule else values.get("schedule")
