@@ -11,8 +11,8 @@ from dln_momentum.flows.trajectory import (
     LARGEST,
     SMALLEST,
     RecordedTrajectory,
-    in_range,
     log_spaced,
+    times_in_range,
     trajectory_of_path,
 )
 from dln_momentum.verification.measurements import Measurements
@@ -66,8 +66,7 @@ def recorded_run(m: Measurements) -> RecordedTrajectory:
 def resolved_snapshots(m: Measurements) -> tuple[list[Snapshot], str]:
     """The snapshots after the start within the range of float64, or the start; and the part."""
     snapshots = m.snapshots
-    fine = in_range(torch.stack([s.w[:, 0] for s in snapshots], 1)).tolist()
-    kept = fine.index(False) if False in fine else len(fine)
+    kept = times_in_range(torch.stack([s.w[:, 0] for s in snapshots], 1))
     last = snapshots[max(kept - 1, 0)].step
     part = ""
     if kept < len(snapshots):
