@@ -148,11 +148,11 @@ class Momentum:
         (0.04, 0.8, 1.0)
         """
         if not isinstance(rho, Real):
-            raise InputError([f"rho = {rho!r} must be a number"])
+            raise InputError(f"rho = {rho!r} must be a number")
         # allow for the rounding of 1/(1-beta)
         if not 0 < rho <= self.max_speed_up * (1 + 1e-15):
             raise InputError(
-                [f"rho = {rho:g} must be in (0, {self.max_speed_up:g}] = (0, 1/(1-beta)]"]
+                f"rho = {rho:g} must be in (0, {self.max_speed_up:g}] = (0, 1/(1-beta)]"
             )
         beta = 1 - rho * (1 - self.beta)
         # a beta of the size of rounding is 0

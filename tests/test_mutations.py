@@ -444,7 +444,7 @@ FAULTS = [
     Fault("batches of the next step", "batches", engine, drawn_wrongly(1.0, 1), ITERATES),
     Fault("label noise twice", "batches", engine, drawn_wrongly(2.0, 0), ITERATES),
     Fault("batch weights of the torch kernel", "batches", engine,
-          lambda p: scaled(p, torch_kernel._batch_weights, 1.5),
+          lambda p: scaled(p, torch_kernel.row_weights, 1.5),
           ITERATES[1:]),
     Fault("r(z) of the torch kernel", "momentum", engine,
           lambda p: scaled(p, discrete_bias.path_sum_increment, 1.01),

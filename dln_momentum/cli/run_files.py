@@ -11,7 +11,7 @@ from torch import Tensor
 from dln_momentum.cli.job import Job
 from dln_momentum.cli.outputs import outputs_of
 from dln_momentum.engine import Status
-from dln_momentum.engine.problems import Problems, select
+from dln_momentum.engine.problems import problem_of_run, select
 from dln_momentum.outputs.along_path import limit
 from dln_momentum.outputs.changing_rates import method_settings
 from dln_momentum.outputs.divergence import NAMES
@@ -123,7 +123,4 @@ class TrainedRuns:
         return self._module.measure(limit)["minimizer"].cpu()
 
     def _problem(self, run: int) -> Problem:
-        problems = self._module.data.problems
-        if isinstance(problems, Problems):
-            return problems.each[int(problems.index[run])]
-        return problems
+        return problem_of_run(self._module.data.problems, run)

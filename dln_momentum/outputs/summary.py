@@ -141,15 +141,15 @@ def curvature(snapshot: Snapshot, problem: Problem) -> dict[str, Tensor]:
 
     Both in the variables in which all coordinates have one step size.
     """
-    found = sharpness(*of_one_rate(snapshot, problem))
+    data, kappa, depth = of_one_rate(snapshot, problem)
+    found = sharpness(data, snapshot.w / kappa**0.5, depth)
     return {"sharpness": found, "sharpness_threshold": snapshot.threshold[:, 0]}
 
 
 def of_one_rate(snapshot: Snapshot, problem: Problem) -> tuple[Problem, Tensor, Tensor | float]:
-    """The data, w [2, R, d] and the depth ([R, 1] or 2) of the run with one step size for all."""
-    data, kappa = in_one_rate(problem, kappa_of(snapshot))
+    """The data of the runs w/sqrt(kappa) with one step size for all, kappa, and D, [R, 1] or 2."""
     depth = snapshot.depth if isinstance(snapshot, PowerSnapshot) else 2.0
-    return data, snapshot.w / kappa**0.5, depth
+    return *in_one_rate(problem, kappa_of(snapshot)), depth
 
 
 def path_sum_scalars(snapshot: Snapshot) -> dict[str, Tensor]:

@@ -419,7 +419,7 @@ def shifted(function: Callable[..., Any], part: float) -> Callable[..., Any]:
     ("case", "owner", "name"),
     [
         (SCANNED[0], "dln_momentum.theory.trajectory", "asymptotic_balancedness"),
-        (SCANNED[13], "dln_momentum.engine.family_snapshot", "asymptotic_balancedness"),
+        (SCANNED[13], "dln_momentum.theory.trajectory", "asymptotic_balancedness"),
         (SCANNED[6], "dln_momentum.theory.trajectory", "asymptotic_balancedness"),
     ],
     ids=["plain", "decay", "one row"],
