@@ -42,7 +42,7 @@ def sweep(job: Job) -> dict[str, Any]:
     raise_if_any(_of_one_run(job, monitors_of(job.config)))
     tell_of_costs(study.points.advance.at(int(study.pieces[0].points[0])).plan)
     with logging_to(job) as loggers:
-        pieces = list(trained(job, study, mine))
+        pieces = trained(job, study, mine)
         results = dataset(study, pieces)
         summary = _summary(job, study, results, pieces)
         results = results.assign_attrs(_settings(study) | file_attributes(summary, job.text))
