@@ -73,7 +73,8 @@ def results_of(
             forks[pipe] = process, left.popleft()
             pipe.send(len(forks) - 1)
         while forks:
-            for pipe in wait(list(forks)):
+            ready: list[Any] = wait(list(forks))
+            for pipe in ready:
                 process, task = forks[pipe]
                 try:
                     kind, found, note = pipe.recv()
@@ -126,7 +127,7 @@ def _send(pipe: Connection, number: int | None) -> None:
 
 
 def _fork(
-    function: Callable[..., R], tasks: Sequence[T], tells: bool, others: Sequence[Connection]
+    function: Callable[..., R], tasks: Sequence[Any], tells: bool, others: Sequence[Connection]
 ) -> tuple[Connection, Any]:
     """A fork that does tasks by their numbers, and where they go and its results come in."""
     context = multiprocessing.get_context("fork")
@@ -148,7 +149,7 @@ def _fork(
 
 def _work(
     function: Callable[..., R],
-    tasks: Sequence[T],
+    tasks: Sequence[Any],
     tells: bool,
     pipe: Connection,
     others: Sequence[Connection],
@@ -175,7 +176,7 @@ def _work(
 
 
 def _result(
-    function: Callable[..., R], task: T, notes: Callable[[Any], None] | None
+    function: Callable[..., R], task: Any, notes: Callable[[Any], None] | None
 ) -> R | Exception:
     try:
         return function(task) if notes is None else function(task, notes)
