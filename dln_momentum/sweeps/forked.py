@@ -10,7 +10,7 @@ import sys
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
@@ -102,15 +102,54 @@ def results_of(
         for task in left:
             yield task, _result(function, task, notes)
     finally:
-        for pipe in forks:
-            pipe.close()  # so that the next result or note ends the fork
+        _end({pipe: process for pipe, (process, _) in forks.items()})
+
+
+@contextmanager
+def beside(function: Callable[[], None]) -> Iterator[None]:
+    """Do something in a fork while this process goes on; it is done when the body has ended.
+
+    For `function` the same holds as for that of `results_of`. Where there are no forks, or this one
+    dies, it is done here, after the body. It must not matter if it is done twice.
+
+    Raises:
+        Exception: what it raises, unless the body raises something.
+    """
+    pipe, process = None, None
+    if can_fork():
+        with suppress(OSError):  # no room for one more process
+            pipe, process = _fork(lambda _: function(), [None], False, [])
+            _send(pipe, 0)
+    if pipe is None:
+        yield
+        function()
+        return
+    try:
+        yield
         try:
-            for process, _ in forks.values():
-                process.join(PATIENCE)
-        finally:  # also where a second signal ends the waiting
-            for process, _ in forks.values():
-                process.kill()
-                process.join()
+            _, found, note = pipe.recv()
+        except (EOFError, OSError):
+            function()
+        else:
+            _send(pipe, None)
+            if isinstance(found, Exception):
+                found.add_note(note)
+                raise found
+    finally:
+        _end({pipe: process})
+
+
+def _end(forks: Mapping[Any, Any]) -> None:
+    """Close the pipes of forks, so that the next result or note ends them, and wait for that."""
+    for pipe in forks:
+        pipe.close()
+    try:
+        for process in forks.values():
+            process.join(PATIENCE)
+    finally:  # also where a second signal ends the waiting
+        for process in forks.values():
+            process.kill()
+            process.join()
 
 
 def can_fork() -> bool:
