@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dln_momentum import InputError
-from dln_momentum.sweeps.forked import can_fork, results_of
+from dln_momentum.sweeps.forked import beside, can_fork, results_of
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="no forks on this system")
 
@@ -127,3 +127,46 @@ def test_forks_ignore_signals_and_end_with_their_parent(tmp_path: Path) -> None:
     assert 8 < done < 100
     time.sleep(0.1)
     assert len(list(tmp_path.iterdir())) == done
+
+
+def test_something_is_done_beside_the_body_and_has_ended_after_it(tmp_path: Path) -> None:
+    def write() -> None:
+        time.sleep(0.05)
+        (tmp_path / "writer").write_text(str(os.getpid()))
+
+    with beside(write):
+        assert not (tmp_path / "writer").exists()
+    assert int((tmp_path / "writer").read_text()) != os.getpid()
+    # a body that fails hides nothing of it
+    (tmp_path / "writer").unlink()
+    with pytest.raises(KeyError), beside(write):
+        raise KeyError
+    assert (tmp_path / "writer").exists()
+
+
+def test_what_is_done_beside_fails_here_and_is_done_here_where_the_fork_dies() -> None:
+    here, done = os.getpid(), list[int]()
+
+    def dying() -> None:
+        if os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        done.append(os.getpid())
+
+    def refusing() -> None:
+        raise OSError(28, "No space left on device")
+
+    with beside(dying):
+        pass
+    assert done == [here]
+    with pytest.raises(OSError, match="No space"), beside(refusing):
+        done.append(0)
+    assert done == [here, 0]
+
+
+def test_without_forks_everything_is_done_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dln_momentum.sweeps.forked.can_fork", lambda: False)
+    here, order = os.getpid(), list[Any]()
+    with beside(lambda: order.append(os.getpid())):
+        order.append("body")
+    assert order == ["body", here]
+    assert {process for _, process in results_of(lambda _: os.getpid(), range(9), 2)} == {here}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from dln_momentum.cli.command import command
@@ -45,7 +46,7 @@ def sweep(job: Job) -> dict[str, Any]:
     raise_if_any(_of_one_run(job, monitors_of(job.config)))
     tell_of_costs(study.points.advance.at(int(study.pieces[0].points[0])).plan)
     with logging_to(job) as loggers:
-        pieces = trained(job, study, mine)
+        pieces = trained(job, study, mine, meanwhile=_import_figure)
         results = dataset(study, pieces)
         summary = _summary(job, study, results, pieces)
         results = results.assign_attrs(_settings(study) | file_attributes(summary, job.text))
@@ -126,6 +127,10 @@ def _settings(study: Study) -> dict[str, Any]:
         "path_sums": None if "engine_path_sums" in names else points.config.engine.path_sums,
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _import_figure() -> None:
+    import_module("dln_momentum.outputs.sweep_figure")
 
 
 def _draw(job: Job, results: xr.Dataset) -> None:

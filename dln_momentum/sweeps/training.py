@@ -32,16 +32,25 @@ from dln_momentum.training.module import HeavyBallModule
 from dln_momentum.training.resuming import newest_checkpoint, read_checkpoint
 from dln_momentum.training.trainer import fit, shows_progress
 
-Tell = Callable[[tuple[int, int, str]], None]
-"""Tells the bar of a piece: its number, how many of its runs have ended, what is done to it."""
+Said = tuple[int, int, str]
+"""Of a piece its number, how many of its runs have ended, and what is done to it."""
+Tell = Callable[[Said], None]
 
 
-def trained(job: Job, study: Study, pieces: Sequence[Piece]) -> list[xr.Dataset]:
+def trained(
+    job: Job, study: Study, pieces: Sequence[Piece], meanwhile: Callable[[], None]
+) -> list[xr.Dataset]:
     """The results of each piece: read from ``pieces/`` if they are there, else trained now.
 
     Long ones are trained at once, see `rounds`. A piece that was interrupted goes on from its
     newest checkpoint. The results are the same bits in any case, since they are always read from
     the file.
+
+    Args:
+        job: of the sweep.
+        study: all of it.
+        pieces: those to be done.
+        meanwhile: done once in this process, if others train and it has nothing else to do.
 
     Raises:
         InputError: where the data of a finished piece have changed since.
@@ -65,6 +74,7 @@ def trained(job: Job, study: Study, pieces: Sequence[Piece]) -> list[xr.Dataset]
         for number in found:
             bar.note((number, len(study.pieces[number].points), ""))
     left = [piece for piece in pieces if piece.number not in found]
+    idle = [meanwhile]
     for some, at_once, threads in rounds(job.config, study, left):
 
         def done(piece: Piece, tell: Tell, at_once: int = at_once, threads: int = threads) -> None:
@@ -73,7 +83,12 @@ def trained(job: Job, study: Study, pieces: Sequence[Piece]) -> list[xr.Dataset]
             # a trainer, its module and their states refer to each other: 25 kB a run
             gc.collect()
 
-        results = results_of(done, some, at_once, least=1, notes=bar.note)
+        def note(said: Said, at_once: int = at_once) -> None:
+            bar.note(said)
+            if at_once > 1 and idle:
+                idle.pop()()
+
+        results = results_of(done, some, at_once, least=1, notes=note)
         with bar.stopped(), closing(results):
             for _, result in results:
                 if isinstance(result, Exception):
@@ -174,7 +189,7 @@ class _Bar:
         finally:
             self._bar.stop()
 
-    def note(self, said: tuple[int, int, str]) -> None:
+    def note(self, said: Said) -> None:
         """Show how far a piece is."""
         number, ended, what = said
         self._bar.start()
