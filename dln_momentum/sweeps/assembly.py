@@ -229,7 +229,10 @@ def _out_of_range(fixed: Mapping[str, float]) -> Iterator[str]:
 
 
 def pieces_of(points: Points, runs: int) -> Iterator[Piece]:
-    """The valid points by what runs of one engine share, those of one problem side by side."""
+    """The valid points by what runs of one engine share, those of one problem side by side.
+
+    Pieces of one problem are alike in size and in how long their runs are.
+    """
     valid = np.flatnonzero(points.valid)
     nothing = (-1,) * 4
     shapes = np.array([nothing if p is None else p.layout for p in points.data.made])
@@ -239,8 +242,14 @@ def pieces_of(points: Points, runs: int) -> Iterator[Piece]:
     number = 0
     for members in shared.members():
         members = members[np.argsort(data[members], kind="stable")]
-        for start in range(0, len(members), runs):
-            yield Piece(number, valid[members[start : start + runs]])
+        count = -(-len(members) // runs)
+        if data[members[0]] == data[members[-1]]:
+            # dealt out, since neighbours on the grid end at about the same step
+            parts = [np.sort(members[first::count]) for first in range(count)]
+        else:
+            parts = [members[first : first + runs] for first in range(0, len(members), runs)]
+        for part in parts:
+            yield Piece(number, valid[part])
             number += 1
 
 
@@ -270,29 +279,34 @@ def _results_errors(config: DictConfig, grid: Grid) -> Iterator[str]:
         )
 
 
-def _size_errors(config: DictConfig, study: Study) -> Iterator[str]:
+def footprint(config: DictConfig, study: Study, at_once: int = 1) -> Footprint:
+    """The memory of a study; of its pieces, all taken for the largest, some are trained at once."""
     largest = max(study.pieces, key=lambda piece: len(piece.points))
     setup = study.setup(largest)
     problem, problems = setup.problem, setup.problems
     assert isinstance(problems, Problems)
-    footprint = Footprint(
-        runs=len(largest.points),
+    return Footprint(
+        runs=at_once * len(largest.points),
         n=problem.n,
         d=problem.d,
         test_rows=0 if problem.X_test is None else problem.X_test.shape[-2],
-        data_sets=len(problems.each) + problems.copies,
+        data_sets=at_once * (len(problems.each) + problems.copies),
         records=min(setup.plan.records, setup.plan.max_steps),
         points=study.grid.size,
         path_sums=config.engine.path_sums,
         trajectories=config.sweep.trajectories,
         plain=is_plain(setup.method, problem),
     )
-    if footprint.gigabytes > config.sweep.memory_gb:
+
+
+def _size_errors(config: DictConfig, study: Study) -> Iterator[str]:
+    needed = footprint(config, study)
+    if needed.gigabytes > config.sweep.memory_gb:
         yield (
             f"sweep.memory_gb = {config.sweep.memory_gb:g} is less than the "
-            f"{footprint.gigabytes:.3g} GiB that {study.grid.size} runs of (n, d) = "
-            f"{(problem.n, problem.d)} would take; raise it, make the grid smaller, or "
+            f"{needed.gigabytes:.3g} GiB that {study.grid.size} runs of (n, d) = "
+            f"{(needed.n, needed.d)} would take; raise it, make the grid smaller, or "
             f"sweep.piece_runs = {config.sweep.piece_runs}"
         )
     else:
-        yield from footprint.errors(f"sweep.memory_gb = {config.sweep.memory_gb:g}")
+        yield from needed.errors(f"sweep.memory_gb = {config.sweep.memory_gb:g}")
