@@ -72,7 +72,11 @@ def followers(config: DictConfig) -> Iterator[str]:
     others = config.sweep.get("axes")
     swept += [str(key) for key in others] if OmegaConf.is_dict(others) else []
     for key in leaves(config):
-        if key.partition(".")[0] not in SECTIONS or not _is_interpolation(config, key):
+        if key.partition(".")[0] not in SECTIONS:
+            continue
+        section, _, leaf = key.rpartition(".")
+        node = (OmegaConf.select(config, section) if section else config)._get_node(leaf)
+        if not node._is_interpolation():
             continue
         for other in swept:
             changed = config.copy()
@@ -82,19 +86,10 @@ def followers(config: DictConfig) -> Iterator[str]:
             except Exception:  # whatever a resolver does with another value
                 follows = True
             if follows and key != other:
-                raw = OmegaConf.to_container(config, resolve=False)
-                for part in key.split("."):
-                    raw = raw[part]  # type: ignore[index, call-overload]
                 yield (
-                    f"{key} = {raw} would not follow {other}, which is swept; sweep both, and let "
-                    "them move together by sweep.zip"
+                    f"{key} = {node._value()} would not follow {other}, which is swept; sweep "
+                    "both, and let them move together by sweep.zip"
                 )
-
-
-def _is_interpolation(config: DictConfig, key: str) -> bool:
-    section, _, leaf = key.rpartition(".")
-    parent = OmegaConf.select(config, section) if section else config
-    return OmegaConf.is_interpolation(parent, leaf)
 
 
 def _of_keys(
