@@ -75,9 +75,10 @@ def followers(config: DictConfig) -> Iterator[str]:
         if key.partition(".")[0] not in SECTIONS:
             continue
         section, _, leaf = key.rpartition(".")
-        node = (OmegaConf.select(config, section) if section else config)._get_node(leaf)
-        if not node._is_interpolation():
+        holder = OmegaConf.select(config, section) if section else config
+        if not OmegaConf.is_interpolation(holder, leaf):
             continue
+        written: Any = OmegaConf.to_container(holder, resolve=False)
         for other in swept:
             changed = config.copy()
             OmegaConf.update(changed, other, "of a point", merge=False, force_add=True)
@@ -87,7 +88,7 @@ def followers(config: DictConfig) -> Iterator[str]:
                 follows = True
             if follows and key != other:
                 yield (
-                    f"{key} = {node._value()} would not follow {other}, which is swept; sweep "
+                    f"{key} = {written[leaf]} would not follow {other}, which is swept; sweep "
                     "both, and let them move together by sweep.zip"
                 )
 
