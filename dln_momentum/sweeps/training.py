@@ -15,6 +15,7 @@ import lightning.pytorch as pl
 import numpy as np
 import xarray as xr
 
+from dln_momentum.cli.command import quietly
 from dln_momentum.cli.fitting import monitors_of
 from dln_momentum.cli.job import Job
 from dln_momentum.cli.setup import built
@@ -76,6 +77,9 @@ def trained(
     left = [piece for piece in pieces if piece.number not in found]
     idle = [meanwhile]
     for some, at_once, threads in rounds(job.config, study, left):
+        if at_once > 1 and idle:
+            with quietly():  # once for all forks: kernels are loaded, on a new machine compiled
+                study.setup(some[0]).module()
 
         def done(piece: Piece, tell: Tell, at_once: int = at_once, threads: int = threads) -> None:
             kept(piece, at_once, threads, tell)
