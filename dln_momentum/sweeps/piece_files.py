@@ -73,13 +73,8 @@ def kept_piece(path: Path, data: str, make: Callable[[], xr.Dataset]) -> xr.Data
         write_piece(path, make().assign_attrs(data_hash=data))
         found = read_piece(path)
     if found.attrs["data_hash"] != data:
-        raise InputError([changed(path)])
+        raise InputError([f"data: the data have changed since {path} was made; start anew"])
     return found
-
-
-def changed(path: Path) -> str:
-    """What to say of a piece that is not the one that would be made today."""
-    return f"data: the data have changed since {path} was made; start anew"
 
 
 def read_piece(path: Path) -> xr.Dataset:

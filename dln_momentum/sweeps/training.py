@@ -26,7 +26,7 @@ from dln_momentum.outputs.results import piece_dataset
 from dln_momentum.outputs.summary import end_of_runs
 from dln_momentum.sweeps.assembly import Piece, Study
 from dln_momentum.sweeps.forked import results_of
-from dln_momentum.sweeps.piece_files import changed, kept_piece
+from dln_momentum.sweeps.piece_files import kept_piece
 from dln_momentum.sweeps.rounds import rounds
 from dln_momentum.training.callbacks.progress import progress_bar
 from dln_momentum.training.module import HeavyBallModule
@@ -54,7 +54,7 @@ def trained(
         meanwhile: done once in this process, if others train and it has nothing else to do.
 
     Raises:
-        InputError: where the data of a finished piece have changed since.
+        InputError: where a finished piece is of other data or points.
     """
     folder = job.directory / "pieces"
     folder.mkdir(exist_ok=True)
@@ -67,7 +67,12 @@ def trained(
         train = partial(_train, job, study, piece, at_once, threads, tell)
         found = kept_piece(file, data, train)
         if not np.array_equal(found["point"], piece.points):
-            raise InputError([changed(file)])
+            raise InputError(
+                [
+                    f"{file} has other points of the grid than this version gives the piece; end "
+                    "the sweep with the version that began it, or start anew"
+                ]
+            )
         return found
 
     with bar.stopped():
