@@ -137,6 +137,12 @@ def log_free_size(path: FlowPath) -> Tensor:
     return terms.cummax(0).values / q[0].abs().max()
 
 
+def log_free_sum(path: FlowPath) -> Tensor:
+    """The largest |2 int_0^t P (u'^2 - v'^2)| over max |u_0^2 - v_0^2|, at each time, [T]."""
+    q, products, _ = _log_free_terms(path)
+    return products.abs().amax(-1) / q[0].abs().max()
+
+
 def _log_free_terms(path: FlowPath) -> tuple[Tensor, Tensor, Tensor]:
     """q and 2 int P (u'^2 - v'^2), [T, d] each, and both products in P q', [2, T, d]."""
     assert path.speed_products is not None

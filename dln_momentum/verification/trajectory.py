@@ -23,6 +23,7 @@ from dln_momentum.verification.measurements import Measurements
 from dln_momentum.verification.recorded import (
     at_rest,
     converged,
+    exponents_resolved,
     no_sign_change,
     premises,
     times_of,
@@ -46,7 +47,7 @@ def balancedness_along(m: Measurements, trajectory: RecordedTrajectory) -> State
     return equal(
         f"{trajectory.label}: Delta_{t} = Delta_0 exp(-({x}~_+ + {x}~_-)) at every recorded {t}",
         SECTION[trajectory.label],
-        premises(m, trajectory),
+        [*premises(m, trajectory), exponents_resolved(trajectory)],
         predicted=trajectory.predicted_balancedness[-1].sum(),
         measured=trajectory.balancedness[-1].sum(),
         error=_log_ratio(trajectory.predicted_balancedness, trajectory.balancedness).amax(-1),
@@ -64,7 +65,7 @@ def balancedness_limit(m: Measurements, trajectory: RecordedTrajectory) -> State
     return equal(
         f"{trajectory.label}: Delta_inf = Delta_0 exp(-({x}_+ + {x}_-))",
         SECTION[trajectory.label],
-        [converged(trajectory), *premises(m, trajectory)],
+        [converged(trajectory), *premises(m, trajectory), exponents_resolved(trajectory)],
         predicted=balancedness.sum(),
         measured=trajectory.balancedness[-1].sum(),
         error=_log_ratio(balancedness, trajectory.balancedness[-1]).max(),
@@ -157,6 +158,7 @@ def negligible_start(m: Measurements, trajectory: RecordedTrajectory) -> Stateme
     move = float(distance(with_it, without) / torch.linalg.vector_norm(with_it))
     norm = float(log_perturbed_init_norm(delta, c))
     found = f"ln ||theta~_0|| = {norm:.3g}, leaving it out moves the minimiser by {move:.1e}"
+    allowed = _limit_tolerance(problem, trajectory, with_it)
     return equal(
         f"{trajectory.label}: theta_inf = argmin psi_(Delta_inf) over X theta = y, to 1 %",
         SECTION[trajectory.label],
@@ -170,7 +172,8 @@ def negligible_start(m: Measurements, trajectory: RecordedTrajectory) -> Stateme
         ],
         measured=distance(trajectory.theta[-1], without)
         / torch.linalg.vector_norm(trajectory.theta[-1]),
-        tolerance=move + _limit_tolerance(problem, trajectory, with_it),
+        # without a potential there is no move
+        tolerance=allowed if bool(allowed.isinf()) else move + allowed,
     )
 
 
@@ -219,6 +222,9 @@ def off_target(problem: Problem, theta: Tensor, balancedness: Tensor, target: Te
 
 def _limit_tolerance(problem: Problem, trajectory: RecordedTrajectory, found: Tensor) -> Tensor:
     """The relative distance to the minimiser that rounding and the remaining loss explain."""
+    if trajectory.limit_resolution > UNRESOLVED:
+        # exponents without a correct digit give no potential
+        return torch.tensor(math.inf)
     theta, delta = trajectory.theta[-1], trajectory.balancedness[-1]
     moves = _shift(problem, trajectory, found, trajectory.limit_resolution)
     moves = moves + off_target(problem, theta, delta, problem.row_space.target(problem.y))
