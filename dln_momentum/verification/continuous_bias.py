@@ -27,7 +27,14 @@ from dln_momentum.theory.continuous_bias import (
     running_bias,
 )
 from dln_momentum.verification.measurements import Measurements
-from dln_momentum.verification.recorded import TIMES, at_rest, moved, resolved, times_of
+from dln_momentum.verification.recorded import (
+    TIMES,
+    at_rest,
+    moved,
+    not_every_vector,
+    resolved,
+    times_of,
+)
 from dln_momentum.verification.statement import Hypothesis, Statement, Times, at_most, equal
 
 
@@ -182,7 +189,7 @@ def _of_changing_path(m: Measurements, label: str, path: FlowPath) -> list[State
         equal(
             f"{label}: KKT residual of theta_t for its Delta_t and c_t",
             4,
-            needs,
+            (*needs, not_every_vector(m)),
             measured=kkt[-1],
             error=kkt,
             tolerance=2 * run.resolution * (1 + run.log_init.abs().amax(-1)) / size,

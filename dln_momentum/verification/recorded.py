@@ -190,6 +190,12 @@ def exponents_resolved(trajectory: RecordedTrajectory) -> Hypothesis:
     return resolved(f"{trajectory.exponent}~_+-", sizes, 2 * trajectory.resolution)
 
 
+def not_every_vector(m: Measurements) -> Hypothesis:
+    """Whether span(x_1..x_n) is not all of R^d, where nothing would lie outside it."""
+    rank, d = m.problem.row_space.rank, m.problem.d
+    return Hypothesis("a vector can lie outside span(x_1..x_n)", rank < d, f"rank {rank}, d = {d}")
+
+
 def delta_in_range(delta: Tensor, name: str) -> Hypothesis:
     """Whether float64 holds every entry of Delta, and products of them, with all digits."""
     found = f"from {float(delta.min()):.1e} to {float(delta.max()):.1e}"

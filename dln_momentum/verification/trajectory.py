@@ -25,6 +25,7 @@ from dln_momentum.verification.recorded import (
     converged,
     exponents_resolved,
     no_sign_change,
+    not_every_vector,
     premises,
     times_of,
 )
@@ -80,7 +81,7 @@ def optimality_along(m: Measurements, trajectory: RecordedTrajectory) -> Stateme
     """
     t, problem = trajectory.time, m.problem
     name = f"{trajectory.label}: KKT residual of theta_{t} on its level set, at every recorded {t}"
-    needs = premises(m, trajectory)
+    needs = [*premises(m, trajectory), not_every_vector(m)]
     if not all(hypothesis.met for hypothesis in needs):
         return Statement(name, SECTION[trajectory.label], tuple(needs), predicted=0.0)
     residual = trajectory.certificate(problem)
