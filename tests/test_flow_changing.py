@@ -192,6 +192,7 @@ def test_the_weight_of_a_long_flow() -> None:
         assert abs(weight(t) / expected - 1) < 1e-10, t
 
 
+@pytest.mark.slow
 def test_the_weight_does_not_depend_on_its_method(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for stiff in (math.inf, 0.0):
