@@ -30,6 +30,7 @@ from dln_momentum.verification.measurements import Measurements
 from dln_momentum.verification.recorded import (
     TIMES,
     at_rest,
+    exponents_resolved,
     moved,
     not_every_vector,
     resolved,
@@ -41,14 +42,16 @@ from dln_momentum.verification.statement import Hypothesis, Statement, Times, at
 def energy_balance(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
     """E = F(w) + lambda/2 ||w'||^2 obeys E' = -||w'||^2."""
     path, first = m.momentum_path, m.setting.energy(m.lam)
-    spent = first - path.energy
+    spent, allowed = first - path.energy, _energy_resolution(m)
+    largest = torch.maximum(spent.abs(), path.dissipated)
     return equal(
         "MGF: E_0 - E_t = int_0^t ||w'||^2 at every recorded t",
         1,
+        [resolved("E_0 - E_t, relative to E_0,", largest / first, allowed)],
         predicted=path.dissipated[-1],
         measured=spent[-1],
         error=(spent - path.dissipated).abs() / first,
-        tolerance=_energy_resolution(m),
+        tolerance=allowed,
         times=Times("t", path.t, trajectory.part),
     )
 
@@ -220,7 +223,7 @@ def read_off(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
     return equal(
         "MGF: limit_bias and running_bias give I_+- and c of the definition at every recorded t",
         4,
-        [moved(trajectory)],
+        [moved(trajectory), exponents_resolved(trajectory)],
         predicted=expected[-1].sum(),
         measured=found[-1].sum(),
         error=error.abs().amax((1, 2)),

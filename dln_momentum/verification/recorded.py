@@ -181,11 +181,12 @@ def resolved(what: str, sizes: Tensor, tolerance: Tensor | float) -> Hypothesis:
 
 
 def exponents_resolved(trajectory: RecordedTrajectory) -> Hypothesis:
-    """Whether S~_+- or I~_+- is larger than twice its error at some of the times.
+    """Whether S~_+- or I~_+-, or ln(Delta_t/Delta_0), is larger than its error at some time.
 
     An exponent that is not finite is a fault, for the statement to find.
     """
-    sizes = _largest(trajectory.exponents_with_boundary)
+    measured = (trajectory.balancedness / trajectory.balancedness_start).log().abs().amax(-1)
+    sizes = torch.maximum(_largest(trajectory.exponents_with_boundary), measured)
     sizes = torch.where(sizes.isfinite(), sizes, torch.inf)
     return resolved(f"{trajectory.exponent}~_+-", sizes, 2 * trajectory.resolution)
 

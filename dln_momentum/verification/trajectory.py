@@ -29,7 +29,14 @@ from dln_momentum.verification.recorded import (
     premises,
     times_of,
 )
-from dln_momentum.verification.statement import UNRESOLVED, Hypothesis, Statement, at_most, equal
+from dln_momentum.verification.statement import (
+    UNRESOLVED,
+    Hypothesis,
+    Statement,
+    at_most,
+    equal,
+    last_judged,
+)
 
 SOLVED = 1e-10
 """Relative error of a minimiser for which the solver reports a residual of 1e-13."""
@@ -87,14 +94,15 @@ def optimality_along(m: Measurements, trajectory: RecordedTrajectory) -> Stateme
     residual = trajectory.certificate(problem)
     images = mirror_map(trajectory.theta, trajectory.balancedness) - trajectory.log_init / 2
     size = torch.linalg.vector_norm(images, dim=-1).clamp_min(torch.finfo(images.dtype).tiny)
+    # an error of the exponents moves every coordinate of the image by as much
+    allowed = math.sqrt(problem.d) * trajectory.resolution / size
     return equal(
         name,
         SECTION[trajectory.label],
         needs,
-        measured=residual[-1],
+        measured=residual[last_judged(allowed)],
         error=residual,
-        # an error of the exponents moves every coordinate of the image by as much
-        tolerance=math.sqrt(problem.d) * trajectory.resolution / size,
+        tolerance=allowed,
         times=times_of(trajectory),
     )
 
@@ -118,7 +126,7 @@ def distance_along(m: Measurements, trajectory: RecordedTrajectory) -> Statement
         f"{trajectory.label}: theta_{t} = argmin D(., theta~_0) over X theta = X theta_{t}",
         SECTION[trajectory.label],
         [*premises(m, trajectory), solved(found[resolved], *(x[resolved] for x in potential))],
-        measured=off[-1],
+        measured=off[last_judged(allowed)],
         error=off,
         tolerance=allowed,
         times=times_of(trajectory),
