@@ -25,7 +25,7 @@ from dln_momentum.cli.process import run_and_leave
 
 CALLS = {
     "hydra._internal.config_loader_impl:ConfigLoaderImpl.load_configuration": "compose the config",
-    "dln_momentum.cli.command:_unusable": "check and save the config",
+    "dln_momentum.cli.command:unusable": "check and save the config",
     "dln_momentum.cli.job:Job.text.func": "check and save the config",
     "dln_momentum.cli.setup:build": "build data, start, engine",
     "dln_momentum.cli.setup:build_parts": "build data, start, engine",
@@ -36,7 +36,7 @@ CALLS = {
     "lightning.pytorch.trainer.trainer:Trainer.fit": "Lightning and monitors",
     "lightning.pytorch.trainer.trainer:Trainer.save_checkpoint": "checkpoints",
     "dln_momentum.outputs.dashboard:write": "dashboard",
-    "dln_momentum.outputs.summary:bregman_minimizer": "minimisers",
+    "dln_momentum.outputs.minimisers:bregman_minimizers": "minimisers",
     "dln_momentum.cli.flow:integrate": "integrate the flow",
     "dln_momentum.outputs.flow_summary:measure": "measure the flow",
     "dln_momentum.outputs.plotting:overview": "figure",
@@ -48,7 +48,7 @@ CALLS = {
     "dln_momentum.outputs.files:write_dataset": "history.nc",
     "dln_momentum.outputs.provenance:provenance": "versions, commit, processor",
     "dln_momentum.outputs.report:_print": "table on the terminal",
-    "dln_momentum.outputs.report:print_tables": "table on the terminal",
+    "dln_momentum.outputs.terminal:print_tables": "table on the terminal",
     "dln_momentum.cli.fitting:monitors_of": "Lightning and monitors",
     "dln_momentum.training.callbacks.monitor:Monitor._record": "records",
     "dln_momentum.sweeps.assembly:build": "points of the grid",

@@ -25,7 +25,7 @@ from torch import Tensor
 import dln_momentum as dln
 from benchmarks.machine import header, machine
 from dln_momentum import summarise
-from dln_momentum.outputs.summary import potential
+from dln_momentum.outputs.minimisers import potential
 
 COLUMNS = (
     "read-out", "n x n, once", "read-out / it", "d x n QR, once", "SciPy, one minimiser",

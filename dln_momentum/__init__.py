@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dln_momentum.interface.flow import flow
     from dln_momentum.interface.flow_run import FlowRun
     from dln_momentum.interface.grid import sweep
+    from dln_momentum.interface.margins import margins, max_margin, normalised_margin
     from dln_momentum.interface.path_certificate import PathCertificate
     from dln_momentum.interface.path_recorder import PathRecorder
     from dln_momentum.interface.plot import plot
@@ -43,10 +44,7 @@ if TYPE_CHECKING:
         inverse_mirror_map,
         kkt_residual,
         least_norm,
-        margins,
-        max_margin,
         mirror_map,
-        normalised_margin,
         power_minimizer,
     )
     from dln_momentum.interface.train import train
@@ -59,62 +57,41 @@ if TYPE_CHECKING:
     from dln_momentum.row_space import RowSpace
     from dln_momentum.start import Start, biased, gaussian, power, uniform
 
-_HOMES = {
-    "Annealed": "flows.coefficients",
-    "Certificate": "interface.certificate",
-    "DiagonalLinearNet": "network",
-    "Engine": "engine",
-    "EngineOptions": "engine",
-    "FlowPath": "flows",
-    "FlowRun": "interface.flow_run",
-    "Flows": "flows.batched",
-    "HeavyBall": "optimizer",
-    "InputError": "errors",
-    "Momentum": "rates",
-    "PathCertificate": "interface.path_certificate",
-    "PathRecorder": "interface.path_recorder",
-    "Problem": "problem",
-    "Report": "interface.verify",
-    "RowSpace": "row_space",
-    "Run": "interface.run",
-    "Snapshot": "engine",
-    "Start": "start",
-    "Status": "engine",
-    "basis_pursuit": "interface.theory",
-    "biased": "start",
-    "certify": "interface.certify",
-    "collect": "interface.collect",
-    "bregman_divergence": "interface.theory",
-    "bregman_minimizer": "interface.theory",
-    "diabetes": "data",
-    "digits": "data",
-    "flow": "interface.flow",
-    "gaussian": "start",
-    "gradient_flow": "flows",
-    "gradient_flow_limit": "interface.theory",
-    "hyperbolic_entropy": "interface.theory",
-    "inverse_mirror_map": "interface.theory",
-    "kkt_residual": "interface.theory",
-    "least_norm": "interface.theory",
-    "load": "data",
-    "margins": "interface.theory",
-    "max_margin": "interface.theory",
-    "mirror_map": "interface.theory",
-    "momentum_flow": "flows",
-    "momentum_flows": "flows.batched",
-    "normalised_margin": "interface.theory",
-    "plot": "interface.plot",
-    "power": "start",
-    "power_minimizer": "interface.theory",
-    "results": "interface.collect",
-    "sparse": "data",
-    "summarise": "outputs.summary",
-    "sweep": "interface.grid",
-    "train": "interface.train",
-    "uniform": "start",
-    "verify": "interface.verify",
+_NAMES = {
+    "data": "diabetes digits load sparse",
+    "engine": "Engine EngineOptions Snapshot Status",
+    "errors": "InputError",
+    "flows": "FlowPath gradient_flow momentum_flow",
+    "flows.batched": "Flows momentum_flows",
+    "flows.coefficients": "Annealed",
+    "interface.certificate": "Certificate",
+    "interface.certify": "certify",
+    "interface.collect": "collect results",
+    "interface.flow": "flow",
+    "interface.flow_run": "FlowRun",
+    "interface.grid": "sweep",
+    "interface.margins": "margins max_margin normalised_margin",
+    "interface.path_certificate": "PathCertificate",
+    "interface.path_recorder": "PathRecorder",
+    "interface.plot": "plot",
+    "interface.run": "Run",
+    "interface.theory": (
+        "basis_pursuit bregman_divergence bregman_minimizer gradient_flow_limit hyperbolic_entropy "
+        "inverse_mirror_map kkt_residual least_norm mirror_map power_minimizer"
+    ),
+    "interface.train": "train",
+    "interface.verify": "Report verify",
+    "network": "DiagonalLinearNet",
+    "optimizer": "HeavyBall",
+    "outputs.summary": "summarise",
+    "problem": "Problem",
+    "rates": "Momentum",
+    "row_space": "RowSpace",
+    "start": "Start biased gaussian power uniform",
 }
-"""The module, below this package, that each public name is in."""
+"""The public names of each module below this package."""
+
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 __all__ = [
     "Annealed",

@@ -101,9 +101,9 @@ def array_of(key: str, value: Any, *, bools: bool = False) -> NDArray[np.float64
     if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
         # an array of the same numbers would have what the mask hides
         raise InputError(
-            [f"{key} is a masked array with {int(np.ma.getmaskarray(value).sum())} of {value.size} "
-             "entries masked; it must have none: fill them or leave them out"]
-        )  # fmt: skip
+            f"{key} is a masked array with {int(np.ma.getmaskarray(value).sum())} of {value.size} "
+            "entries masked; it must have none: fill them or leave them out"
+        )
     try:
         array = np.asarray(given)
         numeric = array.dtype.kind in ("biuf" if bools else "iuf")
@@ -116,9 +116,9 @@ def array_of(key: str, value: Any, *, bools: bool = False) -> NDArray[np.float64
         shown = reprlib.repr(value)
         if hasattr(value, "shape"):
             shown = f"{type(value).__name__} of {array.dtype}"
-        raise InputError([f"{key} = {shown} must be a number, or an array of numbers"])
+        raise InputError(f"{key} = {shown} must be a number, or an array of numbers")
     if array.size == 0:
-        raise InputError([f"{key} has shape {array.shape}; it must have at least one entry"])
+        raise InputError(f"{key} has shape {array.shape}; it must have at least one entry")
     return array.astype(np.float64)
 
 
@@ -135,7 +135,7 @@ def dense_of(key: str, matrix: Any) -> NDArray[Any]:
             matrix.check_format(full_check=True)
         return matrix.toarray()
     except ValueError as error:
-        raise InputError([f"{key} is a sparse matrix that is not valid: {error}"]) from error
+        raise InputError(f"{key} is a sparse matrix that is not valid: {error}") from error
 
 
 def check_size(key: str, shape: Sequence[int]) -> None:
@@ -149,10 +149,10 @@ def check_size(key: str, shape: Sequence[int]) -> None:
     size, most = 8 * math.prod(shape) / 2**30, MOST_BYTES / 2**30
     if size > most:
         raise InputError(
-            [f"{key} is sparse, {' x '.join(map(str, shape))}, would take {size:.1f} GiB as "
-             f"the dense matrix that is computed with; at most {most:g} are allowed: take fewer "
-             "rows or columns"]
-        )  # fmt: skip
+            f"{key} is sparse, {' x '.join(map(str, shape))}, would take {size:.1f} GiB as "
+            f"the dense matrix that is computed with; at most {most:g} are allowed: take fewer "
+            "rows or columns"
+        )
 
 
 def _is_scipy_sparse(value: Any) -> bool:
@@ -176,7 +176,7 @@ def number_of(key: str, value: Any) -> float:
     with suppress(InputError):
         if (array := array_of(key, value)).ndim == 0:
             return float(array)
-    raise InputError([f"{key} = {reprlib.repr(value)} must be one number"])
+    raise InputError(f"{key} = {reprlib.repr(value)} must be one number")
 
 
 def integer_of(key: str, value: Any, least: int) -> int:
@@ -190,9 +190,9 @@ def integer_of(key: str, value: Any, least: int) -> int:
     100000
     """
     if not is_real(value) or value != int(value) or value < least:
-        raise InputError([f"{key} = {value!r} must be an integer >= {least}"])
+        raise InputError(f"{key} = {value!r} must be an integer >= {least}")
     if value > 2**62:
-        raise InputError([f"{key} = {value!r} must be an integer in [{least}, 2^62]"])
+        raise InputError(f"{key} = {value!r} must be an integer in [{least}, 2^62]")
     return int(value)
 
 
@@ -207,7 +207,7 @@ def flag_of(key: str, value: Any) -> bool:
     dln_momentum.errors.InputError: curvature = 1 must be True or False
     """
     if not isinstance(value, bool | np.bool_):
-        raise InputError([f"{key} = {reprlib.repr(value)} must be True or False"])
+        raise InputError(f"{key} = {reprlib.repr(value)} must be True or False")
     return bool(value)
 
 
@@ -224,7 +224,7 @@ def tensor_of(key: str, value: Any, *, bools: bool = False) -> Tensor:
     if isinstance(value, Tensor) and not value.is_complex():
         if value.is_meta or value.is_quantized:
             kind = "no numbers (device meta)" if value.is_meta else "quantised numbers"
-            raise InputError([f"{key} is a tensor with {kind}; it must have real numbers"])
+            raise InputError(f"{key} is a tensor with {kind}; it must have real numbers")
         if value.layout != torch.strided:
             check_size(key, value.shape)
         dense = value.detach() if value.layout == torch.strided else value.detach().to_dense()
@@ -271,7 +271,7 @@ def common_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
         return np.broadcast_shapes(*shapes.values())
     except ValueError as error:
         found = ", ".join(f"{key} {list(shape)}" for key, shape in shapes.items() if shape)
-        raise InputError([f"shapes must broadcast to one: {found}"]) from error
+        raise InputError(f"shapes must broadcast to one: {found}") from error
 
 
 def broadcast_shapes(*shapes: Sequence[int]) -> torch.Size:

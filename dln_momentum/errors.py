@@ -14,7 +14,7 @@ class InputError(ValueError):
     """Raised before anything is computed or written when an input is not allowed.
 
     Args:
-        problems: one line each, naming the key, the value and what is allowed.
+        problems: one line, or one each, naming the key, the value and what is allowed.
 
     >>> raise InputError(["gamma = -1 must be > 0", "beta = 2 must be in [0, 1)"])
     Traceback (most recent call last):
@@ -23,8 +23,8 @@ class InputError(ValueError):
       - beta = 2 must be in [0, 1)
     """
 
-    def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = list(problems)
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
         if len(self.problems) == 1:
             message = self.problems[0]
         else:

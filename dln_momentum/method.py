@@ -11,8 +11,16 @@ import torch
 from torch import Tensor
 
 from dln_momentum.arrays import broadcast_shapes, is_integer, is_one_of, tensor_of
-from dln_momentum.errors import InputError, raise_if_any
-from dln_momentum.per_run import Number, PerRun, tensor_like
+from dln_momentum.errors import InputError
+from dln_momentum.per_run import (
+    BELOW_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Limit,
+    Number,
+    PerRun,
+    tensor_like,
+)
 from dln_momentum.schedules import Constant, Schedule
 
 METHODS = ("heavy_ball", "nesterov")
@@ -71,7 +79,13 @@ class Method(PerRun):
     """
 
     prefix: ClassVar[str] = "method."
-    numbers = ("weight_decay", "dampening", "layer_ratio", "depth")
+    limits: ClassVar = {
+        "weight_decay": NOT_NEGATIVE,
+        "dampening": BELOW_ONE,
+        "layer_ratio": POSITIVE,
+        "depth": Limit(2, math.inf, "[)", "finite and >= 2"),
+    }
+    numbers = tuple(limits)
 
     name: str = "heavy_ball"
     schedule: Schedule = CONSTANT
@@ -91,9 +105,9 @@ class Method(PerRun):
         bad = ~(self.kappa.isfinite() & (self.kappa > 0))
         if self.kappa.ndim != 1 or bool(bad.any()):
             raise InputError(
-                [f"method.kappa has shape {[*self.kappa.shape]} and {int(bad.sum())} entries that "
-                 "are not finite and > 0; must be [d], all of them > 0"]
-            )  # fmt: skip
+                f"method.kappa has shape {[*self.kappa.shape]} and {int(bad.sum())} entries that "
+                "are not finite and > 0; must be [d], all of them > 0"
+            )
 
     @property
     def is_plain(self) -> bool:
@@ -118,14 +132,6 @@ class Method(PerRun):
         """Whether any run has a depth other than 2."""
         return _any(self.depth, 2.0)
 
-    def identity(self) -> dict[str, Any]:
-        """The method as plain values, for files, configs and hashes.
-
-        >>> Method(depth=3).identity()["depth"], Method().identity()["schedule"]
-        (3.0, {'name': 'constant'})
-        """
-        return super().identity()
-
     @property
     def runs(self) -> torch.Size:
         """The run dimensions of its numbers and its schedule's; empty where all runs share them."""
@@ -133,11 +139,11 @@ class Method(PerRun):
 
     def of(self, runs: Tensor | slice) -> Method:
         """The method of some of the R runs."""
-        return _with(super().of(runs), self.schedule.of(runs))
+        return replace(super().of(runs), schedule=self.schedule.of(runs))
 
     def flat(self, shape: tuple[int, ...]) -> Method:
         """Numbers that broadcast to runs of this shape, as one for each of its R runs in order."""
-        return _with(super().flat(shape), self.schedule.flat(shape))
+        return replace(super().flat(shape), schedule=self.schedule.flat(shape))
 
     def rates(self, gamma: Tensor, beta: Tensor, first: int, steps: int) -> StepRates:
         """What the steps first <= k < first + steps are made of.
@@ -183,10 +189,7 @@ class Method(PerRun):
             yield f"method.decoupled = {self.decoupled!r} must be true or false"
         if self.decay_until is not None and not is_integer(self.decay_until, 0):
             yield f"method.decay_until = {self.decay_until!r} must be an integer >= 0 or null"
-        yield from self._check("weight_decay", 0, math.inf, allowed="finite and >= 0", ends="[)")
-        yield from self._check("dampening", 0, 1, allowed="in [0, 1)", ends="[)")
-        yield from self._check("layer_ratio", 0, math.inf, allowed="finite and > 0", ends="()")
-        yield from self._check("depth", 2, math.inf, allowed="finite and >= 2", ends="[)")
+        yield from super()._own_problems()
         if isinstance(self.name, str) and self.name == "nesterov":
             if _any(self.dampening, 0.0):
                 yield "method.dampening must be 0 with method.name = 'nesterov'"
@@ -217,15 +220,6 @@ class Method(PerRun):
                     "gamma_u and gamma_v must be equal (layer_ratio = 1) with depth > 2: "
                     "no identity is known for others"
                 )
-
-
-def check_method(method: Method, gamma: Tensor, beta: Tensor) -> None:
-    """Raise `InputError` if the method does not fit the rates of the runs."""
-    raise_if_any(method.problems(gamma, beta))
-
-
-def _with(method: Method, schedule: Schedule) -> Method:
-    return replace(method, schedule=schedule)
 
 
 def _any(value: Number, usual: float) -> bool:

@@ -95,14 +95,14 @@ class HeavyBall(Optimizer):
         given = {"gamma": gamma, "beta": beta, "lr": lr, "momentum": momentum}
         rates = _torch_keys({key: value for key, value in given.items() if value is not None})
         if "lr" not in rates:
-            raise InputError(["gamma is missing: HeavyBall(params, gamma=0.01, beta=0.9)"])
+            raise InputError("gamma is missing: HeavyBall(params, gamma=0.01, beta=0.9)")
         try:
             super().__init__(params, {"momentum": 0.0, **rates})
         except InputError:
             raise
         except (TypeError, ValueError) as error:
             # torch's own reasons: what is no tensor, no leaf, or there twice
-            raise InputError([f"params must be parameters or groups of them: {error}"]) from error
+            raise InputError(f"params must be parameters or groups of them: {error}") from error
         if previous is not None:
             several = isinstance(previous, Iterable) and not isinstance(previous, str)
             earlier: list[Any] = [*previous] if several else [previous]
@@ -133,7 +133,7 @@ class HeavyBall(Optimizer):
         0.05
         """
         if not isinstance(sgd, torch.optim.SGD):
-            raise InputError([f"sgd is a {type(sgd).__name__}; it must be a torch.optim.SGD"])
+            raise InputError(f"sgd is a {type(sgd).__name__}; it must be a torch.optim.SGD")
         raise_if_any(
             f"{key} = {group[key]} has no counterpart in heavy ball; it must be {allowed}"
             for group in sgd.param_groups
@@ -223,7 +223,7 @@ class HeavyBall(Optimizer):
         parameters = [p for group in self.param_groups for p in group["params"]]
         shapes = [tuple(w.shape) for w in previous], [tuple(p.shape) for p in parameters]
         if shapes[0] != shapes[1]:
-            raise_if_any([f"previous has shapes {shapes[0]}; the parameters have {shapes[1]}"])
+            raise InputError(f"previous has shapes {shapes[0]}; the parameters have {shapes[1]}")
         for parameter, w_0 in zip(parameters, previous, strict=True):
             self.state[parameter]["increment"] = parameter.detach() - w_0.detach().to(parameter)
 

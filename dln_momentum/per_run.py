@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Self
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -19,6 +21,22 @@ SHOWN = 16
 """Entries of a tensor up to which `PerRun.identity` lists them; of more it gives their hash."""
 
 
+class Limit(NamedTuple):
+    """The interval that a number must be in."""
+
+    low: float
+    high: float
+    ends: str
+    """which of both is in it: ``[)`` the first alone"""
+    allowed: str
+    """in words, for the error"""
+
+
+POSITIVE = Limit(0, math.inf, "()", "finite and > 0")
+NOT_NEGATIVE = Limit(0, math.inf, "[)", "finite and >= 0")
+BELOW_ONE = Limit(0, 1, "[)", "in [0, 1)")
+
+
 @dataclass(frozen=True, eq=False)
 class PerRun:
     """Frozen settings, some of them numbers or tensors of the shape of the runs.
@@ -29,6 +47,8 @@ class PerRun:
 
     numbers: ClassVar[tuple[str, ...]] = ()
     """the fields that are numbers"""
+    limits: ClassVar[Mapping[str, Limit]] = MappingProxyType({})
+    """the intervals of some of them"""
     leading: ClassVar[int] = 0
     """axes of a number before those of the runs"""
     prefix: ClassVar[str] = ""
@@ -39,7 +59,7 @@ class PerRun:
         for key in self.numbers:
             value = getattr(self, key)
             # of some numbers None is a choice
-            if value is None and _default(self, key) is None:
+            if value is None and getattr(type(self), key, key) is None:
                 continue
             try:
                 object.__setattr__(self, key, _cast(self.prefix + key, value))
@@ -78,33 +98,21 @@ class PerRun:
         return replace(self, **{k: t.expand(*t.shape[:lead], *shape).flatten(lead) for k, t in own})
 
     def _own_problems(self) -> Iterator[str]:
-        yield from ()
+        """The line about each number that is not finite, or outside its limits."""
+        for key, (low, high, ends, allowed) in self.limits.items():
+            if (value := getattr(self, key)) is None:
+                continue
+            x = tensor_like(value)
+            above = (x >= low) if ends[0] == "[" else (x > low)
+            below = (x <= high) if ends[1] == "]" else (x < high)
+            wrong = x[~(above & below & x.isfinite())].flatten()
+            if len(wrong):
+                yield f"{self.prefix}{key} = {float(wrong[0]):g} must be {allowed}"
 
     def _tensors(self) -> dict[str, Tensor]:
         """The numbers that differ between runs."""
         found = {key: getattr(self, key) for key in self.numbers}
         return {k: t for k, t in found.items() if isinstance(t, Tensor) and t.ndim > self.leading}
-
-    def _outside(self, key: str, good: Tensor, allowed: str) -> Iterator[str]:
-        """The line about a number that is not everywhere as allowed."""
-        if not bool(good.all()):
-            first = tensor_like(getattr(self, key))[~good].flatten()[0]
-            yield f"{self.prefix}{key} = {float(first):g} must be {allowed}"
-
-    def _check(
-        self, key: str, low: float, high: float, *, allowed: str, ends: str
-    ) -> Iterator[str]:
-        """The line about a finite number outside an interval with these ends: ``[)``, ``()``."""
-        if (value := getattr(self, key)) is None:
-            return
-        x = tensor_like(value)
-        above = (x >= low) if ends[0] == "[" else (x > low)
-        below = (x <= high) if ends[1] == "]" else (x < high)
-        yield from self._outside(key, above & below & x.isfinite(), allowed)
-
-
-def _default(settings: PerRun, key: str) -> Any:
-    return next(field.default for field in fields(settings) if field.name == key)
 
 
 def tensor_like(value: Number, device: torch.device | None = None) -> Tensor:

@@ -127,7 +127,8 @@ class Problem:
         for key, value in (fields if errors else _squeezed(fields)).items():
             object.__setattr__(self, key, value)
         errors = errors or problem_errors(self)
-        raise_if_any([*errors, *(f"note: {note}" for note in self.notes)] if errors else [])
+        if errors:
+            raise InputError([*errors, *(f"note: {note}" for note in self.notes)])
 
     def __repr__(self) -> str:
         loss = "" if self.loss_name == "squared" else f", loss={self.loss_name!r}"
@@ -219,7 +220,7 @@ class Problem:
         given = isinstance(theta, Tensor) and not theta.is_complex()
         found = theta.to(self.X.dtype) if given else tensor_of("theta", theta).to(self.X.device)
         if found.ndim == 0 or found.shape[-1] != self.d:
-            raise InputError([f"theta has shape {[*found.shape]}, must end in d = {self.d}"])
+            raise InputError(f"theta has shape {[*found.shape]}, must end in d = {self.d}")
         return found
 
     def to(self, device: torch.device | str) -> Problem:
@@ -233,7 +234,7 @@ class Problem:
         except (RuntimeError, AssertionError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(
-                [f"device = {str(device)!r} must be one that torch has: {reason}"]
+                f"device = {str(device)!r} must be one that torch has: {reason}"
             ) from error
         given = {field: getattr(self, field) for field in TENSORS}
         present = {field: tensor for field, tensor in given.items() if tensor is not None}
@@ -286,7 +287,7 @@ def stack(problems: Sequence[Problem]) -> Problem:
     tensor([40.5000,  8.0000], dtype=torch.float64)
     """
     if not problems:
-        raise InputError(["there is no problem to stack"])
+        raise InputError("there is no problem to stack")
     raise_if_any(
         f"problems to stack: one is a {type(problem).__name__}, each must be a Problem"
         for problem in problems

@@ -22,6 +22,8 @@ from typing import Any
 
 from dln_momentum.errors import InputError, raise_if_any
 
+RATES = ("gamma", "beta", "lam", "eps")
+"""The momentum parameters that a user may give."""
 PAIRS = (("gamma", "beta"), ("lam", "eps"), ("lam", "beta"), ("lam", "gamma"), ("eps", "beta"))
 """The pairs of rates that determine a run."""
 LAYERS = ("gamma_u", "gamma_v")
@@ -146,11 +148,11 @@ class Momentum:
         (0.04, 0.8, 1.0)
         """
         if not isinstance(rho, Real):
-            raise InputError([f"rho = {rho!r} must be a number"])
+            raise InputError(f"rho = {rho!r} must be a number")
         # allow for the rounding of 1/(1-beta)
         if not 0 < rho <= self.max_speed_up * (1 + 1e-15):
             raise InputError(
-                [f"rho = {rho:g} must be in (0, {self.max_speed_up:g}] = (0, 1/(1-beta)]"]
+                f"rho = {rho:g} must be in (0, {self.max_speed_up:g}] = (0, 1/(1-beta)]"
             )
         beta = 1 - rho * (1 - self.beta)
         # a beta of the size of rounding is 0
@@ -185,6 +187,21 @@ def eps_of(gamma: Any, beta: Any) -> Any:
 def lam_ks_of(gamma: Any, beta: Any) -> Any:
     """lambda_KS = lambda (1 + beta)/2 of numbers, arrays or tensors."""
     return lam_of(gamma, beta) * (1 + beta) / 2
+
+
+def named_rates(gamma: Any, beta: Any) -> dict[str, Any]:
+    """Every rate of numbers, arrays or tensors gamma and beta, by the name that files give it.
+
+    >>> {name: round(value, 12) for name, value in named_rates(0.01, 0.9).items()}
+    {'gamma': 0.01, 'beta': 0.9, 'lam': 1.0, 'eps': 0.1, 'lam_ks': 0.95}
+    """
+    return {
+        "gamma": gamma,
+        "beta": beta,
+        "lam": lam_of(gamma, beta),
+        "eps": eps_of(gamma, beta),
+        "lam_ks": lam_ks_of(gamma, beta),
+    }
 
 
 def gamma_beta(

@@ -8,7 +8,6 @@ for each of them.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields
@@ -18,79 +17,18 @@ import torch
 from torch import Tensor
 
 from dln_momentum.errors import InputError, raise_if_any
-from dln_momentum.per_run import Number, PerRun, tensor_like
+from dln_momentum.per_run import (
+    BELOW_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Limit,
+    Number,
+    tensor_like,
+)
 from dln_momentum.rates import eps_of, lam_of
+from dln_momentum.schedule import Own, Rates, Schedule
 
-Rates = tuple[Tensor, Tensor]
-"""gamma_k and beta_k, float64 [steps, R] each; expanded where steps or runs share them."""
-
-Own = dict[str, Any]
-"""The numbers of a schedule by name, float64 tensors or None."""
-
-
-@dataclass(frozen=True, eq=False)
-class Schedule(PerRun):
-    """gamma_k and beta_k for any window of steps; a subclass is one rule.
-
-    Its numbers may be tensors of the shape of the runs; the engine takes [R].
-    """
-
-    name: ClassVar[str]
-    prefix: ClassVar[str] = "schedule."
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        cls.numbers = tuple(inspect.get_annotations(cls))
-
-    def identity(self) -> dict[str, Any]:
-        """The schedule's name and numbers as plain values, for files, configs and hashes.
-
-        >>> Warmup(steps=100).identity()
-        {'name': 'warmup', 'steps': 100.0}
-        """
-        return {"name": self.name} | super().identity()
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether every step has the rates of the run."""
-        return False
-
-    def rates(self, gamma: Tensor, beta: Tensor, first: int, steps: int) -> Rates:
-        """gamma_k and beta_k of the steps first <= k < first + steps.
-
-        Args:
-            gamma, beta: the rates of the runs, float64 [R].
-            first: k of the first step, >= 1.
-            steps: how many.
-        """
-        k = torch.arange(first, first + steps, dtype=torch.float64, device=gamma.device)[:, None]
-        given = {key: getattr(self, key) for key in self.numbers}
-        own = {k: None if x is None else tensor_like(x, gamma.device) for k, x in given.items()}
-        gamma_k, beta_k = self._rates(gamma, beta, k, own)
-        wrong = [rate for rate in (gamma_k, beta_k) if rate.shape[-1] not in (1, len(gamma))]
-        if wrong:
-            raise InputError(
-                [f"schedule gave rates {[*wrong[0].shape]}; must be [{steps} or 1, {len(gamma)} "
-                 "or 1]"]
-            )  # fmt: skip
-        return gamma_k.expand(steps, len(gamma)), beta_k.expand(steps, len(gamma))
-
-    def largest_step(self, gamma: Tensor, beta: Tensor) -> Tensor:
-        """An upper bound of gamma_k over all steps, [R]."""
-        return gamma
-
-    def problems(self, gamma: Tensor, beta: Tensor) -> Iterator[str]:
-        """What makes a rate of these runs leave gamma_k >= 0, 0 <= beta_k < 1, one line each."""
-        yield from ()
-
-    def _rates(self, gamma: Tensor, beta: Tensor, k: Tensor, own: Own) -> Rates:
-        raise NotImplementedError
-
-    def _check_steps(self, key: str) -> Iterator[str]:
-        yield from self._check(key, 1, math.inf, allowed="finite and >= 1", ends="[)")
-
-    def _check_positive(self, key: str) -> Iterator[str]:
-        yield from self._check(key, 0, math.inf, allowed="finite and > 0", ends="()")
+FROM_ONE = Limit(1, math.inf, "[)", "finite and >= 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,12 +61,10 @@ class Warmup(Schedule):
 
     name = "warmup"
     steps: Number
+    limits: ClassVar = {"steps": FROM_ONE}
 
     def _rates(self, gamma: Tensor, beta: Tensor, k: Tensor, own: Own) -> Rates:
         return gamma * (k / own["steps"]).clamp_max(1), beta[None]
-
-    def _own_problems(self) -> Iterator[str]:
-        yield from self._check_steps("steps")
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,14 +82,11 @@ class Cosine(Schedule):
     name = "cosine"
     steps: Number
     final: Number = 0.0
+    limits: ClassVar = {"steps": FROM_ONE, "final": Limit(0, 1, "[]", "in [0, 1]")}
 
     def _rates(self, gamma: Tensor, beta: Tensor, k: Tensor, own: Own) -> Rates:
         half = (1 + torch.cos(math.pi * ((k - 1) / own["steps"]).clamp_max(1))) / 2
         return gamma * (own["final"] + (1 - own["final"]) * half), beta[None]
-
-    def _own_problems(self) -> Iterator[str]:
-        yield from self._check_steps("steps")
-        yield from self._check("final", 0, 1, allowed="in [0, 1]", ends="[]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,14 +101,11 @@ class StepDecay(Schedule):
     name = "step_decay"
     every: Number
     factor: Number = 0.1
+    limits: ClassVar = {"every": FROM_ONE, "factor": Limit(0, 1, "(]", "in (0, 1]")}
 
     def _rates(self, gamma: Tensor, beta: Tensor, k: Tensor, own: Own) -> Rates:
         count = torch.floor((k - 1) / own["every"])
         return gamma * own["factor"] ** count, beta[None]
-
-    def _own_problems(self) -> Iterator[str]:
-        yield from self._check_steps("every")
-        yield from self._check("factor", 0, 1, allowed="in (0, 1]", ends="(]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,12 +118,10 @@ class InverseSqrt(Schedule):
 
     name = "inverse_sqrt"
     offset: Number = 1.0
+    limits: ClassVar = {"offset": POSITIVE}
 
     def _rates(self, gamma: Tensor, beta: Tensor, k: Tensor, own: Own) -> Rates:
         return gamma / torch.sqrt(1 + (k - 1) / own["offset"]), beta[None]
-
-    def _own_problems(self) -> Iterator[str]:
-        yield from self._check_positive("offset")
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,12 +134,10 @@ class NesterovMomentum(Schedule):
 
     name = "nesterov_momentum"
     offset: Number = 3.0
+    limits: ClassVar = {"offset": POSITIVE}
 
     def _rates(self, gamma: Tensor, beta: Tensor, k: Tensor, own: Own) -> Rates:
         return gamma[None], (k - 1) / (k + own["offset"] - 1)
-
-    def _own_problems(self) -> Iterator[str]:
-        yield from self._check_positive("offset")
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,6 +156,7 @@ class Acceleration(Schedule):
     name = "acceleration"
     rho: Number
     steps: Number
+    limits: ClassVar = {"rho": POSITIVE, "steps": FROM_ONE}
 
     def _rates(self, gamma: Tensor, beta: Tensor, k: Tensor, own: Own) -> Rates:
         rho_k = own["rho"] ** ((k - 1) / own["steps"]).clamp_max(1)
@@ -252,10 +179,6 @@ class Acceleration(Schedule):
                 "(0, 1/(1-beta)]"
             )
 
-    def _own_problems(self) -> Iterator[str]:
-        yield from self._check_positive("rho")
-        yield from self._check_steps("steps")
-
 
 @dataclass(frozen=True, eq=False)
 class AnnealedLambda(Schedule):
@@ -274,6 +197,7 @@ class AnnealedLambda(Schedule):
     lam_end: Number
     steps: Number
     lam_start: Number | None = None
+    limits: ClassVar = {"lam_end": POSITIVE, "lam_start": POSITIVE, "steps": FROM_ONE}
 
     def _rates(self, gamma: Tensor, beta: Tensor, k: Tensor, own: Own) -> Rates:
         eps, start = eps_of(gamma, beta), own["lam_start"]
@@ -305,11 +229,6 @@ class AnnealedLambda(Schedule):
             for key, lam in given.items()
         }
 
-    def _own_problems(self) -> Iterator[str]:
-        for key in ("lam_end", "lam_start"):
-            yield from self._check_positive(key)
-        yield from self._check_steps("steps")
-
 
 @dataclass(frozen=True, eq=False)
 class Arrays(Schedule):
@@ -328,6 +247,7 @@ class Arrays(Schedule):
     leading = 1
     gamma: Any = None
     beta: Any = None
+    limits: ClassVar = {"gamma": NOT_NEGATIVE, "beta": BELOW_ONE}
 
     def _rates(self, gamma: Tensor, beta: Tensor, k: Tensor, own: Own) -> Rates:
         found = []
@@ -349,8 +269,7 @@ class Arrays(Schedule):
         for key in self.numbers:
             if isinstance(value := getattr(self, key), float):
                 yield f"schedule.{key} = {value:g} must be an array [K] or [K, R]"
-        yield from self._check("gamma", 0, math.inf, allowed="finite and >= 0", ends="[)")
-        yield from self._check("beta", 0, 1, allowed="in [0, 1)", ends="[)")
+        yield from super()._own_problems()
 
 
 SCHEDULES: dict[str, type[Schedule]] = {
@@ -373,7 +292,7 @@ def make_schedule(name: str, **numbers: Any) -> Schedule:
     StepDecay(every=100.0, factor=0.5)
     """
     if not isinstance(name, str) or name not in SCHEDULES:
-        raise InputError([f"schedule = {name!r} must be one of {', '.join(SCHEDULES)}"])
+        raise InputError(f"schedule = {name!r} must be one of {', '.join(SCHEDULES)}")
     kind = SCHEDULES[name]
     known = {field.name: field for field in fields(kind)}
     errors = [

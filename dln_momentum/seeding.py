@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dln_momentum.arrays import is_integer
-from dln_momentum.errors import raise_if_any
+from dln_momentum.errors import InputError
 
 SEEDS = 2**64
 """Seeds are the integers in [0, SEEDS)."""
@@ -52,7 +52,7 @@ def seeded_generator(purpose: Purpose, seed: int, part: int = 0) -> np.random.Ge
     [975, 608]
     """
     if not is_seed(seed):
-        raise_if_any([f"seed = {seed!r} must be an integer in [0, 2^64)"])
+        raise InputError(f"seed = {seed!r} must be an integer in [0, 2^64)")
     # the low words of the counter count draws, so parts cannot overlap
     key, counter = (int(purpose) << 64) | int(seed), part << 128
     return np.random.Generator(np.random.Philox(key=key, counter=counter))

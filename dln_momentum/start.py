@@ -18,22 +18,17 @@ from torch import Tensor
 
 from dln_momentum.arrays import array_of, common_shape, is_integer, is_one_of
 from dln_momentum.errors import InputError
+from dln_momentum.layer_checks import (
+    BALANCED_REMEDY,
+    SMALLEST_BALANCEDNESS,
+    check_layers,
+    check_positive,
+    checked_depth,
+)
 from dln_momentum.seeding import Purpose, is_seed, seeded_generator
 
 PARAMETRISATIONS = ("product", "squares")
 """theta = u v, and theta = a^2 - b^2."""
-
-
-SMALLEST_BALANCEDNESS = 1e-290
-"""Delta_0 below which a start is refused. The least normal double is 2e-308: a Delta that falls by
-eighteen decades from here still has all its digits."""
-
-BALANCED_REMEDY = (
-    "where |u| = |v|, theta keeps its sign for ever; take other layers, or, for the balanced "
-    "start of the four-vector model u_+ v_+ - u_- v_- = a^2 - b^2, biased with "
-    "parametrisation = squares and phi = 1"
-)
-"""What to do instead of a start that violates condition (C1)."""
 
 
 class Start:
@@ -108,9 +103,9 @@ class Start:
         """
         given = self._u.shape[-1]
         if not is_integer(d, 1):
-            raise InputError([f"d = {d!r} must be an integer >= 1"])
+            raise InputError(f"d = {d!r} must be an integer >= 1")
         if given not in (1, d):
-            raise InputError([f"start has {given} coordinates, must have d = {d} or 1"])
+            raise InputError(f"start has {given} coordinates, must have d = {d} or 1")
         return self._u.expand(*self.runs, d), self._v.expand(*self.runs, d)
 
     def weights(self, d: int) -> tuple[Tensor, Tensor]:
@@ -135,81 +130,6 @@ class _Gaussian(Start):
         super().layers(d)  # which checks d
         u, v = drawn(self._seed, (d,))
         return self._scale * u, self._scale * v
-
-
-def check_layers(u: Tensor, v: Tensor, key: str = "u and v") -> None:
-    """Check condition (C1) of the theory, that Delta_0 = |u^2 - v^2| is nowhere zero.
-
-    Starts so small that float64 cannot hold Delta are refused too: its digits would be lost in
-    every certificate (docs/theory.md#tiny-starts).
-
-    Args:
-        u, v: the layers, [*runs, d] each.
-        key: what a user has given them by, for the error.
-
-    Raises:
-        InputError: where it does not hold, or an entry is not finite.
-    """
-    if not bool((u.isfinite() & v.isfinite()).all()):
-        raise InputError(["u and v must be finite"])
-    if not bool((u.square() - v.square()).isfinite().all()):
-        largest = float(torch.maximum(u.abs(), v.abs()).max())
-        raise InputError(
-            [f"{key}: Delta_0 = |u^2 - v^2| overflows, with an entry of size {largest:g}; "
-             "must be finite: take a smaller start"]
-        )  # fmt: skip
-    balancedness = (u + v) * (u - v)
-    # a product that underflows is not a balanced coordinate
-    balanced = (balancedness == 0) & ((u + v == 0) | (u - v == 0))
-    least = float(balancedness.abs().min()) if balancedness.numel() else 1.0
-    if not bool(balanced.any()) and least < SMALLEST_BALANCEDNESS:
-        raise InputError(
-            [
-                f"{key}: Delta_0 = |u^2 - v^2| is {least:.3g} at the least, must be >= "
-                f"{SMALLEST_BALANCEDNESS:g}, below which float64 loses digits of Delta: "
-                "take a larger start (uniform: alpha >= 7.1e-146)"
-            ]
-        )
-    if bool(balanced.any()):
-        where = balanced.nonzero()[:5].squeeze(-1).tolist()
-        raise InputError(
-            [
-                f"Delta_0 = |u^2 - v^2| is zero in {int(balanced.sum())} coordinates "
-                f"(first at {where}); condition (C1) needs every entry > 0; {BALANCED_REMEDY}"
-            ]
-        )
-
-
-def check_positive(u: Tensor, v: Tensor) -> None:
-    """Check that the layers of a network of depth D > 2 are positive.
-
-    Raises:
-        InputError: where they are not, or an entry is not finite.
-    """
-    for key, layer in (("u", u), ("v", v)):
-        bad = ~(layer.isfinite() & (layer > 0))
-        if bool(bad.any()):
-            raise InputError(
-                [
-                    f"{key} has {int(bad.sum())} entries that are not finite and > 0; the layers "
-                    "of depth > 2 must be positive"
-                ]
-            )
-
-
-def checked_depth(depth: ArrayLike) -> NDArray[np.float64]:
-    """D as an array: 2 everywhere, or finite and above 2 everywhere.
-
-    Raises:
-        InputError: for other values.
-    """
-    depths = array_of("depth", depth)
-    if not (np.all(depths == 2) or np.all(np.isfinite(depths) & (depths > 2))):
-        wrong = depths[~(np.isfinite(depths) & (depths > 2))].flat[0]
-        raise InputError(
-            [f"depth = {wrong:g} must be 2 in all runs, or finite and > 2 in all of them"]
-        )
-    return depths
 
 
 def drawn(seed: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -258,16 +178,16 @@ def power(alpha: ArrayLike = 0.1, depth: ArrayLike = 3.0) -> Start:
     """
     scale, depths = _positive("alpha", alpha), checked_depth(depth)
     if np.any(depths == 2):
-        raise InputError(["depth = 2 must be > 2; uniform and biased are starts of depth 2"])
+        raise InputError("depth = 2 must be > 2; uniform and biased are starts of depth 2")
     shape = common_shape({"alpha": tuple(scale.shape[:-1]), "depth": depths.shape})
     scale = scale.expand(*shape, 1)
     # u^D and A_0 = u^(2-D) need all their digits, and the steps between them some room
     digits = np.abs(np.log10(scale[..., 0].numpy())) * depths
     if np.any(digits > -math.log10(SMALLEST_BALANCEDNESS)):
         raise InputError(
-            [f"alpha = {_shown(alpha)} with depth = {_shown(depth)}: alpha^depth must be between "
-             f"{SMALLEST_BALANCEDNESS:g} and {1 / SMALLEST_BALANCEDNESS:g}, the range of float64"]
-        )  # fmt: skip
+            f"alpha = {_shown(alpha)} with depth = {_shown(depth)}: alpha^depth must be between "
+            f"{SMALLEST_BALANCEDNESS:g} and {1 / SMALLEST_BALANCEDNESS:g}, the range of float64"
+        )
     name = f"power, depth = {_shown(depth)}, alpha = {_shown(alpha)}"
     start = Start(scale, scale, name, depth=np.broadcast_to(depths, shape) if shape else depths)
     start.alpha = scale[..., 0].numpy()
@@ -304,7 +224,7 @@ def biased(
     common_shape({"scale": tuple(c.shape[:-1]), "phi": tuple(bias.shape[:-1])})
     if not is_one_of(parametrisation, PARAMETRISATIONS):
         known = ", ".join(PARAMETRISATIONS)
-        raise InputError([f"parametrisation = {parametrisation!r} must be one of {known}"])
+        raise InputError(f"parametrisation = {parametrisation!r} must be one of {known}")
     first, second = bias * c, c / bias
     name = f"biased, c = {_shown(scale)}, phi = {_shown(phi)}"
     given = f"scale = {_least(scale)}, phi = {_shown(phi)}"
@@ -312,7 +232,7 @@ def biased(
         return Start(first + second, first - second, f"{name}, squares", key=given)
     if bool((bias == 1).any()):
         raise InputError(
-            [f"phi = 1 makes u = v and Delta_0 = 0, against condition (C1); {BALANCED_REMEDY}"]
+            f"phi = 1 makes u = v and Delta_0 = 0, against condition (C1); {BALANCED_REMEDY}"
         )
     return Start(first, second, name, key=given)
 
@@ -332,7 +252,7 @@ def gaussian(alpha: ArrayLike = 0.1, seed: int = 0) -> Start:
     torch.Size([2])
     """
     if not is_seed(seed):
-        raise InputError([f"seed = {seed!r} must be an integer in [0, 2^64)"])
+        raise InputError(f"seed = {seed!r} must be an integer in [0, 2^64)")
     scale = _positive("alpha", alpha)
     return _Gaussian(scale, int(seed), f"gaussian, alpha = {_shown(alpha)}, seed = {seed}")
 
@@ -342,7 +262,7 @@ def _positive(key: str, value: ArrayLike) -> Tensor:
     array = array_of(key, value)
     wrong = array[~((array > 0) & np.isfinite(array))]
     if wrong.size:
-        raise InputError([f"{key} = {wrong.flat[0]:g} must be finite and > 0"])
+        raise InputError(f"{key} = {wrong.flat[0]:g} must be finite and > 0")
     return torch.from_numpy(array[..., None])
 
 

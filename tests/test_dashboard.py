@@ -19,7 +19,7 @@ from tensorboard.plugins.hparams import metadata
 from dln_momentum.cli.flow import flow
 from dln_momentum.cli.sweep import sweep
 from dln_momentum.cli.train import train
-from dln_momentum.outputs import dashboard, dashboard_sweep, events
+from dln_momentum.outputs import dashboard, dashboard_sweep, events, tfrecord
 from dln_momentum.outputs.dashboard_panels import panels
 from dln_momentum.outputs.history import History
 from dln_momentum.outputs.quantities import QUANTITIES, spans_decades, tag
@@ -217,9 +217,9 @@ def test_curves_of_a_run_under_way_are_replaced_at_its_end(tmp_path: Path) -> No
 
 def test_checksums_are_those_of_tensorboard() -> None:
     # the lengths at which chunks begin and end
-    ends = [place * events.CHUNK + more for place in (0, 1, 2) for more in range(-4, 6)]
+    ends = [place * tfrecord.CHUNK + more for place in (0, 1, 2) for more in range(-4, 6)]
     messages = [np.random.default_rng(n).bytes(n) for n in ends if n >= 4]
-    for data, crc in zip(messages, events.crc_32c(messages), strict=True):
+    for data, crc in zip(messages, tfrecord.crc_32c(messages), strict=True):
         masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
         assert masked == masked_crc32c(data), len(data)
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from dln_momentum import RowSpace
 from dln_momentum.theory import (
     balances,
     coordinate_rates,
@@ -21,6 +22,7 @@ from dln_momentum.theory import (
     schedules,
     weight_decay,
 )
+from dln_momentum.theory.discrete_bias import kkt_residual
 from tests.mp_runs import (
     STEPS,
     TOLERANCE,
@@ -101,7 +103,6 @@ def test_schedules(seed: int) -> None:
     close(found[10], path_sums(w[:13], case.beta[:11]))
     gamma_g = doubles(case.gamma[:, None] * path.gradients)
     close(schedules.weighted_sums(gamma_g, beta)[-1], exponent)
-    close(schedules.step_weights(beta), np.array(step_weights(case.beta)))
 
 
 def test_schedules_from_rest_and_with_constant_beta() -> None:
@@ -219,9 +220,8 @@ def test_rates_of_coordinates() -> None:
     theta, delta = (w[-1, 0] ** 2 - w[-1, 1] ** 2) / 4, abs(w[-1, 0] * w[-1, 1])
     c = log_abs(w[1, 0] / w[1, 1]) - sums[0] + sums[1]
     assert outside(case.X, asinh(2 * theta / delta) - c) > 1e-3
-    found = coordinate_rates.weighted_kkt_residual(
-        doubles(case.X), doubles(theta), doubles(delta), doubles(c), doubles(kappa)
-    )
+    rows = RowSpace.of(coordinate_rates.scaled_rows(doubles(case.X), doubles(kappa)))
+    found = kkt_residual(rows, doubles(theta), doubles(delta), doubles(c))
     assert float(found) < ROUNDING
     # and the run of w/sqrt(kappa) on X diag(kappa) has the same gradients in its variables
     scaled = Draw(case.X * kappa, case.y, case.u / sqrt(kappa), case.v / sqrt(kappa),

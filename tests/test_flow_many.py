@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 import dln_momentum as dln
 from dln_momentum.cli import flows
-from dln_momentum.cli.flow import lam_of
+from dln_momentum.cli.flow_sections import lam_of
 from dln_momentum.config import Reader
 from dln_momentum.interface import flow as interface
 from dln_momentum.outputs.quantities import QUANTITIES

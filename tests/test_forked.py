@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dln_momentum import InputError
-from dln_momentum.sweeps.forked import can_fork, results_of
+from dln_momentum.sweeps.forked import beside, can_fork, results_of
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="no forks on this system")
 
@@ -50,21 +50,37 @@ def test_exceptions_are_results_and_say_where_they_were_raised() -> None:
     assert [found[task] for task in (0, 3, 4, 5, 6, 7)] == [0, 3, 4, 5, 6, 7]
 
 
-def test_of_a_fork_that_dies_one_task_fails_and_the_others_are_done_here() -> None:
+@pytest.mark.parametrize("deadly", [{2}, {2, 5}])
+def test_of_a_fork_that_dies_one_task_fails_and_the_others_are_done(deadly: set[int]) -> None:
+    """By the other fork, or here where that has died too."""
     here = os.getpid()
 
     def dying(task: int) -> int:
-        if task == 2 and os.getpid() != here:
+        if task in deadly and os.getpid() != here:
             os.kill(os.getpid(), signal.SIGKILL)
         return os.getpid()
 
     found = dict(results_of(dying, range(10), workers=2))
-    assert isinstance(found[2], ChildProcessError)
-    assert "code -9" in str(found[2])
-    # 0, 2, 4, ... are one fork's; what it had sent before it died is not lost
-    assert found[0] != here
-    assert [found[task] for task in (4, 6, 8)] == [here] * 3
-    assert here not in [found[task] for task in (1, 3, 5, 7, 9)]
+    assert found.keys() == set(range(10))
+    failed = {task: str(result) for task, result in found.items() if isinstance(result, Exception)}
+    assert failed.keys() == deadly
+    assert all("code -9" in text for text in failed.values())
+    assert (found[9] == here) == (len(deadly) == 2)
+
+
+def test_notes_of_a_task_come_before_its_result() -> None:
+    told: list[tuple[int, int]] = []
+
+    def telling(task: int, tell: Any) -> int:
+        tell((task, os.getpid()))
+        return task
+
+    for workers, least in ((2, 1), (1, 1)):
+        told.clear()
+        for task, result in results_of(telling, range(4), workers, least=least, notes=told.append):
+            assert result == task
+            assert task in dict(told)
+        assert (os.getpid() in dict(told).values()) == (workers == 1)
 
 
 def test_whoever_stops_waits_for_the_task_in_hand_and_not_for_the_rest(tmp_path: Path) -> None:
@@ -111,3 +127,46 @@ def test_forks_ignore_signals_and_end_with_their_parent(tmp_path: Path) -> None:
     assert 8 < done < 100
     time.sleep(0.1)
     assert len(list(tmp_path.iterdir())) == done
+
+
+def test_something_is_done_beside_the_body_and_has_ended_after_it(tmp_path: Path) -> None:
+    def write() -> None:
+        time.sleep(0.05)
+        (tmp_path / "writer").write_text(str(os.getpid()))
+
+    with beside(write):
+        assert not (tmp_path / "writer").exists()
+    assert int((tmp_path / "writer").read_text()) != os.getpid()
+    # a body that fails hides nothing of it
+    (tmp_path / "writer").unlink()
+    with pytest.raises(KeyError), beside(write):
+        raise KeyError
+    assert (tmp_path / "writer").exists()
+
+
+def test_what_is_done_beside_fails_here_and_is_done_here_where_the_fork_dies() -> None:
+    here, done = os.getpid(), list[int]()
+
+    def dying() -> None:
+        if os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        done.append(os.getpid())
+
+    def refusing() -> None:
+        raise OSError(28, "No space left on device")
+
+    with beside(dying):
+        pass
+    assert done == [here]
+    with pytest.raises(OSError, match="No space"), beside(refusing):
+        done.append(0)
+    assert done == [here, 0]
+
+
+def test_without_forks_everything_is_done_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dln_momentum.sweeps.forked.can_fork", lambda: False)
+    here, order = os.getpid(), list[Any]()
+    with beside(lambda: order.append(os.getpid())):
+        order.append("body")
+    assert order == ["body", here]
+    assert {process for _, process in results_of(lambda _: os.getpid(), range(9), 2)} == {here}

@@ -31,11 +31,11 @@ LONG = [
 TIMES = ("seconds", "commit")
 
 
-def start(folder: Path, app: str, *words: str) -> subprocess.Popen[str]:
+def start(folder: Path, app: str, *words: str, **given: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", f"dln_momentum.cli.{app}", *words],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "MPLBACKEND": "agg"},
+        env={**os.environ, "MPLBACKEND": "agg"}, **given,
     )  # fmt: skip
 
 

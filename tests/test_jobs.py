@@ -80,7 +80,8 @@ def run(
     signals = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("dln_momentum.cli.command.one_thread", lambda: None)
-    monkeypatch.setattr("dln_momentum.cli.command.CONF_DIR", conf)
+    for module in ("command", "checking"):
+        monkeypatch.setattr(f"dln_momentum.cli.{module}.CONF_DIR", conf)
     main = command("train", work)
 
     def answer(*words: str) -> Answer:

@@ -25,6 +25,7 @@ from dln_momentum.engine.cpu.products import (
     MOST_VECTORS,
     add_block_product,
     add_span_product,
+    less_block_product,
     set_block_product,
     set_span_product,
 )
@@ -39,6 +40,11 @@ def _block(out, height, A, row_stride, k_stride, B, length, accumulate):
         add_block_product(out, 0, height, A, 0, row_stride, k_stride, B, 0, length)
     else:
         set_block_product(out, 0, height, A, 0, row_stride, k_stride, B, 0, length)
+
+
+@compiled
+def _less(out, height, A, row_stride, k_stride, B, length, less):
+    less_block_product(out, 0, height, A, 0, row_stride, k_stride, B, 0, length, less, 0)
 
 
 @compiled
@@ -135,6 +141,12 @@ def test_block_products(height: int, accumulate: bool) -> None:
         _block(out, height, matrix.ravel(), *strides, B.ravel(), 7, accumulate)
         # 8 terms of order one, added up in another order
         np.testing.assert_allclose(out.reshape(height, LANES), expected, rtol=0, atol=1e-14)
+        if accumulate:
+            # what it was less another array, and the array is not changed
+            less, fresh = -before.ravel(), np.full(height * LANES, np.nan)
+            _less(fresh, height, matrix.ravel(), *strides, B.ravel(), 7, less)
+            np.testing.assert_array_equal(fresh, out)
+            np.testing.assert_array_equal(less, -before.ravel())
 
 
 @pytest.mark.parametrize("vectors", range(1, MOST_VECTORS + 1))

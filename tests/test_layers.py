@@ -15,8 +15,9 @@ PACKAGE = Path(dln_momentum.__file__).parent
 LAYERS = {
     "mathematics": (
         "arrays", "errors", "extras", "seeding", "rates", "start", "record_plan", "network",
-        "optimizer", "per_run", "schedules", "method", "nearest", "memory", "pace", "problem",
-        "problem_checks", "row_space", "wide_rows", "theory", "data", "flows",
+        "optimizer", "per_run", "schedule", "schedules", "method", "nearest", "memory", "pace",
+        "problem", "problem_checks", "layer_checks", "row_space", "wide_rows", "theory",
+        "data", "flows",
     ),
     "engine": ("engine", "flows.batched"),
     "outputs": ("outputs",),

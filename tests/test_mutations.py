@@ -32,7 +32,7 @@ from dln_momentum.flows import contour, quadrature
 from dln_momentum.flows.coefficients import Coefficients
 from dln_momentum.flows.path import Path
 from dln_momentum.flows.quadrature import SummedIntegrals
-from dln_momentum.outputs import flow_summary, summary
+from dln_momentum.outputs import flow_summary, minimisers, summary
 from dln_momentum.theory import (
     balances,
     continuous_bias,
@@ -318,10 +318,10 @@ def gradients_of_the_text(patch: Patch) -> None:
 
 
 def of_summary(name: str, change: Callable[[dict], dict]) -> Callable[[Patch], None]:
-    """A function of `summary` that returns scalars by name, some of them changed."""
+    """A function of `summary` or `minimisers` that returns scalars, some of them changed."""
 
     def plant(patch: Patch) -> None:
-        exact = getattr(summary, name)
+        exact = getattr(minimisers if hasattr(minimisers, name) else summary, name)
         everywhere(patch, exact, lambda *given: (found := exact(*given)) | change(found))
 
     return plant
@@ -391,7 +391,7 @@ FAULTS = [
                                   lambda t: 2 * (t.w[0] * t.w[1]).abs()),
           ("MGF: Delta_inf < Delta_0", "MGF: Delta_t")),
     Fault("a minimiser off by 1 %", "quiet", momentum_part,
-          lambda p: scaled(p, summary.minimiser, 1.01),
+          lambda p: scaled(p, minimisers.minimiser, 1.01),
           ("MGF: theta_inf = argmin psi", "MGF: theta_inf = argmin D", "MGF: theta_t")),
     Fault("theta of runs and flows, in a flow", "quiet", momentum_part,
           lambda p: with_property(p, Weights, "theta", lambda s: s.w[0] ** 2 - s.w[1] ** 2),
@@ -458,7 +458,7 @@ FAULTS = [
     Fault("batches of the next step", "batches", engine, drawn_wrongly(1.0, 1), ITERATES),
     Fault("label noise twice", "batches", engine, drawn_wrongly(2.0, 0), ITERATES),
     Fault("batch weights of the torch kernel", "batches", engine,
-          lambda p: scaled(p, torch_kernel._batch_weights, 1.5),
+          lambda p: scaled(p, torch_kernel.row_weights, 1.5),
           ITERATES[1:]),
     Fault("r(z) of the torch kernel", "momentum", engine,
           lambda p: scaled(p, discrete_bias.path_sum_increment, 1.01),
@@ -531,7 +531,7 @@ FAULTS = [
                                   lambda t: 2 * (t.w[0] * t.w[1]).abs()),
           ("MGD: Delta_inf < Delta_0", "MGD: Delta_k")),
     Fault("a minimiser off by 1 %, of a run", "quiet", iterates,
-          lambda p: scaled(p, summary.minimiser, 1.01),
+          lambda p: scaled(p, minimisers.minimiser, 1.01),
           ("MGD: theta_inf = argmin psi", "MGD: theta_inf = argmin D", "MGD: theta_k")),
     Fault("path sums without weights", "quiet", family,
           lambda p: everywhere(p, schedules.path_sums, lambda w, beta, before:

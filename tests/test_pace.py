@@ -21,8 +21,8 @@ from dln_momentum.record_plan import RecordPlan
 from dln_momentum.schedules import Cosine
 from dln_momentum.training.callbacks import AverageMonitor, BalancednessMonitor, RecoveryMonitor
 from dln_momentum.training.datamodule import BlockDataModule
+from dln_momentum.training.engine_stepper import EngineStepper
 from dln_momentum.training.module import HeavyBallModule
-from dln_momentum.training.steppers import EngineStepper
 from dln_momentum.training.trainer import fit
 
 METHODS = {

@@ -18,7 +18,8 @@ import dln_momentum as dln
 from dln_momentum.cli.plot import main
 from dln_momentum.outputs.drawing import set_scale
 from dln_momentum.outputs.sweep_figure import overview
-from dln_momentum.outputs.table_figure import Axis, table_figure
+from dln_momentum.outputs.table_axes import Axis
+from dln_momentum.outputs.table_figure import table_figure
 
 
 @pytest.fixture(scope="module")

@@ -103,7 +103,7 @@ def test_hydra_composes_parses_and_finds_configs_as_the_command_line_asks() -> N
     check = inspect.signature(BasicSweeper.validate_batch_is_legal).parameters
     assert list(check) == ["self", "batch"]
     assert get_args_parser().parse_args(["-m", "a=1"]).multirun
-    # cli/command.py answers in its place: None is a config without hydra.mode, or none at all
+    # cli/hydra_calls.py answers in its place: None is a config without hydra.mode, or none at all
     assert list(inspect.signature(Hydra.get_mode).parameters) == [
         "self",
         "config_name",

@@ -13,9 +13,9 @@ from dln_momentum import verification
 
 PACKAGE = Path(dln_momentum.__file__).parent
 THEORY = sorted(path.stem for path in (PACKAGE / "theory").glob("[!_]*.py"))
-SHARED = {"discretisation", "summaries", "setting", "measurements", "recorded", "written_update",
-          "family_run", "own_method", "written_method", "scope", "statement", "statements",
-          "table"}  # fmt: skip
+SHARED = {"agreement", "discretisation", "summaries", "setting", "measurements", "recorded",
+          "written_update", "family_run", "own_method", "written_method", "scope", "statement",
+          "statements", "table"}  # fmt: skip
 """Files of verification/ that belong to no single file of theory/, each named in its docstring."""
 
 

@@ -480,7 +480,7 @@ def test_the_app_leaves_a_table_and_json(
 def test_the_table_is_readable_in_a_narrow_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("dln_momentum.outputs.report.wide_console", lambda: Console(width=80))
+    monkeypatch.setattr("dln_momentum.outputs.terminal.wide_console", lambda: Console(width=80))
     run_verify(tmp_path, *QUICK, "flow.lam=4")
     shown = capsys.readouterr().out
     # what fits on a line is on one, and its numbers below it

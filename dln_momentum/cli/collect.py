@@ -236,7 +236,7 @@ def _print(
 ) -> None:
     """Failures first, then how many runs there are, then where the files lie."""
     from dln_momentum.outputs.found import is_setting
-    from dln_momentum.outputs.report import wide_console
+    from dln_momentum.outputs.terminal import wide_console
 
     console = wide_console()
 

@@ -19,22 +19,20 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dln_momentum.cli.checking import further_problems
+from dln_momentum.cli.checking import followers, further_problems, unusable
 from dln_momentum.cli.directories import TOKEN, Directories, Refusal
+from dln_momentum.cli.hydra_calls import arguments, mode_of, raising_hydra, wants_traceback
 from dln_momentum.cli.job import Job, Work, one_line
 from dln_momentum.cli.job_configs import Composed
 from dln_momentum.cli.metric import metric_errors, metric_of
@@ -43,18 +41,10 @@ from dln_momentum.cli.multirun_table import ending_of
 from dln_momentum.cli.signals import Interrupted, interruptible
 from dln_momentum.cli.words import Line, continued, paired, parsed
 from dln_momentum.config import CONF_DIR, config_hash
-from dln_momentum.config.location import options_of
 from dln_momentum.config.mistakes import first_line, in_words
-from dln_momentum.config.reading import leaves
 from dln_momentum.errors import InputError, raise_if_any
 
 register_job_name()
-
-SETTING_MODE = ("hydra.mode", "hydra.searchpath", "hydra=")
-"""How words start from which a config may have a ``hydra.mode``."""
-
-OVERLAYS = ("experiment", "debug")
-"""Groups that have no section of their own in a config."""
 
 
 class Command:
@@ -87,13 +77,9 @@ class Command:
         return config if self.complete is None else self.complete(config)
 
     def job(self, config: DictConfig | dict[str, Any], hydra: DictConfig) -> Job:
-        """The job of a composed config, in the directory that Hydra has chosen for it.
+        """The job of a composed config, or of its values, in the directory that Hydra has chosen.
 
         One of a multirun goes to where its config ran before, as `place_of` finds it.
-
-        Args:
-            config: without its section ``hydra``, or its values, as for `Job`.
-            hydra: that section.
         """
         directory = Path(hydra.runtime.output_dir)
         if isinstance(config, DictConfig):
@@ -126,7 +112,7 @@ class Command:
         OmegaConf.set_struct(config, True)
         # ${hydra:...} is of this job only now; what cannot be resolved `prepare` refuses
         with contextlib.suppress(OmegaConfBaseException):
-            if not list(_followers(config)):
+            if not list(followers(config)):
                 OmegaConf.resolve(config)
         return self.job(config, whole.hydra)
 
@@ -140,7 +126,7 @@ class Command:
         Raises:
             InputError: for what keeps the config from being read, and as `Job.found_before`.
         """
-        raise_if_any([*_unusable(job), *metric_errors(self.app, job.given)])
+        raise_if_any([*unusable(job), *metric_errors(self.app, job.given)])
         return job.found_before(wait=wait)
 
     def task(self, config: DictConfig) -> float | None:
@@ -249,18 +235,18 @@ def _main(own: Command, run: Callable[[], Any], entered: Sequence[str]) -> None:
     Directories.multirun = ""
     app, line, early = own.app, Line([], []), False
     try:
-        with _raising_hydra():
+        with raising_hydra():
             line = continued(app, parsed(sys.argv[1:]))
             raise_if_any(metric_errors(app, line.words))
             words = [word for part in paired(app, line) for word in part]
-            with _argv(words), _mode_of(line):
+            with arguments(words), mode_of(line):
                 run()
     except InputError as error:
         _refuse(error.problems)
     except Refusal as error:
         _refuse(error.problems)
     except (HydraException, OmegaConfBaseException) as error:
-        if _wants_traceback():
+        if wants_traceback():
             raise
         _refuse(dict.fromkeys([*in_words(app, error, line.words), *further_problems(own, line)]))
     except (KeyboardInterrupt, SystemExit, Interrupted) as ending:
@@ -270,7 +256,7 @@ def _main(own: Command, run: Callable[[], Any], entered: Sequence[str]) -> None:
             # Hydra makes the directory before it calls the task
             name = str(Directories.wanted or error.filename)
             _refuse([f"hydra.run.dir = {name!r} cannot be made: {error.strerror}"])
-        if _wants_traceback():
+        if wants_traceback():
             raise
         if not entered and not Directories.multirun:
             # what Hydra could not do with the overrides
@@ -322,54 +308,16 @@ def _interrupted(app: str, ending: BaseException) -> NoReturn:
     raise SystemExit(interrupt.code if isinstance(interrupt, Interrupted) else 130) from None
 
 
-def _followers(config: DictConfig) -> Iterator[str]:
-    """What would have one value at all points of a sweep, though it refers to a key that varies."""
-    if OmegaConf.is_dict(config.get("sweep")):
-        from dln_momentum.sweeps.axes import followers
-
-        yield from followers(config)
-
-
-def _unusable(job: Job) -> Iterator[str]:
-    """What keeps the config from being read at all."""
-    if isinstance(job.given, DictConfig):
-        yield from _followers(job.config)
-        try:
-            OmegaConf.resolve(job.config)
-        except OmegaConfBaseException:
-            yield from _unresolved(job)
-    for section in _groups(job.app, CONF_DIR):
-        if not isinstance(job.given.get(section), dict | DictConfig):
-            yield f"there is no {section}; its options: {', '.join(options_of(section))}"
-
-
-def _unresolved(job: Job) -> Iterator[str]:
-    """A line for each value that cannot be resolved."""
-    for key in leaves(job.config):
-        try:
-            OmegaConf.select(job.config, key)
-        except OmegaConfBaseException as error:
-            yield first_line(job.app, error)
-
-
-@cache
-def _groups(app: str, folder: Path) -> list[str]:
-    """The groups of a command's defaults list that have a section in every config."""
-    primary: Any = OmegaConf.load(folder / f"{app}.yaml")
-    named = [str(key) for entry in primary.defaults if OmegaConf.is_dict(entry) for key in entry]
-    return [name for name in named if name not in OVERLAYS and (folder / name).is_dir()]
-
-
 @contextlib.contextmanager
 def refusing() -> Iterator[None]:
     """End a program of Hydra with code 2 and one message, where its input is refused."""
     try:
-        with _raising_hydra():
+        with raising_hydra():
             yield
     except (InputError, Refusal) as error:
         _refuse(error.problems)
     except (HydraException, OmegaConfBaseException) as error:
-        if _wants_traceback():
+        if wants_traceback():
             raise
         _refuse([first_line("experiment", error)])
 
@@ -378,52 +326,6 @@ def _refuse(problems: Iterable[str]) -> NoReturn:
     Directories.take_back()
     print(f"error: {InputError(problems)}", file=sys.stderr)
     raise SystemExit(2) from None
-
-
-def _wants_traceback() -> bool:
-    return os.environ.get("HYDRA_FULL_ERROR") == "1"
-
-
-@contextlib.contextmanager
-def _raising_hydra() -> Iterator[None]:
-    """Let Hydra raise what it otherwise prints with a traceback or a hint at one."""
-    before = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = before
-
-
-@contextlib.contextmanager
-def _mode_of(line: Line) -> Iterator[None]:
-    """Spare Hydra the config that it composes for the sake of ``hydra.mode``, half a second.
-
-    Only a word sets that key, or a config of the user's own.
-    """
-    own = any(flag.startswith(("--config", "-c")) and flag != "-c" for flag in line.flags)
-    if own or any(word.lstrip("+~").startswith(SETTING_MODE) for word in line.words):
-        yield
-        return
-    usual = Hydra.get_mode
-    setattr(Hydra, "get_mode", lambda *_, **__: None)  # noqa: B010 - a wrong type
-    try:
-        yield
-    finally:
-        setattr(Hydra, "get_mode", usual)  # noqa: B010
-
-
-@contextlib.contextmanager
-def _argv(words: Sequence[str]) -> Iterator[None]:
-    before = sys.argv
-    sys.argv = [before[0], *words]
-    try:
-        yield
-    finally:
-        sys.argv = before
 
 
 def one_thread() -> None:

@@ -63,8 +63,11 @@ def compare(job: Job) -> dict[str, Any]:
     """
     from threadpoolctl import threadpool_limits
 
-    from dln_momentum.cli.flow import Until, integrate, setting
-    from dln_momentum.cli.setup import Reader, build_parts, built, flow_options, seed_of
+    from dln_momentum.cli import sections
+    from dln_momentum.cli.flow import integrate, setting
+    from dln_momentum.cli.flow_sections import Until
+    from dln_momentum.cli.setup import build_parts, built
+    from dln_momentum.config import Reader
     from dln_momentum.outputs import comparison
     from dln_momentum.outputs.flow_report import print_comparison
     from dln_momentum.outputs.provenance import data_hash, provenance
@@ -82,9 +85,9 @@ def compare(job: Job) -> dict[str, Any]:
     keys = ("lam", "lam_end", "lam_time", "lam_kind", "friction", "time", "times", "tol", "records")
     for key in keys:
         reader.value(f"flow.{key}", Any)
-    options = flow_options(reader)
+    options = sections.flow_options(reader)
     check_outputs(reader)
-    parts = build_parts(reader, seed_of(reader))
+    parts = build_parts(reader, sections.seed_of(reader))
     raise_if_any(_changed(run, parts.problem, data_hash(parts.problem)))
     job.begin()
     times = comparison.comparable_times(run.history, at_rest=parts.velocity is None)

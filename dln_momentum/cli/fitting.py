@@ -91,11 +91,7 @@ def _closed(loggers: Sequence[Logger]) -> Iterator[None]:
 
 
 def loggers_of(job: Job, config: DictConfig | None = None) -> list[Logger]:
-    """The loggers that the config of a job names.
-
-    Args:
-        job: they are for.
-        config: with the same loggers; the job's own by default.
+    """The loggers of a job: those of its config, or of another one that names the same.
 
     Raises:
         InputError: for one that cannot be made.

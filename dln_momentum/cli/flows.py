@@ -7,13 +7,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dln_momentum.cli.flow import Until, setting
+from dln_momentum.cli.flow import setting
 from dln_momentum.cli.job import Job
 from dln_momentum.cli.outputs import outputs_of
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from dln_momentum.cli.flow_sections import Until
     from dln_momentum.cli.setup import Parts
 
 PIECE = 32

@@ -10,20 +10,19 @@ import shlex
 import socket
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cached_property
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from dln_momentum.cli.process import settle
+from dln_momentum.cli.saved_config import config_text, files_of, saved_hash
 from dln_momentum.cli.status import Lock, read_status, write_status, write_text
 from dln_momentum.config import config_hash as hash_of
 from dln_momentum.config import register_resolvers
-from dln_momentum.config.momentum import with_all_rates
 from dln_momentum.errors import InputError
 from dln_momentum.outputs.hdf5 import is_whole
 
@@ -32,14 +31,6 @@ log = logging.getLogger("dln_momentum")
 # a launcher's worker unpickles jobs and their commands, and then composes configs
 register_resolvers()
 
-HYDRA_LINES = """\
-defaults:
-- paths: default
-- _self_
-- override hydra/job_logging: stdout
-- override hydra/help: {app}
-"""
-"""The start of a saved config: with it ``--config-dir DIR --config-name config`` runs it again."""
 
 WRITTEN = (
     "config.yaml", "summary.json", "verify.json", "history.nc", "results.nc", "overview.png",
@@ -112,12 +103,8 @@ class Job:
 
     @cached_property
     def text(self) -> str:
-        """What ``config.yaml`` holds: every value, and gamma, beta, lam and eps that ran."""
-        values = with_all_rates(self.values)
-        # in an order that does not depend on how the config was composed
-        ordered = {key: values[key] for key in sorted(map(str, values))}
-        sections = (_dumped({key: value}) for key, value in ordered.items())
-        return HYDRA_LINES.format(app=self.app) + "".join(sections)
+        """What ``config.yaml`` holds, see `config_text`."""
+        return config_text(self.app, self.values)
 
     @cached_property
     def config_hash(self) -> str:
@@ -140,11 +127,6 @@ class Job:
     def resume_command(self) -> str:
         """The command line that continues this job."""
         return f"dln-{self.app} resume={shlex.quote(str(self.directory))}"
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether the directory holds the config, from which the job can be continued."""
-        return (self.directory / "config.yaml").exists()
 
     def begin(self) -> None:
         """Write the checked config, say that the job runs, and start the clock.
@@ -194,7 +176,8 @@ class Job:
     def interrupt(self) -> None:
         """Record that the job was asked to stop, if it had begun."""
         with contextlib.suppress(OSError):
-            if self.has_begun and self._lock.held:
+            # without a config there is nothing to continue
+            if self._lock.held and (self.directory / "config.yaml").exists():
                 self._end("interrupted", f"{self.resume_command} continues it")
         self.release()
 
@@ -321,44 +304,6 @@ class Job:
 
 Work = Callable[[Job], dict[str, Any]]
 """Checks the config of a job, then begins it and returns what it finishes with."""
-
-
-_DUMPED: dict[str, str] = {}
-"""The YAML text of sections, by how Python writes them; jobs of a multirun share most of them."""
-
-
-def _dumped(section: dict[str, Any]) -> str:
-    written = repr(section)
-    if written not in _DUMPED:
-        _DUMPED[written] = OmegaConf.to_yaml(section)
-    return _DUMPED[written]
-
-
-def files_of(values: Mapping[str, Any]) -> dict[str, str]:
-    """A digest of each file that a config names in its sections of data, start and axes."""
-    found: dict[str, str] = {}
-
-    def visit(value: Any) -> None:
-        inner = value.values() if isinstance(value, dict) else value
-        for item in inner if isinstance(value, dict | list) else ():
-            visit(item)
-        if isinstance(value, str) and "." in value:
-            with contextlib.suppress(OSError, ValueError):  # a text that names no file
-                content = Path(value).expanduser().read_bytes()
-                found[value] = blake2b(content, digest_size=16).hexdigest()
-
-    for section in ("data", "model", "sweep"):
-        visit(values.get(section))
-    return found
-
-
-def saved_hash(directory: Path) -> str | None:
-    """The hash of the config that a directory holds, by ``config.yaml`` or else ``status.json``."""
-    with contextlib.suppress(Exception):  # whatever the bytes of another file cause
-        saved = OmegaConf.load(directory / "config.yaml")
-        assert isinstance(saved, DictConfig)
-        return hash_of(saved)
-    return read_status(directory).get("config_hash")
 
 
 def one_line(error: BaseException) -> str:

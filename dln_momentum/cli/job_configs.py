@@ -27,24 +27,16 @@ class JobConfigs:
 
     Hydra takes a tenth of a second to compose a config. What most jobs of a multirun differ in are
     values of keys: they are set in a config composed with the same keys and groups.
-
-    Args:
-        context: Hydra's, which composes.
-        config: of the multirun.
     """
 
     def __init__(self, context: HydraContext, config: DictConfig) -> None:
         self._loader, self._config = context.config_loader, config
         self._made: dict[tuple[object, ...], Composed] = {}
-        self._is_group = cache(self._names_a_group)
+        loader = self._loader
+        self._is_group = cache(lambda key: loader.list_groups(key) or loader.get_group_options(key))
 
     def composed(self, words: Sequence[str], number: int) -> Composed:
-        """The config of a job.
-
-        Args:
-            words: its overrides.
-            number: of the job in the multirun.
-        """
+        """The config of a job with these overrides, and its number in the multirun."""
         given, set_here = self._parsed(words)
         found, values = self._like(given, set_here)
         for override in set_here:
@@ -92,9 +84,6 @@ class JobConfigs:
             values: Any = OmegaConf.to_container(own, resolve=False)
             self._made[alike] = Composed(found, values if _is_settled(values) else None)
         return self._made[alike]
-
-    def _names_a_group(self, key: str) -> bool:
-        return bool(self._loader.list_groups(key) or self._loader.get_group_options(key))
 
 
 @cache

@@ -27,26 +27,18 @@ def loss_of(reader: Reader) -> str | None:
     """The name of the loss; ``squared`` where the config has no such section."""
     if "loss" not in reader.config:
         return "squared"
-    name = reader.value("loss.name", str)
-    if name is not None and name not in LOSSES:
-        reader.errors.append(f"loss.name = {name!r} must be one of {', '.join(LOSSES)}")
-        return None
-    return name
+    return reader.choice("loss.name", {name: name for name in LOSSES})
 
 
 def schedule_of(reader: Reader) -> Schedule | None:
     """The schedule of section ``schedule``; constant where the config has none."""
     if "schedule" not in reader.config:
         return Constant()
-    name = reader.value("schedule.name", str)
     makers: dict[str, Callable[..., Schedule]] = {**SCHEDULES, "arrays": _arrays}
-    if name not in makers:
-        if name is not None:
-            known = ", ".join(makers)
-            reader.errors.append(f"schedule.name = {name!r} must be one of {known}")
+    make = reader.choice("schedule.name", makers)
+    if make is None:
         reader.free("schedule")
         return None
-    make = makers[name]
     keys = reader.section("schedule", make, "name")
     return reader.build(make, reader.given(make, keys), "schedule")
 

@@ -47,12 +47,20 @@ def metric_of(config: Mapping[Any, Any], found: Mapping[str, Any] | None) -> flo
     then counts the trial as failed and goes on, whereas a NaN ends its sweep with an exception.
     """
     name = config.get("optimized_metric")
-    if name is None:
-        return None
-    value: Any = found
-    for part in str(name).split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
+    value = None if name is None else result_at(found, str(name))
     return float(value) if value is not None and math.isfinite(value) else None
+
+
+def result_at(found: Mapping[str, Any] | None, name: str) -> Any:
+    """A value of a summary by its name, with a dot for one within another; None for none.
+
+    >>> result_at({"medians": {"steps": 5}}, "medians.steps"), result_at(None, "steps")
+    (5, None)
+    """
+    value: Any = found
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _numbers(place: str) -> list[str]:

@@ -13,7 +13,8 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from dln_momentum.cli.job import WRITTEN, saved_hash
+from dln_momentum.cli.job import WRITTEN
+from dln_momentum.cli.saved_config import saved_hash
 from dln_momentum.cli.status import STATUS, read_status
 
 LONGEST = 100
@@ -76,13 +77,9 @@ def register_job_name() -> None:
 def place_of(named: Path, folder: Path, config_hash: str) -> Path:
     """Where a job of a multirun runs.
 
-    That is where the same config ran before, finished or not; else the directory that is named for
-    it, with a part of the hash where another run has that name.
-
-    Args:
-        named: the directory of the job's name.
-        folder: of the multirun.
-        config_hash: of the job.
+    That is where the same config ran before, finished or not, below the folder of the multirun;
+    else the directory that is named for it, with a part of the hash where another run has that
+    name.
     """
     if saved_hash(named) == config_hash:
         return named

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dln_momentum.cli.metric import result_at
 from dln_momentum.cli.status import STATES, STATUS, read_status
 
 METRICS = ("steps", "runs", "train_loss", "recovery_error", "kkt_residual")
@@ -33,17 +34,11 @@ class Row(NamedTuple):
         return self.status["state"] == "done" and self.result.get("status") != "violated"
 
 
-def ending_of(folder: Path, token: str, began: datetime, metric: str | None = None) -> int:
-    """Print the table of a multirun and return its exit code.
+def ending_of(folder: Path, token: str, began: datetime, metric: str | None) -> int:
+    """Print the table of a multirun; 0 if every job is done, 2 if each was refused, else 1.
 
-    Args:
-        folder: of all jobs.
-        token: of the multirun.
-        began: when it began; jobs that ended earlier are marked.
-        metric: the result that is shown first, and that rows are ordered by if there are many.
-
-    Returns:
-        0 if every job is done, 2 if every job was refused, else 1.
+    Jobs that ended before it ``began`` are marked; the ``metric`` is the result that is shown
+    first, and that rows are ordered by if there are many.
     """
     rows = rows_of(folder, token)
     if rows and all(row.status["state"] == "refused" for row in rows):
@@ -66,9 +61,10 @@ def rows_of(folder: Path, token: str) -> list[Row]:
 def print_rows(rows: Sequence[Row], folder: Path, began: datetime, metric: str | None) -> None:
     """Print failures with their errors, then the results, then the counts."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    from dln_momentum.outputs.report import fitted_table
+    from dln_momentum.outputs.terminal import fitted_table
 
     console = Console()
     if not console.is_terminal:
@@ -84,11 +80,11 @@ def print_rows(rows: Sequence[Row], folder: Path, began: datetime, metric: str |
             violated = "violates " + "; ".join(row.result.get("violated") or [])
             state = row.status["state"]
             said = violated if state == "done" else row.status.get("message") or ""
-            table.add_row(row.name, "violated" if state == "done" else state, _plain(said))
+            table.add_row(row.name, "violated" if state == "done" else state, escape(said))
         console.print(fitted_table(console, table))
     good = [row for row in rows if row.good]
     names = [name for name in dict.fromkeys([metric, *METRICS]) if name]
-    names = [name for name in names if any(_at(row.result, name) is not None for row in good)]
+    names = [name for name in names if any(result_at(row.result, name) is not None for row in good)]
     if good:
         shown = _shown(good, metric)
         table = Table(title="done", title_justify="left")
@@ -99,7 +95,7 @@ def print_rows(rows: Sequence[Row], folder: Path, began: datetime, metric: str |
         for row in shown:
             seconds = row.status.get("seconds")
             time = "before" if _is_before(row, began) else _number(seconds)
-            values = [_number(_at(row.result, name)) for name in names]
+            values = [_number(result_at(row.result, name)) for name in names]
             table.add_row(row.name, str(row.result.get("status", "")), *values, time)
         console.print(fitted_table(console, table))
         if len(shown) < len(good):
@@ -113,7 +109,7 @@ def _shown(rows: Sequence[Row], metric: str | None) -> list[Row]:
         return list(rows[:MOST_ROWS])
 
     def order(row: Row) -> float:
-        value = _at(row.result, metric)
+        value = result_at(row.result, metric)
         return value if isinstance(value, int | float) else float("inf")
 
     return sorted(rows, key=order)[:MOST_ROWS]
@@ -148,21 +144,8 @@ def _result(directory: Path) -> dict[str, Any]:
     return {}
 
 
-def _at(result: Mapping[str, Any], name: str) -> Any:
-    """A value of a summary by its name, with a dot for one within another."""
-    value: Any = result
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
 def _number(value: Any) -> str:
     return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _plain(text: str) -> str:
-    # rich reads [..] as markup
-    return text.replace("[", "\\[")
 
 
 def _natural(text: str) -> list[tuple[int, str]]:

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from types import FrameType, ModuleType
+from types import FrameType, ModuleType, SimpleNamespace
 from typing import Any
 
 from dln_momentum.cli.signals import SIGNALS, Interrupted
@@ -81,16 +81,18 @@ def import_lightning() -> None:
     """Import Lightning without what it imports for nothing; in a command's process.
 
     ``torchmetrics`` imports scipy.signal for the sake of another package only: it gives it a
-    function ``hamming``, which SciPy has renamed. Lightning imports ``torch._dynamo``, the compiler
-    of PyTorch, for a class that it asks models for which are compiled; PyTorch's optimizers ask the
-    compiler to leave some of their methods alone. Nothing is compiled here. The one takes longer
-    than numpy, pandas and xarray together, the other a sixth of a default run. Both find a stand-in
-    meanwhile; whoever imports these modules later gets the real ones.
+    function ``hamming``, which SciPy has renamed. It imports matplotlib for its types, and for
+    plots that nobody asks of it. Lightning imports ``torch._dynamo``, the compiler of PyTorch, for
+    a class that it asks models for which are compiled; PyTorch's optimizers ask the compiler to
+    leave some of their methods alone. Nothing is compiled here. The first takes longer than numpy,
+    pandas and xarray together, the others an eighth and a sixth of a default run. All find a
+    stand-in meanwhile; whoever imports these modules later gets the real ones.
     """
     if not _OWNED[0]:
         return
     if "torchmetrics" not in sys.modules:
-        with _standing_in("scipy.signal", hamming=None):
+        import_module("torch")  # which looks at all modules there are
+        with _standing_in("scipy.signal", hamming=None), _without_matplotlib():
             import_module("torchmetrics")
     if "lightning.pytorch" not in sys.modules:
         compiled = type("OptimizedModule", (), {})
@@ -104,15 +106,40 @@ def import_lightning() -> None:
 
 
 @contextmanager
-def _standing_in(name: str, **content: Any) -> Iterator[None]:
-    """Let a module that has not been imported be one with this content, where that is enough."""
-    if name in sys.modules:
+def _without_matplotlib() -> Iterator[None]:
+    """Let a type of matplotlib be any object, and a style for a function change nothing."""
+    if "matplotlib" in sys.modules:
         yield
         return
-    sys.modules[name] = found = ModuleType(name)
-    vars(found).update(content)
-    try:
+    style = SimpleNamespace(context=lambda *_: lambda function: function)
+    with (
+        _standing_in("matplotlib.axes", Axes=object) as axes,
+        _standing_in("matplotlib.colors", Colormap=object) as colors,
+        _standing_in("matplotlib.pyplot", Figure=object, style=style) as pyplot,
+        _standing_in("matplotlib", __path__=[], axes=axes, colors=colors, pyplot=pyplot),
+    ):
         yield
+
+
+@contextmanager
+def _standing_in(name: str, **content: Any) -> Iterator[ModuleType | None]:
+    """Let a module that has not been imported be one with this content, where that is enough.
+
+    Whoever keeps it, and asks it for more later, gets what the real one has.
+    """
+    if name in sys.modules:
+        yield None
+        return
+    sys.modules[name] = found = ModuleType(name)
+
+    def later(attribute: str) -> Any:
+        if attribute.startswith("__") or sys.modules.get(name) is found:
+            raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
+        return getattr(import_module(name), attribute)
+
+    vars(found).update(content, __getattr__=later)
+    try:
+        yield found
     except (ImportError, AttributeError):
         pass  # what else a version of the importer wants of it, is found when it is imported later
     finally:

@@ -11,7 +11,7 @@ from torch import Tensor
 from dln_momentum.cli.job import Job
 from dln_momentum.cli.outputs import outputs_of
 from dln_momentum.engine import Status
-from dln_momentum.engine.problems import Problems, select
+from dln_momentum.engine.problems import problem_of_run, select
 from dln_momentum.outputs.along_path import limit
 from dln_momentum.outputs.changing_rates import method_settings
 from dln_momentum.outputs.divergence import NAMES
@@ -80,7 +80,7 @@ class TrainedRuns:
         one = select(self._snapshot, slice(run, run + 1))
         schedule = self._module.method.schedule.of(slice(run, run + 1))
         recorded_at = [min(steps[k], end) for k in kept]
-        found = run_history(columns, recorded_at, one, schedule=schedule)
+        found = run_history(columns, recorded_at, one, schedule)
         found = with_targets(found, problem, self._minimizers[run])
         found.attrs = file_attributes(summary, job.text)
         return found
@@ -123,7 +123,4 @@ class TrainedRuns:
         return self._module.measure(limit)["minimizer"].cpu()
 
     def _problem(self, run: int) -> Problem:
-        problems = self._module.data.problems
-        if isinstance(problems, Problems):
-            return problems.each[int(problems.index[run])]
-        return problems
+        return problem_of_run(self._module.data.problems, run)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from dln_momentum.cli.command import command
@@ -30,10 +32,12 @@ def sweep(job: Job) -> dict[str, Any]:
     """
     import_lightning()
     from dln_momentum.cli.fitting import logging_to, monitors_of, report_sweep, tell_of_costs
+    from dln_momentum.outputs.files import write_dataset
     from dln_momentum.outputs.provenance import file_attributes
     from dln_momentum.outputs.sweep_report import print_report
     from dln_momentum.sweeps.assembly import build, pieces_of_shard
     from dln_momentum.sweeps.dataset import dataset
+    from dln_momentum.sweeps.forked import beside
     from dln_momentum.sweeps.training import check_resume, trained
 
     study = build(job.config)
@@ -42,12 +46,13 @@ def sweep(job: Job) -> dict[str, Any]:
     raise_if_any(_of_one_run(job, monitors_of(job.config)))
     tell_of_costs(study.points.advance.at(int(study.pieces[0].points[0])).plan)
     with logging_to(job) as loggers:
-        pieces = list(trained(job, study, mine))
+        pieces = trained(job, study, mine, meanwhile=_import_figure)
         results = dataset(study, pieces)
         summary = _summary(job, study, results, pieces)
         results = results.assign_attrs(_settings(study) | file_attributes(summary, job.text))
-        _write_results(job, results)
-        report_sweep(loggers, job, results, summary)
+        with beside(partial(write_dataset, job.directory / "results.nc", results)):
+            report_sweep(loggers, job, results, summary)
+            _draw(job, results)
         job.finish(summary)
     print_report(results, summary, job.directory)
     return summary
@@ -124,16 +129,21 @@ def _settings(study: Study) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _write_results(job: Job, results: xr.Dataset) -> None:
-    """Write the results and their figure, where there is anything to draw."""
-    from dln_momentum.outputs.files import write_dataset
-    from dln_momentum.outputs.plotting import save
-    from dln_momentum.outputs.sweep_figure import overview
+def _import_figure() -> None:
+    import_module("dln_momentum.outputs.sweep_figure")
 
-    write_dataset(job.directory / "results.nc", results)
+
+def _draw(job: Job, results: xr.Dataset) -> None:
+    """Draw the figure of the results, where there is anything to draw."""
+    from dln_momentum.outputs.plotting import lay_out, save
+    from dln_momentum.outputs.sweep_figure import overview
+    from dln_momentum.sweeps.forked import beside
+
     figure = overview(results)
     if figure is not None:
-        save(figure, *(job.directory / f"overview{suffix}" for suffix in (".png", ".pdf")))
+        lay_out(figure)
+        with beside(partial(save, figure, job.directory / "overview.pdf")):
+            save(figure, job.directory / "overview.png")
 
 
 main = command("sweep", sweep)

@@ -15,7 +15,6 @@ from dln_momentum.errors import raise_if_any
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-    from rich.console import Console
 
     from dln_momentum.verification import Measurements, Setting, Statement
 
@@ -54,27 +53,22 @@ def build_setting(config: DictConfig) -> Setting:
     Raises:
         InputError: listing every key that is not allowed, those of the data included.
     """
-    from dln_momentum.cli.setup import (
-        Reader,
-        build_parts,
-        built,
-        flow_options,
-        momentum_of,
-        seed_of,
-    )
+    from dln_momentum.cli import sections
+    from dln_momentum.cli.setup import build_parts, built
+    from dln_momentum.config import Reader
     from dln_momentum.verification import Setting
 
     reader = Reader(config)
     keys = {"lam": "flow.lam", "max_steps": "max_steps", "tol": "tol"}
-    given, options = reader.given(Setting, keys), flow_options(reader)
+    given, options = reader.given(Setting, keys), sections.flow_options(reader)
     # without a pair the step is chosen to resolve the flow
-    momentum = momentum_of(reader) if config.optimizer or config.flow.lam is None else None
+    momentum = sections.momentum_of(reader) if config.optimizer or config.flow.lam is None else None
     steps, tol = (given.values or {}).get("max_steps"), (given.values or {}).get("tol", 1.0)
     if steps is not None and steps < 1:
         reader.errors.append(f"max_steps = {steps} must be >= 1 or null")
     if not 0 < tol < math.inf:
         reader.errors.append(f"tol = {tol:g} must be finite and > 0")
-    parts = build_parts(reader, seed_of(reader), momentum)
+    parts = build_parts(reader, sections.seed_of(reader), momentum)
     setting = reader.build(
         Setting,
         given,
@@ -94,6 +88,7 @@ def build_setting(config: DictConfig) -> Setting:
 
 
 def _setting(config: DictConfig, measurements: Measurements) -> dict[str, Any]:
+    from dln_momentum.rates import named_rates
     from dln_momentum.theory.small_lambda import lambda_threshold
 
     setting, used = measurements.setting, measurements.momentum
@@ -107,11 +102,7 @@ def _setting(config: DictConfig, measurements: Measurements) -> dict[str, Any]:
         "alpha": config.model.get("alpha"),
         "seed": config.seed,
         "batch_size": config.sampling.batch_size or problem.n,
-        "gamma": used.gamma,
-        "beta": used.beta,
-        "lam": used.lam,
-        "eps": used.eps,
-        "lam_ks": used.lam_ks,
+        **named_rates(used.gamma, used.beta),
         "flow_lam": measurements.lam,
         "small_lambda_threshold": float(lambda_threshold(problem, setting.w_plus, setting.w_minus)),
         "steps": measurements.snapshots[-1].step,
@@ -133,7 +124,7 @@ def print_statements(
     result: Mapping[str, Any], found: Sequence[Statement], directory: Path
 ) -> None:
     """Print the table of one setting, and where its files are."""
-    from dln_momentum.outputs.report import wide_console
+    from dln_momentum.outputs.terminal import wide_console
     from dln_momentum.verification.table import statement_table
 
     console = wide_console()
@@ -145,11 +136,6 @@ def print_statements(
         f"MGF: lambda = {result['flow_lam']:.4g}"
     )
     console.print(statement_table(found, console.width, title))
-    _print_verdicts(console, result)
-    console.print(f"results in {directory}", soft_wrap=True, highlight=False)
-
-
-def _print_verdicts(console: Console, result: Mapping[str, Any]) -> None:
     counts = result["verdicts"]
     console.print(
         f"{counts['holds']} statements hold, {counts['holds in part']} hold on the part of the run "
@@ -157,6 +143,7 @@ def _print_verdicts(console: Console, result: Mapping[str, Any]) -> None:
         f"{counts['VIOLATED']} are VIOLATED",
         highlight=False,
     )
+    console.print(f"results in {directory}", soft_wrap=True, highlight=False)
 
 
 main = command("verify", verify, result="verify.json")

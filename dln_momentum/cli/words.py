@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 import yaml
 from hydra import compose
 from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
@@ -147,11 +148,10 @@ def _check_own_config(name: str) -> None:
 def quoted(path: Path) -> str:
     r"""A path as the value of an override.
 
-    >>> print(quoted(Path("a b=c")), quoted(Path("it's")))
-    'a b=c' 'it\'s'
+    >>> print(quoted(Path("a b=c")), quoted(Path("it's")), quoted(Path(r"a\b")))
+    'a b=c' 'it\'s' 'a\b'
     """
-    text = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{text}'"
+    return QuotedString(str(path), Quote.single).with_quotes()
 
 
 def _unquoted(value: str) -> str:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import yaml
-from hydra import compose
 from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,15 +14,15 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dln_momentum.config import location
-from dln_momentum.config.help import app_groups, register_resolvers
+from dln_momentum.config.help import register_resolvers
+from dln_momentum.config.known_keys import composed_keys, known_keys, unknown_key
 from dln_momentum.config.location import CONF_DIR, initialised, options_of
-from dln_momentum.config.momentum import KEYS, with_pair
+from dln_momentum.config.momentum import with_pair
 from dln_momentum.config.reading import leaves
 from dln_momentum.config.renamed import renamed
 from dln_momentum.errors import InputError
 from dln_momentum.nearest import did_you_mean
-from dln_momentum.rates import LAYERS
+from dln_momentum.rates import LAYERS, RATES
 
 PLUGINS = {
     "joblib": "launchers",
@@ -79,7 +75,7 @@ def mistakes(app: str, words: Sequence[str]) -> list[str]:
     found += [f"{o.input_line!r} must be key=value" for o in overrides if not o.key_or_group]
     overrides = [o for o in overrides if o.key_or_group]
     with initialised():
-        groups = _composed(app).groups
+        groups = composed_keys(app).groups
         chosen = [o for o in overrides if _is_group(o.key_or_group) and not _gives_keys(o)]
         rest = [o for o in overrides if o not in chosen]
         wrong = {o.key_or_group: [*_group_mistakes(app, o, groups)] for o in chosen}
@@ -177,7 +173,7 @@ def first_line(app: str, error: Exception) -> str:
 
 
 def _without_rates(overrides: Sequence[Override]) -> list[Override]:
-    rates = {f"optimizer.{name}" for name in (*KEYS, *LAYERS)}
+    rates = {f"optimizer.{name}" for name in (*RATES, *LAYERS)}
     return [o for o in overrides if o.key_or_group not in rates]
 
 
@@ -267,7 +263,7 @@ def _plugin_mistakes(override: Override) -> Iterator[str]:
 def _key_mistakes(
     app: str, overrides: Sequence[Override], choices: Sequence[str], groups: Sequence[str]
 ) -> Iterator[str]:
-    known = _known(app, choices) if overrides else []
+    known = known_keys(app, choices) if overrides else []
     for override, key in ((o, key) for o in overrides for key in _keys_of(o)):
         if line := renamed(key):
             yield line
@@ -282,7 +278,7 @@ def _key_mistakes(
         elif key.startswith("hydra") and override.value() in ({}, None):
             yield f"{key}={'null' if override.value() is None else '{}'} must be left as it is"
         elif key not in known and not any(name.startswith(f"{key}.") for name in known):
-            yield _unknown(app, key, known, groups)
+            yield unknown_key(key, known, groups)
         elif override.is_add() and not override.is_force_add():
             yield f"{key} is there: leave out the +"
 
@@ -303,78 +299,6 @@ def _keys_of(override: Override) -> list[str]:
 def _listed(value: object) -> list[object]:
     """The options that the value of a group names: one, or a list."""
     return list(value) if isinstance(value, list) and value else [value]
-
-
-def _known(app: str, choices: Sequence[str]) -> list[str]:
-    """The keys of all configs that some of the choices, one a group, compose."""
-    found: dict[str, None] = {}
-    for choice in choices or [""]:
-        group = choice.partition("=")[0]
-        others = [c for c in choices if c.partition("=")[0] != group]
-        firsts = {c.partition("=")[0]: c for c in reversed(others)}
-        found |= dict.fromkeys(_composed(app, *firsts.values(), *filter(None, [choice])).keys)
-    return list(found)
-
-
-class _Composed(NamedTuple):
-    groups: list[str]
-    keys: list[str]
-
-
-def _composed(app: str, *words: str) -> _Composed:
-    """The groups of a command, and the keys of a config of it."""
-    return _composed_with(tuple(location.added), app, *words)
-
-
-@cache
-def _composed_with(folders: tuple[Path, ...], app: str, *words: str) -> _Composed:
-    """To compose a config takes longer than to import all that a mistyped key needs."""
-    config = compose(app, list(words), return_hydra_config=True)
-    return _Composed(list(app_groups(config)), list(leaves(config)))
-
-
-def _unknown(app: str, key: str, known: Sequence[str], groups: Sequence[str]) -> str:
-    own = [name for name in known if not name.startswith("hydra.")]
-    section, _, leaf = key.partition(".")
-    if not leaf and section not in groups:
-        near = did_you_mean(key, [*groups, *own])
-        if near and near.rstrip("?)").rpartition(" ")[2] in groups:
-            return f"unknown group {key}{near}; groups: {', '.join(sorted(groups))}"
-    with_key = [
-        f"{section}={option}"
-        for option in (options_of(section) if section in groups else [])
-        if leaf in _option_keys(section, option)
-    ]
-    near = (
-        _as_an_option(leaf, [section] if section in groups else [])
-        or did_you_mean(key, known if key.startswith("hydra.") else own)
-        or _as_an_option(leaf or key, groups)
-    )
-    near = "" if with_key else near
-    hint = f", which is a key of {' and '.join(with_key)}" if with_key else ""
-    return f"unknown key {key}{near}{hint}"
-
-
-def _as_an_option(word: str, groups: Sequence[str]) -> str:
-    """The text (did you mean GROUP=WORD?) for a word that is an option, as ``curvature=true``."""
-    found = [f"{group}={word}" for group in groups if word in options_of(group)]
-    return f" (did you mean {' or '.join(found)}?)" if found else ""
-
-
-@cache
-def _option_keys(group: str, option: str) -> list[str]:
-    """The keys that the file of an option has, with those of the files of its defaults list."""
-    folders = [folder / group for folder in (*location.added, CONF_DIR)]
-    paths = [path for folder in folders if (path := folder / f"{option}.yaml").is_file()]
-    try:
-        loaded = OmegaConf.load(paths[0]) if paths else OmegaConf.create({})
-        given: Any = OmegaConf.to_container(loaded)
-        bases = [each for each in given.get("defaults") or [] if isinstance(each, str)]
-        own = list(leaves(loaded))
-    except (OSError, AttributeError, TypeError, yaml.YAMLError, OmegaConfBaseException):
-        return []
-    others = [each for each in bases if each != "_self_"]
-    return [*own, *(key for each in others for key in _option_keys(group, each))]
 
 
 def _values(override: Override) -> list[object]:

@@ -13,9 +13,8 @@ from hydra import compose
 
 from dln_momentum.config.location import options_of
 from dln_momentum.errors import InputError, raise_if_any
-from dln_momentum.rates import LAYERS, PAIRS, Momentum, of_layers
+from dln_momentum.rates import LAYERS, PAIRS, RATES, Momentum, of_layers
 
-KEYS = ("gamma", "beta", "lam", "eps")
 AGREEMENT = 1e-9
 """Relative difference up to which four given numbers are those of one run; they are rounded."""
 
@@ -35,7 +34,7 @@ def momentum(optimizer: Mapping[str, Any]) -> Momentum:
     given = {key: _number(key, value) for key, value in optimizer.items() if value is not None}
     if set(given) & set(LAYERS):
         return Momentum(**_of_layers(given))
-    if set(given) != set(KEYS):
+    if set(given) != set(RATES):
         return Momentum.from_pair(**given)
     found = Momentum(given["gamma"], given["beta"])
     raise_if_any(
@@ -89,10 +88,10 @@ def with_pair(app: str, overrides: Sequence[str]) -> list[str]:
     """
     parts = [word.lstrip("+").partition("=") for word in overrides]
     given = {key: value for key, _, value in parts}
-    rates = [key for key in (*KEYS, *LAYERS) if f"optimizer.{key}" in given]
+    rates = [key for key in (*RATES, *LAYERS) if f"optimizer.{key}" in given]
     files = [word for word in overrides if word.startswith("sweep=")]
     filed = compose(app, files).sweep if files else {}
-    swept_as = {key: given.get(f"sweep.{key}", filed.get(key)) for key in (*KEYS, *LAYERS)}
+    swept_as = {key: given.get(f"sweep.{key}", filed.get(key)) for key in (*RATES, *LAYERS)}
     axes = [key for key, value in swept_as.items() if value not in (None, "null")]
     if twice := [f"optimizer.{key}" for key in rates if key in axes]:
         raise InputError([f"{', '.join(twice)} given, though it is swept: give each rate once"])
@@ -130,9 +129,9 @@ def with_all_rates(values: Mapping[str, Any]) -> dict[str, Any]:
     optimizer = values.get("optimizer")
     if not isinstance(optimizer, dict):
         return dict(values)
-    swept = {key for key in (*KEYS, *LAYERS) if (values.get("sweep") or {}).get(key) is not None}
+    swept = {key for key in (*RATES, *LAYERS) if (values.get("sweep") or {}).get(key) is not None}
     given = {key: value for key, value in optimizer.items() if key not in swept}
     if given and not swept and not set(given) & set(LAYERS):
         found = momentum(given)
-        given = {key: getattr(found, key) for key in KEYS}
+        given = {key: getattr(found, key) for key in RATES}
     return {**values, "optimizer": given}

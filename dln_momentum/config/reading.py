@@ -76,6 +76,13 @@ class Reader:
         except TypeError:
             self.errors.append(f"{key} = {value!r} must be {_name(kind)}")
 
+    def choice(self, key: str, options: Mapping[str, T]) -> T | None:
+        """The option that a key names, or None with a line added to the errors."""
+        name = self.value(key, str)
+        if name is not None and name not in options:
+            self.errors.append(f"{key} = {name!r} must be one of {', '.join(options)}")
+        return None if name is None else options.get(name)
+
     def section(self, section: str, make: Callable[..., Any], *others: str) -> dict[str, str]:
         """The key of each argument of ``make`` that a section gives, ``others`` left out.
 

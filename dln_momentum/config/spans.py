@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,29 +64,24 @@ class _WrongSpanError(ValueError):
     """A span that is written as one, and why there is none."""
 
 
-def _linspace(start: str, stop: str, count: str) -> Sequence[Number]:
-    return _whole(np.linspace(_finite(start), _finite(stop), _count(int(count))))
-
-
-def _geomspace(start: str, stop: str, count: str) -> Sequence[Number]:
-    if not (float(start) > 0 and float(stop) > 0):
+def _spaced(
+    space: Callable[..., np.ndarray], start: str, stop: str, count: str
+) -> Sequence[Number]:
+    ends = float(start), float(stop)
+    if space is np.geomspace and not all(end > 0 for end in ends):
         raise _WrongSpanError(
             "must have both ends > 0, as a geometric span; linspace goes through 0, and a list "
             "may hold 0 beside others"
         )
-    return _whole(np.geomspace(_finite(start), _finite(stop), _count(int(count))))
+    if not all(map(math.isfinite, ends)):
+        raise _WrongSpanError("must have finite ends")
+    return _whole(space(*ends, _count(int(count))))
 
 
 def _range(start: str, stop: str, step: str = "1") -> Sequence[Number]:
     values = range(int(start), int(stop), int(step))
     _count(len(values))
     return values
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(float(text)):
-        raise _WrongSpanError("must have finite ends")
-    return float(text)
 
 
 def _count(count: int) -> int:
@@ -104,4 +100,8 @@ def _whole(values: np.ndarray) -> Sequence[Number]:
     return [int(x) for x in numbers] if exact else numbers
 
 
-_SPAN_KINDS = {"linspace": _linspace, "geomspace": _geomspace, "range": _range}
+_SPAN_KINDS: dict[str, Callable[..., Sequence[Number]]] = {
+    "linspace": partial(_spaced, np.linspace),
+    "geomspace": partial(_spaced, np.geomspace),
+    "range": _range,
+}

@@ -109,7 +109,7 @@ def rows_of(found: Arrays, path: str | Path) -> Rows:
     )
     ignored = ", ".join(sorted(set(found) - set(DIMENSIONS)))
     notes = [f"keys ignored: {ignored}"] if ignored else []
-    texts = {key: used[key] for key in ("y", "y_test") if key in used and _is_text(used[key])}
+    texts = {k: used[k] for k in ("y", "y_test") if k in used and used[k].dtype.kind in "US"}
     if texts:
         signs, note = signs_of([*texts.values()], "y")
         used |= dict(zip(texts, signs, strict=True))
@@ -206,7 +206,3 @@ def _squeezed(array: np.ndarray, dimensions: int) -> np.ndarray:
     """A column [n, 1] as a vector, where one is wanted."""
     column = dimensions == 1 and array.ndim == 2 and array.shape[1] == 1
     return array[:, 0] if column else array
-
-
-def _is_text(array: np.ndarray) -> bool:
-    return array.dtype.kind in "US"

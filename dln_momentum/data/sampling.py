@@ -90,10 +90,7 @@ class BatchStream(SeededStream):
         if self.batch_size is None or self.full_batch:
             return None
         drawn, rows = self._window(start, stop, runs)
-        counts = torch.zeros(*drawn.shape[:2], self.n, dtype=torch.float64)
-        one = torch.tensor(self.n / self.batch_size, dtype=torch.float64)
-        counts.scatter_add_(-1, drawn.long(), one.expand(drawn.shape))
-        return per_run(counts, rows)
+        return per_run(row_weights(drawn.long(), self.n), rows)
 
     def _draw(self, seed: int, chunk: int) -> np.ndarray:
         size = self.n if self.batch_size is None else self.batch_size
@@ -139,3 +136,14 @@ class BatchStream(SeededStream):
             yield f"batch_size = {self.batch_size!r} must be in [1, n] = [1, {self.n}] or null"
         if not is_one_of(self.sampling, SAMPLINGS):
             yield f"sampling = {self.sampling!r} must be one of {', '.join(SAMPLINGS)}"
+
+
+def row_weights(batches: Tensor, n: int) -> Tensor:
+    """How often each of n rows is in a batch, times n/|B|, float64 [steps, runs, n].
+
+    >>> row_weights(torch.tensor([[[0, 2], [1, 1]]]), n=3).tolist()
+    [[[1.5, 0.0, 1.5], [0.0, 3.0, 0.0]]]
+    """
+    weights = torch.zeros(*batches.shape[:2], n, dtype=torch.float64, device=batches.device)
+    fraction = weights.new_tensor(n / batches.shape[-1])
+    return weights.scatter_add_(-1, batches, fraction.expand(batches.shape))

@@ -63,12 +63,12 @@ def choose_backend(name: str, problem: Problem, *, plain: bool = True) -> Backen
     """
     on_cpu = problem.X.device.type == "cpu"
     if name == "numba" and not on_cpu:
-        raise InputError(["engine.backend = 'numba' runs on a CPU only; must be auto or torch"])
+        raise InputError("engine.backend = 'numba' runs on a CPU only; must be auto or torch")
     if name == "numba" and not compiles():
         raise InputError(
-            ["engine.backend = 'numba' needs numba's compiler, which NUMBA_DISABLE_JIT turns off; "
-             "must be auto or torch"]
-        )  # fmt: skip
+            "engine.backend = 'numba' needs numba's compiler, which NUMBA_DISABLE_JIT turns off; "
+            "must be auto or torch"
+        )
     if name != "auto":
         return _load(name, "asked for", on_cpu, plain)
     if on_cpu and not compiles():

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from dln_momentum.engine.snapshot import Snapshot
 from dln_momentum.problem import Problem
-from dln_momentum.theory.coordinate_rates import weighted_kkt_residual
-from dln_momentum.theory.discrete_bias import asymptotic_balancedness
+from dln_momentum.row_space import RowSpace
+from dln_momentum.theory.coordinate_rates import scaled_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,31 +72,13 @@ class FamilySnapshot(Snapshot):
         signed = torch.stack([self.weighted_gradient_sum, -self.weighted_gradient_sum])
         return -signed - self.decay - torch.log((self.w / self.w_start).abs())
 
-    @cached_property
-    def predicted_balancedness(self) -> Tensor:
-        """Delta_0 exp(-(S_+ + S_-)) times the factor of the decay, equal to Delta, [R, d]."""
+    def _balancedness_from(self, exponents: Tensor) -> Tensor:
+        """Delta_0 exp(-(S_+ + S_-)) times the factor of the decay, [R, d]."""
         # in one exponent: the factor alone may underflow where the sums alone overflow
-        s_plus, s_minus = self.exponents_with_boundary
-        return asymptotic_balancedness(
-            self.balancedness_start, s_plus + self.decay, s_minus + self.decay
-        )
+        return super()._balancedness_from(exponents + self.decay)
 
-    @cached_property
-    def limit_balancedness(self) -> Tensor:
-        """The same: there is no boundary term."""
-        return self.predicted_balancedness
-
-    def certificate(self, problem: Problem) -> Tensor:
-        """The KKT residual of theta, [R]; nan where the potential is not valid.
-
-        With rates of the coordinates, z = arcsinh(2 theta/Delta) - c lies in the span of the rows
-        of X diag(kappa).
-        """
+    def _row_space(self, problem: Problem) -> RowSpace:
+        """With rates of the coordinates, the span of the rows of X diag(kappa)."""
         if self.kappa is None:
-            return super().certificate(problem)
-        theta, delta, c = (
-            torch.where(self.is_valid[..., None], x, 1.0)
-            for x in (self.theta, self.predicted_balancedness, self.log_init)
-        )
-        residual = weighted_kkt_residual(problem.X, theta, delta, c, self.kappa)
-        return torch.where(self.is_valid, residual, torch.nan)
+            return problem.row_space
+        return RowSpace.of(scaled_rows(problem.X, self.kappa))

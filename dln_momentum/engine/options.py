@@ -126,9 +126,9 @@ class EngineOptions:
         several = bool(others) or math.prod(problem.X.shape[:-2]) > 1
         if self.gradient_tol is not None and several:
             raise InputError(
-                [f"gradient_tol = {self.gradient_tol:g} must be null with several problems: "
-                 "each would have a tolerance of its own"]
-            )  # fmt: skip
+                f"gradient_tol = {self.gradient_tol:g} must be null with several problems: "
+                "each would have a tolerance of its own"
+            )
         tol = self._proven_by(problem)
         return self if tol == -inf else replace(self, tol=max(self.tol, tol))
 
@@ -138,9 +138,9 @@ class EngineOptions:
         if self.margin is not None:
             if not problem.is_classification:
                 raise InputError(
-                    [f"margin = {self.margin:g} must be null with loss = {problem.loss_name}: "
-                     "it is of loss = logistic and exponential"]
-                )  # fmt: skip
+                    f"margin = {self.margin:g} must be null with loss = {problem.loss_name}: "
+                    "it is of loss = logistic and exponential"
+                )
             margin = torch.tensor(self.margin, dtype=torch.float64)
             of_row = problem.loss_of_row.value(margin, torch.ones_like(margin))
             found.append(float(of_row) / problem.n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -79,13 +80,13 @@ class Problems:
 
     def __post_init__(self) -> None:
         if not isinstance(self.each, list | tuple):
-            raise_if_any([f"each is a {type(self.each).__name__}; it must be a list of problems"])
+            raise InputError(f"each is a {type(self.each).__name__}; it must be a list of problems")
         try:
             index = torch.as_tensor(self.index)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError([f"index = {self.index!r} must be whole numbers"]) from error
+            raise InputError(f"index = {self.index!r} must be whole numbers") from error
         if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
-            raise_if_any([f"index is {index.dtype}; must be whole numbers"])
+            raise InputError(f"index is {index.dtype}; must be whole numbers")
         object.__setattr__(self, "index", index.long())
         raise_if_any(self._faults())
 
@@ -167,6 +168,27 @@ def groups_of(problem: Problem | Problems) -> list[ProblemGroup]:
 def first_of(problem: Problem | Problems) -> Problem:
     """The problem; of several the first."""
     return problem if isinstance(problem, Problem) else problem.first
+
+
+def data_of_runs(problem: Problem, runs: Tensor) -> Problem:
+    """The data of some runs, without checking them again."""
+    if not problem.runs:
+        return problem
+    part = copy.copy(problem)
+    part.__dict__.pop("row_space", None)
+    for key, core in (("X", 2), ("y", 1)):
+        tensor = getattr(problem, key)
+        if tensor.ndim > core:
+            rows = tensor.expand(*problem.runs, *tensor.shape[-core:])
+            object.__setattr__(part, key, rows[runs])
+    return part
+
+
+def problem_of_run(problem: Problem | Problems, run: int) -> Problem:
+    """The data of one of R runs; of a stack with the run dimension [1]."""
+    if isinstance(problem, Problems):
+        return problem.each[int(problem.index[run])]
+    return data_of_runs(problem, torch.tensor([run]))
 
 
 @overload

@@ -131,16 +131,16 @@ class State:
             InputError: where names, shapes or types differ, and for a status that no run has.
         """
         if not isinstance(saved, Mapping):
-            raise InputError([f"checkpoint is a {type(saved).__name__}; it must hold tensors"])
+            raise InputError(f"checkpoint is a {type(saved).__name__}; it must hold tensors")
         raise_if_any(
             f"checkpoint holds {difference}" for difference in _differences(saved, self._first)
         )
         wrong = {*saved["status"].tolist()} - {*Status}
         if wrong or bool((saved["steps"] < 0).any()):
             raise InputError(
-                [f"checkpoint holds status {sorted(wrong)} and least steps "
-                 f"{int(saved['steps'].min())}; must be in {[*map(int, Status)]}, and >= 0"]
-            )  # fmt: skip
+                f"checkpoint holds status {sorted(wrong)} and least steps "
+                f"{int(saved['steps'].min())}; must be in {[*map(int, Status)]}, and >= 0"
+            )
         for name, tensor in saved.items():
             setattr(self, name, tensor.detach().to(self.w.device, copy=True).contiguous())
 

@@ -20,6 +20,7 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
+from dln_momentum.data.sampling import row_weights
 from dln_momentum.engine.random_inputs import Chunk
 from dln_momentum.engine.scaled import CHECK_EVERY, ScaledProblem
 from dln_momentum.engine.state import State
@@ -103,7 +104,11 @@ class Steps:
 
     def drawn(self, chunk: Chunk, start: int, stop: int) -> Drawn:
         """What differs between the steps from start to stop of a chunk."""
-        return _drawn(chunk, self.tile.residual_sum.shape[-1], start, stop)
+        noise = None if chunk.noise is None else chunk.noise[start:stop]
+        if chunk.batches is None:
+            return noise, None
+        # weights take more memory than batches
+        return noise, row_weights(chunk.batches[start:stop], self.tile.residual_sum.shape[-1])
 
     def _set_rates(self, rates: Sequence[Tensor | None], k: int) -> None:
         """Take the rates of step k, where they change, with the predictions still in residual."""
@@ -197,19 +202,6 @@ def _graph(device: torch.device, steps: Replay) -> Replay:
 @cache
 def _side_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
-
-
-def _drawn(chunk: Chunk, n: int, start: int, stop: int) -> Drawn:
-    """What is drawn for some steps of a chunk: weights take more memory than batches."""
-    noise = None if chunk.noise is None else chunk.noise[start:stop]
-    return noise, None if chunk.batches is None else _batch_weights(chunk.batches[start:stop], n)
-
-
-def _batch_weights(batches: Tensor, n: int) -> Tensor:
-    """How often each row is in a batch, times n / |B|, [steps, R_t or 1, n]."""
-    weights = torch.zeros(*batches.shape[:2], n, dtype=torch.float64, device=batches.device)
-    fraction = weights.new_tensor(n / batches.shape[-1])
-    return weights.scatter_add_(-1, batches, fraction.expand(batches.shape))
 
 
 def _summed_update(tile: Tile) -> None:

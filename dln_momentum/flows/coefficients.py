@@ -122,10 +122,10 @@ def friction_of(value: Any) -> float | InverseTime | Function:
     try:
         found = float(value if text is None else text)
     except (TypeError, ValueError):
-        raise InputError([f"friction = {value!r} {allowed}"]) from None
+        raise InputError(f"friction = {value!r} {allowed}") from None
     smallest = LEAST_FRICTION if text is None else math.ulp(0)
     if isinstance(value, bool) or not smallest <= found < math.inf:
-        raise InputError([f"friction = {value!r} {allowed}"])
+        raise InputError(f"friction = {value!r} {allowed}")
     return found if text is None else InverseTime(found)
 
 

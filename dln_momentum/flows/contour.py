@@ -79,15 +79,15 @@ def contour_integrals(problem: Problem, path: FlowPath, cutoff: float = REACH) -
     (3, 3.0, 1.0)
     """
     if path.is_gradient_flow or path.changing:
-        raise InputError(["lambda must be constant and > 0, the friction 1, for a contour"])
+        raise InputError("lambda must be constant and > 0, the friction 1, for a contour")
     if path.sums is not None:
-        raise InputError(["a contour needs every step of the solver, which memory did not hold"])
+        raise InputError("a contour needs every step of the solver, which memory did not hold")
     steps = step_integrals(problem, path)
     skipped = steps.change > cutoff
     windows = _windows(skipped.any(0).any(-1))
     most = LARGEST_WORK // max(problem.n * problem.d, SMALLEST_WINDOW)
     if len(windows) > most:
-        raise InputError([f"{len(windows)} windows around zeros of w_+- must be at most {most}"])
+        raise InputError(f"{len(windows)} windows around zeros of w_+- must be at most {most}")
     values = torch.where(skipped, 0.0, steps.value)
     zeros, worst = torch.zeros_like(path.w[:, 0]), 0.0
     for first, last in windows:
@@ -103,10 +103,10 @@ def contour_integrals(problem: Problem, path: FlowPath, cutoff: float = REACH) -
     return ContourIntegrals(accumulated(values), uncertainty, 1.0, zeros, worst)
 
 
-def inside_windows(problem: Problem, path: FlowPath, cutoff: float = REACH) -> Tensor:
+def inside_windows(problem: Problem, path: FlowPath) -> Tensor:
     """Which times of the path lie inside a window, where the sums have not been formed, [T]."""
     found = torch.zeros(len(path.t), dtype=torch.bool)
-    skipped = (step_integrals(problem, path).change > cutoff).any(0).any(-1)
+    skipped = (step_integrals(problem, path).change > REACH).any(0).any(-1)
     for first, last in _windows(skipped):
         found[first + 1 : last] = True
     return found
@@ -138,7 +138,7 @@ def _window(problem: Problem, path: FlowPath, first: int, last: int) -> np.ndarr
             return found
         height /= 2
     where = f"t = {float(path.t[first]):.6g} to {float(path.t[last]):.6g}"
-    raise InputError([f"no contour over {where} counts a whole number of zeros of w_+-"])
+    raise InputError(f"no contour over {where} counts a whole number of zeros of w_+-")
 
 
 def _along(

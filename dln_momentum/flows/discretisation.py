@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dln_momentum.errors import raise_if_any
+from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.flows.momentum_flow import momentum_flow
-from dln_momentum.flows.options import FlowOptions
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
 from dln_momentum.theory.reference import reference_iterates
@@ -54,8 +53,6 @@ def discretisation_orders(
     lam: float,
     time: float,
     eps: Sequence[float],
-    *,
-    options: FlowOptions | None = None,
 ) -> DiscretisationOrders:
     """Measure the order at which MGD(gamma, beta) from rest follows momentum gradient flow.
 
@@ -73,7 +70,6 @@ def discretisation_orders(
         lam: lambda > 0.
         time: how far to compare.
         eps: at least two time steps, each in (0, lam] and at most `time`.
-        options: method and error settings of the flows.
 
     Returns:
         The distances; the orders are properties of the result.
@@ -89,36 +85,29 @@ def discretisation_orders(
     """
     steps = tuple(sorted(set(eps), reverse=True))
     if len(steps) < 2:
-        raise_if_any([f"eps = {list(eps)} must hold at least two different values"])
+        raise InputError(f"eps = {list(eps)} must hold at least two different values")
     if not 0 < time < math.inf:
-        raise_if_any([f"time = {time:g} must be finite and > 0"])
+        raise InputError(f"time = {time:g} must be finite and > 0")
     raise_if_any(
         f"eps = {step:g} must be in (0, {min(lam, time):g}], the smaller of lam and time"
         for step in steps
         if not 0 < step <= min(lam, time)
     )
     start = (w_plus_0, w_minus_0)
-    rows = [_distances(problem, start, lam, time, step, options) for step in steps]
+    rows = [_distances(problem, start, lam, time, step) for step in steps]
     lam_ks, errors, errors_ks = zip(*rows, strict=True)
     return DiscretisationOrders(lam, steps, lam_ks, errors, errors_ks)
 
 
 def _distances(
-    problem: Problem,
-    start: tuple[Tensor, Tensor],
-    lam: float,
-    time: float,
-    eps: float,
-    options: FlowOptions | None,
+    problem: Problem, start: tuple[Tensor, Tensor], lam: float, time: float, eps: float
 ) -> tuple[float, float, float]:
     momentum = Momentum.from_pair(lam=lam, eps=eps)
     iterates = _iterates(problem, start, momentum, round(time / eps))
     k = torch.arange(1, len(iterates) + 1, dtype=torch.float64)
 
     def distance(flow_lam: float, times: Tensor) -> float:
-        path = momentum_flow(
-            problem, *start, flow_lam, float(times[-1]), times=times, options=options
-        )
+        path = momentum_flow(problem, *start, flow_lam, float(times[-1]), times=times)
         # the path starts with t = 0, which is not among the times
         w = torch.stack([path.w_plus[1:], path.w_minus[1:]], 1)
         return float((w - iterates).abs().max())

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from dln_momentum.flows.coefficients import Coefficients
-from dln_momentum.flows.inertial_system import InertialSystem
 from dln_momentum.flows.newton import Solve
 from dln_momentum.flows.state import SIGN, FlowState
+from dln_momentum.flows.system import InertialSystem
 
 START = 0.01
 """A flow with friction b/t starts from its series at this share of its fastest time: the first term
@@ -30,6 +30,10 @@ class DrivenSystem(InertialSystem):
     """
 
     coefficients: Coefficients
+
+    def inertia(self, t: float) -> float:
+        """lambda(t)."""
+        return self.coefficients.inertia(t)
 
     @property
     def inertia_at_start(self) -> float:
@@ -65,13 +69,6 @@ class DrivenSystem(InertialSystem):
         spent = (f - given.inertia_slope(t) / 2) * (s.dw**2).sum() / 2
         products = 2 * P * s.dw[0] * s.dw[1]
         return np.concatenate([s.dw.ravel(), ddw.ravel(), P / lam * residual, products, [spent]])
-
-    def energy(self, state: np.ndarray, t: float = 0.0) -> float:
-        """E = F(w) + lambda(t)/2 (||u'||^2 + ||v'||^2), which bounds the loss."""
-        s = self.read(state)
-        residual = self.residual(s.w)
-        lam = self.coefficients.inertia(t)
-        return residual @ residual / (2 * self.y.size) + lam / 4 * (s.dw**2).sum()
 
     def linearise(self, t: float, state: np.ndarray) -> LinearisedDriven:
         """The Jacobian at a time and a state."""

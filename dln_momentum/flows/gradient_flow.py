@@ -89,7 +89,6 @@ def effective_flow(
     problem: Problem,
     balancedness: Tensor,
     *,
-    time: float = math.inf,
     tol: float = 1e-24,
     form: Literal["mirror", "direct"] = "mirror",
     options: FlowOptions | None = None,
@@ -104,8 +103,7 @@ def effective_flow(
     Args:
         problem: the data.
         balancedness: Delta_inf, [d], positive.
-        time, tol, form, options: as for `gradient_flow`; tol is at least the loss that rounding
-            leaves.
+        tol, form, options: as for `gradient_flow`; tol is at least the loss that rounding leaves.
 
     >>> import torch
     >>> problem = Problem(X=[[1.0, 2.0]], y=[2.0])
@@ -117,4 +115,4 @@ def effective_flow(
     w = balancedness.to(problem.X).sqrt()
     # rounding of large entries may leave a larger loss
     tol = max(tol, float(loss_resolution(problem, torch.stack([w, w]))))
-    return gradient_flow(problem, w, w, time, form=form, tol=tol, options=options)
+    return gradient_flow(problem, w, w, math.inf, form=form, tol=tol, options=options)

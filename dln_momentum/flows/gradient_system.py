@@ -5,18 +5,18 @@ Both have a Newton matrix that is solved in n unknowns.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
 
 from dln_momentum.flows.newton import Solve
 from dln_momentum.flows.state import SIGN, FlowState
-from dln_momentum.flows.system_data import SystemData
+from dln_momentum.flows.system import FlowSystem
 
 
 @dataclass(frozen=True)
-class GradientSystem(SystemData, ABC):
+class GradientSystem(FlowSystem):
     """Gradient flow w_+-' = -+ grad L(theta) w_+- of one network, from w_0 [2, d].
 
     The state ends in the integrals (R, Q, D) of `FlowState`.
@@ -31,10 +31,6 @@ class GradientSystem(SystemData, ABC):
     @abstractmethod
     def position(self, state: np.ndarray) -> np.ndarray:
         """w [..., 2, d] of a state [..., size]."""
-
-    @abstractmethod
-    def rhs(self, t: float, state: np.ndarray) -> np.ndarray:
-        """The time derivative of the state."""
 
     def read(self, states: np.ndarray) -> FlowState:
         """The named quantities of states [..., size]."""

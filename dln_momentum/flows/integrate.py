@@ -15,9 +15,9 @@ from dln_momentum.flows.kept_steps import KeptSteps
 from dln_momentum.flows.newton import StructuredRadau
 from dln_momentum.flows.options import SHARE, FlowOptions
 from dln_momentum.flows.path import FlowPath, SolverReport
-from dln_momentum.flows.state import FlowSystem
 from dln_momentum.flows.step_sums import StepSums
 from dln_momentum.flows.stepping import FlowStatus, IntegratorState
+from dln_momentum.flows.system import FlowSystem
 from dln_momentum.problem import Problem
 from dln_momentum.theory.trajectory import theta_of
 

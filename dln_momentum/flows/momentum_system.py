@@ -7,9 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from dln_momentum.flows.inertial_system import InertialSystem
 from dln_momentum.flows.newton import Solve
 from dln_momentum.flows.state import SIGN, FlowState
+from dln_momentum.flows.system import InertialSystem
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,7 @@ class MomentumSystem(InertialSystem):
 
     lam: float
 
-    @property
-    def inertia_at_start(self) -> float:
+    def inertia(self, t: float) -> float:
         """lambda."""
         return self.lam
 
@@ -64,12 +63,6 @@ class MomentumSystem(InertialSystem):
         rate[4 * d + n : -1] = (state[4 * d : 4 * d + n] - state[4 * d + n : -1]) / self.lam
         rate[-1] = (dw * dw).sum() / 2
         return rate
-
-    def energy(self, state: np.ndarray, t: float = 0.0) -> float:
-        """E = F(w) + lambda/2 (||u'||^2 + ||v'||^2); it never grows, and bounds the loss."""
-        s = self.read(state)
-        residual = self.residual(s.w)
-        return residual @ residual / (2 * self.y.size) + self.lam / 4 * (s.dw**2).sum()
 
     def linearise(self, t: float, state: np.ndarray) -> LinearisedMomentum:
         """The Jacobian at a state, at any time."""

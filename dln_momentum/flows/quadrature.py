@@ -56,7 +56,7 @@ def quadrature_path_integrals(problem: Problem, path: FlowPath) -> Tensor:
     crossed = int((path.sign_changes > 0).sum())
     if crossed or path.is_gradient_flow:
         found = f"lambda = {path.last_lam:g} must be > 0 and sign changes 0"
-        raise InputError([f"{found}, found {crossed} coordinates"])
+        raise InputError(f"{found}, found {crossed} coordinates")
     return accumulated((path.sums or sums_of_steps(problem, path)).definition)
 
 
@@ -85,9 +85,9 @@ def summed_path_integrals(
     (3, 0.9)
     """
     if path.is_gradient_flow:
-        raise InputError(["lambda = 0 must be > 0: gradient flow has no I_+-"])
+        raise InputError("lambda = 0 must be > 0: gradient flow has no I_+-")
     if path.sums is not None and cutoff != CUTOFF:
-        raise InputError([f"cutoff = {cutoff:g} must be {CUTOFF:g}: not every step is kept"])
+        raise InputError(f"cutoff = {cutoff:g} must be {CUTOFF:g}: not every step is kept")
     sums = path.sums or sums_of_steps(problem, path, cutoff)
     return SummedIntegrals(
         accumulated(sums.regularised),

@@ -1,12 +1,10 @@
-"""The state of a flow by name, and the interface that every first-order system has."""
+"""The state of a flow by name."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
-
-from dln_momentum.flows.newton import Linearised
 
 SIGN = np.array([[1.0], [-1.0]])
 """The +- of w_+- stacked as [2, d]: lambda w'' + w' + SIGN grad L(theta) w = 0."""
@@ -30,31 +28,3 @@ class FlowState(NamedTuple):
     """Q, the integral of (grad L)^2, [..., d]; of gradient flow only."""
     speed_products: np.ndarray | None = None
     """2 int P (u'^2 - v'^2), [..., d]; of flows whose lambda or friction changes only."""
-
-
-class FlowSystem(Protocol):
-    """A flow as a first-order system for SciPy."""
-
-    def rhs(self, t: float, state: np.ndarray) -> np.ndarray:
-        """The time derivative of the state."""
-        ...
-
-    def sizes(self, state: np.ndarray) -> np.ndarray:
-        """The sizes that errors of the first entries of a state are measured by."""
-        ...
-
-    def rounding(self, w: np.ndarray) -> np.ndarray:
-        """Rounding errors of the first entries of a state near w [2, d]."""
-        ...
-
-    def linearise(self, t: float, state: np.ndarray) -> Linearised:
-        """The Jacobian at a time and a state."""
-        ...
-
-    def energy(self, state: np.ndarray, t: float = 0.0) -> float:
-        """E = F(w) + lambda/2 (||u'||^2 + ||v'||^2), at a time where lambda depends on it."""
-        ...
-
-    def read(self, states: np.ndarray) -> FlowState:
-        """The named quantities of states [..., size]."""
-        ...

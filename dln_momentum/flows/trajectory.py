@@ -111,7 +111,7 @@ def sign_changes_between(path: FlowPath) -> Tensor:
 
 def _resolved(path: FlowPath, indices: Tensor) -> tuple[Tensor, str]:
     """The indices before the first at which w_+- leaves the range, and what they cover."""
-    kept = int(in_range(path.w[:, indices]).long().cumprod(0).sum())
+    kept = times_in_range(path.w[:, indices])
     if kept == len(indices):
         ended = f"for t <= {float(path.t[-1]):.6g}, where the solver failed"
         return indices, ended if path.status is FlowStatus.FAILED else ""
@@ -129,6 +129,11 @@ def in_range(w: Tensor) -> Tensor:
     """
     sizes = torch.cat([w.abs(), balancedness_of(w)[None]])
     return ((sizes >= SMALLEST) & (sizes <= LARGEST)).all(0).all(-1)
+
+
+def times_in_range(w: Tensor) -> int:
+    """How many times there are before the first at which w_+- [2, T, d] is not `in_range`."""
+    return int(in_range(w).long().cumprod(0).sum())
 
 
 def solver_error(path: FlowPath) -> float:

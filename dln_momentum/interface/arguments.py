@@ -95,7 +95,7 @@ def arguments(
     with np.errstate(over="ignore", under="ignore", divide="ignore"):
         pair, ratio = of_layers(known)
     if not np.all(np.isfinite(ratio) & (np.asarray(ratio) > 0)):
-        raise InputError(["gamma_u and gamma_v: gamma_v/gamma_u must be finite and > 0"])
+        raise InputError("gamma_u and gamma_v: gamma_v/gamma_u must be finite and > 0")
     method = method_of(settings, ratio, start.depth)
     shapes |= {key: tuple(torch.as_tensor(getattr(method, key)).shape) for key in _OWN}
     shapes["schedule"] = tuple(method.schedule.runs)
@@ -139,7 +139,7 @@ def method_of(settings: Mapping[str, Any], layer_ratio: Any = 1.0, depth: Any = 
         given["decay_until"] = integer_of("decay_until", given["decay_until"], 0)
     if not isinstance(schedule, Schedule):
         raise InputError(
-            [f"schedule = {schedule!r} must be one of dln.schedules, as dln.schedules.Cosine(1000)"]
+            f"schedule = {schedule!r} must be one of dln.schedules, as dln.schedules.Cosine(1000)"
         )
     try:
         return Method(schedule=schedule, layer_ratio=layer_ratio, depth=depth, **given)
@@ -180,7 +180,7 @@ def _seeds(seed: Any) -> np.ndarray:
     except (ValueError, RuntimeError):  # rows of several lengths, a tensor without numbers
         array = np.empty(0)
     if array.size == 0 or array.dtype.kind not in "iu" or (array < 0).any():
-        raise InputError([f"seed = {seed!r} must be an integer in [0, 2^64), or an array of them"])
+        raise InputError(f"seed = {seed!r} must be an integer in [0, 2^64), or an array of them")
     return array
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dln_momentum.errors import InputError, raise_if_any
-from dln_momentum.interface.optimizer_steps import OptimizerSteps, Step
+from dln_momentum.interface.optimizer_steps import OptimizerSteps, Recorder, Step, double
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.theory.balances import (
     Form,
@@ -62,10 +62,8 @@ def balances_of(module: nn.Module) -> list[Balance]:
             found += _of_sequential(part, prefix)
     if not found:
         raise InputError(
-            [
-                "the module has no diagonal network and no nn.Sequential with two nn.Linear, alone "
-                "or with a ReLU between them: give balances=[Balance(name, form, parameters)]"
-            ]
+            "the module has no diagonal network and no nn.Sequential with two nn.Linear, alone "
+            "or with a ReLU between them: give balances=[Balance(name, form, parameters)]"
         )
     return found
 
@@ -90,7 +88,7 @@ def _of_sequential(stack: nn.Sequential, prefix: str) -> Iterator[Balance]:
             yield Balance(f"{prefix}neurons {first} to {second}", neuron_form, parameters)
 
 
-class BalanceRecorder:
+class BalanceRecorder(Recorder):
     """Watches an optimizer, and predicts the balances of a network from its increments.
 
     (docs/theory.md#balances; not on the poster.) It takes `torch.optim.SGD` and `HeavyBall` with
@@ -123,12 +121,6 @@ class BalanceRecorder:
         parameters = [p for balance in self.balances for p in balance.parameters]
         self._steps = OptimizerSteps(optimizer, parameters, self._start, self._step)
 
-    @property
-    def faults(self) -> list[str]:
-        """Why the run has left the family, if it has; the steps after that are not recorded."""
-        self._steps.check_now()
-        return list(self._steps.faults)
-
     def error(self) -> float:
         """The largest error of a balance, over the farthest that one was from its start.
 
@@ -143,18 +135,14 @@ class BalanceRecorder:
         self._moved = max([self._moved, *moves])
         return max(errors, default=0.0) / (self._moved or 1.0)
 
-    def close(self) -> None:
-        """Stop watching the optimizer."""
-        self._steps.close()
-
     def _parts(self, items: Sequence[Any]) -> list[list[Any]]:
         """One list for each balance."""
         iterator = iter(items)
         return [[next(iterator) for _ in range(count)] for count in self._of]
 
     def _start(self, values: list[Tensor], last: list[Tensor] | None, steps: list[Step]) -> None:
-        now = [_double(value) for value in values]
-        held = [torch.zeros_like(w) for w in now] if last is None else [_double(x) for x in last]
+        now = [double(value) for value in values]
+        held = [torch.zeros_like(w) for w in now] if last is None else [double(x) for x in last]
         if steps[0].nesterov:
             now = [w - step.beta * x for w, x, step in zip(now, held, steps, strict=True)]
         before = [w - x for w, x in zip(now, held, strict=True)]
@@ -175,18 +163,13 @@ class BalanceRecorder:
                     "or weight decays; a balance needs one of each"
                 )
                 return
-            now, ahead = [_double(value) for value in raw], None
+            now, ahead = [double(value) for value in raw], None
             if one.nesterov:
                 x, beta = running.weights, one.beta
                 ahead = [w + beta * (w - b) for w, b in zip(x, self._earlier[i], strict=True)]
                 now = [(z + beta * w) / (1 + beta) for z, w in zip(now, x, strict=True)]
             self._earlier[i] = running.weights
             running.add(now, one.beta, one.decay, ahead)
-
-
-def _double(x: Tensor) -> Tensor:
-    # some accelerators have no double precision
-    return x.detach().to("cpu" if x.device.type == "mps" else x.device).double()
 
 
 def _largest(x: Tensor) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dln_momentum.arrays import short_repr
 from dln_momentum.interface import notebook
-from dln_momentum.outputs.report import number
+from dln_momentum.outputs.terminal import number
 
 PREDICTED = {
     "kkt_residual": "0",

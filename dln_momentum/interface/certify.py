@@ -12,9 +12,10 @@ from torch import Tensor
 from dln_momentum.arrays import flag_of, integer_of, is_one_of, number_of, tensor_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.interface.arguments import checked
+from dln_momentum.interface.given_rates import GivenRates
 from dln_momentum.interface.keywords import names_its_arguments
 from dln_momentum.interface.path_certificate import PathCertificate, certificate_of
-from dln_momentum.interface.path_sums import PathSums, summary_of
+from dln_momentum.interface.path_sums import PathSummary, PathSums
 from dln_momentum.problem import Problem
 from dln_momentum.theory import coordinate_rates, nesterov
 from dln_momentum.theory.family import StepTerms, step_terms
@@ -105,10 +106,10 @@ def certify(
     dampening = number_of("dampening", dampening)
     raise_if_any(_option_problems(method, stores_ahead, decoupled, parametrisation))
     if problem.runs:
-        raise InputError([f"problem has runs {list(problem.runs)}; it must be one problem"])
+        raise InputError(f"problem has runs {list(problem.runs)}; it must be one problem")
     first, second, ulp = _pair("iterates", iterates, problem)
     steps = len(first) - 1
-    rates = _Rates(steps, beta, gamma, gamma_u, gamma_v, weight_decay, dampening)
+    rates = GivenRates(steps, beta, gamma, gamma_u, gamma_v, weight_decay, dampening)
     scale = tensor_of("kappa", kappa)
     errors = [*rates.problems(decoupled, parametrisation, stores_ahead)]
     if scale.shape not in ((), (problem.d,)) or not bool((scale > 0).all()):
@@ -162,91 +163,9 @@ def certify(
             update_error=None if update_error is None else update_error[k],
         )
         if k + 1 == steps or (every and (k + 1) % every == 0):
-            rows.append(sums.row())
-    return certificate_of(problem, summary_of(w[0], rows), kappa=scale, along=every is not None)
-
-
-class _Rates:
-    """beta_k and the step sizes as [K], and what they leave of the family."""
-
-    def __init__(
-        self,
-        steps: int,
-        beta: ArrayLike,
-        gamma: ArrayLike | None,
-        gamma_u: ArrayLike | None,
-        gamma_v: ArrayLike | None,
-        weight_decay: ArrayLike,
-        dampening: float,
-    ) -> None:
-        given = {"beta": beta, "gamma": gamma, "gamma_u": gamma_u, "gamma_v": gamma_v,
-                 "weight_decay": weight_decay}  # fmt: skip
-        needed = ("beta", "weight_decay")
-        found = {k: tensor_of(k, x) for k, x in given.items() if x is not None or k in needed}
-        self._errors = [
-            f"{key} has shape {[*value.shape]}; it must be a number or [{steps}], one for each step"
-            for key, value in found.items()
-            if value.shape not in ((), (steps,))
-        ]
-        if (gamma_u is None) != (gamma_v is None) or (gamma is not None and gamma_u is not None):
-            self._errors.append("give gamma, or gamma_u and gamma_v, or none of them")
-        raise_if_any(self._errors)
-        rates = {key: value.expand(steps) for key, value in found.items()}
-        self.beta, self.decay, self._dampening = rates["beta"], rates["weight_decay"], dampening
-        self.known = gamma is not None or gamma_u is not None
-        one = torch.ones_like(self.beta)
-        self._u = rates.get("gamma_u", rates.get("gamma", one))
-        self._v = rates.get("gamma_v", rates.get("gamma", one))
-
-    @property
-    def layers(self) -> tuple[Tensor, Tensor]:
-        """gamma_u and gamma_v at the first step."""
-        return self._u[0], self._v[0]
-
-    @property
-    def gamma(self) -> Tensor:
-        """sqrt(gamma_u gamma_v), [K]."""
-        return (self._u * self._v).sqrt()
-
-    @property
-    def gradient_step(self) -> Tensor:
-        """What the gradient is multiplied by, [K]: dampened from the second step on."""
-        dampened = torch.full_like(self.beta, 1 - self._dampening)
-        dampened[0] = 1
-        return self.gamma * dampened
-
-    @property
-    def decay_step(self) -> Tensor:
-        """gamma_k omega_k of coupled decay, [K]."""
-        return self.gradient_step * self.decay
-
-    def problems(self, decoupled: bool, parametrisation: str, stores_ahead: bool) -> Iterator[str]:
-        """Which hypothesis the rates violate."""
-        if not bool(((self.beta >= 0) & (self.beta < 1)).all()):
-            yield f"beta = {_worst(self.beta)} must be in [0, 1)"
-        for key, value in (("gamma_u", self._u), ("gamma_v", self._v)):
-            if not bool(((value > 0) & value.isfinite()).all()):
-                name = "gamma" if self._u is self._v else key
-                yield f"{name} = {_worst(value)} must be finite and > 0"
-        if not 0 <= self._dampening < 1:
-            yield f"dampening = {self._dampening} must be in [0, 1)"
-        if not bool(((self.decay >= 0) & self.decay.isfinite()).all()):
-            yield f"weight_decay = {_worst(self.decay)} must be finite and >= 0"
-        unequal = not torch.equal(self._u, self._v)
-        if bool(self.decay.any()) and not self.known:
-            yield "weight_decay needs gamma: Delta shrinks by exp(-2 sum p_k gamma_k omega_k)"
-        ratio = self._v / self._u
-        # a ratio of two rounded schedules
-        if bool(((ratio / ratio[0] - 1).abs() > 1e-12).any()):
-            yield "gamma_v/gamma_u must be constant: otherwise no change of variables exists"
-        if unequal and bool(self.decay.any()) and not decoupled:
-            yield "coupled weight_decay needs gamma_u = gamma_v: the layers would decay unequally"
-        if unequal and parametrisation != "product":
-            yield f"gamma_u != gamma_v needs parametrisation = product, given {parametrisation}"
-        if decoupled and bool((self.gamma * self.decay >= 1).any()):
-            yield "gamma weight_decay must be below 1 where it is decoupled"
-        if stores_ahead and not bool((self.beta == self.beta[0]).all()):
-            yield "stores_ahead needs a constant beta: the last point ahead has beta_{K+1}"
+            rows.append(sums.summary())
+    path = PathSummary.joined(rows)
+    return certificate_of(problem, path, kappa=scale, along=every is not None)
 
 
 def _option_problems(
@@ -274,14 +193,12 @@ def _pair(
     shapes = [*first.shape], [*second.shape]
     if shapes[0] != shapes[1] or first.ndim != 2 or first.shape[1] != problem.d or len(first) < 2:
         raise InputError(
-            [
-                f"{key} have shapes {shapes[0]} and {shapes[1]}; both must be [K+1, {problem.d}], "
-                "K >= 1"
-            ]
+            f"{key} have shapes {shapes[0]} and {shapes[1]}; both must be [K+1, {problem.d}], "
+            "K >= 1"
         )
     if not bool((first.isfinite() & second.isfinite()).all()):
         bad = int((~(first.isfinite() & second.isfinite())).any(-1).nonzero()[0])
-        raise InputError([f"{key} are not finite at index {bad}: certify the steps before it"])
+        raise InputError(f"{key} are not finite at index {bad}: certify the steps before it")
     return first, second, max(_ulp(value) for value in given)
 
 
@@ -289,7 +206,7 @@ def _check_pair(key: str, given: Any) -> None:
     """Raise `InputError` for what is not a pair."""
     if not isinstance(given, list | tuple) or len(given) != 2:
         what = f"{len(given)} of them" if isinstance(given, list | tuple) else type(given).__name__
-        raise InputError([f"{key} must be a pair of arrays (u, v), given {what}"])
+        raise InputError(f"{key} must be a pair of arrays (u, v), given {what}")
 
 
 def _start(previous: tuple[ArrayLike, ArrayLike], problem: Problem) -> tuple[Tensor, Tensor]:
@@ -297,7 +214,7 @@ def _start(previous: tuple[ArrayLike, ArrayLike], problem: Problem) -> tuple[Ten
     u, v = (tensor_of("previous", value) for value in previous)
     if u.shape != (problem.d,) or v.shape != (problem.d,):
         raise InputError(
-            [f"previous has shapes {[*u.shape]} and {[*v.shape]}; both must be [{problem.d}]"]
+            f"previous has shapes {[*u.shape]} and {[*v.shape]}; both must be [{problem.d}]"
         )
     return u, v
 
@@ -318,10 +235,3 @@ def _zeros(w: Tensor) -> Iterator[str]:
             f"w_{'+-'[sign]} is exactly 0 at index {k}, coordinate {i}: the path sums are defined "
             "where no w_+- is 0 (u^2 = v^2 there; condition C1 for the start)"
         )
-
-
-def _worst(values: Tensor) -> float:
-    """An entry to show: nan, or the one farthest from zero, or the least."""
-    if bool(values.isnan().any()):
-        return float("nan")
-    return float(values.min()) if bool(values.min() <= 0) else float(values.max())

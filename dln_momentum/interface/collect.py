@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from dln_momentum.errors import raise_if_any
+from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.outputs.aggregation import FAILED, aggregate
 from dln_momentum.outputs.divergence import why_diverged
 from dln_momentum.outputs.found import (
@@ -115,7 +115,8 @@ def collect(
     names = [over] if isinstance(over, str) else over
     for key, given, kinds in (("over", names, str), ("quantiles", quantiles, float | int)):
         several = isinstance(given, list | tuple) and all(isinstance(x, kinds) for x in given)
-        raise_if_any([] if several else [f"{key} = {given!r} must be a list of {_WORDS[key]}"])
+        if not several:
+            raise InputError(f"{key} = {given!r} must be a list of {_WORDS[key]}")
     return aggregate(found.table, found.settings, names, found.unfinished, quantiles)
 
 
@@ -156,7 +157,8 @@ def find(*directory: str | Path) -> Collection:
         for place in places
         if not _is_place(place)
     )
-    raise_if_any([] if places else ["directory: give one folder or more"])
+    if not places:
+        raise InputError("directory: give one folder or more")
     collection = Collection(*run_table([]))
     pieces = {
         job: rows

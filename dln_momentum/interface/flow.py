@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dln_momentum.arrays import integer_of, number_of
-from dln_momentum.errors import Checks, raise_if_any
+from dln_momentum.arrays import array_of, common_shape, integer_of, number_of
+from dln_momentum.engine.problems import data_of_runs, flat_problem
+from dln_momentum.errors import Checks, InputError, raise_if_any
 from dln_momentum.flows import FlowOptions, FlowPath, gradient_flow, momentum_flow
-from dln_momentum.flows.batched import DEFAULT_RTOL, Flows, data_of_runs, momentum_flows
-from dln_momentum.flows.coefficients import Coefficients
+from dln_momentum.flows.batched import DEFAULT_RTOL, Flows, momentum_flows
 from dln_momentum.flows.feasibility import flow_errors
 from dln_momentum.flows.momentum_flow import coefficients_of
 from dln_momentum.flows.options import STEPS_OF_ONE
-from dln_momentum.interface.arguments import array_of, checked, common_shape, flat_problem
+from dln_momentum.interface.arguments import checked
 from dln_momentum.interface.flow_run import FlowRun
 from dln_momentum.interface.keywords import names_its_arguments
 from dln_momentum.problem import Problem, stack
@@ -121,13 +121,17 @@ def flow(
     max_steps = checks.passed(1, integer_of, "max_steps", max_steps, 1)
     outputs = None if times is None else checks.passed(None, array_of, "times", times)
     last = time if outputs is None or not outputs.size else float(outputs.flat[-1])
-    inertia = lam if callable(lam) else _first(lams)
+    # of many lambda a number > 0 does as well as another
+    inertia = lam if callable(lam) else float(lams) if lams.ndim == 0 else 1.0
     given = checks.passed(None, coefficients_of, inertia, friction, last)
     checks.problems += _errors(lams, speed, time, outputs)
     checks.raise_if_any()
     assert isinstance(problem, Problem)
     shape = common_shape({"lam": lams.shape, "start": start.runs, "problem": tuple(problem.runs)})
-    raise_if_any(_changing_errors(given, shape))
+    if given is not None and shape != ():
+        raise InputError(
+            f"lam and friction of {shape} flows: a function or a friction is for one flow"
+        )
     w = start.weights(problem.d)
     if outputs is not None:
         time, tol = float(outputs[-1]), None
@@ -197,17 +201,6 @@ def _errors(
         yield "times must be increasing finite numbers >= 0, [T], and the last of them > 0"
 
 
-def _first(lams: NDArray[np.float64]) -> float:
-    """One lambda of many, for the check of the friction: a number > 0 does as well as another."""
-    return float(lams) if lams.ndim == 0 else 1.0
-
-
-def _changing_errors(given: Coefficients | None, shape: tuple[int, ...]) -> Iterator[str]:
-    """Many flows have a number for lambda and the friction 1."""
-    if given is not None and shape != ():
-        yield f"lam and friction of {shape} flows: a function or a friction is for one flow"
-
-
 def _one(
     problem: Problem, w: Pair, dw: Pair | None, lam: Any, until: _Until, friction: Any = 1.0
 ) -> FlowPath:
@@ -215,14 +208,9 @@ def _one(
     if lam == 0:
         # the direct form, whose certificates can fail
         return gradient_flow(
-            problem,
-            *w,
-            until.time,
-            form="direct",
-            times=until.times,
-            tol=until.tol,
+            problem, *w, until.time, form="direct", times=until.times, tol=until.tol,
             options=options,
-        )
+        )  # fmt: skip
     dw_plus, dw_minus = dw or (None, None)
     return momentum_flow(
         problem, *w, lam, until.time, friction=friction, dw_plus_0=dw_plus, dw_minus_0=dw_minus,

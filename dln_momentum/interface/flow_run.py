@@ -19,10 +19,11 @@ from dln_momentum.flows import FlowPath
 from dln_momentum.flows.batched import Flows
 from dln_momentum.interface import notebook
 from dln_momentum.interface.certificate import spread_rows
+from dln_momentum.interface.shaped import Shaped, shaped
 from dln_momentum.outputs.flow_summary import FlowMeasures, measure
 from dln_momentum.outputs.history import flow_history, labelled
 from dln_momentum.outputs.quantities import describe
-from dln_momentum.outputs.report import number
+from dln_momentum.outputs.terminal import number
 from dln_momentum.problem import Problem
 from dln_momentum.theory.continuous_bias import path_integrals
 from dln_momentum.theory.curvature import sharpness
@@ -78,12 +79,7 @@ class FlowCertificate:
         return notebook.table("Certificate", ("number", "predicted", "measured"), self.rows)
 
 
-def _array(name: str, doc: str) -> Any:
-    """A property: what the path has under a name, as an array of times and flows."""
-    return property(lambda self: self._shaped(getattr(self.path, name)), doc=doc)
-
-
-class FlowRun:
+class FlowRun(Shaped):
     """One flow or many of `flow`, as NumPy arrays.
 
     One flow has times [T] and vectors [T, d]; many of shape S have times [T] + S and vectors
@@ -110,12 +106,10 @@ class FlowRun:
         self._measured_to = measured_to
 
     def __repr__(self) -> str:
-        labels, counts = np.unique(np.atleast_1d(self.status), return_counts=True)
-        endings = ", ".join(f"{n} {label}" for label, n in zip(labels, counts, strict=True))
         solvers = self.path.solvers if isinstance(self.path, FlowPath) else ()
         why = "".join(f"; {report.message}" for report in solvers if report.message)
         what = f"{self.problem.name!r}, shape={self.shape}, T={len(self.t)}"
-        return f"FlowRun({what}: {endings}{why})"
+        return f"FlowRun({what}: {self._endings}{why})"
 
     def _repr_html_(self) -> str:
         if self.shape == ():
@@ -142,15 +136,15 @@ class FlowRun:
             return self.path.status.value
         return np.array([status.value for status in self.path.status]).reshape(self.shape)
 
-    t = _array("t", "Times.")
-    theta = _array("theta", "The predictor theta = u v.")
-    u = _array("u", "First layer.")
-    v = _array("v", "Second layer.")
-    w_plus = _array("w_plus", "w_+ = u + v.")
-    w_minus = _array("w_minus", "w_- = u - v.")
-    balancedness = _array("balancedness", "Delta = |u^2 - v^2|.")
-    train_loss = _array("loss", "L(theta) = 1/(2n) ||X theta - y||^2.")
-    energy = _array("energy", "E = F(w) + lambda/2 ||w'||^2.")
+    t = shaped("path.t", "Times.")
+    theta = shaped("path.theta", "The predictor theta = u v.")
+    u = shaped("path.u", "First layer.")
+    v = shaped("path.v", "Second layer.")
+    w_plus = shaped("path.w_plus", "w_+ = u + v.")
+    w_minus = shaped("path.w_minus", "w_- = u - v.")
+    balancedness = shaped("path.balancedness", "Delta = |u^2 - v^2|.")
+    train_loss = shaped("path.loss", "L(theta) = 1/(2n) ||X theta - y||^2.")
+    energy = shaped("path.energy", "E = F(w) + lambda/2 ||w'||^2.")
 
     @property
     def i_plus(self) -> NDArray[np.float64]:
@@ -200,8 +194,7 @@ class FlowRun:
         of many flows, t, the times of each flow; time itself has values where all flows share them.
         """
         values = {name: torch.from_numpy(getattr(self, name)) for name in RECORDED}
-        dims = tuple(f"run_{axis}" for axis in range(len(self.shape)))
-        dims = ("run",) if len(dims) == 1 else dims
+        dims = self.dims
         of_flows = self.t.reshape(len(self.t), -1)
         shared = of_flows[:, 0]
         coords = {"time": shared} if (of_flows == shared[:, None]).all() else {}
@@ -231,7 +224,7 @@ class FlowRun:
     @cached_property
     def _measures(self) -> FlowMeasures:
         if not isinstance(self.path, FlowPath) or self._measured_to is None:
-            raise InputError(["certify and plot need every step of one flow: one lam, no times"])
+            raise InputError("certify and plot need every step of one flow: one lam, no times")
         return measure(self.problem, self.path, RECORDS, self._measured_to)
 
     def _shaped(self, value: Tensor) -> NDArray[np.float64]:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor
 
 from dln_momentum.arrays import array_of
 from dln_momentum.engine.footprint import Footprint
@@ -20,16 +19,17 @@ from dln_momentum.engine.problems import Problems
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.interface.arguments import checked, method_of, rate_errors, with_defaults
 from dln_momentum.interface.keywords import unknown
+from dln_momentum.interface.makers import Maker, problem_maker, start_axis, start_maker
 from dln_momentum.interface.methods import stacked, structure
 from dln_momentum.interface.train import train
 from dln_momentum.method import Method
 from dln_momentum.outputs.grid import Axis, Grid, have_a_run, layer_ratios_at, numbered, rates_at
-from dln_momentum.outputs.quantities import RATES, SEEDS
+from dln_momentum.outputs.quantities import SEEDS
 from dln_momentum.outputs.results import grid_dataset, piece_dataset
 from dln_momentum.outputs.summary import end_of_runs
 from dln_momentum.problem import Problem
-from dln_momentum.rates import LAYERS
-from dln_momentum.start import Start, uniform
+from dln_momentum.rates import LAYERS, RATES
+from dln_momentum.start import Start
 
 METHOD = {
     "method": "name", "schedule": "schedule", "weight_decay": "weight_decay",
@@ -92,23 +92,20 @@ def sweep(
     """
     names = [zip] if isinstance(zip, str) else zip
     if names is not None and not isinstance(names, list | tuple):
-        raise InputError([f"zip = {zip!r} must be a list of names of keys, or several lists"])
+        raise InputError(f"zip = {zip!r} must be a list of names of keys, or several lists")
     if schedule is not None and not callable(schedule):
         keys |= {"schedule": schedule}
     axes = {key: _values(value) for key, value in keys.items() if _is_axis(key, value)}
     others = {key: value for key, value in keys.items() if key not in axes}
-    rows = start.runs if isinstance(start, Start) else ()
-    if len(rows) > 1:
-        raise InputError([f"start has run dimensions {[*rows]}; a sweep takes one at most"])
-    if rows:
-        assert isinstance(start, Start)
+    if isinstance(start, Start) and start.runs:
+        if len(start.runs) > 1:
+            raise InputError(f"start has run dimensions {[*start.runs]}; a sweep takes one at most")
         # last, as the start's own run dimension is when shapes are broadcast
-        alpha = start.alpha if np.ndim(start.depth) == 0 else None
-        axes |= {"start": [*range(*rows)]} if alpha is None else {"alpha": [*alpha]}
+        axes |= start_axis(start)
     points = _Points(
-        _problem_maker(problem, keys),
-        _start_maker(start),
-        _schedule_maker(schedule),
+        problem_maker(problem, keys),
+        start_maker(start),
+        Maker.of(schedule) if callable(schedule) else None,
         axes,
         others,
         zip,
@@ -121,39 +118,19 @@ def sweep(
 
 
 @dataclass(frozen=True, eq=False)
-class _Maker:
-    """A function of some of the keys, which makes the data or the start."""
-
-    make: Callable[..., Any]
-    arguments: Mapping[str, str]
-    """the argument that each key is"""
-    given: Problem | None = None
-    """the data, where they are given and not made"""
-
-    def __call__(self, values: Mapping[str, Any]) -> Any:
-        given = {self.arguments[k]: v for k, v in values.items() if k in self.arguments}
-        try:
-            inspect.signature(self.make).bind(**given)
-        except TypeError as error:
-            name = getattr(self.make, "__name__", repr(self.make))
-            raise InputError([f"{name}: {error}; keys must give its arguments"]) from error
-        return self.make(**given)
-
-
-@dataclass(frozen=True, eq=False)
 class _Points:
     """The points of the grid, and the groups of them that are trained together."""
 
-    problem: _Maker
-    start: _Maker
-    schedule: _Maker | None
+    problem: Maker
+    start: Maker
+    schedule: Maker | None
     """None where schedules are given as such, or not at all"""
     axes: Mapping[str, list[Any]]
     others: Mapping[str, Any]
     zipped: Sequence[Any] | None
 
     @property
-    def _makers(self) -> list[_Maker]:
+    def _makers(self) -> list[Maker]:
         return [self.problem, self.start, *([self.schedule] if self.schedule else [])]
 
     @property
@@ -259,26 +236,28 @@ class _Points:
     @cached_property
     def data(self) -> tuple[list[Problem], np.ndarray, list[str]]:
         """The problems, which of them each point has, and the axes that choose it."""
-        names = [name for name in self.axes if name in self.problem.arguments]
-        settings, index = self.grid.combinations(names)
-        made = [self.problem({**self.others, **setting}) for setting in settings]
+        made, index = self._made(self.problem.arguments, self.problem)
         wrong = [type(p).__name__ for p in made if not isinstance(p, Problem)]
         raise_if_any(f"problem must make a Problem; it made a {kind}" for kind in wrong[:1])
-        return made, index, names
+        return made, index, [name for name in self.axes if name in self.problem.arguments]
 
     @cached_property
     def _starts(self) -> tuple[list[Start], np.ndarray]:
-        names = [name for name in self.axes if name in self.start.arguments]
-        settings, index = self.grid.combinations(names)
-        made = [self.start({**self.others, **setting}) for setting in settings]
+        made, index = self._made(self.start.arguments, self.start)
         return [checked(self.data[0][0], start) for start in made], index
 
     @cached_property
     def _methods(self) -> tuple[list[Method], np.ndarray]:
         """The methods without depth and rates of the layers, and which of them each point has."""
         made_of = (*METHOD, *(self.schedule.arguments if self.schedule else ()))
-        settings, index = self.grid.combinations([name for name in self.axes if name in made_of])
-        return [self._method({**self.others, **setting}) for setting in settings], index
+        return self._made(made_of, self._method)
+
+    def _made(
+        self, keys: Collection[str], make: Callable[[dict[str, Any]], Any]
+    ) -> tuple[list[Any], np.ndarray]:
+        """What is made of each combination of some axes, and which of them each point has."""
+        settings, index = self.grid.combinations([name for name in self.axes if name in keys])
+        return [make({**self.others, **setting}) for setting in settings], index
 
     def _method(self, values: dict[str, Any]) -> Method:
         schedule = self.schedule(values) if self.schedule else values.get("schedule")
@@ -297,14 +276,10 @@ class _Points:
         methods, of_method = self._methods
         starts, of_start = self._starts
         texts = [structure(method) for method in methods]
-        kinds = [
-            [texts.index(text) for text in texts],
-            [start.is_deep for start in starts],
-        ]
+        structures = np.array([texts.index(text) for text in texts])
+        deep = np.array([start.is_deep for start in starts])
         layered = layer_ratios_at(self.grid, self._fixed_rates) != 1
-        found = np.column_stack(
-            [np.array(kinds[0])[of_method], np.array(kinds[1])[of_start], layered]
-        )
+        found = np.column_stack([structures[of_method], deep[of_start], layered])
         return np.unique(found, axis=0, return_inverse=True)[1].reshape(-1)
 
     @property
@@ -361,58 +336,3 @@ def _values(value: Any) -> list[Any]:
     """The values of an axis as Python has them."""
     array = value if isinstance(value, list | tuple | range) else np.asarray(value)
     return [v.item() if isinstance(v, np.generic) else v for v in array]
-
-
-def _problem_maker(problem: Any, keys: Collection[str]) -> _Maker:
-    if isinstance(problem, Problem) and problem.runs:
-        raise InputError([f"problem has run dimensions {list(problem.runs)}; a sweep takes one"])
-    if not callable(problem):
-        checked(problem, None)
-        return _Maker(lambda: problem, {}, problem)
-    arguments = {name: name for name in _arguments(problem)}
-    only = next(iter(arguments)) if len(arguments) == 1 else "seed"
-    if only != "seed" and only in keys:  # it is no seed, but a key of its own
-        return _Maker(problem, arguments)
-    # the seed of a run is another one: that of the data is called data_seed
-    data_seed = arguments.pop("data_seed", arguments.pop(only, None))
-    return _Maker(problem, arguments | ({"data_seed": data_seed} if data_seed else {}))
-
-
-def _start_maker(start: Any) -> _Maker:
-    if callable(start):
-        return _Maker(start, {name: name for name in _arguments(start)})
-    given = uniform() if start is None else start
-    if not getattr(given, "runs", ()):
-        return _Maker(lambda: given, {})
-    alpha = given.alpha if np.ndim(given.depth) == 0 else None
-    name, values = ("start", range(*given.runs)) if alpha is None else ("alpha", alpha)
-    rows = {value: place for place, value in enumerate(values)}
-    return _Maker(lambda value: _Row(given, rows[value]), {name: "value"})
-
-
-def _schedule_maker(schedule: Any) -> _Maker | None:
-    if not callable(schedule):
-        return None
-    return _Maker(schedule, {name: name for name in _arguments(schedule)})
-
-
-class _Row(Start):
-    """One of the runs of a start, whose numbers may be drawn once d is known."""
-
-    def __init__(self, start: Start, row: int) -> None:
-        self._of, self._row = start, row
-        depth = np.asarray(start.depth)
-        self.depth = float(depth[row] if depth.ndim else depth)
-
-    @property
-    def runs(self) -> tuple[int, ...]:
-        return ()
-
-    def layers(self, d: int) -> tuple[Tensor, Tensor]:
-        u, v = self._of.layers(d)
-        return u[self._row], v[self._row]
-
-
-def _arguments(function: Callable[..., Any]) -> list[str]:
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return [name for name, p in inspect.signature(function).parameters.items() if p.kind in kinds]

@@ -136,6 +136,27 @@ class OptimizerSteps:
         self._step(taken, now)
 
 
+class Recorder:
+    """What watches an optimizer's steps and sums something over them."""
+
+    _steps: OptimizerSteps
+
+    @property
+    def faults(self) -> list[str]:
+        """Why the run has left the family, if it has; the steps after that are not recorded."""
+        self._steps.check_now()
+        return list(self._steps.faults)
+
+    def close(self) -> None:
+        """Stop watching the optimizer; what was recorded stays."""
+        self._steps.close()
+
+
+def double(x: Tensor) -> Tensor:
+    """A copy in double precision, on the CPU where an accelerator has none."""
+    return x.detach().to("cpu" if x.device.type == "mps" else x.device).double()
+
+
 class _Reader:
     """The steps of one parameter, from its group's settings at each."""
 
@@ -146,7 +167,7 @@ class _Reader:
             if any(p is parameter for p in group["params"])
         ]
         if not found:
-            raise InputError(["the optimizer does not train this parameter"])
+            raise InputError("the optimizer does not train this parameter")
         self.optimizer, self.parameter, self.group = optimizer, parameter, found[0]
         self.heavy_ball = isinstance(optimizer, HeavyBall)
         self.buffered = self._stale = False
@@ -202,7 +223,7 @@ class _Reader:
             self.buffered, self._carry, weight = True, 0.0, 1.0
         elif self._stale:
             raise InputError(
-                ["momentum was 0 and is not now: torch's buffer is not of the last step"]
+                "momentum was 0 and is not now: torch's buffer is not of the last step"
             )
         else:
             self._carry, self._pending = self._carry * mu, self._pending * mu
@@ -223,10 +244,8 @@ class _Reader:
         for name, now, before in (("lr", lr, first[0]), ("momentum", mu, first[1])):
             if now != before:
                 raise InputError(
-                    [
-                        f"nesterov with a schedule: {name} changed from {before:g} to {now:g}, and "
-                        "torch's step is then no gradient step from an extrapolated point"
-                    ]
+                    f"nesterov with a schedule: {name} changed from {before:g} to {now:g}, and "
+                    "torch's step is then no gradient step from an extrapolated point"
                 )
 
     def _held(self) -> Tensor | None:
@@ -235,18 +254,15 @@ class _Reader:
 
 
 def _increments(readers: Sequence[_Reader]) -> list[Tensor] | None:
-    held = [reader.increment() for reader in readers]
-    present = [x for x in held if x is not None]
-    if len(present) == len(held):
-        return present
-    return None
+    present = [x for reader in readers if (x := reader.increment()) is not None]
+    return present if len(present) == len(readers) else None
 
 
 def _known(optimizer: Any) -> Optimizer:
     """The optimizer itself, if its steps are known."""
     inner = getattr(optimizer, "optimizer", optimizer)
     if not isinstance(inner, Optimizer):
-        raise InputError([f"optimizer is a {type(inner).__name__}; it must be a torch optimizer"])
+        raise InputError(f"optimizer is a {type(inner).__name__}; it must be a torch optimizer")
     name = type(inner).__name__
     # a subclass may step in another way; torch and schedulers wrap the function
     own = inspect.unwrap(type(inner).step)
@@ -263,4 +279,4 @@ def _known(optimizer: Any) -> Optimizer:
             f"optimizer is a {name}; the steps of torch.optim.SGD and HeavyBall are known. If it "
             "is of the family, store the iterates and give them to dln.certify"
         )
-    raise InputError([why])
+    raise InputError(why)

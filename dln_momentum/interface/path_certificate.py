@@ -13,9 +13,9 @@ from torch import Tensor
 
 from dln_momentum.interface import notebook
 from dln_momentum.interface.certificate import Certificate
+from dln_momentum.interface.path_sums import PathSummary
 from dln_momentum.problem import Problem
 from dln_momentum.theory import coordinate_rates, minimizers
-from dln_momentum.theory.trajectory import Trajectory
 
 UNRESOLVED = 0.1
 """Above this tolerance the arithmetic of the run cannot decide."""
@@ -111,56 +111,18 @@ class PathCertificate(Certificate):
         return {name: np.atleast_1d(getattr(self, name))[-1] for name in names}
 
 
-@dataclass(frozen=True)
-class PathSummary:
-    """What was summed along a run, at T steps (the last, or all), in the theorem's variables.
-
-    Attributes:
-        steps: [T].
-        w_start: (w_+, w_-) at w_1, [2, d].
-        w: at these steps, [2, T, d].
-        exponents: S_+- with the exponent of weight decay, [2, T, d].
-        path_sums: S_+- alone, [2, T, d].
-        resolution: errors of the exponents by rounding, [2, T, d].
-        log_free: errors of w_+ w_- against its log-free sum, the largest so far, [T].
-        asymmetry, outside, update_error: the largest so far over the largest step, [T].
-        step_resolution: what rounding explains of these three, [T].
-        sign_changes: so far, [T].
-    """
-
-    steps: Tensor
-    w_start: Tensor
-    w: Tensor
-    exponents: Tensor
-    path_sums: Tensor
-    resolution: Tensor
-    log_free: Tensor
-    asymmetry: Tensor
-    outside: Tensor
-    update_error: Tensor
-    step_resolution: Tensor
-    sign_changes: Tensor
-
-
-class _Path(Trajectory):
-    def __init__(self, summary: PathSummary) -> None:
-        self.w, self.exponents = summary.w, summary.exponents
-        self.w_start = summary.w_start[:, None]
-        self.boundary = self.start_term = self.w.new_zeros(())
-
-
 def certificate_of(
-    problem: Problem, summary: PathSummary, *, kappa: Tensor, along: bool
+    problem: Problem, path: PathSummary, *, kappa: Tensor, along: bool
 ) -> PathCertificate:
     """The certificate of what was summed along a run.
 
     Args:
         problem: the data as they are, without run dimensions.
-        summary: the sums, in the variables w/sqrt(kappa).
+        path: the sums, in the variables w/sqrt(kappa).
         kappa: rates of the coordinates, [d].
-        along: whether to give every step of the summary, or its last alone.
+        along: whether to give every step of the path, or its last alone.
     """
-    path, scaled = _Path(summary), problem
+    scaled = problem
     if bool((kappa != 1).any()):
         scaled = Problem(coordinate_rates.scaled_rows(problem.X, kappa), problem.y)
     valid = path.is_valid
@@ -169,18 +131,18 @@ def certificate_of(
     log_error = (path.predicted_balancedness.log() - path.balancedness.log()).abs().amax(-1)
     identity_error = torch.expm1(log_error)
     z = (torch.asinh(2 * path.theta / path.balancedness) - path.log_init) / 2
-    spread = summary.resolution.sum(0)
+    spread = path.resolution.sum(0)
     identity_resolution = spread.amax(-1)
     kkt_resolution = _norm(spread) / 2 / _norm(z).clamp(min=torch.finfo(z.dtype).tiny)
     minimizer = _minimizer(scaled, path)
     distance = _norm(kappa * (path.theta - minimizer))
-    log_free = summary.log_free / path.balancedness_start.amax()
+    log_free = path.log_free / path.balancedness_start.amax()
     checks = {
         "path_identity_error": (identity_error, identity_resolution),
-        "kkt_residual": (kkt, kkt_resolution + summary.step_resolution),
-        "asymmetry": (summary.asymmetry, summary.step_resolution),
-        "outside": (summary.outside, summary.step_resolution),
-        "update_error": (summary.update_error, summary.step_resolution),
+        "kkt_residual": (kkt, kkt_resolution + path.step_resolution),
+        "asymmetry": (path.asymmetry, path.step_resolution),
+        "outside": (path.outside, path.step_resolution),
+        "update_error": (path.update_error, path.step_resolution),
     }
     failures = [] if bool(valid.all()) else ["Delta is not in (0, inf), or c is not finite"]
     failures += [text for name, check in checks.items() if (text := _failure(name, *check))]
@@ -202,15 +164,15 @@ def certificate_of(
         balancedness=shaped(kappa * path.balancedness),
         log_init=shaped(path.log_init),
         minimizer=shaped(kappa * minimizer),
-        asymmetry=shaped(summary.asymmetry),
-        outside=shaped(summary.outside),
-        update_error=shaped(summary.update_error),
+        asymmetry=shaped(path.asymmetry),
+        outside=shaped(path.outside),
+        update_error=shaped(path.update_error),
         predicted_balancedness=shaped(kappa * path.predicted_balancedness),
         theta=shaped(kappa * path.theta),
-        s_plus=shaped(summary.path_sums[0]),
-        s_minus=shaped(summary.path_sums[1]),
-        sign_changes=shaped(summary.sign_changes),
-        steps=shaped(summary.steps),
+        s_plus=shaped(path.path_sums[0]),
+        s_minus=shaped(path.path_sums[1]),
+        sign_changes=shaped(path.sign_changes),
+        steps=shaped(path.steps),
         tolerance=shaped(identity_resolution),
         tolerances={name: float(allowed[-1]) for name, (_, allowed) in checks.items()},
         failures=tuple(failures),
@@ -218,7 +180,7 @@ def certificate_of(
     )
 
 
-def _minimizer(problem: Problem, path: _Path) -> Tensor:
+def _minimizer(problem: Problem, path: PathSummary) -> Tensor:
     """The Bregman minimisers over all interpolators, nan where there is no potential."""
     rows, valid = problem.row_space, path.is_valid[:, None]
     delta = torch.where(valid, path.predicted_balancedness, 1.0)

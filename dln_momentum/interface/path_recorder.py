@@ -9,15 +9,15 @@ from torch import Tensor
 
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.interface.arguments import checked
-from dln_momentum.interface.optimizer_steps import OptimizerSteps, Step
+from dln_momentum.interface.optimizer_steps import OptimizerSteps, Recorder, Step, double
 from dln_momentum.interface.path_certificate import PathCertificate, certificate_of
-from dln_momentum.interface.path_sums import PathRow, PathSums, summary_of
+from dln_momentum.interface.path_sums import PathSums
 from dln_momentum.problem import Problem
 from dln_momentum.theory.coordinate_rates import scaled_layers
 from dln_momentum.theory.family import step_terms
 
 
-class PathRecorder:
+class PathRecorder(Recorder):
     """Watches an optimizer train a diagonal linear network, and certifies the run.
 
     It works wherever the optimizer is stepped: a loop of one's own, Lightning, any trainer. It
@@ -73,15 +73,15 @@ class PathRecorder:
             checked(problem, None)
             if problem.runs or problem.d != u.numel():
                 raise InputError(
-                    [f"problem has runs {[*problem.runs]} and d = {problem.d}; the network is one "
-                     f"of d = {u.numel()}"]
-                )  # fmt: skip
+                    f"problem has runs {[*problem.runs]} and d = {problem.d}; the network is one "
+                    f"of d = {u.numel()}"
+                )
         if u.shape != v.shape or u.ndim == 0 or u is v:
             raise InputError(
-                [f"u and v must be two parameters of one shape: {[*u.shape]} and {[*v.shape]}"]
+                f"u and v must be two parameters of one shape: {[*u.shape]} and {[*v.shape]}"
             )
         if parametrisation not in ("product", "squares"):
-            raise InputError([f"parametrisation = {parametrisation!r} must be product or squares"])
+            raise InputError(f"parametrisation = {parametrisation!r} must be product or squares")
         self._squares = parametrisation == "squares"
         self._rows = None if problem is None else problem.row_space
         self._ulp = max(torch.finfo(u.dtype).eps, torch.finfo(v.dtype).eps)
@@ -95,12 +95,6 @@ class PathRecorder:
         """Steps recorded."""
         return 0 if self._sums is None else self._sums.steps
 
-    @property
-    def faults(self) -> list[str]:
-        """Why the run has left the family, if it has; the steps after that are not recorded."""
-        self._steps.check_now()
-        return list(self._steps.faults)
-
     def certify(self, problem: Problem) -> PathCertificate:
         """The certificate of the run as it stands.
 
@@ -111,24 +105,14 @@ class PathRecorder:
         checked(problem, None)
         raise_if_any(self.faults)
         if self._sums is None:
-            raise InputError(["no step has been recorded: the recorder must be made before them"])
+            raise InputError("no step has been recorded: the recorder must be made before them")
         if problem.runs or problem.d != self._sums.w.shape[-1]:
             raise InputError(
-                [f"problem has runs {list(problem.runs)} and d = {problem.d}; the network is one "
-                 f"of d = {self._sums.w.shape[-1]}"]
-            )  # fmt: skip
-        device = problem.X.device
-        row = self._sums.row()
-        moved: dict[str, Any] = {
-            key: value.to(device) if isinstance(value, Tensor) else value
-            for key, value in vars(row).items()
-        }
-        summary = summary_of(self._sums.w_start.to(device), [PathRow(**moved)])
-        return certificate_of(problem, summary, kappa=torch.ones_like(problem.X[0]), along=False)
-
-    def close(self) -> None:
-        """Stop watching the optimizer; what was recorded stays."""
-        self._steps.close()
+                f"problem has runs {list(problem.runs)} and d = {problem.d}; the network is one "
+                f"of d = {self._sums.w.shape[-1]}"
+            )
+        path = self._sums.summary().to(problem.X.device)
+        return certificate_of(problem, path, kappa=torch.ones_like(problem.X[0]), along=False)
 
     def _start(self, values: list[Tensor], last: list[Tensor] | None, steps: list[Step]) -> None:
         """The first point, and the increment before it."""
@@ -194,9 +178,7 @@ class PathRecorder:
 
     def _weights(self, u: Tensor, v: Tensor) -> Tensor:
         """(w_+, w_-) of the theorem, [2, d], in double precision."""
-        # some accelerators have no double precision
-        device = "cpu" if u.device.type == "mps" else u.device
-        u, v = (x.detach().to(device).double().flatten() for x in (u, v))
+        u, v = double(u).flatten(), double(v).flatten()
         if self._squares:
             return torch.stack([2 * u, 2 * v])
         u, v = scaled_layers(u, v, 1.0, self._ratio)

@@ -3,18 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from dln_momentum.interface.path_certificate import PathSummary
 from dln_momentum.theory.balances import Recursion
 from dln_momentum.theory.family import StepTerms
 from dln_momentum.theory.schedules import RunningSum, speed_term
+from dln_momentum.theory.trajectory import Trajectory
 
 STEP_ROUNDINGS = 32.0
 """Roundings of w_+- that the check of one step may hold, as a multiple of an ulp."""
+
+
+@dataclass(frozen=True, eq=False)
+class PathSummary(Trajectory):
+    """What was summed along a run, at T steps (the last, or all), in the theorem's variables.
+
+    Attributes:
+        steps: [T].
+        w_start: (w_+, w_-) at w_1, [2, 1, d].
+        w: at these steps, [2, T, d].
+        exponents: S_+- with the exponent of weight decay, [2, T, d].
+        path_sums: S_+- alone, [2, T, d].
+        resolution: errors of the exponents by rounding, [2, T, d].
+        log_free: errors of w_+ w_- against its log-free sum, the largest so far, [T].
+        asymmetry, outside, update_error: the largest so far over the largest step, [T].
+        step_resolution: what rounding explains of these three, [T].
+        sign_changes: so far, [T].
+    """
+
+    steps: Tensor
+    w_start: Tensor
+    w: Tensor
+    exponents: Tensor
+    path_sums: Tensor
+    resolution: Tensor
+    log_free: Tensor
+    asymmetry: Tensor
+    outside: Tensor
+    update_error: Tensor
+    step_resolution: Tensor
+    sign_changes: Tensor
+    boundary = start_term = torch.zeros((), dtype=torch.float64)
+
+    @classmethod
+    def joined(cls, parts: Sequence[PathSummary]) -> PathSummary:
+        """One summary of the steps of several, of one run."""
+        each = [part._tensors() for part in parts]
+        found = {
+            name: torch.cat([tensors[name] for tensors in each], 1 if value.ndim == 3 else 0)
+            for name, value in each[0].items()
+        }
+        return cls(**found | {"w_start": parts[0].w_start})
+
+    def to(self, device: torch.device) -> PathSummary:
+        """The same on a device."""
+        return PathSummary(**{name: value.to(device) for name, value in self._tensors().items()})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 class PathSums:
@@ -84,57 +133,30 @@ class PathSums:
         self.steps += 1
         self.w = w_next
 
-    def row(self) -> PathRow:
-        """What there is at this step."""
+    def summary(self) -> PathSummary:
+        """What there is at this step, T = 1."""
         total = self._weighted.total
         sums = total[:2] + self._plain[:2]
         largest = torch.where(self._step > 0, self._step, 1.0)
         d = self.w.shape[-1]
-        return PathRow(
-            steps=self.steps,
-            w=self.w * self._scale,
-            exponents=sums + total[4] - self._log_scale,
-            path_sums=sums,
-            resolution=total[2:4] + self._plain[2:4],
-            log_free=self._log_free,
-            asymmetry=self._asymmetry / largest,
-            outside=self._outside / largest,
-            update_error=self._update / largest,
-            step_resolution=STEP_ROUNDINGS * self.ulp * (1 / largest + d),
-            sign_changes=self.sign_changes,
-        )
-
-
-@dataclass(frozen=True)
-class PathRow:
-    """`PathSummary` at one step."""
-
-    steps: int
-    w: Tensor
-    exponents: Tensor
-    path_sums: Tensor
-    resolution: Tensor
-    log_free: Tensor
-    asymmetry: Tensor
-    outside: Tensor
-    update_error: Tensor
-    step_resolution: Tensor
-    sign_changes: int
-
-
-def summary_of(w_start: Tensor, rows: Sequence[PathRow]) -> PathSummary:
-    """The rows as one summary."""
-    vectors = ("w", "exponents", "path_sums", "resolution")
-    scalars = ("log_free", "asymmetry", "outside", "update_error", "step_resolution")
-    return PathSummary(
-        w_start=w_start,
-        **{name: torch.stack([getattr(row, name) for row in rows], 1) for name in vectors},
-        **{name: torch.stack([getattr(row, name) for row in rows]) for name in scalars},
-        **{
-            name: torch.tensor([getattr(row, name) for row in rows])
-            for name in ("steps", "sign_changes")
-        },
-    )
+        vectors = {
+            "w_start": self.w_start,
+            "w": self.w * self._scale,
+            "exponents": sums + total[4] - self._log_scale,
+            "path_sums": sums,
+            "resolution": total[2:4] + self._plain[2:4],
+        }
+        scalars = {
+            "log_free": self._log_free,
+            "asymmetry": self._asymmetry / largest,
+            "outside": self._outside / largest,
+            "update_error": self._update / largest,
+            "step_resolution": STEP_ROUNDINGS * self.ulp * (1 / largest + d),
+            "steps": torch.tensor(self.steps),
+            "sign_changes": torch.tensor(self.sign_changes),
+        }
+        found = {name: value.unsqueeze(1) for name, value in vectors.items()}
+        return PathSummary(**found, **{name: value[None] for name, value in scalars.items()})
 
 
 def _largest(so_far: Tensor, values: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from dln_momentum.interface.collect import Collection, find
 from dln_momentum.outputs import plotting, sweep_figure
 from dln_momentum.outputs.found import UnreadableError, is_setting
 from dln_momentum.outputs.sweep_files import rows_of_dataset
-from dln_momentum.outputs.table_figure import Axis, table_figure
+from dln_momentum.outputs.table_axes import Axis
+from dln_momentum.outputs.table_figure import table_figure
 from dln_momentum.outputs.tables import read_table
 
 MOST_REASONS = 5
@@ -80,7 +81,7 @@ def plot(
     if x is None or y is None:
         missing = " and ".join(key for key in ("x", "y") if named[key] is None)
         varied = ", ".join(name for name in settings if is_setting(name)) or "nothing"
-        raise InputError([f"{missing} missing: name columns; what varies here: {varied}"])
+        raise InputError(f"{missing} missing: name columns; what varies here: {varied}")
     return table_figure(table, Axis(kind, x, y, z, hue, col))
 
 
@@ -98,7 +99,7 @@ def overview_of(*source: Source) -> Figure:
                 history = xr.load_dataset(place / "history.nc", engine="h5netcdf")
                 return plotting.overview(history, summary)
             except (OSError, ValueError, KeyError) as error:
-                raise InputError([f"{place}: there is no overview to draw: {error}"]) from error
+                raise InputError(f"{place}: there is no overview to draw: {error}") from error
     if len(source) == 1 and isinstance(source[0], xr.Dataset):
         results = source[0]
     else:
@@ -109,10 +110,10 @@ def overview_of(*source: Source) -> Figure:
             raise_if_any(_without_runs([Path(path) for path in paths], found))
             results = found.dataset()
     if "status" not in results or not results["status"].dims or "run" in results.dims:
-        raise InputError(["kind=overview is of one run, flow or sweep; give x=NAME and y=NAME"])
+        raise InputError("kind=overview is of one run, flow or sweep; give x=NAME and y=NAME")
     figure = sweep_figure.overview(results)
     if figure is None:
-        raise InputError(["kind=overview: a sweep of one point has no figure"])
+        raise InputError("kind=overview: a sweep of one point has no figure")
     return figure
 
 
@@ -125,12 +126,12 @@ def _table(source: tuple[Source, ...]) -> tuple[pd.DataFrame, list[str]]:
         try:
             rows = rows_of_dataset(first)
         except UnreadableError as error:
-            raise InputError([f"source: {error}"]) from error
+            raise InputError(f"source: {error}") from error
         table = pd.DataFrame(rows.values)
         return table, list(rows.config)
     paths = [Path(place) for place in source if isinstance(place, str | Path)]
     if len(paths) < len(source) or not paths:
-        raise InputError(["source must be folders and files, or one table, or one dataset"])
+        raise InputError("source must be folders and files, or one table, or one dataset")
     if len(paths) == 1 and paths[0].suffix in (".csv", ".parquet") and paths[0].is_file():
         table = read_table(paths[0])
         return table, [str(name) for name in table if "." in str(name)]

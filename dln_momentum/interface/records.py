@@ -9,9 +9,9 @@ from torch import Tensor
 from dln_momentum.engine import Engine, Snapshot
 from dln_momentum.outputs.changing_rates import rates_at_step
 from dln_momentum.outputs.history import History
+from dln_momentum.outputs.minimisers import certificate
 from dln_momentum.outputs.summary import (
     balancedness_scalars,
-    certificate,
     coordinates,
     curvature,
     path_sum_scalars,

@@ -6,35 +6,39 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 import xarray as xr
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot, Status
-from dln_momentum.engine.problems import Measure, Problems, first_of, groups_of, measure, select
+from dln_momentum.engine.problems import (
+    Measure,
+    Problems,
+    first_of,
+    groups_of,
+    measure,
+    problem_of_run,
+    select,
+)
 from dln_momentum.errors import InputError
 from dln_momentum.extras import naming_extra
-from dln_momentum.flows.batched import data_of_runs
 from dln_momentum.interface import notebook
 from dln_momentum.interface.certificate import Certificate, spread_rows
 from dln_momentum.interface.records import Records
+from dln_momentum.interface.shaped import Shaped, shaped
 from dln_momentum.method import Method
 from dln_momentum.outputs.along_path import distances_along_path, has_path_distances, limit
 from dln_momentum.outputs.changing_rates import method_settings
 from dln_momentum.outputs.divergence import why_diverged
 from dln_momentum.outputs.history import run_history, with_targets
+from dln_momentum.outputs.minimisers import certificate, distance, kappa_of, potential
 from dln_momentum.outputs.quantities import describe
 from dln_momentum.outputs.report import run_rows
 from dln_momentum.outputs.stability import stability
 from dln_momentum.outputs.summary import (
     balancedness_errors,
     balancedness_scalars,
-    certificate,
     curvature,
-    distance,
-    kappa_of,
     log_free_error,
-    potential,
     recovery,
     summarise,
 )
@@ -47,7 +51,7 @@ MOST_DISTANCES = 4000
 """Records, steps times runs, up to which `Run.to_dataset` adds the distances by default."""
 
 
-class Run:
+class Run(Shaped):
     """One run or many of `train`, as NumPy arrays: scalars have their shape S, vectors S + [d].
 
     Attributes:
@@ -67,14 +71,13 @@ class Run:
         workers: int = 1,
     ) -> None:
         self.method, self._workers = method, workers
-        self.problem, self._groups = first_of(problem), groups_of(problem)
+        self.problem, self._problems = first_of(problem), problem
         self.snapshot, self.shape, self._records = snapshot, shape, records
 
     def __repr__(self) -> str:
-        labels, counts = np.unique(np.atleast_1d(self.status), return_counts=True)
-        endings = ", ".join(f"{n} {label}" for label, n in zip(labels, counts, strict=True))
         why = f"; {self._why_diverged}" if self._why_diverged else ""
-        return f"Run({self.problem.name!r}, shape={self.shape}, d={self.problem.d}: {endings}{why})"
+        what = f"{self.problem.name!r}, shape={self.shape}, d={self.problem.d}"
+        return f"Run({what}: {self._endings}{why})"
 
     def _repr_html_(self) -> str:
         if self.shape == ():
@@ -104,22 +107,12 @@ class Run:
         history = self._records.history
         names = {"w_plus", "w_minus"} & set(history.values)
         columns = {name: history.column(name)[:, first : first + 1] for name in names}
-        s |= stability(one, self._problem_of(first), method, columns, history.steps)
+        s |= stability(one, problem_of_run(self._problems, first), method, columns, history.steps)
         s |= method_settings(method, self.problem, s)
         if self.shape == ():
             return why_diverged(s)
         place = tuple(int(axis) for axis in np.unravel_index(first, self.shape))
         return f"run {place[0] if len(place) == 1 else place}: {why_diverged(s)}"
-
-    def _problem_of(self, run: int) -> Problem:
-        """The data of one of the runs; of a stack with the run dimension [1]."""
-        for group in self._groups:
-            if group.runs is None:
-                return data_of_runs(group.problem, torch.tensor([run]))
-            place = (group.runs == run).nonzero().flatten()
-            if len(place):
-                return data_of_runs(group.problem, place)
-        raise AssertionError("every run has a problem")
 
     @cached_property
     def status(self) -> Any:
@@ -127,45 +120,15 @@ class Run:
         labels = np.array([Status(int(code)).label for code in self.snapshot.status])
         return str(labels[0]) if self.shape == () else labels.reshape(self.shape)
 
-    @property
-    def steps(self) -> Any:
-        """Steps taken."""
-        return self._shaped(self.snapshot.steps)
-
-    @property
-    def train_loss(self) -> Any:
-        """L(theta) = 1/(2n) ||X theta - y||^2."""
-        return self._shaped(self.snapshot.loss)
-
-    @property
-    def theta(self) -> Any:
-        """The predictor theta = u v."""
-        return self._shaped(self.snapshot.theta)
-
-    @property
-    def u(self) -> Any:
-        """First layer."""
-        return self._shaped(self.snapshot.u)
-
-    @property
-    def v(self) -> Any:
-        """Second layer."""
-        return self._shaped(self.snapshot.v)
-
-    @property
-    def w_plus(self) -> Any:
-        """w_+ = u + v."""
-        return self._shaped(self.snapshot.w[0])
-
-    @property
-    def w_minus(self) -> Any:
-        """w_- = u - v."""
-        return self._shaped(self.snapshot.w[1])
-
-    @property
-    def balancedness(self) -> Any:
-        """Delta = |u^2 - v^2|."""
-        return self._shaped(self.snapshot.balancedness)
+    steps = shaped("snapshot.steps", "Steps taken.")
+    train_loss = shaped("snapshot.loss", "L(theta) = 1/(2n) ||X theta - y||^2.")
+    theta = shaped("snapshot.theta", "The predictor theta = u v.")
+    u = shaped("snapshot.u", "First layer.")
+    v = shaped("snapshot.v", "Second layer.")
+    w_plus = shaped("snapshot.w_plus", "w_+ = u + v.")
+    w_minus = shaped("snapshot.w_minus", "w_- = u - v.")
+    balancedness = shaped("snapshot.balancedness", "Delta = |u^2 - v^2|.")
+    sign_changes = shaped("snapshot.sign_changes", "Sign changes of the entries of w_+ and w_-.")
 
     @property
     def s_plus(self) -> Any:
@@ -176,11 +139,6 @@ class Run:
     def s_minus(self) -> Any:
         """The path sum S_-."""
         return self._shaped(self.snapshot.path_sums[1])
-
-    @property
-    def sign_changes(self) -> Any:
-        """Sign changes of the entries of w_+ and w_-."""
-        return self._shaped(self.snapshot.sign_changes)
 
     @cached_property
     def sharpness(self) -> Any:
@@ -209,7 +167,7 @@ class Run:
         """
         if not self.snapshot.certifies:
             raise InputError(
-                ["path_sums = 'gradient_sum' certifies nothing: train with telescoped or direct"]
+                "path_sums = 'gradient_sum' certifies nothing: train with telescoped or direct"
             )
         found = self.measure(_certificate, None)
         return Certificate(**{name: self._shaped(value) for name, value in found.items()})
@@ -233,29 +191,22 @@ class Run:
             distances = records.trajectories and solves <= MOST_DISTANCES
         if distances:
             if not records.trajectories:
-                raise InputError(["distances need trajectories: train(..., trajectories=True)"])
+                raise InputError("distances need trajectories: train(..., trajectories=True)")
             end = self.measure(limit, None)["minimizer"]
             columns |= distances_along_path(
                 columns,
                 end,
-                self._groups,
+                groups_of(self._problems),
                 certifies=has_path_distances(self.snapshot, self.problem),
                 kappa=kappa_of(self.snapshot),
                 workers=self._workers,
             )
         found = run_history(
-            columns, history.steps, self.snapshot, self.shape, self.dims, self.method.schedule
+            columns, history.steps, self.snapshot, self.method.schedule, self.shape, self.dims
         )
         return describe(
             found.assign(status=(self.dims, self.status), steps=(self.dims, self.steps))
         )
-
-    @property
-    def dims(self) -> tuple[str, ...]:
-        """The names of the run dimensions in `to_dataset`."""
-        if len(self.shape) == 1:
-            return ("run",)
-        return tuple(f"run_{axis}" for axis in range(len(self.shape)))
 
     def plot(self) -> Figure:
         """Loss, Delta, S_+-, distances to minimisers, identities and theta of one run on a page.
@@ -267,7 +218,7 @@ class Run:
             from dln_momentum.outputs.plotting import overview
 
         if self.shape != () or not self._records.trajectories:
-            raise InputError(["plot needs one run with trajectories; see to_dataset for many"])
+            raise InputError("plot needs one run with trajectories; see to_dataset for many")
         history = self.to_dataset(distances=True)
         minimum = self.certify().minimizer if self.snapshot.certifies else np.nan * self.theta
         history = with_targets(history, self.problem, minimum)
@@ -282,7 +233,7 @@ class Run:
             workers: threads that call it at once; None for as many as the runs were trained with.
         """
         read, runs = partial(select, self.snapshot), len(self.snapshot.loss)
-        return measure(read, self._groups, runs, function, workers or self._workers)
+        return measure(read, groups_of(self._problems), runs, function, workers or self._workers)
 
     def _shaped(self, value: Tensor) -> Any:
         array = value.detach().cpu().numpy()

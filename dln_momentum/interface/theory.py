@@ -21,13 +21,11 @@ from dln_momentum.interface.arguments import checked
 from dln_momentum.problem import Problem
 from dln_momentum.start import Start
 from dln_momentum.theory import (
-    classification,
     discrete_bias,
     entropy,
     interpolators,
     minimizers,
 )
-from dln_momentum.theory import max_margin as separating
 from dln_momentum.theory.power_minimizer import power_minimizer as solve_power
 
 NO_PROBLEM = object()
@@ -62,7 +60,7 @@ def hyperbolic_entropy(theta: ArrayLike, balancedness: ArrayLike) -> Any:
     >>> hyperbolic_entropy([1.0, -2.0], [[0.02], [2.0]]).round(4).tolist()
     [7.1506, 1.0592]
     """
-    return _evaluated(entropy.hyperbolic_entropy, theta=theta, balancedness=balancedness)
+    return evaluated(entropy.hyperbolic_entropy, theta=theta, balancedness=balancedness)
 
 
 def mirror_map(theta: ArrayLike, balancedness: ArrayLike) -> Any:
@@ -73,7 +71,7 @@ def mirror_map(theta: ArrayLike, balancedness: ArrayLike) -> Any:
     >>> mirror_map([1.0, -2.0], 0.02).round(4).tolist()
     [2.6492, -2.9957]
     """
-    return _evaluated(entropy.mirror_map, theta=theta, balancedness=balancedness)
+    return evaluated(entropy.mirror_map, theta=theta, balancedness=balancedness)
 
 
 def inverse_mirror_map(z: ArrayLike, balancedness: ArrayLike) -> Any:
@@ -82,7 +80,7 @@ def inverse_mirror_map(z: ArrayLike, balancedness: ArrayLike) -> Any:
     >>> inverse_mirror_map(mirror_map([1.0, -2.0], 0.02), 0.02).round(12).tolist()
     [1.0, -2.0]
     """
-    return _evaluated(entropy.inverse_mirror_map, z=z, balancedness=balancedness)
+    return evaluated(entropy.inverse_mirror_map, z=z, balancedness=balancedness)
 
 
 def bregman_divergence(a: ArrayLike, b: ArrayLike, balancedness: ArrayLike) -> Any:
@@ -96,7 +94,7 @@ def bregman_divergence(a: ArrayLike, b: ArrayLike, balancedness: ArrayLike) -> A
     >>> round(bregman_divergence([1.0, 2.0], [1.0, 1.0], 0.02), 6)
     0.193141
     """
-    return _evaluated(entropy.bregman_divergence, a=a, b=b, balancedness=balancedness)
+    return evaluated(entropy.bregman_divergence, a=a, b=b, balancedness=balancedness)
 
 
 def bregman_minimizer(
@@ -141,7 +139,7 @@ def bregman_minimizer(
         )  # fmt: skip
         return torch.where(found.converged[..., None], found.theta, torch.nan)
 
-    return _evaluated(solve, problem, balancedness=balancedness, log_init=log_init)
+    return evaluated(solve, problem, balancedness=balancedness, log_init=log_init)
 
 
 def gradient_flow_limit(problem: Problem, start: Start | None = None) -> Any:
@@ -160,9 +158,9 @@ def gradient_flow_limit(problem: Problem, start: Start | None = None) -> Any:
     start = checked(problem, start)
     if start.is_deep:
         raise InputError(
-            [f"start has depth = {start.depth}: gradient_flow_limit is of theta = u v, depth = 2; "
-             "power_minimizer is the limit of others"]
-        )  # fmt: skip
+            f"start has depth = {start.depth}: gradient_flow_limit is of theta = u v, depth = 2; "
+            "power_minimizer is the limit of others"
+        )
     w_plus, w_minus = start.weights(problem.d)
     log_init = discrete_bias.log_init(w_plus, w_minus, *torch.zeros(2, 1, dtype=w_plus.dtype))
     return bregman_minimizer(problem, (w_plus * w_minus).abs().numpy(), log_init.numpy())
@@ -194,7 +192,7 @@ def least_norm(problem: Problem, weights: ArrayLike = 1.0) -> Any:
     >>> least_norm(problem).round(4).tolist(), least_norm(problem, [3, 1]).round(4).tolist()
     ([2.0, 2.0], [3.0, 1.0])
     """
-    return _evaluated(
+    return evaluated(
         lambda weights: interpolators.least_norm(problem.X, problem.y, weights),
         problem,
         weights=weights,
@@ -221,7 +219,7 @@ def kkt_residual(
     >>> round(kkt_residual(problem, basis_pursuit(problem), 0.02), 4)
     0.5774
     """
-    return _evaluated(
+    return evaluated(
         lambda *vectors: discrete_bias.kkt_residual(problem.row_space, *vectors),
         problem,
         theta=theta,
@@ -255,74 +253,10 @@ def power_minimizer(
         found = solve_power(rows, rows.target(problem.y), scale, log_init, depth=depth)
         return torch.where(found.converged[..., None], found.theta, torch.nan)
 
-    return _evaluated(solve, problem, scale=scale, log_init=log_init, depth=depth)
+    return evaluated(solve, problem, scale=scale, log_init=log_init, depth=depth)
 
 
-def margins(problem: Problem, theta: ArrayLike) -> Any:
-    """The margins y_i <x_i, theta> of classification, S + [n].
-
-    (docs/theory.md#other-losses.)
-
-    Args:
-        problem: labels -1 and +1, ``loss="logistic"`` or ``"exponential"``.
-        theta: predictor, [*S, d].
-
-    Raises:
-        InputError: for a problem of the squared loss.
-
-    >>> margins(Problem(X=[[1, 2]], y=[-1], loss="logistic"), [1, -2]).tolist()
-    [3.0]
-    """
-    return _evaluated(lambda theta: classification.margins(problem, theta), problem, theta=theta)
-
-
-def normalised_margin(problem: Problem, theta: ArrayLike, norm: str = "l1") -> Any:
-    """The least margin over the norm of theta, which `max_margin` makes largest; shape S.
-
-    Args:
-        problem: classification.
-        theta: predictor, [*S, d].
-        norm: ``l1`` or ``l2``.
-
-    >>> normalised_margin(Problem(X=[[1, 2]], y=[-1], loss="logistic"), [0, -2])
-    2.0
-    """
-    order = _order(norm)
-    return _evaluated(
-        lambda theta: classification.normalised_margin(problem, theta, order), problem, theta=theta
-    )
-
-
-def max_margin(problem: Problem, norm: str = "l1") -> Any:
-    """argmin ||theta|| with y_i <x_i, theta> >= 1, the direction of largest margin, [*runs, d].
-
-    (docs/theory.md#max-margin.) By a linear program for l1, where it may be one of several, and
-    least squares with nonnegative unknowns for l2.
-
-    Args:
-        problem: classification.
-        norm: ``l1`` or ``l2``.
-
-    >>> problem = Problem(X=[[1, 2]], y=[-1], loss="logistic")
-    >>> [(max_margin(problem, norm) + 0.0).round(4).tolist() for norm in ("l1", "l2")]
-    [[0.0, -0.5], [-0.2, -0.4]]
-    """
-    checked(problem, None)
-    _order(norm)
-    raise_if_any(classification.classification_errors(problem))
-    runs, n, d = problem.runs, problem.n, problem.d
-    X = problem.X.expand(*runs, n, d).reshape(-1, n, d)
-    y = problem.y.expand(*runs, n).reshape(-1, n)
-    found = [separating.max_margin(*pair, norm) for pair in zip(X, y, strict=True)]
-    return torch.stack(found).reshape(*runs, d).numpy()
-
-
-def _order(norm: str) -> float:
-    raise_if_any([f"norm = {norm!r} must be one of l1, l2"] if norm not in ("l1", "l2") else [])
-    return 1.0 if norm == "l1" else 2.0
-
-
-def _evaluated(function: Callable[..., Tensor], problem: Any = NO_PROBLEM, **arguments: Any) -> Any:
+def evaluated(function: Callable[..., Tensor], problem: Any = NO_PROBLEM, **arguments: Any) -> Any:
     """A function of float64 tensors [*S, d], and its value in the kind of the arguments.
 
     Of several runs those that are not finite, as they diverged, have the value nan.

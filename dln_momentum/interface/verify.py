@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +15,6 @@ from dln_momentum.errors import Checks
 from dln_momentum.interface import notebook
 from dln_momentum.interface.arguments import checked, method_of, with_defaults
 from dln_momentum.interface.keywords import names_its_arguments
-from dln_momentum.outputs.report import number
 from dln_momentum.problem import Problem
 from dln_momentum.rates import Momentum
 from dln_momentum.schedules import Schedule
@@ -72,7 +71,7 @@ class Report:
 
     def __str__(self) -> str:
         try:
-            from dln_momentum.outputs.report import wide_console
+            from dln_momentum.outputs.terminal import wide_console
             from dln_momentum.verification.table import statement_table
 
             console = wide_console()
@@ -83,18 +82,11 @@ class Report:
         return captured.get()
 
 
-def _momentum(given: Mapping[str, float]) -> Momentum:
-    return Momentum.from_pair(**given)
-
-
 def _cells(s: Statement) -> tuple[str, ...]:
     """A statement and what it lacks, as a row of text."""
-    relation = "" if s.relation == "=" else f"{s.relation} "
     lacks = "".join(f"; needs {h.text} ({h.found})" for h in s.unmet)
     part = f"; judged {s.judged}" if s.judged else ""
-    allowed = ("-" if math.isnan(value) else f"{value:.1e}" for value in (s.error, s.tolerance))
-    numbers = (relation + number(s.predicted), number(s.measured), *allowed)
-    return (str(s.section), s.name + part + lacks, *numbers, s.verdict.value)
+    return (str(s.section), s.name + part + lacks, *s.numbers, s.verdict.value)
 
 
 def _line(s: Statement) -> str:
@@ -175,7 +167,7 @@ def verify(
             if not 0 < value < math.inf
         ]
     else:
-        momentum = checks.passed(None, _momentum, with_defaults(given))
+        momentum = checks.passed(None, Momentum.from_pair, **with_defaults(given))
     settings = {
         "name": method,
         "schedule": schedule,

@@ -12,7 +12,7 @@ from dln_momentum.arrays import is_real
 from dln_momentum.errors import raise_if_any
 from dln_momentum.nearest import did_you_mean
 from dln_momentum.outputs.found import Job, hashable, is_setting
-from dln_momentum.outputs.quantities import RATES
+from dln_momentum.rates import RATES
 
 FAILED = ("diverged", "invalid", "failed")
 """Endings of a run or a flow that leave no number to compare."""
@@ -91,7 +91,8 @@ def aggregate(
     by = [rows[name] for name in groups]
     parts = [counted]
     shared = [name for name in INPUTS if name in numbers]
-    kept = [name for name in shared if _is_constant(rows, name, groups)]
+    alike = (rows.groupby(groups, dropna=False)[shared].nunique() <= 1).all()
+    kept = [name for name in shared if alike[name]]
     parts.append(rows[kept].groupby(by, dropna=False, sort=False).first())
     rest = usable.drop(columns=kept)
     named = {"median": 0.5} | {f"q{100 * q:g}": q for q in quantiles}
@@ -115,11 +116,6 @@ def _numbers(table: pd.DataFrame, apart: set[str]) -> list[str]:
         for name, column in table.items()
         if column.dtype.kind in "iuf" and name not in apart and column.notna().any()
     ]
-
-
-def _is_constant(rows: Any, name: str, groups: Sequence[str]) -> bool:
-    each = rows.groupby(list(groups), dropna=False)[name].nunique(dropna=True)
-    return bool((each <= 1).all())
 
 
 def _with_unfinished(

@@ -11,7 +11,7 @@ from dln_momentum.engine import Snapshot
 from dln_momentum.engine.parallel import for_each
 from dln_momentum.engine.power_snapshot import PowerSnapshot
 from dln_momentum.engine.problems import ProblemGroup, flat_problem
-from dln_momentum.outputs.summary import (
+from dln_momentum.outputs.minimisers import (
     distance,
     in_one_rate,
     kappa_of,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dln_momentum.method import Method
 from dln_momentum.problem import Problem
-from dln_momentum.rates import eps_of, lam_of
+from dln_momentum.rates import RATES, eps_of, named_rates
 from dln_momentum.schedules import Schedule
 
 CHUNK = 2**20
@@ -34,22 +34,12 @@ def rates_at_step(schedule: Schedule, gamma: Tensor, beta: Tensor, step: int) ->
     """
     if schedule.is_constant:
         return {}
-    gamma_k, beta_k = (rate[0] for rate in schedule.rates(gamma, beta, max(step, 1), 1))
-    return {
-        "gamma_k": gamma_k,
-        "beta_k": beta_k,
-        "lam_k": lam_of(gamma_k, beta_k),
-        "eps_k": eps_of(gamma_k, beta_k),
-    }
+    rates = named_rates(*(rate[0] for rate in schedule.rates(gamma, beta, max(step, 1), 1)))
+    return {f"{name}_k": rates[name] for name in RATES}
 
 
 def times_at(schedule: Schedule, gamma: Tensor, beta: Tensor, steps: Sequence[int]) -> np.ndarray:
-    """The sum of eps_k = gamma_k/(1-beta_k) over the steps taken, [len(steps), R].
-
-    Args:
-        schedule: of the runs.
-        gamma, beta: of the runs, [R].
-        steps: in order.
+    """The sum of eps_k = gamma_k/(1-beta_k) over the steps taken, in order, [len(steps), R].
 
     >>> from dln_momentum.schedules import Warmup
     >>> one = torch.ones(1, dtype=torch.float64)
@@ -67,13 +57,7 @@ def times_at(schedule: Schedule, gamma: Tensor, beta: Tensor, steps: Sequence[in
 
 
 def method_settings(method: Method, problem: Problem, rates: Mapping[str, Any]) -> dict[str, Any]:
-    """What a summary says of the method of one run beside gamma and beta.
-
-    Args:
-        method: of the run.
-        problem: its data.
-        rates: gamma and beta among its numbers.
-    """
+    """What a summary says of the method of one run beside its rates."""
     gamma, ratio = rates["gamma"], float(method.layer_ratio)
     return {
         "method": method.name,

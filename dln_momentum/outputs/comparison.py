@@ -11,7 +11,7 @@ import xarray as xr
 from torch import Tensor
 
 from dln_momentum.flows import FlowPath, FlowStatus
-from dln_momentum.outputs.quantities import describe
+from dln_momentum.outputs.history import with_theta_star
 from dln_momentum.outputs.summary import recovery
 from dln_momentum.problem import Problem
 
@@ -83,9 +83,7 @@ def compared(
         "time": (("path", "step"), np.stack(clock)),
         **{name: float(history[name]) for name in ("gamma", "beta", "eps", "lam", "lam_ks")},
     }
-    if problem.theta_star is not None:
-        found["theta_star"] = ("coordinate", problem.theta_star.numpy())
-    return describe(xr.Dataset(found, coords))
+    return with_theta_star(xr.Dataset(found, coords), problem)
 
 
 def _of_flow(path: FlowPath, times: Tensor, problem: Problem) -> dict[str, np.ndarray]:

@@ -22,9 +22,7 @@ LOOKS = {
 def comparison_figure(found: xr.Dataset, summary: Mapping[str, Any]) -> Figure:
     r"""Loss, ||theta||_1, Delta and the distances of a run and its flows against t.
 
-    Args:
-        found: as `dln_momentum.outputs.comparison.compared` gives it.
-        summary: of the comparison.
+    The data are those of `dln_momentum.outputs.comparison.compared`.
     """
     names = {
         "run": rf"run, $\varepsilon$ = {summary['eps']:.3g}",

@@ -63,21 +63,20 @@ def write(
     *,
     figure: Path | None = None,
     others: Mapping[int, Mapping[str, float]] | None = None,
-) -> Path:
+) -> None:
     """Write the dashboard of one finished run or flow: one event file in its directory.
 
     Args:
         directory: of the run, which TensorBoard names the run by.
         history: as ``history.nc`` has it, over ``step`` or ``time``; None for no curves.
         summary: as ``summary.json`` has it.
-        config: the config as YAML text.
+        config: as YAML text.
         figure: the overview, if it has been drawn.
         others: scalars by tag, by optimiser step, that have no place in the history.
-
-    Returns:
-        The event file.
     """
-    steps = np.zeros(1, dtype=np.int64) if history is None else log_time(times_of(history))
+    # t = k eps of a run, t of a flow
+    times = np.zeros(1) if history is None else history["time"].to_numpy()
+    steps = log_time(times)
     last = int(steps[-1])
     found: list[tuple[int, list[events.Value] | bytes]] = []
     if history is not None:
@@ -96,26 +95,21 @@ def write(
     found.append((0, page(summary, config)))
     if figure is not None:
         found.append((last, panels(figure)))
-    path = write_events(directory / FILE, found)
+    write_events(directory / FILE, found)
     for live in directory.glob(f"{LIVE}*"):
         live.unlink()
-    return path
 
 
-def write_events(path: Path, found: Iterable[tuple[int, Sequence[events.Value] | bytes]]) -> Path:
+def write_events(path: Path, found: Iterable[tuple[int, Sequence[events.Value] | bytes]]) -> None:
     """Write an event file, whole or not at all, in a folder that is made for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, events.head() + events.events(found))
-    return path
 
 
 def live_events(history: History, eps: float, after: int | None, before: int) -> bytes:
     """Scalars that were recorded after one step and before another, medians of several runs.
 
-    Args:
-        history: what has been recorded.
-        eps: the time that a step takes.
-        after, before: the steps; None for the start.
+    A step takes the time eps; None is for the start.
     """
     steps = [step for step in history.steps if (after is None or step >= after) and step < before]
     # the place of step 0 depends on the first one after it, which is 1
@@ -129,11 +123,6 @@ def live_events(history: History, eps: float, after: int | None, before: int) ->
         }
         found.append((time, events.scalars(dict(logged(values)))))
     return events.events(found)
-
-
-def times_of(history: xr.Dataset) -> np.ndarray:
-    """t = k eps at the recorded steps of a run, or the recorded times of a flow."""
-    return history["time"].to_numpy()
 
 
 def log_time(times: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dln_momentum.outputs import events
+from dln_momentum.outputs.axis_keys import key_of
 from dln_momentum.outputs.dashboard import (
     FILE,
     as_shown,
@@ -24,8 +25,9 @@ from dln_momentum.outputs.dashboard import (
 )
 from dln_momentum.outputs.dashboard_columns import KEYS, RESULTS, SETTINGS, row, settings_of
 from dln_momentum.outputs.files import read_yaml
-from dln_momentum.outputs.quantities import PATH, QUANTITIES, RATES
+from dln_momentum.outputs.quantities import PATH, QUANTITIES
 from dln_momentum.outputs.results import NOT_RUN
+from dln_momentum.rates import RATES
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,8 +41,6 @@ DISTRIBUTIONS = (
 )  # fmt: skip
 """Results that have a histogram over the runs."""
 
-SWEPT = {"sampling": "sampling.kind"}
-"""Axes whose column has another name."""
 DERIVED = (*RATES, "lam_ks", *SETTINGS)
 """Coordinates that need not be axes."""
 
@@ -68,7 +68,7 @@ def write(
         directory: of the sweep.
         results: as ``results.nc`` has it.
         summary: as ``summary.json`` has it.
-        config: the config as YAML text.
+        config: as YAML text.
         root: the folder of all runs, which ``tensorboard --logdir`` is given.
 
     Returns:
@@ -128,9 +128,7 @@ def _time_step(results: xr.Dataset) -> float:
     return float(eps[0]) if len(eps) == 1 and eps[0] > 0 else 1.0
 
 
-def _curves(
-    results: xr.Dataset, axes: tuple[Any, ...], quantile: float
-) -> list[tuple[int, list[events.Value]]]:
+def _curves(results: xr.Dataset, axes: tuple[Any, ...], quantile: float) -> list[tuple[int, bytes]]:
     """One quantile over the runs of every recorded scalar."""
     shown = {}
     for name, value in results.data_vars.items():
@@ -143,14 +141,10 @@ def _curves(
         column = np.full(len(kept), np.nan)
         # a value of one of the runs: that of the logarithm is the logarithm of that
         column[some] = np.nanquantile(kept[some], quantile, axis=1, method="nearest")
-        tag, shown[short] = as_shown(short, column)
-        shown[tag] = shown.pop(short)
+        shown.update([as_shown(short, column)])
     steps = log_time(results["step"].to_numpy() * _time_step(results)).tolist()
-    table = np.stack(list(shown.values()), 1).tolist() if shown else [[]] * len(steps)
-    return [
-        (step, events.scalars(dict(zip(shown, line, strict=True))))
-        for step, line in zip(steps, table, strict=True)
-    ]
+    rows = events.scalar_rows(shown) if shown else [b""] * len(steps)
+    return list(zip(steps, rows, strict=True))
 
 
 def _rows(
@@ -198,9 +192,8 @@ def _columns(given: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, A
     {'data.mu': 2.0, 'n': 5, 'gamma': 0.1, 'engine.path_sums': 'direct'}
     """
     found = dict(shared)
-    keys = {**dict.fromkeys(KEYS), **shared}
     for name, value in given.items():
-        own = [key for key in keys if name in (key.split(".")[-1], key.replace(".", "_"))]
-        if name in SETTINGS or own or name in SWEPT:
-            found[name if name in SETTINGS else SWEPT.get(name) or own[0]] = value
+        column = name if name in SETTINGS else key_of(name)
+        if column in (*SETTINGS, *KEYS, *shared):
+            found[column] = value
     return found

@@ -1,13 +1,12 @@
 """TensorBoard's event files: protocol buffers of the package tensorboard in frames of TFRecord.
 
-The frames are written here: the writer that comes with tensorboard imports 0.1 s of modules, and
-torch's ``SummaryWriter`` starts a thread and a file for every run. The protocol buffers alone take
-0.02 s, and are imported when the first value is made.
+The frames are our own (`dln_momentum.outputs.tfrecord`): the writer that comes with tensorboard
+imports 0.1 s of modules, and torch's ``SummaryWriter`` starts a thread and a file for every run.
+The protocol buffers alone take 0.02 s, and are imported when the first value is made.
 """
 
 from __future__ import annotations
 
-import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -15,13 +14,12 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from dln_momentum.outputs.tfrecord import framed
 
 Value = Any
 """A ``Summary.Value``: the generated classes of tensorboard have no types."""
 
-CHUNK = 512
-"""Bytes whose checksum is computed at once."""
 
 VERSION = "brain.Event:2"
 """What the first event of a file has to say."""
@@ -212,7 +210,7 @@ def events(steps: Iterable[tuple[int, Sequence[Value] | bytes]]) -> bytes:
         elif values:
             made = event(wall_time=now, step=step, summary=summary(value=values))
             records.append(made.SerializeToString())
-    return _framed(records)
+    return framed(records)
 
 
 _SUMMARY = b"\x2a"
@@ -235,7 +233,7 @@ def _varint(number: int) -> bytes:
 def head() -> bytes:
     """The first frame of a file."""
     event = _messages("compat.proto.event").Event
-    return _framed([event(wall_time=time.time(), file_version=VERSION).SerializeToString()])
+    return framed([event(wall_time=time.time(), file_version=VERSION).SerializeToString()])
 
 
 def _tensor(tag: str, plugin: str, content: Any, settings: bytes = b"") -> Value:
@@ -262,61 +260,3 @@ def _tensor(tag: str, plugin: str, content: Any, settings: bytes = b"") -> Value
 def _messages(name: str) -> Any:
     """The generated classes of one file of protocol buffers."""
     return import_module(f"tensorboard.{name}_pb2")
-
-
-def _framed(records: Sequence[bytes]) -> bytes:
-    """Records of TFRecord: the length of each, the checksum of that, the data and its checksum."""
-    parts = [part for data in records for part in (struct.pack("<Q", len(data)), data)]
-    # rotated and shifted as TFRecord wants it
-    masked = (((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF for crc in crc_32c(parts))
-    checked = zip(parts, masked, strict=True)
-    return b"".join(piece for part, crc in checked for piece in (part, struct.pack("<I", crc)))
-
-
-def crc_32c(messages: Sequence[bytes]) -> list[int]:
-    """The cyclic redundancy check of messages of four bytes or more by Castagnoli's polynomial.
-
-    The register is linear in what it has read: what a byte adds to it depends on the byte and on
-    how many follow. So a chunk is a sum (exclusive or) over a table of both, in which the register
-    before it is added to its first four bytes; at first all bits of it are set. Zeros before a
-    message change nothing.
-
-    >>> [hex(crc) for crc in crc_32c([b"123456789", bytes(1000)])]
-    ['0xe3069283', '0xd84dda57']
-    """
-    table = _contributions()
-    padded = [
-        bytes(-len(text) % CHUNK) + bytes(255 - byte for byte in text[:4]) + text[4:]
-        for text in messages
-    ]
-    chunks = np.frombuffer(b"".join(padded), dtype=np.uint8).reshape(-1, CHUNK)
-    sums: list[int] = []
-    for start in range(0, len(chunks), CHUNK):
-        part = table[np.arange(CHUNK), chunks[start : start + CHUNK]]
-        sums += np.bitwise_xor.reduce(part, axis=1).tolist()
-    first, second, third, fourth = table[:4].tolist()
-    found, place = [], 0
-    for text in padded:
-        crc, end = 0, place + len(text) // CHUNK
-        for added in sums[place:end]:
-            crc = (
-                added ^ first[crc & 255] ^ second[crc >> 8 & 255]
-                ^ third[crc >> 16 & 255] ^ fourth[crc >> 24]
-            )  # fmt: skip
-        found.append(crc ^ 0xFFFFFFFF)
-        place = end
-    return found
-
-
-@cache
-def _contributions() -> NDArray[np.uint32]:
-    """What a byte adds to the register, by its place before the end of a chunk, [CHUNK, 256]."""
-    bits = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        bits = bits >> 1 ^ np.uint32(0x82F63B78) * (bits & 1)
-    found = np.empty((CHUNK, 256), dtype=np.uint32)
-    found[-1] = bits
-    for place in range(CHUNK - 2, -1, -1):
-        later = found[place + 1]
-        found[place] = bits[later & 0xFF] ^ (later >> 8)
-    return found

@@ -57,10 +57,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_whole(path: Path, write: Callable[[Path], Any], *, durable: bool = False) -> None:
     """Write beside the file and move it into place: no reader ever sees half a result.
 
-    Args:
-        path: the file.
-        write: writes it to the path that it is given.
-        durable: as for `move_whole`.
+    ``write`` writes to the path that it is given; ``durable`` is as for `move_whole`.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)

@@ -8,7 +8,7 @@ from typing import Any
 
 import xarray as xr
 
-from dln_momentum.outputs.report import number, print_tables, table_of, wide_console
+from dln_momentum.outputs.terminal import number, print_tables, table_of, wide_console
 
 LISTED = 30
 """More flows than this are shown by some of them, evenly spaced."""

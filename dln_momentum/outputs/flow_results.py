@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,8 +10,9 @@ import xarray as xr
 from torch import Tensor
 
 from dln_momentum.flows import FlowStatus
-from dln_momentum.outputs.quantities import describe
-from dln_momentum.outputs.summary import distance, minimiser, recovery
+from dln_momentum.outputs.history import labelled, with_theta_star
+from dln_momentum.outputs.minimisers import distance, minimiser
+from dln_momentum.outputs.summary import recovery
 from dln_momentum.problem import Problem
 from dln_momentum.theory.continuous_bias import path_integrals, running_bias
 from dln_momentum.theory.discrete_bias import log_init, log_perturbed_init_norm
@@ -62,25 +63,17 @@ def flows_dataset(problem: Problem, flows: Flows, times: Tensor | None) -> xr.Da
         there = here.t >= wanted
         scalars = {name: value.where(there, torch.nan) for name, value in scalars.items()}
         vectors = {k: value.where(there[..., None], torch.nan) for k, value in vectors.items()}
-    lam = flows.lam[:, 0].numpy()
-    found: dict[str, Any] = {}
-    for name, value in (scalars | vectors).items():
-        dims = ("time", "lam", "coordinate")[: value.ndim]
-        array = value.numpy()
-        found[name] = (dims, array) if wanted is not None else (dims[1:], array[0])
-    found |= {
-        "status": ("lam", np.array([status.value for status in flows.status])),
-        "sign_changes": ("lam", flows.sign_changes.numpy()),
-        "solver_steps": ("lam", flows.steps.numpy()),
-    }
-    coords: dict[str, Any] = {"lam": lam, "coordinate": np.arange(problem.d)}
+    dims, coords = ("time", "lam", "coordinate"), {"lam": flows.lam[:, 0].numpy()}
+    found = labelled(scalars | vectors, dims, coords)
+    found["status"] = ("lam", np.array([status.value for status in flows.status]))
+    found["sign_changes"] = ("lam", flows.sign_changes.numpy())
+    found["solver_steps"] = ("lam", flows.steps.numpy())
     if wanted is None:
+        found = found.isel(time=0)
         found["time"] = ("lam", here.t[0].numpy())
     else:
-        coords["time"] = wanted[:, 0].numpy()
-    if problem.theta_star is not None:
-        found["theta_star"] = ("coordinate", problem.theta_star.numpy())
-    return describe(xr.Dataset(found, coords))
+        found = found.assign_coords(time=wanted[:, 0].numpy())
+    return with_theta_star(found, problem)
 
 
 def _by_rows(theta: Tensor, problem: Problem) -> dict[str, Tensor]:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from dln_momentum.flows import FlowPath, SummedIntegrals, effective_flow, summed_path_integrals
 from dln_momentum.flows.trajectory import RecordedTrajectory, log_spaced, trajectory_of_path
+from dln_momentum.outputs.minimisers import distance, minimiser
 from dln_momentum.outputs.references import best_along_path, references
-from dln_momentum.outputs.summary import balancedness_scalars, distance, minimiser, recovery
+from dln_momentum.outputs.summary import balancedness_scalars, recovery
 from dln_momentum.problem import Problem
 from dln_momentum.theory.continuous_bias import limit_bias
 from dln_momentum.theory.discrete_bias import log_init, log_perturbed_init_norm
@@ -133,21 +134,20 @@ def measure(
 
 
 def _balancedness_errors(trajectory: RecordedTrajectory) -> dict[str, Tensor]:
-    """How well I_+- predicts Delta_t, without and with the boundary terms."""
+    """How well I_+- predicts Delta_t, without and with the boundary terms, [T] each.
+
+    That is the difference as a share of the larger of the two, the largest over coordinates: near a
+    zero of w_+- the exponent without its boundary term is off by hundreds, and the error relative
+    to the prediction would overflow.
+    """
     pairs = {
         "path_integral_balancedness_error": trajectory.limit_balancedness,
         "path_integral_identity_error": trajectory.predicted_balancedness,
     }
-    return {name: _share_between(trajectory.balancedness, other) for name, other in pairs.items()}
-
-
-def _share_between(a: Tensor, b: Tensor) -> Tensor:
-    """|a - b| as a share of the larger of the two, the largest over coordinates, [T].
-
-    Near a zero of w_+- the exponent without its boundary term is off by hundreds, and the error
-    relative to the other one would overflow.
-    """
-    return -torch.expm1(-(a / b).log().abs().amax(-1))
+    return {
+        name: -torch.expm1(-(trajectory.balancedness / predicted).log().abs().amax(-1))
+        for name, predicted in pairs.items()
+    }
 
 
 def _bias(problem: Problem, trajectory: RecordedTrajectory) -> dict[str, Tensor]:

@@ -71,9 +71,7 @@ def directories(folder: Path, unreadable: list[tuple[Path, str]]) -> Iterator[Pa
     inside a job: its checkpoints and dashboards. An empty directory of a multirun is a job that
     never began.
 
-    Args:
-        folder: where to look.
-        unreadable: directories that cannot be listed are added here, each with the reason.
+    Directories that cannot be listed are added to ``unreadable``, each with the reason.
     """
 
     def note(error: OSError) -> None:

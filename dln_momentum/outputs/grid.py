@@ -13,8 +13,7 @@ import numpy as np
 import xarray as xr
 
 from dln_momentum.arrays import is_real
-from dln_momentum.outputs.quantities import RATES
-from dln_momentum.rates import LAYERS, gamma_beta, of_layers
+from dln_momentum.rates import LAYERS, RATES, gamma_beta, of_layers
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,9 +15,7 @@ from dln_momentum.outputs.changing_rates import times_at
 from dln_momentum.outputs.quantities import describe
 from dln_momentum.outputs.summary import rates
 from dln_momentum.problem import Problem
-from dln_momentum.schedules import Constant, Schedule
-
-CONSTANT = Constant()
+from dln_momentum.schedules import Schedule
 
 
 class History:
@@ -74,9 +72,9 @@ def run_history(
     columns: Mapping[str, Tensor],
     steps: Sequence[int],
     snapshot: Snapshot,
+    schedule: Schedule,
     shape: tuple[int, ...] = (),
     dims: tuple[str, ...] = (),
-    schedule: Schedule = CONSTANT,
 ) -> xr.Dataset:
     """Recorded values of runs over the dimensions step, those of the runs, and coordinate.
 
@@ -84,8 +82,8 @@ def run_history(
         columns: values [T, R] or [T, R, d] by name.
         steps: the recorded steps, [T].
         snapshot: the runs at their end.
-        shape, dims: of the R runs; () for one.
         schedule: of the runs.
+        shape, dims: of the R runs; () for one.
 
     Returns:
         The values, with the coordinates step, time (step * eps, or the sum of eps_k over the steps
@@ -119,9 +117,14 @@ def flow_history(
 def with_targets(history: xr.Dataset, problem: Problem, minimizer: Any) -> xr.Dataset:
     """The history of one run or flow with ``minimizer`` [d] and, if it is known, ``theta_star``."""
     history["minimizer"] = ("coordinate", np.asarray(minimizer))
+    return with_theta_star(history, problem)
+
+
+def with_theta_star(found: xr.Dataset, problem: Problem) -> xr.Dataset:
+    """The described dataset, changed in place, with ``theta_star`` [d] if it is known."""
     if problem.theta_star is not None:
-        history["theta_star"] = ("coordinate", problem.theta_star.cpu().numpy().reshape(-1))
-    return describe(history)
+        found["theta_star"] = ("coordinate", problem.theta_star.cpu().numpy().reshape(-1))
+    return describe(found)
 
 
 def labelled(

@@ -26,6 +26,7 @@ STYLE = Path(__file__).with_name("dln.mplstyle")
 MOST_LINES = 200
 """Maximum number of coordinates plotted, evenly spaced."""
 
+OVERVIEW_SIZE = (12, 6.5)
 PLACES = {
     "left": 0.058, "right": 0.995, "bottom": 0.07, "top": 0.94, "wspace": 0.26, "hspace": 0.22,
 }  # fmt: skip
@@ -68,31 +69,32 @@ def style() -> AbstractContextManager[None]:
     return mpl.rc_context(fname=STYLE)
 
 
-def save(figure: Figure, *paths: Path) -> None:
-    """Save a figure in the package's style, undated, so that the same numbers give one file.
+def lay_out(figure: Figure) -> None:
+    """Give the parts of a figure their places, for all files that it will be saved to."""
+    if (engine := figure.get_layout_engine()) is not None:
+        with style():
+            engine.execute(figure)
+        figure.set_layout_engine(None)
 
-    A figure with a layout engine is laid out once, for all its files.
+
+def save(figure: Figure, path: Path) -> None:
+    """Save a figure in the package's style, undated, so that the same numbers give one file.
 
     Args:
         figure: the figure.
-        paths: where it goes, in the format of each suffix.
+        path: where it goes, in the format of its suffix.
     """
     # which tells every glyph that it embeds into a .pdf
     logging.getLogger("fontTools").setLevel(logging.WARNING)
+    undated = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
+    lay_out(figure)
     # colours of the cycle are looked up when the figure is drawn
     with style():
-        box = None
-        if figure.get_layout_engine() is not None:
-            figure.draw_without_rendering()
-            box = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
-            figure.set_layout_engine(None)
-        # cutting the margins off takes another drawing for each file
+        # cutting the margins off takes another drawing
         mpl.rcParams["savefig.bbox"] = None
-        for path in paths:
-            undated = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
-            figure.savefig(path, metadata=undated, bbox_inches=box)
-            if path.suffix == ".png":
-                _reduce_colours(path)
+        figure.savefig(path, metadata=undated)
+    if path.suffix == ".png":
+        _reduce_colours(path)
 
 
 def _reduce_colours(path: Path) -> None:
@@ -133,7 +135,7 @@ def overview(history: xr.Dataset, summary: Mapping[str, Any]) -> Figure:
         summary: the run's summary.
     """
     with style():
-        figure = Figure(figsize=(12, 6.5))
+        figure = Figure(figsize=OVERVIEW_SIZE)
         axes = figure.subplots(2, 3, gridspec_kw=PLACES).flat
         _loss(axes[0], history)
         _balancedness(axes[1], history)

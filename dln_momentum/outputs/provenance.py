@@ -25,11 +25,7 @@ CHUNK = 2**10
 
 
 def provenance(*data_hashes: str) -> dict[str, Any]:
-    """Versions, commit, data hash and processor, as ``summary.json`` and ``verify.json`` have them.
-
-    Args:
-        *data_hashes: `data_hash` of the data, or of each data set.
-    """
+    """What ``summary.json`` and ``verify.json`` say of the origin of data with these hashes."""
     one = len(data_hashes) == 1
     return {
         "versions": versions(),
@@ -46,12 +42,7 @@ def data_hash(problem: Problem) -> str:
 
 
 def file_attributes(summary: Mapping[str, Any], config: str) -> dict[str, str]:
-    """What a NetCDF file says of its origin, as text.
-
-    Args:
-        summary: of the run, flow or sweep, `provenance` included.
-        config: the config as YAML text.
-    """
+    """What a NetCDF file says of its origin, as text: `provenance` of a summary, and the config."""
     return {
         "kind": summary["kind"],
         "config": config,

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import xarray as xr
 
-RATES = ("gamma", "beta", "lam", "eps")
-"""The momentum parameters that a user may give; a pair of them determines a run."""
 SEEDS = ("seed", "data_seed")
 
 NOT_RUN = "not run"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,10 +18,8 @@ LARGEST_PROGRAM = 250_000
 (200, 1000). Above it what depends on the least l1 norm is nan."""
 
 _KEPT = 2**12
-_found: dict[str, tuple[Tensor, bool]] = {}
-"""The interpolator of least l1 norm of the last data sets, and whether it is unique, by hash."""
-_largest: dict[str, float] = {}
-"""The largest margins of the last data sets, by hash and norm."""
+_found: dict[str, Any] = {}
+"""Of the last data sets, by hash, what `_remembered` has computed."""
 
 
 def references(theta: Tensor, problem: Problem) -> dict[str, Tensor]:
@@ -72,47 +70,47 @@ def least_l1(problem: Problem) -> tuple[Tensor, Tensor]:
     runs, d = problem.runs, problem.d
     if problem.n * d > LARGEST_PROGRAM or problem.is_classification:
         return torch.full((*runs, d), torch.nan, dtype=torch.float64), torch.zeros(runs).bool()
-    X = problem.X.expand(*runs, -1, -1).reshape(-1, problem.n, d)
-    y = problem.y.expand(*runs, -1).reshape(-1, problem.n)
-    found = [_least_l1(*pair) for pair in zip(X, y, strict=True)]
+    found = [_remembered(_least_l1, *pair) for pair in _each_run(problem)]
     theta = torch.stack([pair[0] for pair in found]).reshape(*runs, d)
     return theta, torch.tensor([pair[1] for pair in found]).reshape(runs)
 
 
 def _least_l1(X: Tensor, y: Tensor) -> tuple[Tensor, bool]:
-    key = digest((X, y))
-    if key not in _found:
-        X, y = X.cpu(), y.cpu()
-        theta = basis_pursuit(X, y)
-        while len(_found) >= _KEPT:
-            del _found[next(iter(_found))]
-        _found[key] = theta, bool(is_unique(X, y, theta))
-    return _found[key]
+    theta = basis_pursuit(X, y)
+    return theta, bool(is_unique(X, y, theta))
 
 
 def _margins(problem: Problem) -> Iterator[tuple[str, Tensor]]:
     """The largest margins over the l1 and the l2 norm, [*runs] each; none but of classification."""
     if not problem.is_classification:
         return
-    runs = problem.runs
-    X = problem.X.expand(*runs, -1, -1).reshape(-1, problem.n, problem.d).cpu()
-    y = problem.y.expand(*runs, -1).reshape(-1, problem.n).cpu()
-    for norm, order in (("l1", 1), ("l2", 2)):
+    for norm in ("l1", "l2"):
         if problem.n * problem.d > LARGEST_PROGRAM:
-            yield norm, torch.full(runs, torch.nan)
+            yield norm, torch.full(problem.runs, torch.nan)
             continue
-        found = [_largest_margin(*pair, norm, order) for pair in zip(X, y, strict=True)]
-        yield norm, torch.tensor(found, dtype=torch.float64).reshape(runs)
+        found = [_remembered(_largest_margin, *pair, norm) for pair in _each_run(problem)]
+        yield norm, torch.tensor(found, dtype=torch.float64).reshape(problem.runs)
 
 
-def _largest_margin(X: Tensor, y: Tensor, norm: str, order: int) -> float:
-    key = digest((X, y)) + norm
-    if key not in _largest:
-        while len(_largest) >= _KEPT:
-            del _largest[next(iter(_largest))]
-        # margins of at least 1 at the least norm
-        _largest[key] = 1 / float(torch.linalg.vector_norm(max_margin(X, y, norm), order))
-    return _largest[key]
+def _largest_margin(X: Tensor, y: Tensor, norm: str) -> float:
+    # margins of at least 1 at the least norm
+    return 1 / float(torch.linalg.vector_norm(max_margin(X, y, norm), int(norm[1])))
+
+
+def _each_run(problem: Problem) -> Iterator[tuple[Tensor, Tensor]]:
+    X = problem.X.expand(*problem.runs, -1, -1).reshape(-1, problem.n, problem.d)
+    y = problem.y.expand(*problem.runs, -1).reshape(-1, problem.n)
+    return zip(X, y, strict=True)
+
+
+def _remembered(solve: Callable[..., Any], X: Tensor, y: Tensor, *options: str) -> Any:
+    """What ``solve`` finds for X and y, once for each content of them."""
+    key = digest((X, y), f"{solve.__name__}{options}")
+    if key not in _found:
+        while len(_found) >= _KEPT:
+            del _found[next(iter(_found))]
+        _found[key] = solve(X.cpu(), y.cpu(), *options)
+    return _found[key]
 
 
 def best_along_path(

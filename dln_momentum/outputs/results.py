@@ -13,9 +13,9 @@ from dln_momentum.engine import Status
 from dln_momentum.outputs.grid import Grid
 from dln_momentum.outputs.history import History
 from dln_momentum.outputs.provenance import data_hash
-from dln_momentum.outputs.quantities import NOT_RUN, PATH, RATES, describe
+from dln_momentum.outputs.quantities import NOT_RUN, PATH, describe
 from dln_momentum.problem import Problem
-from dln_momentum.rates import LAYERS, eps_of, lam_ks_of, lam_of
+from dln_momentum.rates import LAYERS, RATES, named_rates
 
 
 def piece_dataset(
@@ -120,13 +120,7 @@ def _rates(grid: Grid, gamma: np.ndarray, beta: np.ndarray) -> dict[str, xr.Vari
     dims, points = grid.reduced((*RATES, *LAYERS))
     gamma, beta = gamma[points], beta[points]
     with np.errstate(divide="ignore", invalid="ignore"):  # at an invalid point beta may be 1
-        values = {
-            "gamma": gamma,
-            "beta": beta,
-            "lam": lam_of(gamma, beta),
-            "eps": eps_of(gamma, beta),
-            "lam_ks": lam_ks_of(gamma, beta),
-        }
+        values = named_rates(gamma, beta)
     return {name: xr.Variable(dims, value) for name, value in values.items()}
 
 

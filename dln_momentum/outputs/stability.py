@@ -15,7 +15,8 @@ from dln_momentum.engine import Snapshot
 from dln_momentum.engine.power_snapshot import PowerSnapshot
 from dln_momentum.method import Method
 from dln_momentum.outputs.divergence import NAMES
-from dln_momentum.outputs.summary import in_one_rate, kappa_of, minimiser
+from dln_momentum.outputs.minimisers import minimiser
+from dln_momentum.outputs.summary import of_one_rate
 from dln_momentum.problem import Problem
 from dln_momentum.theory.curvature import DENSE, sharpness
 from dln_momentum.theory.discrete_bias import log_init
@@ -56,11 +57,9 @@ def stability(
         ``unstable_step`` is the first recorded step, of `LOOKED_AT` of them, whose sharpness is
         above the threshold; None where that is not known, or the threshold changes.
     """
-    data, kappa = in_one_rate(problem, kappa_of(snapshot))
-    deep = isinstance(snapshot, PowerSnapshot)
-    depth = snapshot.depth if isinstance(snapshot, PowerSnapshot) else 2.0
+    data, kappa, depth = of_one_rate(snapshot, problem)
     initial, limit = _sharpness(data, snapshot.w_start / kappa**0.5, depth), math.nan
-    if not deep and not problem.is_classification:
+    if not isinstance(snapshot, PowerSnapshot) and not problem.is_classification:
         limit = _sharpness(data, _gradient_flow_limit(snapshot, data, kappa), depth)
     steepest = max(0.0 if math.isnan(h) else h for h in (initial, limit))
     gamma, threshold = float(snapshot.gamma), float(snapshot.threshold)

@@ -11,18 +11,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from dln_momentum.outputs.axis_keys import AXES, key_of
 from dln_momentum.outputs.found import Job, UnreadableError, hashable, is_setting
 from dln_momentum.outputs.joining import join
-from dln_momentum.outputs.quantities import NOT_RUN, QUANTITIES, RATES
+from dln_momentum.outputs.quantities import NOT_RUN, QUANTITIES
 from dln_momentum.outputs.run_table import Rows
 
 OF_THE_SWEEP = {"kind", "status", "seconds"}
 """What the summary of a sweep says of itself as a whole, and its table of each run."""
-
-SPECIAL_KEYS = {"data_seed": "data.seed", "sampling": "sampling.kind"} | {
-    name: f"optimizer.{name}" for name in RATES
-}
-"""Keys of the config whose axis has not the name of their last part."""
 
 
 @dataclass
@@ -147,7 +143,8 @@ def rows_of_dataset(results: xr.Dataset, job: Job | None = None) -> Rows:
     job = job or Job(Path(), "", {}, {})
     if "status" not in results:
         raise UnreadableError("results.nc has no status: not the result of a sweep")
-    names = [name for name, value in results.variables.items() if _is_of_runs(value)]
+    per_entry = {"step", "coordinate"}
+    names = [k for k, value in results.variables.items() if not per_entry & set(value.dims)]
     grid = results[names].load()
     settings, axes = [str(name) for name in grid.coords], _axes(grid)
     # a grid of one point has no dimension
@@ -177,10 +174,6 @@ def rows_of_dataset(results: xr.Dataset, job: Job | None = None) -> Rows:
     return Rows(table, config)
 
 
-def _is_of_runs(variable: xr.Variable) -> bool:
-    return not {"step", "coordinate"} & set(variable.dims)
-
-
 def _axes(grid: xr.Dataset) -> set[str]:
     """The coordinates that are axes: dimensions, and what moves along a zipped one."""
     zipped = {
@@ -195,12 +188,8 @@ def _config_key(name: str, config: dict[str, Any]) -> str | None:
     """The key of the config that an axis of a sweep varies; None for what is derived."""
     if not config:
         return None  # a dataset of its own: what moves along its dimensions is a setting
-    if name in SPECIAL_KEYS or name in config:
-        return SPECIAL_KEYS.get(name, name)
-    for key in config:
-        if name in (key.rpartition(".")[2], key.replace(".", "_")) and is_setting(key):
-            return key
-    return None
+    key = name if name in config else key_of(name)
+    return key if name in AXES or (key in config and is_setting(key)) else None
 
 
 def endings(status: Any) -> dict[str, int]:

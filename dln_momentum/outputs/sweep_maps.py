@@ -17,8 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from dln_momentum.engine import Status
 from dln_momentum.outputs.drawing import WIDE, set_scale
 from dln_momentum.outputs.plotting import Powers, is_geometric
-from dln_momentum.outputs.quantities import RATES
-from dln_momentum.rates import PAIRS, gamma_beta, lam_ks_of, lam_of
+from dln_momentum.rates import PAIRS, RATES, gamma_beta, lam_ks_of, lam_of
 
 NO_VALUE = "0.82"
 STATUS_COLOURS = {

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from dln_momentum.engine import Status
 from dln_momentum.outputs.quantities import NOT_RUN
-from dln_momentum.outputs.report import number, print_tables, table_of
 from dln_momentum.outputs.summary import BY_CONSTRUCTION
+from dln_momentum.outputs.terminal import number, print_tables, table_of
 
 LISTED_RUNS = 30
 """A grid of at most this many points is shown run by run."""

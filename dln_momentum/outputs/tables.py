@@ -15,7 +15,7 @@ import xarray as xr
 from dln_momentum.errors import InputError
 from dln_momentum.outputs.found import is_setting
 from dln_momentum.outputs.quantities import QUANTITIES, describe
-from dln_momentum.outputs.report import number
+from dln_momentum.outputs.terminal import number
 
 SHOWN = (
     "count", "converged", "failures", "steps", "time", "train_loss", "recovery_error",
@@ -57,9 +57,9 @@ def markdown(table: pd.DataFrame) -> str:
     |---|--:|
     | converged | 1.235 |
     """
-    lines = [[str(name) for name in table], [_rule(table[name]) for name in table]]
+    rules = ["--:" if _is_numeric(table[name]) else "---" for name in table]
     body = [[_escaped(cell, {"|": r"\|"}) for cell in row] for row in _cells(table)]
-    head = f"| {' | '.join(lines[0])} |\n|{'|'.join(lines[1])}|\n"
+    head = f"| {' | '.join(map(str, table))} |\n|{'|'.join(rules)}|\n"
     return head + "".join(f"| {' | '.join(row)} |\n" for row in body)
 
 
@@ -171,10 +171,6 @@ def _cell(value: Any) -> str:
 
 def _escaped(text: str, special: dict[str, str]) -> str:
     return "".join(special.get(character, character) for character in text)
-
-
-def _rule(column: Any) -> str:
-    return "--:" if _is_numeric(column) else "---"
 
 
 def _is_numeric(column: Any) -> bool:

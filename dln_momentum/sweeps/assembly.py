@@ -12,35 +12,20 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from dln_momentum.cli import sections
 from dln_momentum.cli.method_setup import method_of
-from dln_momentum.cli.setup import (
-    Rates,
-    Reader,
-    Setup,
-    built,
-    device_of,
-    engine_options,
-    load_problem,
-    momentum_of,
-    network,
-    plan_of,
-    rates_given,
-    seed_of,
-    speed_of,
-    start_of,
-    streams,
-    tell_if_seed_is_unread,
-)
+from dln_momentum.cli.setup import Rates, Setup, built, tell_if_seed_is_unread
+from dln_momentum.config import Reader
 from dln_momentum.engine.family import is_plain
 from dln_momentum.engine.footprint import Footprint
 from dln_momentum.engine.problems import Problems
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.interface.methods import stacked
 from dln_momentum.network import DiagonalLinearNet
+from dln_momentum.outputs.axis_keys import AXES, key_of
 from dln_momentum.outputs.grid import Grid
-from dln_momentum.outputs.quantities import RATES
-from dln_momentum.rates import LAYERS, PAIRS
-from dln_momentum.sweeps.axes import AXES, key_of, read_axes
+from dln_momentum.rates import LAYERS, PAIRS, RATES
+from dln_momentum.sweeps.axes import read_axes
 from dln_momentum.sweeps.different import different
 from dln_momentum.sweeps.points import ONE_NETWORK, Points
 
@@ -94,7 +79,7 @@ class Study:
         gamma, beta = (torch.from_numpy(rate[piece.points]) for rate in points.rates)
         method = stacked(points.methods_at(piece.points))
         seeds = [int(seed) for seed in points.seeds[piece.points]]
-        drawn = streams(reader, problems[0].n, seeds if len(set(seeds)) > 1 else seeds[0])
+        drawn = sections.streams(reader, problems[0].n, seeds if len(set(seeds)) > 1 else seeds[0])
         raise_if_any(reader.errors)
         return Setup(
             config,
@@ -105,7 +90,6 @@ class Study:
             *built(drawn),
             how.options,
             how.plan,
-            problems[0].name,
         )
 
 
@@ -167,14 +151,14 @@ def _read(config: DictConfig, errors: Sequence[str], grid: Grid) -> None:
         grid: the axes.
     """
     reader = Reader(config)
-    seed = seed_of(reader)
-    problem, start = load_problem(reader), start_of(reader, seed)
-    streams(reader, problem and problem.n, seed)
+    seed = sections.seed_of(reader)
+    problem, start = sections.load_problem(reader), sections.start_of(reader, seed)
+    sections.streams(reader, problem and problem.n, seed)
     if problem is not None and start is not None:
-        network(reader, start, problem.d)
-    for read in (device_of, engine_options, plan_of, speed_of):
+        sections.network(reader, start, problem.d)
+    for read in (sections.device_of, sections.engine_options, sections.plan_of, sections.speed_of):
         read(reader)
-    reader.section("optimizer", rates_given)
+    reader.section("optimizer", sections.rates_given)
     _momentum(reader, [name for name in (*RATES, *LAYERS) if name in grid.names])
     method_of(reader)
     _own_keys(reader)
@@ -224,7 +208,7 @@ def _momentum(reader: Reader, swept: Sequence[str]) -> None:
         return
     of_layers = {*swept, *fixed} == {*LAYERS, "beta"}
     if not swept:
-        momentum_of(reader)
+        sections.momentum_of(reader)
     elif not of_layers and (len(swept) > 1 or {*swept, *fixed} not in map(set, PAIRS)):
         named = [f"sweep.{name}" for name in swept]
         named += [f"optimizer.{name} = {value:g}" for name, value in fixed.items()]
@@ -245,7 +229,10 @@ def _out_of_range(fixed: Mapping[str, float]) -> Iterator[str]:
 
 
 def pieces_of(points: Points, runs: int) -> Iterator[Piece]:
-    """The valid points by what runs of one engine share, those of one problem side by side."""
+    """The valid points by what runs of one engine share, those of one problem side by side.
+
+    Pieces of one problem are alike in size and in how long their runs are.
+    """
     valid = np.flatnonzero(points.valid)
     nothing = (-1,) * 4
     shapes = np.array([nothing if p is None else p.layout for p in points.data.made])
@@ -255,8 +242,14 @@ def pieces_of(points: Points, runs: int) -> Iterator[Piece]:
     number = 0
     for members in shared.members():
         members = members[np.argsort(data[members], kind="stable")]
-        for start in range(0, len(members), runs):
-            yield Piece(number, valid[members[start : start + runs]])
+        count = -(-len(members) // runs)
+        if data[members[0]] == data[members[-1]]:
+            # dealt out, since neighbours on the grid end at about the same step
+            parts = [np.sort(members[first::count]) for first in range(count)]
+        else:
+            parts = [members[first : first + runs] for first in range(0, len(members), runs)]
+        for part in parts:
+            yield Piece(number, valid[part])
             number += 1
 
 
@@ -286,29 +279,34 @@ def _results_errors(config: DictConfig, grid: Grid) -> Iterator[str]:
         )
 
 
-def _size_errors(config: DictConfig, study: Study) -> Iterator[str]:
+def footprint(config: DictConfig, study: Study, at_once: int = 1) -> Footprint:
+    """The memory of a study; of its pieces, all taken for the largest, some are trained at once."""
     largest = max(study.pieces, key=lambda piece: len(piece.points))
     setup = study.setup(largest)
     problem, problems = setup.problem, setup.problems
     assert isinstance(problems, Problems)
-    footprint = Footprint(
-        runs=len(largest.points),
+    return Footprint(
+        runs=at_once * len(largest.points),
         n=problem.n,
         d=problem.d,
         test_rows=0 if problem.X_test is None else problem.X_test.shape[-2],
-        data_sets=len(problems.each) + problems.copies,
+        data_sets=at_once * (len(problems.each) + problems.copies),
         records=min(setup.plan.records, setup.plan.max_steps),
         points=study.grid.size,
         path_sums=config.engine.path_sums,
         trajectories=config.sweep.trajectories,
         plain=is_plain(setup.method, problem),
     )
-    if footprint.gigabytes > config.sweep.memory_gb:
+
+
+def _size_errors(config: DictConfig, study: Study) -> Iterator[str]:
+    needed = footprint(config, study)
+    if needed.gigabytes > config.sweep.memory_gb:
         yield (
             f"sweep.memory_gb = {config.sweep.memory_gb:g} is less than the "
-            f"{footprint.gigabytes:.3g} GiB that {study.grid.size} runs of (n, d) = "
-            f"{(problem.n, problem.d)} would take; raise it, make the grid smaller, or "
+            f"{needed.gigabytes:.3g} GiB that {study.grid.size} runs of (n, d) = "
+            f"{(needed.n, needed.d)} would take; raise it, make the grid smaller, or "
             f"sweep.piece_runs = {config.sweep.piece_runs}"
         )
     else:
-        yield from footprint.errors(f"sweep.memory_gb = {config.sweep.memory_gb:g}")
+        yield from needed.errors(f"sweep.memory_gb = {config.sweep.memory_gb:g}")

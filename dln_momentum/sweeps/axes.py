@@ -11,28 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 from dln_momentum.arrays import is_integer
 from dln_momentum.config.reading import leaves
 from dln_momentum.config.spans import Number, is_span, numbers_of
+from dln_momentum.outputs.axis_keys import AXES, key_of, name_of
 from dln_momentum.outputs.grid import Axis, numbered
-from dln_momentum.outputs.quantities import RATES, SEEDS
-from dln_momentum.rates import LAYERS
-
-AXES = {
-    **{name: f"optimizer.{name}" for name in (*RATES, *LAYERS)},
-    **{name: f"model.{name}" for name in ("alpha", "scale", "phi", "depth", "speed")},
-    **{name: f"data.{name}" for name in ("n", "d", "s", "design", "mu", "rho", "signal", "path")},
-    **{name: f"method.{name}" for name in ("weight_decay", "dampening")},
-    "batch_size": "sampling.batch_size",
-    "sampling": "sampling.kind",
-    "label_noise": "sampling.label_noise",
-    "noise_until": "sampling.noise_until",
-    "max_steps": "trainer.max_steps",
-    "tol": "trainer.tol",
-    "seed": "seed",
-    "data_seed": "data.seed",
-}
-"""The key that each axis with a name of its own varies; any other key is given in ``sweep.axes``.
-
-The dimensions of the result have this order, other keys between ``tol`` and ``seed``.
-"""
+from dln_momentum.outputs.quantities import SEEDS
+from dln_momentum.rates import LAYERS, RATES
 
 SECTIONS = (
     "data", "model", "loss", "optimizer", "schedule", "method", "sampling", "trainer", "engine",
@@ -76,26 +58,6 @@ def read_axes(section: Mapping[str, Any], errors: list[str]) -> list[Axis]:
         for name in sorted(zipped - spread)
     ]
     return [] if errors else _zipped(found, spread, groups, errors)
-
-
-def key_of(name: str) -> str:
-    """The key of the config that an axis varies.
-
-    >>> key_of("n"), key_of("engine_tile_runs")
-    ('data.n', 'engine.tile_runs')
-    """
-    section, _, leaf = name.partition("_")
-    return AXES.get(name, f"{section}.{leaf}")
-
-
-def name_of(key: str) -> str:
-    """The name of the axis over a key.
-
-    >>> name_of("data.seed"), name_of("engine.tile_runs")
-    ('data_seed', 'engine_tile_runs')
-    """
-    names = {key: name for name, key in AXES.items()}
-    return names.get(key, key.replace(".", "_"))
 
 
 def followers(config: DictConfig) -> Iterator[str]:

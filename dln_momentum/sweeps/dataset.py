@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import xarray as xr
 
+from dln_momentum.outputs.axis_keys import AXES, key_of
 from dln_momentum.outputs.quantities import SEEDS
 from dln_momentum.outputs.results import grid_dataset
 from dln_momentum.sweeps.assembly import Study
-from dln_momentum.sweeps.axes import AXES, key_of
 
 
 def dataset(study: Study, pieces: Sequence[xr.Dataset]) -> xr.Dataset:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-
-LARGEST = 2**62
-"""Numbers of rows that fit into int64, with room to spare."""
+import pandas as pd
 
 
 class Different(NamedTuple):
@@ -28,28 +26,13 @@ class Different(NamedTuple):
 def different(*columns: np.ndarray) -> Different:
     """The different rows of some columns [P] each.
 
-    Rows are numbered in mixed radix, so that one sort of integers is enough: ``np.unique(axis=0)``
-    compares rows byte by byte, and takes a second for each column of a million points.
+    ``np.unique(axis=0)`` compares rows byte by byte, which takes a second for each column of a
+    million points; pandas numbers the values of each column first.
 
     >>> first, of_point = different(np.array([1, 0, 1]), np.array([0.5, 2.0, 0.5]))
     >>> first.tolist(), of_point.tolist()
     ([1, 0], [1, 0, 1])
     """
-    number, size = np.zeros(len(columns[0]), np.int64), 1
-    if not len(number):
-        return Different(number, number)
-    for column in columns:
-        if column.dtype.kind not in "bi":
-            column = np.unique(column, return_inverse=True)[1].reshape(-1)
-        column = column.astype(np.int64)
-        low, values = int(column.min()), int(column.max()) - int(column.min()) + 1
-        if values == 1:
-            continue
-        if size * values > LARGEST:
-            number = np.unique(number, return_inverse=True)[1].reshape(-1)
-            size = int(number.max()) + 1
-        number, size = number * values + (column - low), size * values
-    if size == 1:
-        return Different(np.zeros(1, np.int64), number)
-    _, first, of_point = np.unique(number, return_index=True, return_inverse=True)
-    return Different(first, of_point.reshape(-1))
+    table = pd.DataFrame(dict(enumerate(columns)))
+    of_point = table.groupby(list(table), dropna=False).ngroup().to_numpy()
+    return Different(np.unique(of_point, return_index=True)[1], of_point)

@@ -9,8 +9,9 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
@@ -22,124 +23,202 @@ R = TypeVar("R")
 LEAST = 4
 """Tasks of a fork, at least; fewer are not worth one."""
 
+RESULT, NOTE = "result", "note"
+"""Kinds of what a fork sends."""
+
 PATIENCE = 20.0
 """Seconds that a fork may take to end a task that nobody waits for."""
 
 
 def results_of(
-    function: Callable[[T], R], tasks: Sequence[T], workers: int
+    function: Callable[..., R],
+    tasks: Sequence[T],
+    workers: int,
+    *,
+    least: int = LEAST,
+    notes: Callable[[Any], None] | None = None,
 ) -> Generator[tuple[T, R | Exception], None, None]:
     """What a function returns or raises for each task, as it comes.
 
     The function must leave alone what a fork cannot use: GPUs, and threads that this process has
     started. Signals are for this process: whoever stops the iteration waits until each fork has
-    ended its task, and the tasks that are left are not done. So it is if this process is killed.
+    ended its task, or sends a note of it, and the tasks that are left are not done. So it is if
+    this process is killed.
 
     Args:
         function: what it returns is sent from the forks.
         tasks: what to call it with.
         workers: processes that work at once; one is this process, and nothing is forked.
+        least: tasks of a fork, at least.
+        notes: called in this process with what a task has to say meanwhile; the function is then
+            called with each task and with what sends a note. Nothing is said before all forks are
+            there.
 
     Yields:
-        Each task, and the result or the exception. Where a fork dies, one of its tasks has the
-        exception for it, and the others are done in this process.
+        Each task, and the result or the exception. Where a fork dies, the task in its hands has the
+        exception for it, and the others are done by those that are left, or in this process.
 
     >>> sorted(results_of(lambda task: task**2, range(9), workers=2))[:3]
     [(0, 0), (1, 1), (2, 4)]
     """
-    workers = min(workers, len(tasks) // LEAST)
-    if workers < 2 or not can_fork():
-        for task in tasks:
-            yield task, _result(function, task)
-        return
-    forks: dict[Any, tuple[Any, list[T]]] = {}
-    ready: list[Any]
-    own: list[T] = []
+    workers = min(workers, len(tasks) // least)
+    left = deque(tasks)
+    forks: dict[Any, tuple[Any, T]] = {}
     try:
-        for number in range(workers):
-            share = list(tasks[number::workers])
+        while len(forks) < workers > 1 and can_fork():
             try:
-                receiver, process = _fork(function, share, list(forks))
+                pipe, process = _fork(function, tasks, notes is not None, list(forks))
             except OSError:  # no room for one more process
-                own += share
-            else:
-                forks[receiver] = process, share
+                break
+            forks[pipe] = process, left.popleft()
+            pipe.send(len(forks) - 1)
         while forks:
-            ready = wait(list(forks))
-            for receiver in ready:
-                process, left = forks[receiver]
+            ready: list[Any] = wait(list(forks))
+            for pipe in ready:
+                process, task = forks[pipe]
                 try:
-                    found, note = receiver.recv()
+                    kind, found, note = pipe.recv()
                 except (EOFError, OSError):  # between two results, in the middle of one
                     process.join()
-                    del forks[receiver]
-                    receiver.close()
-                    if left:
-                        code = process.exitcode
-                        yield left[0], ChildProcessError(f"its process ended with code {code}")
-                    for task in left[1:]:
-                        yield task, _result(function, task)
+                    pipe.close()
+                    del forks[pipe]
+                    yield task, ChildProcessError(f"its process ended with code {process.exitcode}")
+                    continue
+                if kind == NOTE:
+                    assert notes is not None
+                    notes(found)
+                    continue
+                if left:
+                    forks[pipe] = process, left.popleft()
+                    _send(pipe, len(tasks) - len(left) - 1)
                 else:
-                    if isinstance(found, Exception):
-                        found.add_note(note)
-                    yield left.pop(0), found
-        for task in own:
-            yield task, _result(function, task)
+                    _send(pipe, None)
+                    process.join()
+                    pipe.close()
+                    del forks[pipe]
+                if isinstance(found, Exception):
+                    found.add_note(note)
+                yield task, found
+        for task in left:
+            yield task, _result(function, task, notes)
     finally:
-        for receiver in forks:
-            receiver.close()  # so that the next result ends the fork
+        _end({pipe: process for pipe, (process, _) in forks.items()})
+
+
+@contextmanager
+def beside(function: Callable[[], None]) -> Iterator[None]:
+    """Do something in a fork while this process goes on; it is done when the body has ended.
+
+    For `function` the same holds as for that of `results_of`. Where there are no forks, or this one
+    dies, it is done here, after the body. It must not matter if it is done twice.
+
+    Raises:
+        Exception: what it raises, unless the body raises something.
+    """
+    pipe, process = None, None
+    if can_fork():
+        with suppress(OSError):  # no room for one more process
+            pipe, process = _fork(lambda _: function(), [None], False, [])
+            _send(pipe, 0)
+    if pipe is None:
+        yield
+        function()
+        return
+    try:
+        yield
         try:
-            for process, _ in forks.values():
-                process.join(PATIENCE)
-        finally:  # also where a second signal ends the waiting
-            for process, _ in forks.values():
-                process.kill()
-                process.join()
+            _, found, note = pipe.recv()
+        except (EOFError, OSError):
+            function()
+        else:
+            _send(pipe, None)
+            if isinstance(found, Exception):
+                found.add_note(note)
+                raise found
+    finally:
+        _end({pipe: process})
+
+
+def _end(forks: Mapping[Any, Any]) -> None:
+    """Close the pipes of forks, so that the next result or note ends them, and wait for that."""
+    for pipe in forks:
+        pipe.close()
+    try:
+        for process in forks.values():
+            process.join(PATIENCE)
+    finally:  # also where a second signal ends the waiting
+        for process in forks.values():
+            process.kill()
+            process.join()
 
 
 def can_fork() -> bool:
-    """Whether forks are safe: on Linux. The frameworks of macOS do not outlive one."""
-    return sys.platform == "linux"
+    """Whether forks are safe: on Linux, where the frameworks of macOS do not end them.
+
+    A worker of multiprocessing that is a daemon may have none.
+    """
+    return sys.platform == "linux" and not multiprocessing.current_process().daemon
+
+
+def _send(pipe: Connection, number: int | None) -> None:
+    with suppress(OSError):  # a fork that has died is noticed where its result is waited for
+        pipe.send(number)
 
 
 def _fork(
-    function: Callable[[T], R], tasks: Sequence[T], others: Sequence[Connection]
-) -> tuple[Any, Any]:
-    """A fork that does the tasks in turn, and where its results come in."""
+    function: Callable[..., R], tasks: Sequence[Any], tells: bool, others: Sequence[Connection]
+) -> tuple[Connection, Any]:
+    """A fork that does tasks by their numbers, and where they go and its results come in."""
     context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    target = (function, tasks, sender, [*others, receiver])
+    own, of_fork = context.Pipe()
+    target = (function, tasks, tells, of_fork, [*others, own])
     process = context.Process(target=_work, args=target, daemon=True)
-    with _signals_blocked(), warnings.catch_warnings():
-        # of threads: those of BLAS know of forks, the others do not work now
-        warnings.simplefilter("ignore", DeprecationWarning)
-        process.start()
-    sender.close()
-    return receiver, process
+    try:
+        with _signals_blocked(), warnings.catch_warnings():
+            # of threads: those of BLAS know of forks, the others do not work now
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process.start()
+    except OSError:
+        own.close()
+        raise
+    finally:
+        of_fork.close()
+    return own, process
 
 
 def _work(
-    function: Callable[[T], R], tasks: Sequence[T], sender: Any, receivers: Sequence[Any]
+    function: Callable[..., R],
+    tasks: Sequence[Any],
+    tells: bool,
+    pipe: Connection,
+    others: Sequence[Connection],
 ) -> None:
-    for signum in SIGNALS:
+    for signum in SIGNALS:  # they are blocked here, too: a library may set handlers of its own
         signal.signal(signum, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     # without a reader, as when the parent is killed, sending fails
-    for receiver in receivers:
-        receiver.close()
-    for task in tasks:
+    for other in others:
+        other.close()
+
+    def tell(note: Any) -> None:
         try:
-            sender.send(_portable(_result(function, task)))
-        except BrokenPipeError:
-            break
-    sender.close()
+            pipe.send((NOTE, note, ""))
+        except OSError:  # nobody waits for the task any more
+            os._exit(0)
+
+    with suppress(EOFError, OSError):
+        while (number := pipe.recv()) is not None:
+            found = _result(function, tasks[number], tell if tells else None)
+            pipe.send((RESULT, *_portable(found)))
+    pipe.close()
     # neither buffers nor handlers of the parent are of any concern here
     os._exit(0)
 
 
-def _result(function: Callable[[T], R], task: T) -> R | Exception:
+def _result(
+    function: Callable[..., R], task: Any, notes: Callable[[Any], None] | None
+) -> R | Exception:
     try:
-        return function(task)
+        return function(task) if notes is None else function(task, notes)
     except Exception as error:
         return error
 

@@ -50,12 +50,8 @@ class Group(NamedTuple):
 def train(command: Command, group: Group, folder: Path) -> list[Result | None]:
     """Train the jobs of a group together, and finish each.
 
-    Where that fails, each half is trained by itself, down to the jobs that it fails for.
-
-    Args:
-        command: of the jobs.
-        group: jobs that have been prepared.
-        folder: where groups of the multirun keep their checkpoints.
+    Where that fails, each half is trained by itself, down to the jobs that it fails for. The
+    groups of a multirun keep their checkpoints in the folder.
 
     Returns:
         What each job finishes with; None for one that fails, or is left to be done alone.
@@ -112,9 +108,7 @@ def kept(folder: Path) -> list[list[str]]:
 def forget(folder: Path, done: Collection[str]) -> None:
     """Remove the checkpoints of interrupted groups whose jobs are all done by now.
 
-    Args:
-        folder: where the groups of a multirun keep them; it goes too, once it is empty.
-        done: the hashes of the jobs' configs.
+    The folder where the groups of a multirun keep them goes too, once it is empty.
     """
     for path, hashes in _kept(folder):
         if set(hashes) <= set(done):

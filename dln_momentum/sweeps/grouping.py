@@ -17,22 +17,19 @@ from dln_momentum.cli.status import Lock
 from dln_momentum.config import momentum
 from dln_momentum.config.reading import cast
 from dln_momentum.errors import InputError
+from dln_momentum.outputs.axis_keys import name_of
+from dln_momentum.outputs.found import flat
 from dln_momentum.outputs.grid import Axis, Grid
 from dln_momentum.seeding import is_seed
 from dln_momentum.sweeps.assembly import Study, pieces_of
-from dln_momentum.sweeps.axes import SECTIONS, name_of
+from dln_momentum.sweeps.axes import SECTIONS
 from dln_momentum.sweeps.group import Group, Result, kept, train
 from dln_momentum.sweeps.points import Points
 from dln_momentum.training.callbacks import Monitor
 
 
 def do_together(command: Command, jobs: Sequence[Job], folder: Path) -> dict[int, Result | None]:
-    """Do those of some jobs that can be trained with others.
-
-    Args:
-        command: dln-train.
-        jobs: not begun yet.
-        folder: where groups keep their checkpoints.
+    """Do those of some jobs, not begun yet, that can be trained with others.
 
     Returns:
         What each of these jobs finishes with, by its place; None where one fails, or is to be done
@@ -85,20 +82,7 @@ def _alike(jobs: Sequence[Job]) -> list[list[int]]:
 
 def _varying(job: Job) -> dict[str, Any]:
     """The values of `SECTIONS` by dotted key."""
-    return {
-        key: value
-        for section in SECTIONS
-        if section in job.values
-        for key, value in _flat(section, job.values[section])
-    }
-
-
-def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _flat(f"{key}.{name}", inner)
-    else:
-        yield key, value
+    return dict(flat({name: job.values[name] for name in SECTIONS if name in job.values}))
 
 
 def _study(jobs: Sequence[Job]) -> Study | None:
@@ -118,7 +102,9 @@ def _study(jobs: Sequence[Job]) -> Study | None:
     try:
         if not points.valid.any():
             return None
-        monitors = _check_whole(jobs[int(points.valid.argmax())])
+        config = jobs[int(points.valid.argmax())].config
+        build(config)  # checks what all jobs share, and that no key is unknown
+        monitors = monitors_of(config)
     except Exception:  # whatever a file of data causes: each job says it of itself
         return None
     if not all(isinstance(callback, Monitor) for callback in monitors):
@@ -135,16 +121,3 @@ def _has_numbers(values: Mapping[str, Any]) -> bool:
     except (InputError, TypeError, KeyError):
         return False
     return is_seed(seed) and math.isfinite(speed)
-
-
-def _check_whole(job: Job) -> list[Any]:
-    """Check the sections that all jobs share, and that no key is unknown.
-
-    Returns:
-        The callbacks.
-
-    Raises:
-        InputError: for what is not allowed.
-    """
-    build(job.config)
-    return monitors_of(job.config)

@@ -11,31 +11,19 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from dln_momentum.cli import sections
 from dln_momentum.cli.method_setup import method_of, misfits
-from dln_momentum.cli.setup import (
-    Given,
-    Reader,
-    built,
-    device_of,
-    engine_options,
-    load_problem,
-    network,
-    plan_of,
-    seed_of,
-    speed_of,
-    start_of,
-    streams,
-)
+from dln_momentum.cli.setup import built
+from dln_momentum.config import Given, Reader
 from dln_momentum.engine import EngineOptions
 from dln_momentum.interface.methods import structure
 from dln_momentum.method import Method
+from dln_momentum.outputs.axis_keys import key_of
 from dln_momentum.outputs.grid import Grid, have_a_run, layer_ratios_at, rates_at
-from dln_momentum.outputs.quantities import RATES
 from dln_momentum.problem import Problem
-from dln_momentum.rates import LAYERS
+from dln_momentum.rates import LAYERS, RATES
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.start import Start
-from dln_momentum.sweeps.axes import key_of
 from dln_momentum.sweeps.different import different
 
 ONE_NETWORK = "trainer.gradient = 'autograd' trains one network; a sweep needs closed_form"
@@ -81,7 +69,7 @@ class Points:
 
     Args:
         config: of a sweep, or of one job of a multirun.
-        grid: the axes, by the names of `dln_momentum.sweeps.axes.AXES`.
+        grid: the axes, by the names of `dln_momentum.outputs.axis_keys.AXES`.
     """
 
     config: DictConfig
@@ -90,7 +78,7 @@ class Points:
     @cached_property
     def data(self) -> Part[Problem]:
         """The problems."""
-        return self._part(["data", "loss"], load_problem)
+        return self._part(["data", "loss"], sections.load_problem)
 
     @cached_property
     def start(self) -> Part[Start]:
@@ -99,8 +87,8 @@ class Points:
         seed = ["seed"] if "gaussian" in inits else []
 
         def make(reader: Reader) -> Start | None:
-            speed_of(reader)
-            return start_of(reader, seed_of(reader))
+            sections.speed_of(reader)
+            return sections.start_of(reader, sections.seed_of(reader))
 
         return self._part(["model", *seed], make)
 
@@ -109,7 +97,11 @@ class Points:
         """Engine options and record plans."""
 
         def make(reader: Reader) -> Advance | None:
-            made = device_of(reader), engine_options(reader), plan_of(reader)
+            made = (
+                sections.device_of(reader),
+                sections.engine_options(reader),
+                sections.plan_of(reader),
+            )
             if reader.config.trainer.gradient == "autograd":
                 reader.errors.append(ONE_NETWORK)
             return None if reader.errors else Advance(made[0], built(made[1]), built(made[2]))
@@ -203,19 +195,22 @@ class Points:
     @cached_property
     def allowed(self) -> np.ndarray:
         """Whether everything but gamma and beta is allowed, boolean [P]."""
-        parts = (self.data, self.start, self.advance, self.sampling, self.method)
-        each = np.logical_and.reduce([part.allowed for part in parts])
+        each = np.logical_and.reduce([part.allowed for part in self._parts])
         # what is right by itself may not fit: a start of d numbers, a batch of more than n rows
         points = np.flatnonzero(each)
         if not len(points):
             return each
-        of = (self.data, self.start, self.sampling, self.method, self.advance)
-        settings = [*(part.index[points] for part in of), self.layer_ratios[points] != 1]
+        settings = [part.index[points] for part in self._parts]
+        settings.append(self.layer_ratios[points] != 1)
         first, of_point = different(*settings)
         each[points] = np.array([not self._misfits(int(p)) for p in points[first]])[of_point]
         for point in np.flatnonzero(each & self.with_momentum & ~self._rates_fit(each)):
             each[point] = not self._rate_errors(int(point))
         return each
+
+    @property
+    def _parts(self) -> tuple[Part[Any], ...]:
+        return self.data, self.start, self.advance, self.sampling, self.method
 
     def _rates_fit(self, sound: np.ndarray) -> np.ndarray:
         """Where the schedules surely fit gamma and beta: all points of a method at once, [P]."""
@@ -238,8 +233,7 @@ class Points:
 
     def errors_at(self, point: int) -> list[str]:
         """What is not allowed at a point."""
-        parts = (self.data, self.start, self.advance, self.sampling, self.method)
-        found = [str(line) for part in parts for line in part.errors[part.index[point]]]
+        found = [str(line) for part in self._parts for line in part.errors[part.index[point]]]
         return found or self._misfits(point) or self._rate_errors(point)
 
     def config_at(self, point: int) -> DictConfig:
@@ -257,8 +251,8 @@ class Points:
     def _misfits(self, point: int) -> list[str]:
         problem, start = self.data.at(point), self.start.at(point)
         reader = Reader(self.sampling.at(point))
-        network(reader, start, problem.d)
-        streams(reader, problem.n, 0)
+        sections.network(reader, start, problem.d)
+        sections.streams(reader, problem.n, 0)
         reader.build(lambda: self.method_at(point), Given({}, {}), "method")
         options = self.advance.at(point).options
         reader.errors += misfits(self.method.at(point), problem, None, options)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,35 +24,80 @@ from dln_momentum.outputs.provenance import data_hash, digest
 from dln_momentum.outputs.results import piece_dataset
 from dln_momentum.outputs.summary import end_of_runs
 from dln_momentum.sweeps.assembly import Piece, Study
+from dln_momentum.sweeps.forked import results_of
 from dln_momentum.sweeps.piece_files import changed, kept_piece
+from dln_momentum.sweeps.rounds import rounds
 from dln_momentum.training.callbacks.progress import progress_bar
 from dln_momentum.training.module import HeavyBallModule
 from dln_momentum.training.resuming import newest_checkpoint, read_checkpoint
 from dln_momentum.training.trainer import fit, shows_progress
 
+Said = tuple[int, int, str]
+"""Of a piece its number, how many of its runs have ended, and what is done to it."""
+Tell = Callable[[Said], None]
 
-def trained(job: Job, study: Study, pieces: Sequence[Piece]) -> Iterator[xr.Dataset]:
+
+def trained(
+    job: Job, study: Study, pieces: Sequence[Piece], meanwhile: Callable[[], None]
+) -> list[xr.Dataset]:
     """The results of each piece: read from ``pieces/`` if they are there, else trained now.
 
-    A piece that was interrupted goes on from its newest checkpoint. The results are the same bits
-    in any case, since they are always read from the file.
+    Long ones are trained at once, see `rounds`. A piece that was interrupted goes on from its
+    newest checkpoint. The results are the same bits in any case, since they are always read from
+    the file.
+
+    Args:
+        job: of the sweep.
+        study: all of it.
+        pieces: those to be done.
+        meanwhile: done once in this process, if others train and it has nothing else to do.
 
     Raises:
         InputError: where the data of a finished piece have changed since.
     """
     folder = job.directory / "pieces"
     folder.mkdir(exist_ok=True)
-    with _Bar(study, pieces, shown=shows_progress(job.config.trainer.progress)) as bar:
-        for piece in pieces:
-            file = folder / f"{piece.number:04d}.npz"
-            train = partial(_train, job, study, piece, bar)
-            found = kept_piece(file, _data_hash(study, piece), train)
-            if not np.array_equal(found["point"], piece.points):
-                raise InputError([changed(file)])
-            bar.finish(piece)
+    bar = _Bar(study, pieces, shown=shows_progress(job.config.trainer.progress))
+
+    def kept(
+        piece: Piece, at_once: int = 1, threads: int | None = None, tell: Tell = bar.note
+    ) -> xr.Dataset:
+        file, data = _file(folder, piece), _data_hash(study, piece)
+        train = partial(_train, job, study, piece, at_once, threads, tell)
+        found = kept_piece(file, data, train)
+        if not np.array_equal(found["point"], piece.points):
+            raise InputError([changed(file)])
+        return found
+
+    with bar.stopped():
+        found = {piece.number: kept(piece) for piece in pieces if _file(folder, piece).exists()}
+        for number in found:
+            bar.note((number, len(study.pieces[number].points), ""))
+    left = [piece for piece in pieces if piece.number not in found]
+    idle = [meanwhile]
+    for some, at_once, threads in rounds(job.config, study, left):
+
+        def done(piece: Piece, tell: Tell, at_once: int = at_once, threads: int = threads) -> None:
+            kept(piece, at_once, threads, tell)
+            tell((piece.number, len(piece.points), ""))
             # a trainer, its module and their states refer to each other: 25 kB a run
             gc.collect()
-            yield found
+
+        def note(said: Said, at_once: int = at_once) -> None:
+            bar.note(said)
+            if at_once > 1 and idle:
+                idle.pop()()
+
+        results = results_of(done, some, at_once, least=1, notes=note)
+        with bar.stopped(), closing(results):
+            for _, result in results:
+                if isinstance(result, Exception):
+                    raise result
+    return [found[piece.number] if piece.number in found else kept(piece) for piece in pieces]
+
+
+def _file(folder: Path, piece: Piece) -> Path:
+    return folder / f"{piece.number:04d}.npz"
 
 
 def check_resume(job: Job, study: Study, pieces: Sequence[Piece]) -> None:
@@ -64,9 +111,14 @@ def check_resume(job: Job, study: Study, pieces: Sequence[Piece]) -> None:
             study.setup(piece).module(resume=_of_another_run(job.config.resume, piece, study))
 
 
-def _train(job: Job, study: Study, piece: Piece, bar: _Bar) -> xr.Dataset:
+def _train(
+    job: Job, study: Study, piece: Piece, at_once: int, threads: int | None, tell: Tell
+) -> xr.Dataset:
+    """Train a piece; of the time, which others of ``at_once`` share, it has its part."""
     started, config = time.perf_counter(), job.config
     setup = study.setup(piece)
+    if threads is not None:
+        setup = replace(setup, options=replace(setup.options, num_workers=threads))
     folder = job.directory / "checkpoints" / f"{piece.number:04d}"
     resume = newest_checkpoint(folder) or _of_another_run(config.resume, piece, study)
     module = setup.module(trajectories=config.sweep.trajectories, resume=resume)
@@ -74,22 +126,22 @@ def _train(job: Job, study: Study, piece: Piece, bar: _Bar) -> xr.Dataset:
     fit(
         module,
         folder,
-        monitors=[*monitors_of(config), bar],
+        monitors=[*monitors_of(config), _Teller(piece, tell)],
         accelerator=config.trainer.accelerator,
         checkpoint_seconds=config.trainer.checkpoint_seconds,
         progress=False,
         resume=resume,
     )
     training = time.perf_counter() - started
-    bar.describe(piece, "minimisers")
+    tell((piece.number, len(piece.points), "minimisers"))
     values = module.measure(end_of_runs)
     found = piece_dataset(
         values, piece.points, module.history if module.history.values else None,
         sorted(setup.plan.recorded),
     )  # fmt: skip
     return found.assign_attrs(
-        seconds_training=training,
-        seconds_minimisers=time.perf_counter() - started - training,
+        seconds_training=training / at_once,
+        seconds_minimisers=(time.perf_counter() - started - training) / at_once,
         run_steps_before=int(before),
     )
 
@@ -116,32 +168,41 @@ def _data_hash(study: Study, piece: Piece) -> str:
     return digest([], " ".join(data_hash(built(part.made[number])) for number in numbers))
 
 
-class _Bar(pl.Callback):
-    """One bar over all runs of a sweep, which counts a run when it has ended."""
+class _Bar:
+    """One bar over all runs of a sweep, which counts a run when it has ended.
+
+    It is shown from the first note on: no fork must have its thread and the lock of that.
+    """
 
     def __init__(self, study: Study, pieces: Sequence[Piece], *, shown: bool) -> None:
         self._bar = progress_bar(shown=shown)
         total = sum(len(piece.points) for piece in pieces)
         self._task = self._bar.add_task("runs", total=total, note="")
         self._pieces = len(study.pieces)
-        self._done = 0
+        self._ended: dict[int, int] = {}
 
-    def __enter__(self) -> _Bar:
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Stop the bar after what is done."""
+        try:
+            yield
+        finally:
+            self._bar.stop()
+
+    def note(self, said: Said) -> None:
+        """Show how far a piece is."""
+        number, ended, what = said
         self._bar.start()
-        return self
+        self._ended[number] = ended
+        note = f"piece {number + 1} of {self._pieces}: {what}" if what else ""
+        self._bar.update(self._task, completed=sum(self._ended.values()), note=note)
 
-    def __exit__(self, *_: Any) -> None:
-        self._bar.stop()
 
-    def describe(self, piece: Piece, what: str) -> None:
-        """Say what is being done to a piece."""
-        note = f"piece {piece.number + 1} of {self._pieces}: {what}"
-        self._bar.update(self._task, note=note)
+class _Teller(pl.Callback):
+    """Tells after each block how many runs have ended."""
 
-    def finish(self, piece: Piece) -> None:
-        """Count all runs of a piece."""
-        self._done += len(piece.points)
-        self._bar.update(self._task, completed=self._done)
+    def __init__(self, piece: Piece, tell: Tell) -> None:
+        self._number, self._tell = piece.number, tell
 
     def on_train_batch_end(
         self,
@@ -151,9 +212,8 @@ class _Bar(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Count the runs that have ended."""
+        """Tell it."""
         assert isinstance(pl_module, HeavyBallModule)
         stepper = pl_module.stepper
         ended = int((stepper.status != Status.RUNNING).sum())
-        note = f"step {stepper.step:,}"
-        self._bar.update(self._task, completed=self._done + ended, note=note)
+        self._tell((self._number, ended, f"step {stepper.step:,}"))

@@ -30,8 +30,8 @@ def launch(
     job_overrides: Sequence[Sequence[str]],
     first: int,
     *,
-    together: bool = True,
-    configs: JobConfigs | None = None,
+    together: bool,
+    configs: JobConfigs | None,
 ) -> list[JobReturn]:
     """Do the jobs of a multirun.
 

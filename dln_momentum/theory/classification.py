@@ -33,6 +33,8 @@ from dln_momentum.theory.minimizers import bregman_minimizer
 _MOST_CHANGES = 10
 """Changes of the active set, for each row."""
 _TINY = 1e-300
+_SHORTFALL = 1e-12
+"""Of a margin, over the largest, that counts as none."""
 _IN_CONE = 1e-9
 """Relative distance from the cone that counts as rounding."""
 
@@ -159,18 +161,13 @@ class MarginMinimizer:
     shortfall: float
     """By how much a margin is below its bound, over the largest margin or bound."""
     converged: bool
-    """Whether that is at most the tolerance."""
+    """Whether that is at most `_SHORTFALL`."""
     changes: int
     """How often a bound became active or slack."""
 
 
 def margin_minimizer(
-    problem: Problem,
-    least_margins: Tensor,
-    balancedness: Tensor,
-    log_init: Tensor,
-    *,
-    tol: float = 1e-12,
+    problem: Problem, least_margins: Tensor, balancedness: Tensor, log_init: Tensor
 ) -> MarginMinimizer:
     r"""argmin { D_{psi_Delta}(theta, theta~) : y_i <x_i, theta> >= m_i }, for one run.
 
@@ -189,11 +186,10 @@ def margin_minimizer(
         least_margins: m, [n] or a number; may have any sign.
         balancedness: Delta > 0, broadcasts to [d].
         log_init: c, broadcasts to [d].
-        tol: shortfall that counts as none.
 
     Raises:
-        InputError: for a problem of another loss or with run dimensions, Delta that is not finite
-            and positive, or a tolerance that is not positive.
+        InputError: for a problem of another loss or with run dimensions, or Delta that is not
+            finite and positive.
 
     >>> problem = Problem(X=[[1.0, 2.0, 0.0], [0.0, 1.0, 1.0]], y=[1, 1], loss="logistic")
     >>> one = torch.ones(3, dtype=torch.float64)
@@ -204,8 +200,6 @@ def margin_minimizer(
     errors = [*classification_errors(problem)]
     if problem.runs:
         errors.append(f"problem must have no run dimensions, it has {list(problem.runs)}")
-    if not tol > 0:
-        errors.append(f"tol = {tol} must be > 0")
     raise_if_any(errors)
     Z = problem.y[:, None] * problem.X
     n, d = Z.shape
@@ -220,7 +214,12 @@ def margin_minimizer(
         if float(missing.amax()) < best:
             best, best_theta, best_mu = max(0.0, float(missing.amax())), theta, mu
         place = int(torch.where(active, -math.inf, missing).argmax())
-        if best <= tol or changes > _MOST_CHANGES * n or active.all() or missing[place] <= tol / 2:
+        if (
+            best <= _SHORTFALL
+            or changes > _MOST_CHANGES * n
+            or active.all()
+            or missing[place] <= _SHORTFALL / 2
+        ):
             break
         active[place], changes = True, changes + 1
         while bool(active.any()):
@@ -241,6 +240,6 @@ def margin_minimizer(
         theta=best_theta,
         nu=problem.y * best_mu / 2,
         shortfall=best,
-        converged=best <= tol,
+        converged=best <= _SHORTFALL,
         changes=changes,
     )

@@ -21,9 +21,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dln_momentum.row_space import RowSpace
-from dln_momentum.theory.discrete_bias import kkt_residual
-
 
 def scaled_layers(
     u: Tensor, v: Tensor, gamma_u: Tensor | float, gamma_v: Tensor | float
@@ -41,19 +38,3 @@ def scaled_layers(
 def scaled_rows(X: Tensor, kappa: Tensor) -> Tensor:
     """X' = X diag(kappa), the data of the run w/sqrt(kappa)."""
     return X * kappa
-
-
-def weighted_kkt_residual(
-    X: Tensor, theta: Tensor, balancedness: Tensor, log_init: Tensor, kappa: Tensor
-) -> Tensor:
-    """How far theta is from the minimiser of the potential weighted by 1/kappa, [...].
-
-    The KKT residual of theta/kappa on the data X diag(kappa), with Delta/kappa and the same c.
-
-    Args:
-        X: data, [n, d].
-        theta, balancedness, log_init: of the iterates as they are, [..., d].
-        kappa: rates of the coordinates, positive, [d].
-    """
-    rows = RowSpace.of(scaled_rows(X, kappa))
-    return kkt_residual(rows, theta / kappa, balancedness / kappa, log_init)

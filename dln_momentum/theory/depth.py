@@ -24,7 +24,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from dln_momentum.errors import raise_if_any
+from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.row_space import RowSpace
 from dln_momentum.theory.discrete_bias import Pair, relative_distance
 
@@ -271,5 +271,5 @@ def _excess(depth: Tensor | float) -> Tensor | float:
     """
     values = torch.as_tensor(depth, dtype=torch.float64)
     if not bool((values.isfinite() & (values > 2)).all()):
-        raise_if_any([f"depth = {depth} must be finite and > 2; theta = u v is depth 2"])
+        raise InputError(f"depth = {depth} must be finite and > 2; theta = u v is depth 2")
     return depth - 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dln_momentum.errors import raise_if_any
+from dln_momentum.errors import InputError
 
 # The difference of the potentials loses no digit if the mirror images are farther apart than this;
 # for closer ones the series of exp needs few terms.
@@ -100,7 +100,7 @@ def checked_balancedness(balancedness: Tensor) -> Tensor:
     valid = (balancedness > 0) & torch.isfinite(balancedness)
     if not bool(valid.all()):
         worst = balancedness[~valid].flatten()[0].item()
-        raise_if_any([f"balancedness = {worst} must be finite and > 0"])
+        raise InputError(f"balancedness = {worst} must be finite and > 0")
     return balancedness
 
 

@@ -9,7 +9,7 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from dln_momentum.arrays import broadcast_shapes
-from dln_momentum.errors import InputError, raise_if_any
+from dln_momentum.errors import InputError
 from dln_momentum.row_space import RowSpace, weighted_solution
 
 _RANGE_TOLERANCE = 1e-8
@@ -115,7 +115,7 @@ def least_norm(X: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
     if weights is None:
         return rows.span(target)
     if not bool(((weights > 0) & torch.isfinite(weights)).all()):
-        raise_if_any(["weights must be finite and > 0 in every entry"])
+        raise InputError("weights must be finite and > 0 in every entry")
     runs = _runs("weights", weights, X.shape[-1], target.shape[:-1])
     weights = weights.expand(*runs, X.shape[-1])
     target = target.expand(*runs, -1)
@@ -129,12 +129,12 @@ def _interpolation(X: Tensor, y: Tensor) -> tuple[RowSpace, Tensor]:
     rows = RowSpace.of(X)
     _runs("y", y, X.shape[-2], X.shape[:-2])
     if bool(y.isinf().any()):
-        raise_if_any(["y must not have infinite entries"])
+        raise InputError("y must not have infinite entries")
     distance = rows.range_residual(y)
     if bool((distance > _RANGE_TOLERANCE).any()):
         far = float(distance.max())
-        raise_if_any(
-            [f"y at {far:.1e} from the range of X must be within {_RANGE_TOLERANCE:.0e} of it"]
+        raise InputError(
+            f"y at {far:.1e} from the range of X must be within {_RANGE_TOLERANCE:.0e} of it"
         )
     return rows, rows.target(y)
 
@@ -147,7 +147,7 @@ def _runs(name: str, tensor: Tensor, length: int, runs: torch.Size) -> torch.Siz
     except ValueError:
         pass
     shape = [*runs, length]
-    raise InputError([f"{name} of shape {tuple(tensor.shape)} must broadcast to {shape}"])
+    raise InputError(f"{name} of shape {tuple(tensor.shape)} must broadcast to {shape}")
 
 
 def _vertex(V: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

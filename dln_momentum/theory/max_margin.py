@@ -60,10 +60,10 @@ def max_margin(X: Tensor, y: Tensor, norm: str) -> Tensor:
     [[0.0, -0.5], [-0.2, -0.4]]
     """
     if norm not in _SOLVERS:
-        raise InputError([f"norm = {norm!r} must be one of {', '.join(_SOLVERS)}"])
+        raise InputError(f"norm = {norm!r} must be one of {', '.join(_SOLVERS)}")
     theta = _SOLVERS[norm](_signed(X, y))
     if theta is None:
-        raise InputError(["the data are not separable: no theta has positive margins"])
+        raise InputError("the data are not separable: no theta has positive margins")
     return torch.from_numpy(theta)
 
 

@@ -39,12 +39,6 @@ def mirror_position(path: FlowPath) -> Tensor:
     return start + path.lam * static_mirror_velocity(path)[0] * forgotten - path.G_delayed
 
 
-def mirror_velocity(path: FlowPath) -> Tensor:
-    """z'_t at every time, [T, d], from lambda z' + z + G = z_0 + lambda z'_0; needs lambda > 0."""
-    constant = static_mirror_image(path)[0] + path.lam * static_mirror_velocity(path)[0]
-    return (constant - mirror_position(path) - path.G) / path.lam
-
-
 def linear_term(path: FlowPath) -> Tensor:
     """b_t of Phi_t(theta) = psi_{Delta_t}(theta) - <b_t, theta> at every time, [T, d].
 

@@ -33,8 +33,8 @@ def ahead(x: Tensor, beta: Tensor, x_before: Tensor | None = None) -> Tensor:
     return x + _by_step(beta, x) * (x - torch.cat([first, x[:-1]]))
 
 
-def from_ahead(z: Tensor, beta: Tensor, x_first: Tensor | None = None) -> Tensor:
-    """x_1, ..., x_{K+1} from z_1, ..., z_{K+1}.
+def from_ahead(z: Tensor, beta: Tensor) -> Tensor:
+    """x_1, ..., x_{K+1} from z_1, ..., z_{K+1}, of a run from rest, where x_1 = z_1.
 
         x_{k+1} = (z_{k+1} + beta_{k+1} x_k)/(1 + beta_{k+1})
 
@@ -44,9 +44,8 @@ def from_ahead(z: Tensor, beta: Tensor, x_first: Tensor | None = None) -> Tensor
     Args:
         z: [K+1, ...].
         beta: beta_1, ..., beta_{K+1}, broadcastable step by step.
-        x_first: x_1; None from rest, where it is z_1.
     """
-    x = [z[0] if x_first is None else x_first]
+    x = [z[0]]
     for point, b in zip(z[1:], beta[1:], strict=True):
         x.append((point + b * x[-1]) / (1 + b))
     return torch.stack(x)

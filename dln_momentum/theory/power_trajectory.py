@@ -19,9 +19,9 @@ from dln_momentum.theory.depth import (
     balancedness,
     is_power_potential,
     potential_scale,
-    power_kkt_residual,
     power_mirror,
 )
+from dln_momentum.theory.discrete_bias import relative_distance
 from dln_momentum.theory.trajectory import Trajectory
 
 RESOLVED = 0.01
@@ -100,32 +100,18 @@ class PowerTrajectory(Trajectory):
     @cached_property
     def predicted_scale(self) -> Tensor:
         """A from the start and the path sums, equal to `scale` in theory, [..., d]."""
-        return self._scale_and_init[0]
+        return self._potential_from(self.exponents_with_boundary)[0]
 
-    @cached_property
-    def log_init(self) -> Tensor:
-        """c, |c| < A, of the perturbed initialisation theta~ = h_A(c), [..., d]."""
-        return self._scale_and_init[1]
+    def _balancedness_from(self, exponents: Tensor) -> Tensor:
+        return balancedness(self._potential_from(exponents)[0], self.depth)
 
-    @cached_property
-    def predicted_balancedness(self) -> Tensor:
-        """4 A^(-2/m) of the predicted A, equal to Delta in theory, [..., d]."""
-        return balancedness(self.predicted_scale, self.depth)
+    def _log_init_from(self, exponents: Tensor) -> Tensor:
+        """c, |c| < A, of the perturbed initialisation theta~ = h_A(c)."""
+        return self._potential_from(exponents)[1]
 
-    @property
-    def limit_balancedness(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The predicted one: there is no boundary term."""
-        return self.predicted_balancedness
-
-    @property
-    def limit_log_init(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """c: there is no boundary term."""
-        return self.log_init
-
-    @cached_property
-    def _scale_and_init(self) -> tuple[Tensor, Tensor]:
-        plus, minus = self.exponents_with_boundary
-        return potential_scale((self.w_start[0], self.w_start[1]), (plus, minus), self.depth)
+    def _potential_from(self, exponents: Tensor) -> tuple[Tensor, Tensor]:
+        """A and c that exponents [2, ..., d] make of the start."""
+        return potential_scale(self.w_start, exponents, self.depth)
 
     @cached_property
     def is_valid(self) -> Tensor:
@@ -143,17 +129,11 @@ class PowerTrajectory(Trajectory):
         valid = self.is_valid[..., None]
         theta, c = (torch.where(valid, x, 0.0) for x in (self.theta, self.log_init))
         scale = torch.where(valid, self.predicted_scale, 1.0)
-        residual = power_kkt_residual(problem.row_space, theta, scale, c, self.depth)
-        judged = self.is_valid & ((residual == 0) | self._is_resolved(theta, scale, c))
-        return torch.where(judged, residual, torch.nan)
-
-    def _is_resolved(self, theta: Tensor, scale: Tensor, c: Tensor) -> Tensor:
-        """Whether z = h_A^{-1}(theta) - c is more than the rounding of u and v, [...]."""
         powers = (self.w.abs() ** self.depth).sum(0)
         # each step may lose half of the last digit, always in the same direction
         blur = self.depth * self.additions * torch.finfo(theta.dtype).eps / 2 * powers
-        above, at, below = (
-            power_mirror(x, scale, self.depth) for x in (theta + blur, theta, theta - blur)
-        )
-        spread, moved = (torch.linalg.vector_norm(x, dim=-1) for x in (above - below, at - c))
-        return spread / 2 <= RESOLVED * moved
+        at, above = (power_mirror(x, scale, self.depth) for x in (theta, theta + blur))
+        residual = relative_distance(problem.row_space, at, c)
+        rounding, moved = (torch.linalg.vector_norm(x, dim=-1) for x in (above - at, at - c))
+        judged = self.is_valid & ((residual == 0) | (rounding <= RESOLVED * moved))
+        return torch.where(judged, residual, torch.nan)

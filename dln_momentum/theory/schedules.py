@@ -59,20 +59,6 @@ class RunningSum:
         self.total = self.total + self.running
 
 
-def step_weights(beta: Tensor) -> Tensor:
-    """The weights p_k of the steps at horizon K, by their definition: [K, ...] from beta_1..beta_K.
-
-    p_k gamma_k is how far gradient k has carried the iterates by step K.
-
-    >>> step_weights(torch.full((4,), 0.5)).tolist()
-    [1.875, 1.75, 1.5, 1.0]
-    """
-    weights = [torch.ones_like(beta[0])]
-    for b in beta[1:].flip(0):
-        weights.append(1 + b * weights[-1])
-    return torch.stack(weights[::-1])
-
-
 def weighted_sums(terms: Tensor, beta: Tensor, start: Tensor | float = 0.0) -> Tensor:
     """sum_k p_k x_k + p_1 beta_1 T_0 for every horizon K = 1, ..., [K, ...].
 

@@ -94,9 +94,7 @@ def descent_modulus(problem: Problem, w: Tensor, after: Tensor) -> Tensor:
     return torch.where(size > 0, 2 * rest / size, 0.0)
 
 
-def discrete_drift_bound(
-    lam_ks: Tensor | float, eps: Tensor | float, loss_0: Tensor | float, M: Tensor | float
-) -> Tensor | float:
+def discrete_drift_bound(lam_ks: float, eps: float, loss_0: float, M: float) -> float:
     """The bound sum_i |q_{k,i} - q_{0,i}| <= 2 lambda_KS F(w_0)/(1 - eps M/2) for runs from rest.
 
     (docs/theory.md#discrete-threshold; not on the poster.) q = u^2 - v^2, full batch, at every
@@ -113,9 +111,6 @@ def discrete_drift_bound(
     >>> discrete_drift_bound(0.5, 0.1, 2.0, 20.0)
     inf
     """
-    if isinstance(M, Tensor):
-        margin = 1 - eps * M.clamp(min=0) / 2
-        return torch.where(margin > 0, 2 * lam_ks * loss_0 / margin, torch.inf)
     margin = 1 - eps * max(M, 0.0) / 2
     return 2 * lam_ks * loss_0 / margin if margin > 0 else float("inf")
 
@@ -157,5 +152,5 @@ def small_lambda_balancedness(gradient_path: FlowPath, lam: Tensor | float) -> T
     [0.99..., 0.97...]
     """
     if gradient_path.gradient_square is None:
-        raise InputError([f"lambda = {gradient_path.lam:g} of the path must be 0 (gradient flow)"])
+        raise InputError(f"lambda = {gradient_path.lam:g} of the path must be 0 (gradient flow)")
     return gradient_path.balancedness[0] * torch.exp(-2 * lam * gradient_path.gradient_square[-1])

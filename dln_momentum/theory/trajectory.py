@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.problem import Problem
+from dln_momentum.row_space import RowSpace
 from dln_momentum.theory.discrete_bias import (
     Pair,
     asymptotic_balancedness,
@@ -122,26 +123,22 @@ class Trajectory(Weights):
     @cached_property
     def predicted_balancedness(self) -> Tensor:
         """Delta_0 exp(-(X~_+ + X~_-)), equal to Delta in theory, [..., d]."""
-        return asymptotic_balancedness(self.balancedness_start, *self.exponents_with_boundary)
+        return self._balancedness_from(self.exponents_with_boundary)
 
     @cached_property
     def log_init(self) -> Tensor:
         """c = arcsinh(2 theta~/Delta) of the perturbed initialisation at each time, [..., d]."""
-        return log_init(*self.w_start, *self.exponents_with_boundary)
+        return self._log_init_from(self.exponents_with_boundary)
 
     @cached_property
     def limit_balancedness(self) -> Tensor:
         """Delta_0 exp(-(X_+ + X_-)), tends to Delta_inf as the trajectory converges, [..., d]."""
-        return asymptotic_balancedness(self.balancedness_start, *self._limit_exponents)
+        return self._balancedness_from(self.exponents - self.start_term)
 
     @cached_property
     def limit_log_init(self) -> Tensor:
         """c of theta~_0 without the boundary term, which tends to its limit, [..., d]."""
-        return log_init(*self.w_start, *self._limit_exponents)
-
-    @property
-    def _limit_exponents(self) -> Tensor:
-        return self.exponents - self.start_term
+        return self._log_init_from(self.exponents - self.start_term)
 
     @cached_property
     def is_valid(self) -> Tensor:
@@ -154,5 +151,17 @@ class Trajectory(Weights):
             torch.where(self.is_valid[..., None], x, 1.0)
             for x in (self.theta, self.predicted_balancedness, self.log_init)
         )
-        residual = kkt_residual(problem.row_space, theta, delta, c)
+        residual = kkt_residual(self._row_space(problem), theta, delta, c)
         return torch.where(self.is_valid, residual, torch.nan)
+
+    def _balancedness_from(self, exponents: Tensor) -> Tensor:
+        """Delta that exponents [2, ..., d] make of the start."""
+        return asymptotic_balancedness(self.balancedness_start, *exponents)
+
+    def _log_init_from(self, exponents: Tensor) -> Tensor:
+        """c that exponents [2, ..., d] make of the start."""
+        return log_init(*self.w_start, *exponents)
+
+    def _row_space(self, problem: Problem) -> RowSpace:
+        """What arcsinh(2 theta/Delta) - c lies in."""
+        return problem.row_space

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
+from dln_momentum.engine import EngineOptions, Snapshot, Status
 from dln_momentum.engine.problems import Measure, Report, groups_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.interface.methods import as_plain, from_plain
@@ -21,22 +20,26 @@ from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
 from dln_momentum.outputs.changing_rates import rates_at_step
 from dln_momentum.outputs.history import History
+from dln_momentum.outputs.minimisers import certificate
 from dln_momentum.outputs.quantities import group_of
-from dln_momentum.outputs.summary import certificate, recovery
+from dln_momentum.outputs.summary import recovery
 from dln_momentum.pace import Pace
 from dln_momentum.problem import Problem
 from dln_momentum.rates import eps_of
+from dln_momentum.training.autograd_stepper import AutogradStepper
 from dln_momentum.training.board import DashboardLogger
 from dln_momentum.training.datamodule import Block, BlockDataModule
+from dln_momentum.training.engine_stepper import EngineStepper
 from dln_momentum.training.reloading import hyper_parameters, origin, remade
 from dln_momentum.training.resuming import check_same_run, identity, read_checkpoint
 from dln_momentum.training.starting import Gradient, module_problems, set_initial_speed
-from dln_momentum.training.steppers import AutogradStepper, EngineStepper, Stepper
 
 SHARED = 2**16
 """Coordinates of all runs up to which the monitors share one snapshot, and what it has derived."""
 
-logger = logging.getLogger(__name__)
+Stepper = EngineStepper | AutogradStepper
+"""The two ways to advance a run by a block of steps: any number of diagonal networks by the
+closed-form gradient, or one network of any architecture by backpropagation."""
 
 
 class HeavyBallModule(pl.LightningModule):
@@ -131,9 +134,9 @@ class HeavyBallModule(pl.LightningModule):
         """Advance every run by one block."""
         if not isinstance(block, Block):
             raise InputError(
-                [f"HeavyBallModule trains on blocks of steps, given {type(block).__name__}: put "
-                 "the data into a Problem and call trainer.fit(module, module.data)"]
-            )  # fmt: skip
+                f"HeavyBallModule trains on blocks of steps, given {type(block).__name__}: put "
+                "the data into a Problem and call trainer.fit(module, module.data)"
+            )
         if block.start != self.stepper.step:
             raise RuntimeError(f"block starts at {block.start}, training at {self.stepper.step}")
         self._snapshot = None
@@ -314,44 +317,10 @@ class HeavyBallModule(pl.LightningModule):
         return module
 
     def _make_stepper(self, options: EngineOptions, gradient: Gradient) -> Stepper:
-        if not isinstance(self.net, DiagonalLinearNet) or gradient == "autograd":
-            schedule = self.method.schedule
-            return AutogradStepper(self.net, self.optimizer, self.data, options, schedule)
-        net, data, group = self.net, self.data, self.optimizer.param_groups[0]
-        # the iterates of a deeper network are u and v themselves
-        pair = (net.u, net.v) if net.is_deep else (net.w_plus, net.w_minus)
-        w_plus, w_minus = (w.detach().reshape(-1, w.shape[-1]) for w in pair)
-        like = {"dtype": w_plus.dtype, "device": w_plus.device}
-        gamma, beta = (
-            torch.as_tensor(group[key], **like).expand(len(w_plus)) for key in ("lr", "momentum")
-        )
-        engine = Engine(
-            data.problems,
-            gamma.clone(),
-            beta.clone(),
-            w_plus.clone(),
-            w_minus.clone(),
-            previous=self._previous(w_plus, w_minus),
-            batches=data.batches,
-            label_noise=data.label_noise,
-            options=options,
-            method=self.method,
-        )
-        logger.info(
-            "engine: %s (%s) for R = %d, n = %d, d = %d",
-            *(engine.backend.name, engine.backend.why, len(w_plus), data.problem.n, data.problem.d),
-        )
-        return EngineStepper(engine, net, self.optimizer)
-
-    def _previous(self, w_plus: Tensor, w_minus: Tensor) -> tuple[Tensor, Tensor] | None:
-        """w_0 of w_+ and w_-, [R, d] each, from the optimizer's increments; None at rest."""
-        increments = [self.optimizer.increment(w).detach() for w in self.net.parameters()]
-        if not any(bool(increment.any()) for increment in increments):
-            return None
-        du, dv = (increment.reshape(w_plus.shape) for increment in increments)
-        if self.method.is_deep:
-            return w_plus - du, w_minus - dv
-        return w_plus - (du + dv), w_minus - (du - dv)
+        net, optimizer, data, method = self.net, self.optimizer, self.data, self.method
+        if not isinstance(net, DiagonalLinearNet) or gradient == "autograd":
+            return AutogradStepper(net, optimizer, data, options, method.schedule)
+        return EngineStepper.of(net, optimizer, data, options, method)
 
     def _stop_if_finished(self) -> None:
         if self.finished:

@@ -14,13 +14,12 @@ from dln_momentum.engine import EngineOptions
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
+from dln_momentum.problem_checks import TENSORS
 from dln_momentum.record_plan import RecordPlan
 from dln_momentum.training.datamodule import BlockDataModule
 
 LARGEST = 2**20
 """Bytes of data and first weights up to which a checkpoint holds them."""
-
-TENSORS = ("X", "y", "theta_star", "X_test", "y_test")
 
 
 def hyper_parameters(
@@ -75,7 +74,7 @@ def remade(
     saved = checkpoint.get("origin")
     settings = checkpoint.get("hyper_parameters")
     if not isinstance(settings, Mapping) or "plan" not in settings:
-        raise InputError(["the checkpoint is not one of HeavyBallModule"])
+        raise InputError("the checkpoint is not one of HeavyBallModule")
     if saved is None:
         raise_if_any(
             f"the checkpoint holds no {what}: it is of a network or of data of one's own, of "

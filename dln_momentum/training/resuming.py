@@ -79,12 +79,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         found = torch.load(path, map_location="cpu", weights_only=True) if damaged is None else {}
     except Exception as error:
         # zipfile and torch raise whatever the bytes of another file happen to cause
-        raise InputError([f"{name} is no checkpoint: it cannot be read"]) from error
+        raise InputError(f"{name} is no checkpoint: it cannot be read") from error
     if damaged is not None:
         raise InputError(
-            [f"{name} is damaged: the checksum of {damaged} in it is not that of its bytes; must "
-             "be a checkpoint as it was written"]
-        )  # fmt: skip
+            f"{name} is damaged: the checksum of {damaged} in it is not that of its bytes; must "
+            "be a checkpoint as it was written"
+        )
     return found
 
 
@@ -128,7 +128,7 @@ def check_same_run(checkpoint: Mapping[str, Any], own: Mapping[str, str], max_st
     """
     found = checkpoint.get("identity") if isinstance(checkpoint, Mapping) else None
     if not isinstance(found, Mapping):
-        raise InputError(["resume: the checkpoint is not one of dln-train or dln-sweep"])
+        raise InputError("resume: the checkpoint is not one of dln-train or dln-sweep")
     step = checkpoint["global_step"]
     raise_if_any(
         [

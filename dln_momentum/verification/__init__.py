@@ -37,7 +37,8 @@ of `dln_momentum.rates`) and `summaries` (the printed numbers of `dln_momentum.o
 which statements are about it.
 `setting` holds the input, `measurements` the runs, `recorded` their trajectories and hypotheses,
 `written_update` the second program, `family_run` and `written_method` those of the other members of
-the family, `statement` the verdict, `statements` the order of them all.
+the family, `agreement` compares numbers, `statement` has the verdict, `statements` the order of
+them all.
 """
 
 from dln_momentum.verification.measurements import Measurements

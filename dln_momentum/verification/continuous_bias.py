@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
-from dln_momentum.flows import FlowPath, summed_path_integrals
+from dln_momentum.flows import FlowPath, SummedIntegrals, summed_path_integrals
 from dln_momentum.flows.contour import inside_windows
 from dln_momentum.flows.trajectory import (
     LOCAL_ERRORS,
@@ -76,15 +78,11 @@ def integrals_by_definition(m: Measurements, trajectory: RecordedTrajectory) -> 
     """
     path, summed = m.momentum_path, m.summed_integrals
     regular, by_definition = path_integrals(path), summed.integrals
-    found = f"{summed.fraction:.2%} of the time in every coordinate"
     allowed = solver_error(path) + summed.uncertainty
     return equal(
         "MGF: I_+- = lambda int (w_+-'/w_+-)^2 = -+ G - ln|w_+-/w_0| - lambda w_+-'/w_+-",
         4,
-        [
-            Hypothesis("the definition can be summed", not summed.fraction <= 0.5, found),
-            resolved("I_+-", _largest(regular, by_definition), allowed),
-        ],
+        [_summable(summed), resolved("I_+-", _largest(regular, by_definition), allowed)],
         predicted=by_definition[:, -1].sum(),
         measured=regular[:, -1].sum(),
         error=(by_definition - regular).abs().amax((0, 2)),
@@ -146,22 +144,14 @@ def changing_coefficients(m: Measurements) -> list[Statement]:
     summed by its definition; u^2 - v^2 is integrated without a logarithm; and theta_t minimises
     the divergence of its own Delta_t and c_t over its level set.
     """
-    return [
-        statement
-        for label, path in m.changing_paths.items()
-        for statement in _of_changing_path(m, label, path)
-    ]
+    found = (_of_changing_path(m, label, path) for label, path in m.changing_paths.items())
+    return [*itertools.chain.from_iterable(found)]
 
 
 def _of_changing_path(m: Measurements, label: str, path: FlowPath) -> list[Statement]:
     summed, regular = summed_path_integrals(m.problem, path), path_integrals(path)
     run = trajectory_of_path(path, summed, log_spaced(path, TIMES), m.setting.tol, m.setting.w)
-    share = f"{summed.fraction:.2%} of the time in every coordinate"
-    needs = (
-        at_rest(m),
-        moved(run),
-        Hypothesis("the definition can be summed", not summed.fraction <= 0.5, share),
-    )
+    needs = at_rest(m), moved(run), _summable(summed)
     kkt = run.certificate(m.problem)
     product, size_of_terms = log_free_error(path), log_free_size(path)
     of_integrals = solver_error(path) + summed.uncertainty
@@ -199,6 +189,12 @@ def _of_changing_path(m: Measurements, label: str, path: FlowPath) -> list[State
             times=times_of(run),
         ),
     ]
+
+
+def _summable(summed: SummedIntegrals) -> Hypothesis:
+    """Whether I_+- is summed by its definition over most of the time."""
+    found = f"{summed.fraction:.2%} of the time in every coordinate"
+    return Hypothesis("the definition can be summed", not summed.fraction <= 0.5, found)
 
 
 def read_off(m: Measurements, trajectory: RecordedTrajectory) -> Statement:

@@ -9,6 +9,7 @@ import torch
 
 from dln_momentum.theory.curvature import hessian_product, sharpness, sharpness_threshold
 from dln_momentum.verification.measurements import Measurements
+from dln_momentum.verification.recorded import full_batch
 from dln_momentum.verification.statement import Hypothesis, Statement, at_most, equal
 
 
@@ -49,11 +50,7 @@ def stable_end(m: Measurements) -> Statement:
     momentum = m.momentum
     found = f"loss {loss:.1e}, the tolerance is {m.setting.tol:.1e}"
     needs = (
-        Hypothesis(
-            "every step follows the full gradient",
-            not m.setting.stochastic,
-            "batches or label noise" if m.setting.stochastic else "no batches, no label noise",
-        ),
+        full_batch(m),
         Hypothesis("converged", loss <= m.setting.tol and not m.run_diverged, found),
     )
     return at_most(

@@ -16,8 +16,8 @@ from dln_momentum.flows import DiscretisationOrders, discretisation_orders
 from dln_momentum.rates import Momentum
 from dln_momentum.theory.reference import reference_iterates
 from dln_momentum.verification.measurements import Measurements
-from dln_momentum.verification.recorded import ULP, at_rest
-from dln_momentum.verification.statement import Hypothesis, Statement, equal
+from dln_momentum.verification.recorded import ULP, at_rest, full_batch
+from dln_momentum.verification.statement import Statement, equal
 
 STEPS = 200
 """Steps of the coarsest of the compared runs; the others take twice and four times as many."""
@@ -33,7 +33,7 @@ def orders(m: Measurements) -> list[Statement]:
         "MGD(gamma, beta) follows MGF(lambda): order in eps",
         "MGD(gamma, beta) follows MGF(lambda_KS) half a step later: order in eps",
     )
-    needs = _hypotheses(m)
+    needs = full_batch(m), at_rest(m)
     if not all(hypothesis.met for hypothesis in needs):
         return [Statement(name, 1, needs, predicted=i + 1.0) for i, name in enumerate(names)]
     found = _orders(m)
@@ -54,7 +54,7 @@ def acceleration_rule(m: Measurements) -> Statement:
     twice that of 1 and 1/2, in the limit of short steps.
     """
     name = "rho^2 gamma, 1 - rho (1-beta) follow the path of gamma, beta: order in eps"
-    needs = _hypotheses(m)
+    needs = full_batch(m), at_rest(m)
     if not all(hypothesis.met for hypothesis in needs):
         return Statement(name, 2, needs, predicted=1.0)
     slow = Momentum.from_pair(lam=m.momentum.lam, eps=_coarse_step(m) / 4)
@@ -136,12 +136,6 @@ def _path(m: Measurements, momentum: Momentum, steps: int) -> Tensor:
     start = ((w_plus + w_minus) / 2, (w_plus - w_minus) / 2)
     iterates = reference_iterates(m.problem, *start, momentum.gamma, momentum.beta)
     return torch.stack([torch.stack(pair) for pair in itertools.islice(iterates, steps)])
-
-
-def _hypotheses(m: Measurements) -> tuple[Hypothesis, ...]:
-    sampled = "batches or label noise" if m.setting.stochastic else "no batches, no label noise"
-    full = Hypothesis("every step follows the full gradient", not m.setting.stochastic, sampled)
-    return full, at_rest(m)
 
 
 def _compared_part(m: Measurements) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dln_momentum.flows.trajectory import in_range
+from dln_momentum.flows.trajectory import times_in_range
 from dln_momentum.row_space import RowSpace
 from dln_momentum.theory.discrete_bias import asymptotic_balancedness, kkt_residual, log_init
 from dln_momentum.theory.family import step_terms
@@ -109,20 +109,15 @@ def family_run(
         now = (1 - rates.eta[k]) * now + last
         layers.append(now)
     found = torch.stack(layers, 1)
-    fine = in_range(torch.stack([found[0] + found[1], found[0] - found[1]])).tolist()
-    kept = fine.index(False) if False in fine else len(fine)
-    part = "" if kept == len(fine) else f"for k < {kept}: w_+- or Delta then leaves float64's range"
+    kept = times_in_range(diagonal(found))
+    part = (
+        "" if kept == len(layers) else f"for k < {kept}: w_+- or Delta then leaves float64's range"
+    )
     gamma_k, beta_k, omega_k, eta_k = (
         torch.tensor(x[: max(kept - 1, 0)], dtype=torch.float64)
         for x in (rates.gamma, rates.beta, rates.omega, rates.eta)
     )
     return FamilyRun(first, found[:, :kept], gamma_k, beta_k, omega_k, eta_k, part)
-
-
-def _steps_in_range(w: Tensor) -> int:
-    """Steps from the first of (w_+, w_-) [2, K+1, d] on whose results float64 holds."""
-    fine = in_range(w).tolist()
-    return max((fine.index(False) if False in fine else len(fine)) - 1, 0)
 
 
 def diagonal(layers: Tensor) -> Tensor:
@@ -157,7 +152,7 @@ def theorem(
         decay: gamma_k omega_k, [K, ...] (for the rounding alone).
         nesterov: whether it is Nesterov's method.
     """
-    part, kept = run.part, _steps_in_range(w)
+    part, kept = run.part, max(times_in_range(w) - 1, 0)
     if kept < len(sums):
         # weighted or rescaled, w_+- may leave the range before u + v and u - v do
         part = f"for k <= {kept}: w_+- or Delta of the theorem then leaves float64's range"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dln_momentum.theory.local_rates import curvatures_at_minimum, predicted_contraction
 from dln_momentum.verification.measurements import Measurements
+from dln_momentum.verification.recorded import full_batch
 from dln_momentum.verification.statement import Hypothesis, Statement, equal
 
 WINDOW = (1e-26, 1e-18)
@@ -33,11 +34,7 @@ of 2.4 GiB, of all statements."""
 def contraction(m: Measurements) -> Statement:
     """ln of the contraction of ||.|| a step: half the slope of ln loss, and that of the Hessian."""
     name = "MGD: contraction a step at the end = spectral radius of the Hessian's modes (ln)"
-    full = Hypothesis(
-        "every step follows the full gradient",
-        not m.setting.stochastic,
-        "batches or label noise" if m.setting.stochastic else "no batches, no label noise",
-    )
+    full = full_batch(m)
     taken = m.snapshots[-1].step
     short = not m.run_diverged and taken <= LONGEST
     found = "it diverged" if m.run_diverged else f"{taken} steps"

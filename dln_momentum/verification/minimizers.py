@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dln_momentum.flows import FlowPath
 from dln_momentum.flows.trajectory import solver_error
-from dln_momentum.outputs.summary import distance, minimiser
+from dln_momentum.outputs.minimisers import distance, minimiser
 from dln_momentum.problem import Problem
 from dln_momentum.theory.continuous_bias import limit_bias
 from dln_momentum.verification.measurements import Measurements

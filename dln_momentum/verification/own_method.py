@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import Snapshot
-from dln_momentum.outputs.summary import balancedness_errors, certificate, potential
+from dln_momentum.engine.family_snapshot import FamilySnapshot
+from dln_momentum.outputs.minimisers import certificate, potential
+from dln_momentum.outputs.summary import balancedness_errors
 from dln_momentum.verification.measurements import Measurements
 from dln_momentum.verification.recorded import ULP, resolved_snapshots
 from dln_momentum.verification.reference import (
@@ -24,6 +26,8 @@ from dln_momentum.verification.reference import (
     PER_STEP,
     STEPS,
     backends,
+    grown,
+    random_signs,
 )
 from dln_momentum.verification.statement import Hypothesis, Statement, Times, equal
 from dln_momentum.verification.written_method import WrittenMethod, written_method, written_sums
@@ -114,7 +118,9 @@ def the_first_steps(m: Measurements) -> list[Statement]:
         for k in steps:
             engine.advance(k - engine.step)
             layers = engine.variables(slice(None))[0][:, 0].numpy()
-            errors.append(_errors(run, k, engine.snapshot(), layers, m))
+            snapshot = engine.snapshot()
+            assert isinstance(snapshot, FamilySnapshot)
+            errors.append(_errors(run, k, snapshot, layers, m))
         for place, what in enumerate(("w_k", "S_+-, its decay, G and the loss")):
             text = f"{name}: {what} of the engine ({backend}) are those of the method as written"
             number = len(steps) if place == 0 else len(kept)
@@ -151,11 +157,9 @@ def _spread(run: WrittenMethod, k: int, m: Measurements) -> float:
 
 def _compared(m: Measurements, run: WrittenMethod) -> tuple[list[int], np.ndarray]:
     """The compared steps, before rounding is amplified too far, and the amplification."""
-    signs = np.where(np.random.default_rng(0).random((2, m.problem.d)) < 0.5, -1.0, 1.0)
-    other = written_method(m.setting, m.momentum, len(run.layers) - 2, DISPLACEMENT * signs)
-    pairs = zip(run.layers[1:], other.layers[1:], strict=False)
-    moved = [np.abs(a - b).max() / (DISPLACEMENT * np.abs(a).max()) for a, b in pairs]
-    growth = np.maximum.accumulate(np.maximum(moved, 1.0))
+    displaced = DISPLACEMENT * random_signs(m.problem.d)
+    other = written_method(m.setting, m.momentum, len(run.layers) - 2, displaced)
+    growth = grown(run.layers[1:], other.layers[1:])
     found = []
     for k in STEPS:
         fine = k < len(growth) and growth[k] < AMPLIFIED
@@ -166,11 +170,11 @@ def _compared(m: Measurements, run: WrittenMethod) -> tuple[list[int], np.ndarra
 
 
 def _errors(
-    run: WrittenMethod, k: int, s: Snapshot, layers: np.ndarray, m: Measurements
+    run: WrittenMethod, k: int, s: FamilySnapshot, layers: np.ndarray, m: Measurements
 ) -> tuple[float, float]:
     """Errors of the iterates and of the sums, relative to their size and that of their terms."""
     method, X = m.setting.method, m.problem.X.numpy()
-    ratio, depth = float(s.layer_ratio[0]), float(torch.as_tensor(method.depth).flatten()[0])  # pyright: ignore[reportAttributeAccessIssue]
+    ratio, depth = float(s.layer_ratio[0]), float(torch.as_tensor(method.depth).flatten()[0])
     path = np.stack(run.layers[1 : k + 2])
     iterates = np.abs(layers - path[-1]).max() / np.abs(path[-1]).max()
     p = np.array(run.weights(k))
@@ -192,8 +196,8 @@ def _errors(
     scale_g = p.sum() * (largest + norm * float(np.abs(X).max()))
     pairs = (
         (s.exponents[:, 0].numpy(), sums, near * of_potential * (1 + np.abs(sums).max())),
-        (s.weighted_gradient_sum[0].numpy(), gradients, scale_g),  # pyright: ignore[reportAttributeAccessIssue]
-        (float(s.decay[0]), decay, 1 + abs(decay)),  # pyright: ignore[reportAttributeAccessIssue]
+        (s.weighted_gradient_sum[0].numpy(), gradients, scale_g),
+        (float(s.decay[0]), decay, 1 + abs(decay)),
         (float(s.loss[0]), run.loss[k], max(run.loss[: k + 1]) + norm * (1 + norm)),
     )
     return float(iterates), float(max(np.abs(a - b).max() / c for a, b, c in pairs))

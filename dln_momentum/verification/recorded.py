@@ -11,8 +11,8 @@ from dln_momentum.flows.trajectory import (
     LARGEST,
     SMALLEST,
     RecordedTrajectory,
-    in_range,
     log_spaced,
+    times_in_range,
     trajectory_of_path,
 )
 from dln_momentum.verification.measurements import Measurements
@@ -66,8 +66,7 @@ def recorded_run(m: Measurements) -> RecordedTrajectory:
 def resolved_snapshots(m: Measurements) -> tuple[list[Snapshot], str]:
     """The snapshots after the start within the range of float64, or the start; and the part."""
     snapshots = m.snapshots
-    fine = in_range(torch.stack([s.w[:, 0] for s in snapshots], 1)).tolist()
-    kept = fine.index(False) if False in fine else len(fine)
+    kept = times_in_range(torch.stack([s.w[:, 0] for s in snapshots], 1))
     last = snapshots[max(kept - 1, 0)].step
     part = ""
     if kept < len(snapshots):
@@ -141,6 +140,12 @@ def at_rest(m: Measurements) -> Hypothesis:
     """Whether the start has no speed (C2)."""
     largest = float(m.setting.dw.abs().max())
     return Hypothesis("the start is at rest", largest == 0, f"largest |w_+-'(0)| = {largest:.3g}")
+
+
+def full_batch(m: Measurements) -> Hypothesis:
+    """Whether the discrete run has neither mini-batches nor label noise."""
+    sampled = "batches or label noise" if m.setting.stochastic else "no batches, no label noise"
+    return Hypothesis("every step follows the full gradient", not m.setting.stochastic, sampled)
 
 
 def nowhere_zero(m: Measurements, trajectory: RecordedTrajectory) -> Hypothesis:

@@ -7,6 +7,7 @@ noise or a wrong step size. Only a second program, `written_run`, finds those.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -42,6 +43,18 @@ def backends() -> tuple[str, ...]:
     return ("numba", "torch") if compiles() else ("torch",)
 
 
+def random_signs(d: int) -> np.ndarray:
+    """The direction of a displacement of (w_+, w_-), [2, d]."""
+    return np.where(np.random.default_rng(0).random((2, d)) < 0.5, -1.0, 1.0)
+
+
+def grown(path: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> np.ndarray:
+    """Largest growth up to each step, >= 1, of the `DISPLACEMENT` of a start to that of another."""
+    pairs = zip(path, other, strict=False)
+    found = [np.abs(a - b).max() / (DISPLACEMENT * np.abs(a).max()) for a, b in pairs]
+    return np.maximum.accumulate(np.maximum(found, 1.0))
+
+
 class SecondProgram:
     """The first steps of a setting by the written update and by both backends of the engine."""
 
@@ -56,23 +69,17 @@ class SecondProgram:
     @cached_property
     def growth(self) -> np.ndarray:
         """Largest growth of a displacement of the start up to each step, >= 1."""
-        d = self.measurements.problem.d
-        signs = np.where(np.random.default_rng(0).random((2, d)) < 0.5, -1.0, 1.0)
         setting, momentum = self.measurements.setting, self.measurements.momentum
-        steps, moved = len(self.written.w) - 1, np.ones(1)
+        written, signs = self.written.w, random_signs(self.measurements.problem.d)
         # of few coordinates one draw may be a direction that hardly grows: one that changes Delta
         # alone, or c alone
-        for draw in (signs, signs * np.array([[1.0], [-1.0]])):
-            other = written_run(setting, momentum, steps, DISPLACEMENT * draw)
-            found = np.array(
-                [
-                    np.abs(a - b).max() / (DISPLACEMENT * np.abs(a).max())
-                    for a, b in zip(self.written.w, other.w, strict=False)
-                ]
-            )
-            short = min(len(found), len(moved)) if len(moved) > 1 else len(found)
-            moved = np.maximum(found[:short], moved[:short] if len(moved) > 1 else 1.0)
-        return np.maximum.accumulate(np.maximum(moved, 1.0))
+        others = (
+            written_run(setting, momentum, len(written) - 1, DISPLACEMENT * draw).w
+            for draw in (signs, signs * np.array([[1.0], [-1.0]]))
+        )
+        found = [grown(written, other) for other in others]
+        short = min(map(len, found))
+        return np.maximum(*(moved[:short] for moved in found))
 
     @cached_property
     def steps(self) -> list[int]:

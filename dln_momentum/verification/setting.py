@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.data import BatchStream, LabelNoise
-from dln_momentum.errors import raise_if_any
+from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.flows import FlowOptions
 from dln_momentum.method import Method
 from dln_momentum.problem import Problem
@@ -64,7 +64,7 @@ class Setting:
         raise_if_any(self._errors())
         if self.loss <= self.tol:
             found = f"loss {self.loss:g}, must be > tol = {self.tol:g}"
-            raise_if_any([f"the start already interpolates: {found}"])
+            raise InputError(f"the start already interpolates: {found}")
 
     def _errors(self) -> Iterator[str]:
         if self.momentum is None and self.lam is None:

@@ -21,7 +21,7 @@ from dln_momentum.theory.small_lambda import (
     small_lambda_balancedness,
 )
 from dln_momentum.verification.measurements import Measurements
-from dln_momentum.verification.recorded import ULP, at_rest, converged
+from dln_momentum.verification.recorded import ULP, at_rest, converged, full_batch
 from dln_momentum.verification.statement import Hypothesis, Statement, at_most, equal
 
 SMALL = 0.1
@@ -196,21 +196,11 @@ def discrete_threshold_holds(m: Measurements) -> Statement:
     )
 
 
-def _full_batch(m: Measurements) -> tuple[Hypothesis, ...]:
-    sampled = "batches or label noise" if m.setting.stochastic else "no batches, no label noise"
-    return (
-        Hypothesis("every step follows the full gradient", not m.setting.stochastic, sampled),
-        at_rest(m),
-    )
-
-
 def _discrete_premises(m: Measurements) -> tuple[Hypothesis, ...]:
     product = m.momentum.eps * m.descent_modulus
     found = f"eps M = {product:.3g}, M the largest of all steps"
-    return (
-        *_full_batch(m),
-        Hypothesis("eps M < 2 on the segments of the path", product < 2, found),
-    )
+    small = Hypothesis("eps M < 2 on the segments of the path", product < 2, found)
+    return full_batch(m), at_rest(m), small
 
 
 def _judged(m: Measurements) -> str:

@@ -12,6 +12,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from dln_momentum.outputs.report import number
+
 UNRESOLVED = 0.3
 """Above this tolerance float64 cannot decide the statement on this run."""
 
@@ -94,6 +96,15 @@ class Statement:
         if not self.error <= self.tolerance:
             return Verdict.VIOLATED
         return Verdict.PARTLY if self.judged else Verdict.HOLDS
+
+    @property
+    def numbers(self) -> tuple[str, str, str, str]:
+        """Predicted, measured, error and tolerance as text."""
+        relation = "" if self.relation == "=" else f"{self.relation} "
+        error, allowed = (
+            "-" if math.isnan(x) else f"{x:.1e}" for x in (self.error, self.tolerance)
+        )
+        return relation + number(self.predicted), number(self.measured), error, allowed
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -8,8 +8,6 @@ time, from w_+-, the exponents and the data, on purpose without `dln_momentum.th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,22 +20,12 @@ from dln_momentum.rates import Momentum
 from dln_momentum.row_space import vector_norm
 from dln_momentum.theory.discrete_bias import is_potential
 from dln_momentum.theory.minimizers import bregman_minimizer
+from dln_momentum.verification.agreement import TOLERANCE, Found, Number, agreement
 from dln_momentum.verification.measurements import Measurements
 from dln_momentum.verification.recorded import TIMES, ULP, moved
 from dln_momentum.verification.reference import SecondProgram
 from dln_momentum.verification.setting import Setting
-from dln_momentum.verification.statement import UNRESOLVED, Hypothesis, Statement, equal
-
-TOLERANCE = 1e-9
-"""Both evaluate the same formulas on the same numbers in another order; a minimiser is good for
-1e-10 of its size, and a KKT residual for the rounding of the mirror image."""
-
-
-class Number(NamedTuple):
-    """A number as it should be, and the scale of its rounding."""
-
-    value: float
-    scale: float = 0.0
+from dln_momentum.verification.statement import UNRESOLVED, Hypothesis, Statement
 
 
 def run_summary(m: Measurements, program: SecondProgram, backend: str) -> Statement:
@@ -47,7 +35,7 @@ def run_summary(m: Measurements, program: SecondProgram, backend: str) -> Statem
         return Statement(name, 3, (program.compared,))
     snapshot = program.snapshots(backend)[-1]
     judged = f"at k = {snapshot.step}"
-    return _agreement(name, [program.compared], _of_run(m, snapshot), judged)
+    return agreement(name, [program.compared], _of_run(m, snapshot), judged)
 
 
 def end_summary(m: Measurements) -> Statement:
@@ -61,7 +49,7 @@ def end_summary(m: Measurements) -> Statement:
     needs = Hypothesis("float64 has all digits of w_+- and Delta", fine, found)
     if not fine:
         return Statement(name, 3, (needs,))
-    return _agreement(name, [needs], _of_run(m, snapshot), "")
+    return agreement(name, [needs], _of_run(m, snapshot), "")
 
 
 def flow_end_summary(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
@@ -118,11 +106,7 @@ def flow_end_summary(m: Measurements, trajectory: RecordedTrajectory) -> Stateme
         expected["distance_to_effective_initialisation_limit"] = other._replace(
             scale=1e4 * other.scale + moves / TOLERANCE
         )
-    return _agreement(name, [needs], (end, expected, fields), "", section=4)
-
-
-Found = tuple[Mapping[str, float | int], dict[str, Number], dict[str, tuple[Tensor, Tensor]]]
-"""A summary, what it should be, and pairs of tensors that should agree."""
+    return agreement(name, [needs], (end, expected, fields), "", section=4)
 
 
 def _of_run(m: Measurements, s: Snapshot) -> Found:
@@ -317,42 +301,3 @@ def _distance(
 def _moves(theta: Tensor, delta: Tensor, error: float) -> float:
     """How far a minimiser moves with an error of c and ln Delta."""
     return math.sqrt(len(theta)) * error * float(torch.hypot(2 * theta, delta).max())
-
-
-def _agreement(
-    name: str, hypotheses: list[Hypothesis], found: Found, judged: str, section: int = 3
-) -> Statement:
-    """The largest difference over all numbers; the one that is off the most is shown."""
-    summary, expected, fields = found
-    errors = {
-        key: _difference(float(summary.get(key, math.inf)), number)
-        for key, number in expected.items()
-    }
-    errors |= {key: _difference_of(*pair) for key, pair in fields.items()}
-    worst = max(errors, key=lambda key: math.inf if math.isnan(errors[key]) else errors[key])
-    predicted, measured = (
-        (expected[worst].value, float(summary.get(worst, math.nan)))
-        if worst in expected
-        else (float(side.double().sum()) for side in reversed(fields[worst]))
-    )
-    compared = Hypothesis("every number is compared", True, f"{len(errors)}; the worst is {worst}")
-    return equal(
-        name, section, [*hypotheses, compared], predicted=predicted, measured=measured,
-        error=errors[worst], tolerance=TOLERANCE, judged=judged,
-    )  # fmt: skip
-
-
-def _difference(found: float, number: Number) -> float:
-    """Relative to the number or to its scale; two that are both nan, or both infinite, agree."""
-    if (math.isnan(found) and math.isnan(number.value)) or found == number.value:
-        return 0.0
-    if math.isinf(number.scale) and not math.isnan(found):
-        return 0.0
-    return abs(found - number.value) / max(abs(number.value), number.scale, 1e-300)
-
-
-def _difference_of(found: Tensor, expected: Tensor) -> float:
-    scale = float(expected[expected.isfinite()].abs().max()) if expected.isfinite().any() else 1.0
-    equal_there = (found == expected) | (found.isnan() & expected.isnan())
-    difference = torch.where(equal_there, 0.0, (found - expected).abs())
-    return float(difference.max()) / max(scale, 1e-300)

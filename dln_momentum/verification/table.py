@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from rich.markup import escape
 from rich.table import Table
 
-from dln_momentum.outputs.report import number
 from dln_momentum.verification import Statement, Verdict
 
 STYLES = {
@@ -44,7 +42,7 @@ def _wide_table(table: Table, found: Sequence[Statement]) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict")
     for s in found:
-        table.add_row(str(s.section), _text(s), *_numbers(s), _verdict(s))
+        table.add_row(str(s.section), _text(s), *s.numbers, _verdict(s))
     return table
 
 
@@ -54,7 +52,7 @@ def _narrow_table(table: Table, found: Sequence[Statement]) -> Table:
     table.add_column("statement, its numbers, and what it lacks", overflow="fold")
     table.add_column("verdict", max_width=len("hypotheses"))
     for s in found:
-        pairs = [f"{name} {value}" for name, value in zip(NUMBERS, _numbers(s), strict=True)]
+        pairs = [f"{name} {value}" for name, value in zip(NUMBERS, s.numbers, strict=True)]
         lines = f"  {', '.join(pairs[:2])}\n  {', '.join(pairs[2:])}"
         table.add_row(str(s.section), _text(s, lines), _verdict(s))
     return table
@@ -65,12 +63,6 @@ def _text(s: Statement, *lines: str) -> str:
     lacks = (f"  needs: {h.text} ({h.found})" for h in s.unmet)
     below = "".join(f"\n{line}" for line in (*lines, *part, *lacks))
     return f"{escape(s.name)}[dim]{escape(below)}[/dim]"
-
-
-def _numbers(s: Statement) -> tuple[str, ...]:
-    relation = "" if s.relation == "=" else f"{s.relation} "
-    allowed = ("-" if math.isnan(value) else f"{value:.1e}" for value in (s.error, s.tolerance))
-    return relation + number(s.predicted), number(s.measured), *allowed
 
 
 def _verdict(s: Statement) -> str:

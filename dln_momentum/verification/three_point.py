@@ -10,7 +10,7 @@ import math
 import torch
 
 from dln_momentum.flows.trajectory import RecordedTrajectory
-from dln_momentum.outputs.summary import distance
+from dln_momentum.outputs.minimisers import distance
 from dln_momentum.theory.entropy import bregman_divergence, inverse_mirror_map, mirror_map
 from dln_momentum.theory.three_point import three_point_sides
 from dln_momentum.verification.measurements import Measurements

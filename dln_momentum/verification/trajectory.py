@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.flows.trajectory import RecordedTrajectory
-from dln_momentum.outputs.summary import distance, minimiser
+from dln_momentum.outputs.minimisers import distance, minimiser
 from dln_momentum.problem import Problem
 from dln_momentum.row_space import weighted_solution
 from dln_momentum.theory.discrete_bias import is_potential, log_perturbed_init_norm

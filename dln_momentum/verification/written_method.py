@@ -53,17 +53,11 @@ class WrittenMethod:
         return p[::-1]
 
 
+@np.errstate(all="ignore")
 def written_method(
     setting: Setting, momentum: Momentum, steps: int, displacement: np.ndarray | float = 0.0
 ) -> WrittenMethod:
     """Take so many steps from w_1 (1 + displacement), or up to the first that is not finite."""
-    with np.errstate(all="ignore"):
-        return _run(setting, momentum, steps, displacement)
-
-
-def _run(
-    setting: Setting, momentum: Momentum, steps: int, displacement: np.ndarray | float
-) -> WrittenMethod:
     method, X, y = setting.method, setting.problem.X.numpy(), setting.problem.y.numpy()
     omega, tau, ratio, depth = (
         _first(x) for x in (method.weight_decay, method.dampening, method.layer_ratio, method.depth)
@@ -108,8 +102,8 @@ def written_rates(schedule: Schedule, gamma: float, beta: float, k: int) -> tupl
     >>> written_rates(Warmup(steps=4), 0.1, 0.9, k=2)
     (0.05, 0.9)
     """
-    own = {key: _first(getattr(schedule, key)) for key in schedule.numbers if key != "gamma"}
-    own = {key: value for key, value in own.items() if key != "beta"}
+    names = set(schedule.numbers) - {"gamma", "beta"}
+    own = {key: _first(getattr(schedule, key)) for key in names}
     steps, t = own.get("steps", 1.0), float(k - 1)
     part = min(1.0, t / steps)
     eps = gamma / (1 - beta)

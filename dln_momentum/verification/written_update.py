@@ -40,18 +40,11 @@ class WrittenRun:
     sign_changes: list[int] = field(default_factory=list)
 
 
+@np.errstate(all="ignore")  # a run that diverges overflows before it ends
 def written_run(
     setting: Setting, momentum: Momentum, steps: int, displacement: np.ndarray | float = 0.0
 ) -> WrittenRun:
     """Take so many steps from w_0 (1 + displacement), or up to the first w that is not finite."""
-    # a run that diverges overflows before it ends
-    with np.errstate(all="ignore"):
-        return _run(setting, momentum, steps, displacement)
-
-
-def _run(
-    setting: Setting, momentum: Momentum, steps: int, displacement: np.ndarray | float
-) -> WrittenRun:
     X, y = setting.problem.X.numpy(), setting.problem.y.numpy()
     n, beta = len(y), momentum.beta
     sign = np.array([[1.0], [-1.0]])

@@ -105,14 +105,14 @@ def _file(path: Path, title: str) -> str:
 def _python() -> Iterator[str]:
     """The public interface, from its docstrings, classes after functions."""
     tree = ast.parse((ROOT / "dln_momentum/__init__.py").read_text())
-    (homes,) = [
+    (public,) = [
         ast.literal_eval(node.value)
         for node in tree.body
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "_HOMES"
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"
     ]
     yield "Python\n======\n\n``import dln_momentum as dln``; each name is ``dln.NAME``.\n"
     yield ".. currentmodule:: dln_momentum\n"
-    names = sorted(homes, key=str.lower)
+    names = sorted(set(public) - {"__version__", "schedules"}, key=str.lower)
     for title, kind, chosen in (
         ("Functions", "autofunction", [name for name in names if not name[0].isupper()]),
         ("Classes", "autoclass", [name for name in names if name[0].isupper()]),

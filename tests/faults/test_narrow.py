@@ -8,7 +8,7 @@ import math
 import pytest
 from rich.console import Console
 
-from dln_momentum.outputs.report import fitted_table, table_of, wide_console
+from dln_momentum.outputs.terminal import fitted_table, table_of, wide_console
 from dln_momentum.verification import Statement
 from dln_momentum.verification.statement import Hypothesis
 from dln_momentum.verification.table import statement_table

@@ -20,7 +20,7 @@ import torch
 
 import dln_momentum as dln
 from dln_momentum.method import Method
-from dln_momentum.outputs.summary import potential
+from dln_momentum.outputs.minimisers import potential
 from dln_momentum.schedules import Cosine
 from dln_momentum.verification import (
     Measurements,
@@ -419,7 +419,7 @@ def shifted(function: Callable[..., Any], part: float) -> Callable[..., Any]:
     ("case", "owner", "name"),
     [
         (SCANNED[0], "dln_momentum.theory.trajectory", "asymptotic_balancedness"),
-        (SCANNED[13], "dln_momentum.engine.family_snapshot", "asymptotic_balancedness"),
+        (SCANNED[13], "dln_momentum.theory.trajectory", "asymptotic_balancedness"),
         (SCANNED[6], "dln_momentum.theory.trajectory", "asymptotic_balancedness"),
     ],
     ids=["plain", "decay", "one row"],

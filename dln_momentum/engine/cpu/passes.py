@@ -130,6 +130,13 @@ def _add_large_steps(w, ahead, beta, sums, here, there, at, size):
 
 
 @compiled
+def add_to(sums, terms, at, size):
+    """Add entries of one array to those of another."""
+    for i in range(size):
+        sums[at + i] += terms[at + i]
+
+
+@compiled
 def finish_residual(residual, ahead, target, sums, at, size):
     """Add this step's residual to its sum; the next one starts from minus the target."""
     for i in range(size):

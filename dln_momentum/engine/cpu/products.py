@@ -19,7 +19,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from dln_momentum.engine.cpu.registers import BLOCK, WIDTH, RegisterBlock
-from dln_momentum.engine.cpu.vectors import Emitter
+from dln_momentum.engine.cpu.vectors import Emitter, Vector
 
 MOST_VECTORS = 6
 """Registers that a span of the coordinates of a single run fills, at most."""
@@ -27,7 +27,7 @@ MOST_VECTORS = 6
 
 def rows_in_registers(
     emitter: Emitter, out: Any, A: Any, row_stride: Any, k_stride: Any, B: Any, length: Any,
-    block: RegisterBlock, accumulate: bool,
+    block: RegisterBlock, accumulate: bool, less: Any = None,
 ) -> None:  # fmt: skip
     """The product of a height of ``block.rows``: all of its sums stay in registers."""
     builder, width = emitter.builder, emitter.width
@@ -36,10 +36,13 @@ def rows_in_registers(
     places = [[emitter.number(j * row + v * width) for v in range(block.vectors)]
               for j in range(block.rows)]  # fmt: skip
     zero = emitter.splat(0.0)
-    sums = [
-        [emitter.variable((emitter.load(out, at) if accumulate else zero).value) for at in ats]
-        for ats in places
-    ]
+
+    def first(at: Any) -> Vector:
+        if less is not None:
+            return -emitter.load(less, at)
+        return emitter.load(out, at) if accumulate else zero
+
+    sums = [[emitter.variable(first(at).value) for at in ats] for ats in places]
     with cgutils.for_range(builder, length) as loop:
         of_B = emitter.along(B, loop.index, emitter.number(row))
         right = [emitter.load(of_B, start) for start in starts]
@@ -56,7 +59,7 @@ def rows_in_registers(
 
 def any_height(
     emitter: Emitter, out: Any, height: Any, A: Any, row_stride: Any, k_stride: Any, B: Any,
-    length: Any, block: RegisterBlock, accumulate: bool,
+    length: Any, block: RegisterBlock, accumulate: bool, less: Any = None,
 ) -> None:  # fmt: skip
     """The product of any height, in the fewest pieces of nearly equal heights.
 
@@ -74,7 +77,9 @@ def any_height(
         is_higher = builder.icmp_unsigned("<", loop.index, higher)
         size = builder.add(low, builder.zext(is_higher, low.type))
         builder.store(builder.add(j, size), done)
-        to = emitter.along(out, j, emitter.number(block.vectors * emitter.width))
+        row = emitter.number(block.vectors * emitter.width)
+        to = emitter.along(out, j, row)
+        less_here = None if less is None else emitter.along(less, j, row)
         of_A = emitter.along(A, j, row_stride)
         end = builder.append_basic_block("piece.done")
         switch = builder.switch(size, end)
@@ -83,7 +88,9 @@ def any_height(
             switch.add_case(emitter.number(rows), case)
             builder.position_at_end(case)
             part = RegisterBlock(block.vectors, rows)
-            rows_in_registers(emitter, to, of_A, row_stride, k_stride, B, length, part, accumulate)
+            rows_in_registers(
+                emitter, to, of_A, row_stride, k_stride, B, length, part, accumulate, less_here
+            )
             builder.branch(end)
         builder.position_at_end(end)
 
@@ -108,6 +115,35 @@ def block_product(accumulate: bool, block: RegisterBlock) -> Callable[..., None]
                 emitter, emitter.entry(kinds[0], out, out_at), height,
                 emitter.entry(kinds[3], A, A_at), row_stride, k_stride,
                 emitter.entry(kinds[7], B, B_at), length, block, accumulate,
+            )  # fmt: skip
+            return context.get_dummy_value()
+
+        return signature, emit
+
+    return product
+
+
+def _less_block_product(block: RegisterBlock) -> Callable[..., None]:
+    """The product for SIMD blocks less another array, which is laid out as ``out`` is.
+
+    Called as `block_product` is, with the other array and where to start in it at the end.
+    """
+
+    @intrinsic
+    def product(
+        typing, out, out_at, height, A, A_at, row_stride, k_stride, B, B_at, length, less, less_at
+    ) -> Any:  # type: ignore
+        at = types.intp
+        signature = types.void(out, at, at, A, at, at, at, B, at, at, less, at)
+
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            out, out_at, height, A, A_at, row_stride, k_stride, B, B_at, length = arguments[:10]
+            emitter, kinds = Emitter(context, builder, WIDTH), signature.args
+            any_height(
+                emitter, emitter.entry(kinds[0], out, out_at), height,
+                emitter.entry(kinds[3], A, A_at), row_stride, k_stride,
+                emitter.entry(kinds[7], B, B_at), length, block, False,
+                emitter.entry(kinds[10], *arguments[10:]),
             )  # fmt: skip
             return context.get_dummy_value()
 
@@ -146,4 +182,5 @@ def _span_product(accumulate: bool) -> Callable[..., None]:
 
 
 set_block_product, add_block_product = block_product(False, BLOCK), block_product(True, BLOCK)
+less_block_product = _less_block_product(BLOCK)
 set_span_product, add_span_product = _span_product(False), _span_product(True)

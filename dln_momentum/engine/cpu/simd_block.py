@@ -17,13 +17,17 @@ from dln_momentum.engine.cpu.carried import NOT_SUMMED, Buffers
 from dln_momentum.engine.cpu.compiled import allocating, compiled, inlined, unsigned, zeros
 from dln_momentum.engine.cpu.passes import (
     RUNNING,
+    add_to,
     batch_weights,
     chosen_update,
-    finish_residual,
     squares_difference,
     verdict,
 )
-from dln_momentum.engine.cpu.products import add_block_product, set_block_product
+from dln_momentum.engine.cpu.products import (
+    add_block_product,
+    less_block_product,
+    set_block_product,
+)
 from dln_momentum.engine.cpu.registers import LANES
 from dln_momentum.engine.scaled import CHECK_EVERY
 
@@ -68,14 +72,12 @@ def _advance_groups(
     for first in range(0, blocks, group):
         last = min(first + group, blocks)
         lanes = min(last * LANES, len(runs)) - first * LANES
-        for i in range(first * n * LANES, last * n * LANES):
-            residual[i] = -target[i]
         for i in range((last - first) * panels.size):
             buffers.beta[i] = beta[(first + i // panels.size) * LANES + i % LANES]
             sign_changes[i] = 0
         for c in range(len(panels.columns) - 1):
             _panel_theta(panels, c, first, last, blocks, packed.w, buffers.theta)
-            add_panel(panels, c, first, last, buffers.theta, residual)
+            _panel_residual(panels, c, first, last, buffers.theta, residual, target)
         running = lanes
         for k in range(steps):
             if (step + k) % CHECK_EVERY == 0:
@@ -100,11 +102,11 @@ def _advance_groups(
             if len(batches) > 0:
                 keep_batches(residual, batches[k], weights, first, last, n)
             start, size = unsigned(first * n * LANES), unsigned((last - first) * n * LANES)
-            finish_residual(residual, ahead, target, packed.residual_sum, start, size)
+            add_to(packed.residual_sum, residual, start, size)
             for c in range(len(panels.columns) - 1):
                 panel_gradient(panels, c, first, last, residual, buffers.gradient)
                 _panel_update(panels, c, first, last, blocks, packed, buffers, summing)
-                add_panel(panels, c, first, last, buffers.theta, ahead)
+                _panel_residual(panels, c, first, last, buffers.theta, ahead, target)
             residual, ahead = ahead, residual
         _squared_norms(residual, norms, first, last, n)
         for lane in range(lanes):
@@ -190,6 +192,23 @@ def add_panel(panels, c, first, last, theta, residual):
         for s in range(first, last):
             out_at, at = (s * n + rows[b]) * LANES, (s - first) * panels.size
             add_block_product(residual, out_at, height, A, A_at, width, 1, theta, at, width)
+
+
+@inlined
+def _panel_residual(panels, c, first, last, theta, residual, target):
+    """Add X theta/sqrt(n) of panel c to the residual; the first panel starts from -target."""
+    if c > 0:
+        add_panel(panels, c, first, last, theta, residual)
+        return
+    A, columns, rows = panels.A, panels.columns, panels.rows
+    n, width = rows[-1], columns[1]
+    for b in range(len(rows) - 1):
+        height, A_at = rows[b + 1] - rows[b], rows[b] * width
+        for s in range(first, last):
+            out_at, at = (s * n + rows[b]) * LANES, (s - first) * panels.size
+            less_block_product(
+                residual, out_at, height, A, A_at, width, 1, theta, at, width, target, out_at
+            )
 
 
 @compiled

@@ -92,20 +92,17 @@ def _emit_step(
             products = [emitter.load(one["products"], at)] if telescoped else []
             p = [past[0] - pull * old[0], past[1] + pull * old[1]]
             new = [momentum + beta * w for momentum, w in zip(p, old, strict=True)]
-            for sign in range(2):
-                changed = builder.xor(new[sign].is_negative(), old[sign].is_negative())
-                # -1 where it has changed
-                step = builder.sext(changed, emitter.integers)
-                builder.store(builder.sub(builder.load(count), step), count)
             results = [(p[0], both["p"][0]), (p[1], both["p"][1])]
             results += [(new[0], both["w"][0]), (new[1], both["w"][1])]
-            results.append(((new[0] - new[1]) * (new[0] + new[1]), one["theta"]))
             if telescoped:
                 dw = [after - before for after, before in zip(new, old, strict=True)]
-                terms = _terms(emitter, old, new, p, dw, beta)
                 results.append((products[0] + dw[0] * dw[1], one["products"]))
-                for sums, total, term in zip(both["sums"], summed, terms, strict=True):
-                    results.append((total.rounded_plus(term), sums))
+                totals, changes = _with_terms(emitter, old, new, p, dw, beta, summed, both, at)
+                results += zip(totals, both["sums"], strict=True)
+            else:
+                changes = _sign_changes(emitter, old, new)
+            results.append(((new[0] - new[1]) * (new[0] + new[1]), one["theta"]))
+            builder.store(builder.add(builder.load(count), changes), count)
             for vector, place in results:
                 emitter.store(vector, place, at)
     for start, count in zip(starts, counts, strict=True):
@@ -115,28 +112,48 @@ def _emit_step(
         builder.store(total, place, align=8)
 
 
-def _terms(
+def _with_terms(
     emitter: Emitter, old: list[Vector], new: list[Vector], p: list[Vector], dw: list[Vector],
-    beta: Vector,
-) -> list[Vector]:  # fmt: skip
-    """The terms of one vector of the telescoped sums of both signs."""
+    beta: Vector, sums: list[Vector], both: dict[str, Any], at: Any,
+) -> tuple[list[Vector], Any]:  # fmt: skip
+    """One vector of the sums of both signs with its terms, and the sign changes of both.
+
+    All but one multiply-add is done while the division goes on.
+    """
     builder = emitter.builder
     b = [after * before for after, before in zip(new, old, strict=True)]
     inverse = emitter.splat(1.0) / (b[0] * b[1])
-    terms = []
-    for sign in range(2):
-        share = dw[sign] * (inverse * b[1 - sign])
-        # rounded before it is added: an entry has the same bits whether its neighbours need two
-        # divisions or not
-        terms.append(emitter.variable(share.rounded_times(p[sign]).value))
+    found = [
+        emitter.variable((sums[k] + dw[k] * p[k] * b[1 - k] * inverse).value) for k in range(2)
+    ]
+    # the sign of a product is exact
+    signs = [builder.lshr(product.bits(), emitter.all_integers(63)) for product in b]
+    changes = emitter.variable(builder.add(*signs))
     beyond = _beyond(emitter, b)
     with builder.if_then(_any(emitter, beyond), likely=False):
+        # loaded again: what only this branch needs would not leave the other its registers
+        old = [emitter.load(emitter.again(w), at) for w in both["w"]]
+        sums = [emitter.load(emitter.again(place), at) for place in both["sums"]]
+        # an entry has the same bits whether its neighbours need two divisions or not
         inside = builder.icmp_unsigned("==", beyond, emitter.all_integers(0))
-        for sign, term in enumerate(terms):
-            backward = beta.rounded_times(dw[sign] / new[sign])
-            apart = (dw[sign] / old[sign]).rounded_minus(backward)
-            builder.store(builder.select(inside, builder.load(term), apart.value), term)
-    return [emitter.of(builder.load(term)) for term in terms]
+        for k, place in enumerate(found):
+            increment = new[k] - old[k]
+            backward = beta.rounded_times(increment / new[k])
+            apart = sums[k].rounded_plus((increment / old[k]).rounded_minus(backward))
+            builder.store(builder.select(inside, builder.load(place), apart.value), place)
+        builder.store(_sign_changes(emitter, old, new), changes)
+    return [emitter.of(builder.load(place)) for place in found], builder.load(changes)
+
+
+def _sign_changes(emitter: Emitter, old: list[Vector], new: list[Vector]) -> Any:
+    """How many of the two signs' entries have changed their sign, in each lane."""
+    changed = [
+        emitter.builder.zext(
+            emitter.builder.xor(after.is_negative(), before.is_negative()), emitter.integers
+        )
+        for after, before in zip(new, old, strict=True)
+    ]
+    return emitter.builder.add(*changed)
 
 
 def _beyond(emitter: Emitter, factors: list[Vector]) -> Any:

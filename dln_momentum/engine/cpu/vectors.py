@@ -33,6 +33,9 @@ class Vector:
     def __mul__(self, other: Vector) -> Vector:
         return self._by("fmul", other, "contract")
 
+    def __neg__(self) -> Vector:
+        return Vector(self.builder, self.builder.fneg(self.value))
+
     def __truediv__(self, other: Vector) -> Vector:
         return self._by("fdiv", other)
 
@@ -94,6 +97,11 @@ class Emitter:
     def vector_at(self, start: Any, index: Any) -> Any:
         """Pointer to a vector that begins at ``start[index]``."""
         return self.builder.bitcast(self.builder.gep(start, [index]), self.type.as_pointer())
+
+    def again(self, pointer: Any) -> Any:
+        """The same pointer, but new to LLVM: no earlier load from it is kept for a later one."""
+        same = ir.FunctionType(pointer.type, [pointer.type])
+        return self.builder.asm(same, "", "=r,0", [pointer], side_effect=False)
 
     def load(self, start: Any, index: Any) -> Vector:
         """The vector there, wherever it is aligned."""

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import EngineOptions
-from dln_momentum.flows.batched.leapfrog import PhasePoint, data_of_runs
+from dln_momentum.engine.problems import data_of_runs
+from dln_momentum.flows.batched.leapfrog import PhasePoint
 from dln_momentum.flows.batched.richardson import LEVELS, ORDER, MacroSteps, take_macro_steps
 from dln_momentum.flows.batched.stability import stable_step
 from dln_momentum.flows.stepping import FlowStatus

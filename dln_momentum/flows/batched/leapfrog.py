@@ -15,7 +15,6 @@ beta is negative for eps > 2 lambda, which is intended: lambda does not limit th
 
 from __future__ import annotations
 
-import copy
 from typing import NamedTuple
 
 import torch
@@ -99,20 +98,6 @@ def leapfrog(
     P = end.w * (1 + speed) - h / 2 * _force(last_gradient, end.w)
     G = start.G + h * (end.gradient_sum + (last_gradient - gradient) / 2)
     return PhasePoint(torch.stack([end.w, P]), G), end.sign_changes
-
-
-def data_of_runs(problem: Problem, runs: Tensor) -> Problem:
-    """The data of some runs, without checking them again."""
-    if not problem.runs:
-        return problem
-    part = copy.copy(problem)
-    part.__dict__.pop("row_space", None)
-    for key, core in (("X", 2), ("y", 1)):
-        tensor = getattr(problem, key)
-        if tensor.ndim > core:
-            rows = tensor.expand(*problem.runs, *tensor.shape[-core:])
-            object.__setattr__(part, key, rows[runs])
-    return part
 
 
 def _force(gradient: Tensor, w: Tensor) -> Tensor:

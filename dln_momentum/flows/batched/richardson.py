@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine import EngineOptions
-from dln_momentum.flows.batched.leapfrog import PhasePoint, data_of_runs, leapfrog
+from dln_momentum.engine.problems import data_of_runs
+from dln_momentum.flows.batched.leapfrog import PhasePoint, leapfrog
 from dln_momentum.problem import Problem
 
 LEVELS = (4, 5, 6, 7)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import lightning.pytorch as pl
 from torch import Tensor
 
 from dln_momentum.engine.problems import groups_of
@@ -30,25 +29,16 @@ class AverageMonitor(Monitor):
         self._last: Tensor | None = None
         self._step = 0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def at_start(self, module: HeavyBallModule) -> None:
         """Begin the sum with theta_1."""
-        assert isinstance(pl_module, HeavyBallModule)
-        self._add(pl_module)
-        self._put(pl_module)
+        self._add(module)
+        self._put(module)
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def after_block(self, module: HeavyBallModule) -> None:
         """Add the block, and record at the steps of the plan."""
-        assert isinstance(pl_module, HeavyBallModule)
-        self._add(pl_module)
-        if pl_module.due:
-            self._put(pl_module)
+        self._add(module)
+        if module.due:
+            self._put(module)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run goes on from."""

@@ -10,8 +10,8 @@ import torch
 
 from dln_momentum.errors import InputError
 from dln_momentum.interface.balance_recorder import Balance, BalanceRecorder, balances_of
+from dln_momentum.training.engine_stepper import EngineStepper
 from dln_momentum.training.module import HeavyBallModule
-from dln_momentum.training.steppers import EngineStepper
 
 
 class BalanceMonitor(pl.Callback):
@@ -44,12 +44,12 @@ class BalanceMonitor(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Watch the optimizer."""
         if len(trainer.optimizers) != 1:
-            raise InputError([f"{len(trainer.optimizers)} optimizers; BalanceMonitor watches one"])
+            raise InputError(f"{len(trainer.optimizers)} optimizers; BalanceMonitor watches one")
         if isinstance(pl_module, HeavyBallModule) and isinstance(pl_module.stepper, EngineStepper):
             raise InputError(
-                ["gradient = closed_form takes no steps of the optimizer: BalanceMonitor needs "
-                 "gradient = autograd"]
-            )  # fmt: skip
+                "gradient = closed_form takes no steps of the optimizer: BalanceMonitor needs "
+                "gradient = autograd"
+            )
         if self.recorder is not None:
             self.recorder.close()
         balances = self._balances or balances_of(pl_module)

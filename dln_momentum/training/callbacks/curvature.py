@@ -50,7 +50,8 @@ class CurvatureMonitor(Monitor):
             of_group = weights
             if weights is not None and weights.shape[1] > 1:
                 of_group = weights[:, group.places]
-            data, w, depth = of_one_rate(snapshot, group.problem)
+            data, kappa, depth = of_one_rate(snapshot, group.problem)
+            w = snapshot.w[:, group.places] / kappa**0.5
             depth = depth[group.places] if isinstance(depth, Tensor) else depth
-            found[group.places] = batch_sharpness(data, w[:, group.places], of_group, depth)
+            found[group.places] = batch_sharpness(data, w, of_group, depth)
         module.record(self.group, {"batch_sharpness": found})

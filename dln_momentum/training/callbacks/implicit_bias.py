@@ -8,7 +8,7 @@ from torch import Tensor
 from dln_momentum.engine import Snapshot
 from dln_momentum.engine.problems import groups_of
 from dln_momentum.outputs.along_path import distances_along_path, has_path_distances, limit
-from dln_momentum.outputs.summary import certificate, kappa_of, potential
+from dln_momentum.outputs.minimisers import certificate, kappa_of, potential
 from dln_momentum.problem import Problem
 from dln_momentum.training.callbacks.monitor import Monitor
 from dln_momentum.training.module import HeavyBallModule

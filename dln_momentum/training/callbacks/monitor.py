@@ -12,7 +12,34 @@ from dln_momentum.problem import Problem
 from dln_momentum.training.module import HeavyBallModule
 
 
-class Monitor(pl.Callback):
+class BlockCallback(pl.Callback):
+    """Called with the module before the first block of steps, and after each."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Before the first block."""
+        assert isinstance(pl_module, HeavyBallModule)
+        self.at_start(pl_module)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """After a block."""
+        assert isinstance(pl_module, HeavyBallModule)
+        self.after_block(pl_module)
+
+    def at_start(self, module: HeavyBallModule) -> None:
+        """Before the first block."""
+
+    def after_block(self, module: HeavyBallModule) -> None:
+        """After a block."""
+
+
+class Monitor(BlockCallback):
     """Measures a diagonal network at the recorded steps; a subclass says what.
 
     Values of shape [R] go to the dashboard under ``group/name`` and to the history; values of
@@ -25,24 +52,15 @@ class Monitor(pl.Callback):
         """The values at one step, for some runs and their problem."""
         raise NotImplementedError
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def at_start(self, module: HeavyBallModule) -> None:
         """Record step 0; a resumed run has recorded where it stands."""
-        assert isinstance(pl_module, HeavyBallModule)
-        if pl_module.stepper.step == 0:
-            self._record(pl_module)
+        if module.stepper.step == 0:
+            self._record(module)
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def after_block(self, module: HeavyBallModule) -> None:
         """Record at the steps of the plan, and where the run ends."""
-        assert isinstance(pl_module, HeavyBallModule)
-        if pl_module.due:
-            self._record(pl_module)
+        if module.due:
+            self._record(module)
 
     def _record(self, module: HeavyBallModule) -> None:
         if module.diagonal:

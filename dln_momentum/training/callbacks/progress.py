@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import lightning.pytorch as pl
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from dln_momentum.engine import Status
+from dln_momentum.training.callbacks.monitor import BlockCallback
 from dln_momentum.training.module import HeavyBallModule
 
 
@@ -24,30 +23,20 @@ def progress_bar(*, shown: bool = True) -> Progress:
     )
 
 
-class BlockProgress(pl.Callback):
+class BlockProgress(BlockCallback):
     """Steps done, how many runs are under way, and the largest training loss among them."""
 
     def __init__(self) -> None:
         self._bar = progress_bar()
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def at_start(self, module: HeavyBallModule) -> None:
         """Show the bar."""
-        assert isinstance(pl_module, HeavyBallModule)
-        steps = pl_module.data.plan.max_steps
-        self._task = self._bar.add_task("steps", total=steps, note="")
+        self._task = self._bar.add_task("steps", total=module.data.plan.max_steps, note="")
         self._bar.start()
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def after_block(self, module: HeavyBallModule) -> None:
         """Update the bar."""
-        assert isinstance(pl_module, HeavyBallModule)
-        stepper = pl_module.stepper
+        stepper = module.stepper
         running = stepper.status == Status.RUNNING
         note = f"{int(running.sum())}/{len(running)} running"
         if running.any():

@@ -1,18 +1,13 @@
-"""Two ways to advance a run by a block of steps, behind one interface.
-
-`EngineStepper` advances any number of diagonal networks by the closed-form gradient;
-`AutogradStepper` advances one network of any architecture by backpropagation and `HeavyBall`.
-"""
+"""The steps of one network of any architecture, by backpropagation and `HeavyBall`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dln_momentum.engine import Engine, EngineOptions, Snapshot, Status
+from dln_momentum.engine import EngineOptions, Snapshot, Status
 from dln_momentum.engine.problems import Measure, Report
 from dln_momentum.engine.scaled import CHECK_EVERY
 from dln_momentum.engine.small_targets import tell_of_small_targets
@@ -22,165 +17,8 @@ from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.optimizer import HeavyBall
 from dln_momentum.schedules import Schedule
 from dln_momentum.training.datamodule import BlockDataModule
+from dln_momentum.training.engine_stepper import rates_of
 from dln_momentum.training.path_tracker import PathTracker
-
-CHUNK = 2**17
-"""Entries of u that are written back at once."""
-
-
-class Stepper(Protocol):
-    """What the Lightning module needs of either."""
-
-    @property
-    def step(self) -> int:
-        """Steps taken."""
-        ...
-
-    @property
-    def loss(self) -> Tensor:
-        """Training loss of each run, [R]."""
-        ...
-
-    @property
-    def status(self) -> Tensor:
-        """`Status` of each run, [R]."""
-        ...
-
-    @property
-    def rates(self) -> tuple[Tensor, Tensor]:
-        """gamma and beta of the runs, of which a schedule makes those of a step; [1] or [R]."""
-        ...
-
-    def advance(self, steps: int) -> None:
-        """Take a block of steps."""
-        ...
-
-    def stop(self) -> None:
-        """Record that the step budget is spent."""
-        ...
-
-    def reopen(self) -> None:
-        """Let the runs go on whose step budget was spent, or whose loss is above the tolerance."""
-        ...
-
-    def snapshot(self) -> Snapshot | None:
-        """The runs in the poster's variables; None for another architecture."""
-        ...
-
-    def measure(self, function: Measure, report: Report | None = None) -> dict[str, Tensor]:
-        """What a function of runs and their problem gives for all of them, in their order."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a bitwise resume needs beyond the network's parameters."""
-        ...
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Restore it."""
-        ...
-
-
-class EngineStepper:
-    """Diagonal networks on the engine; the module's parameters follow at the end of each block."""
-
-    def __init__(self, engine: Engine, net: DiagonalLinearNet, optimizer: HeavyBall) -> None:
-        self.engine = engine
-        self._net = net
-        self._optimizer = optimizer
-        self._written = self._digits()
-
-    @property
-    def step(self) -> int:
-        """Steps taken by the runs that are still running (or by the last to end)."""
-        return self.engine.step
-
-    @property
-    def loss(self) -> Tensor:
-        """Training loss of each run, [R]."""
-        return self.engine.state.loss
-
-    @property
-    def status(self) -> Tensor:
-        """`Status` of each run, [R]."""
-        return self.engine.state.status
-
-    @property
-    def rates(self) -> tuple[Tensor, Tensor]:
-        """gamma and beta of the runs."""
-        return rates_of(self._optimizer)
-
-    def advance(self, steps: int) -> None:
-        """Take a block of steps."""
-        raise_if_any(self._changes())
-        self.engine.advance(steps)
-        self._sync()
-
-    def stop(self) -> None:
-        """Record that the step budget is spent."""
-        self.engine.stop()
-
-    def reopen(self) -> None:
-        """Let the runs go on whose step budget was spent, or that have a lower tolerance now."""
-        self.engine.reopen()
-
-    def snapshot(self) -> Snapshot:
-        """The runs in the poster's variables."""
-        return self.engine.snapshot()
-
-    def measure(self, function: Measure, report: Report | None = None) -> dict[str, Tensor]:
-        """What a function of runs and their problem gives for all of them, in their order."""
-        return self.engine.measure(function, report)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state of the engine."""
-        return {"engine": self.engine.state_dict()}
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Restore it."""
-        self.engine.load_state_dict(saved["engine"])
-        # Lightning writes the checkpoint's parameters into the network after this
-        self._written = {}
-
-    @torch.no_grad()
-    def _sync(self) -> None:
-        """Write the engine's u, v and increments into the module and the optimizer.
-
-        A checkpoint's u, v and their increments then mean what they say, so that another program
-        can continue from them with HeavyBall alone.
-        """
-        for runs in torch.arange(len(self.loss)).split(max(1, CHUNK // self._net.u.shape[-1])):
-            part = slice(int(runs[0]), int(runs[-1]) + 1)
-            values, increments = self.engine.variables(part)
-            for i, parameter in enumerate((self._net.u, self._net.v)):
-                increment = self._optimizer.increment(parameter)
-                parameter.view(-1, parameter.shape[-1])[part] = values[i]
-                increment.view(-1, parameter.shape[-1])[part] = increments[i]
-        self._written = self._digits()
-
-    def _digits(self) -> dict[str, int]:
-        """A sum over the bits of what the engines do not read back: any change shows in it."""
-        group = self._optimizer.param_groups[0]
-        tensors = {
-            "u": self._net.u,
-            "v": self._net.v,
-            "gamma": group["lr"],
-            "beta": group["momentum"],
-        }
-        return {
-            name: int(torch.as_tensor(value, dtype=torch.float64).detach().view(torch.int64).sum())
-            for name, value in tensors.items()
-        }
-
-    def _changes(self) -> Iterator[str]:
-        """What a callback or a scheduler has written that the engines would pass over."""
-        now = self._digits() if self._written else {}
-        for name, digits in self._written.items():
-            if now[name] != digits:
-                yield (
-                    f"{name} was changed after step {self.step}; trainer.gradient = closed_form "
-                    "trains on its own copy: use trainer.gradient = autograd, which follows what "
-                    "schedulers and callbacks write"
-                )
 
 
 class AutogradStepper:
@@ -206,7 +44,7 @@ class AutogradStepper:
         self._tracker = None
         if isinstance(net, DiagonalLinearNet):
             self._tracker = PathTracker(net, optimizer, data.problem, options.path_sums)
-        self.step = 0
+        self.step: int = 0
         self.loss = self._full_loss()
         self._loss_start = self.loss.clone()
         self.status: Tensor = torch.zeros(1, dtype=torch.int64, device=self.loss.device)
@@ -301,13 +139,3 @@ class AutogradStepper:
         problem = self._data.problem
         predictions = self._net(problem.X).reshape(1, problem.n)
         return problem.loss_of_row.value(predictions, problem.y).mean(-1)
-
-
-def rates_of(optimizer: HeavyBall) -> tuple[Tensor, Tensor]:
-    """gamma and beta as they stand in the optimizer's group, float64 [1] or [R]."""
-    group = optimizer.param_groups[0]
-    gamma, beta = (
-        torch.as_tensor(group[key], dtype=torch.float64).reshape(-1).clone()
-        for key in ("lr", "momentum")
-    )
-    return gamma, beta
