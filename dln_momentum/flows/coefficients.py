@@ -231,12 +231,14 @@ class Coefficients:
 
         scale = self.inertia(end) / max(self.damping(end), 1e-300)
         fastest = max(map(forgets, np.linspace(0.0, end, CHECKED).tolist()))
-        # an explicit step is no longer than a few of the times 1/forgets
-        stiff: dict[str, Any] = {"method": "Radau", "jac": lambda t, P: np.array([[forgets(t)]])}
+        how: dict[str, Any] = {"method": "DOP853"}
+        if fastest * end > STIFF:
+            # an explicit step is no longer than a few of the times 1/forgets
+            how = {"method": "Radau", "jac": lambda t, P: np.array([[forgets(t)]])}
         found = solve_ivp(
             rate, (end, 0.0), [value], dense_output=True, rtol=1e-13,
             atol=1e-13 * min(scale, end), max_step=end / 100,
-            **(stiff if fastest * end > STIFF else {"method": "DOP853"}),
+            **how,
         )  # fmt: skip
         return lambda t: float(found.sol(t)[0])
 
