@@ -596,7 +596,8 @@ def test_a_planted_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch)
 NO_EFFECT: dict[str, set[str]] = {
     "a start of 1e-10": {
         # w_+ = w_-, theta_0 = 0, and Delta_0 is the same in every coordinate
-        "gradient flow from (w_+, w_+)", "least norm without weights", "flow summary without theta_0",
+        "gradient flow from (w_+, w_+)", "least norm without weights",
+        "flow summary without theta_0",
         # a difference of two losses has two digits there
         "M of a step off by 1 %",
         # near the interpolator of least l1 norm, whatever Delta is
