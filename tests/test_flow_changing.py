@@ -177,3 +177,27 @@ def test_contours_count_sign_changes_and_give_the_finite_part() -> None:
     # the cut-off of the sums leaves 1e-8
     end = (found.integrals - path_integrals(path))[:, -1]
     assert end.abs().max() < 1e-7
+
+
+def test_the_weight_of_a_long_flow() -> None:
+    """P of a lambda that changes slowly is lambda (1 + lambda') to second order in lambda/time.
+
+    An explicit method would need more steps than the flow has memories lambda/f, here 4e10.
+    """
+    annealed = Annealed(1.0, 0.25, 1e10)
+    weight = Coefficients(annealed, 1.0, 1e10).weight
+    for t in (0.0, 1e3, 3e9, 0.9e10):
+        expected = annealed(t) * (1 + annealed.slope(t))
+        # the next order is 1e-20; three digits above the solver's rtol of 1e-13
+        assert abs(weight(t) / expected - 1) < 1e-10, t
+
+
+@pytest.mark.slow
+def test_the_weight_does_not_depend_on_its_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for stiff in (math.inf, 0.0):
+        monkeypatch.setattr("dln_momentum.flows.coefficients.STIFF", stiff)
+        weight = Coefficients(Annealed(1.0, 0.25, 30.0), 1.0, 30.0).weight
+        found.append([weight(t) for t in (0.0, 1.0, 7.3, 20.1, 29.0)])
+    # both at rtol 1e-13
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-11)

@@ -27,6 +27,10 @@ LEAST_FRICTION = 1e-150
 KINDS = ("geometric", "linear")
 CHECKED = 1000
 """Times at which a function of the user is checked."""
+STIFF = 3000.0
+"""Length of a flow, in units of its shortest memory lambda/f, from which on P is found by Radau
+IIA: in less time than by DOP853, and within 1e-12 of it."""
+
 DIFFERENCE = 1e-5
 """Relative step of the difference quotient of a function of the user. Its error, about 1e-10,
 enters the sums of I_+- alone, through terms that are a thousandth of them or less."""
@@ -219,13 +223,22 @@ class Coefficients:
         return self._backwards(self.horizon, 0.0)
 
     def _backwards(self, end: float, value: float) -> Function:
+        def forgets(t: float) -> float:
+            return self.damping(t) / self.inertia(t)
+
         def rate(t: float, P: np.ndarray) -> np.ndarray:
-            return P * (self.damping(t) / self.inertia(t)) - 1
+            return P * forgets(t) - 1
 
         scale = self.inertia(end) / max(self.damping(end), 1e-300)
+        fastest = max(map(forgets, np.linspace(0.0, end, CHECKED).tolist()))
+        how: dict[str, Any] = {"method": "DOP853"}
+        if fastest * end > STIFF:
+            # an explicit step is no longer than a few of the times 1/forgets
+            how = {"method": "Radau", "jac": lambda t, P: np.array([[forgets(t)]])}
         found = solve_ivp(
-            rate, (end, 0.0), [value], "DOP853", dense_output=True, rtol=1e-13,
+            rate, (end, 0.0), [value], dense_output=True, rtol=1e-13,
             atol=1e-13 * min(scale, end), max_step=end / 100,
+            **how,
         )  # fmt: skip
         return lambda t: float(found.sol(t)[0])
 

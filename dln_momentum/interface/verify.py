@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -151,11 +152,21 @@ def verify(
     given = {key: value for key, value in numbers.items() if value is not None}
     label_noise = checks.passed(0.0, number_of, "label_noise", label_noise)
     noise_until = checks.passed(1, integer_of, "noise_until", noise_until, 0)
-    tol = checks.passed(0.0, number_of, "tol", tol)
+    tol = checks.passed(1e-20, number_of, "tol", tol)
+    if not 0 < tol < math.inf:
+        checks.problems.append(f"tol = {tol:g} must be finite and > 0")
     if max_steps is not None:
         max_steps = checks.passed(1, integer_of, "max_steps", max_steps, 1)
     only_flow, momentum = set(given) == {"lam"}, None
-    if not only_flow and len(given) == len(numbers):
+    if only_flow or len(given) < len(numbers):
+        # there is no pair that checks them
+        rates = {key: value for key, value in given.items() if key != "beta"}
+        checks.problems += [
+            f"{key} = {value:g} must be finite and > 0"
+            for key, value in rates.items()
+            if not 0 < value < math.inf
+        ]
+    else:
         momentum = checks.passed(None, Momentum.from_pair, **with_defaults(given))
     settings = {
         "name": method,

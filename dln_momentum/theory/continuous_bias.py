@@ -137,6 +137,16 @@ def log_free_size(path: FlowPath) -> Tensor:
     return terms.cummax(0).values / q[0].abs().max()
 
 
+def log_free_sum(path: FlowPath) -> Tensor:
+    """The largest |2 int_0^t P (u'^2 - v'^2)| over max |u_0^2 - v_0^2|, at each time, [T].
+
+    Of the integral itself or as q_t - q_0 + [P q']_0^t, whichever is larger.
+    """
+    q, products, boundary = _log_free_terms(path)
+    moved = q - q[0] + boundary.sum(0) - boundary[:, 0].sum(0)
+    return torch.maximum(products.abs(), moved.abs()).amax(-1) / q[0].abs().max()
+
+
 def _log_free_terms(path: FlowPath) -> tuple[Tensor, Tensor, Tensor]:
     """q and 2 int P (u'^2 - v'^2), [T, d] each, and both products in P q', [2, T, d]."""
     assert path.speed_products is not None

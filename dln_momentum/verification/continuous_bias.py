@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 
 import torch
+from torch import Tensor
 
 from dln_momentum.flows import FlowPath, SummedIntegrals, summed_path_integrals
 from dln_momentum.flows.contour import inside_windows
@@ -23,25 +24,36 @@ from dln_momentum.theory.continuous_bias import (
     limit_bias,
     log_free_error,
     log_free_size,
+    log_free_sum,
     path_integrals,
     running_bias,
 )
 from dln_momentum.verification.measurements import Measurements
-from dln_momentum.verification.recorded import TIMES, at_rest, moved, times_of
+from dln_momentum.verification.recorded import (
+    TIMES,
+    at_rest,
+    exponents_resolved,
+    moved,
+    not_every_vector,
+    resolved,
+    times_of,
+)
 from dln_momentum.verification.statement import Hypothesis, Statement, Times, at_most, equal
 
 
 def energy_balance(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
     """E = F(w) + lambda/2 ||w'||^2 obeys E' = -||w'||^2."""
     path, first = m.momentum_path, m.setting.energy(m.lam)
-    spent = first - path.energy
+    spent, allowed = first - path.energy, _energy_resolution(m)
+    largest = torch.maximum(spent.abs(), path.dissipated)
     return equal(
         "MGF: E_0 - E_t = int_0^t ||w'||^2 at every recorded t",
         1,
+        [resolved("E_0 - E_t, relative to E_0,", largest / first, allowed)],
         predicted=path.dissipated[-1],
         measured=spent[-1],
         error=(spent - path.dissipated).abs() / first,
-        tolerance=_energy_resolution(m),
+        tolerance=allowed,
         times=Times("t", path.t, trajectory.part),
     )
 
@@ -66,14 +78,15 @@ def integrals_by_definition(m: Measurements, trajectory: RecordedTrajectory) -> 
     """
     path, summed = m.momentum_path, m.summed_integrals
     regular, by_definition = path_integrals(path), summed.integrals
+    allowed = solver_error(path) + summed.uncertainty
     return equal(
         "MGF: I_+- = lambda int (w_+-'/w_+-)^2 = -+ G - ln|w_+-/w_0| - lambda w_+-'/w_+-",
         4,
-        [_summable(summed)],
+        [_summable(summed), resolved("I_+-", _largest(regular, by_definition), allowed)],
         predicted=by_definition[:, -1].sum(),
         measured=regular[:, -1].sum(),
         error=(by_definition - regular).abs().amax((0, 2)),
-        tolerance=solver_error(path) + summed.uncertainty,
+        tolerance=allowed,
         times=Times("t", path.t, trajectory.part),
     )
 
@@ -99,15 +112,16 @@ def along_a_contour(m: Measurements, trajectory: RecordedTrajectory) -> list[Sta
     # a coordinate may cross zero twice between two steps of the solver, which its signs do not show
     unseen = (found.zeros - changes).clamp_min(0)
     off = (found.zeros - changes - 2 * (unseen / 2).round()).abs()
+    allowed = solver_error(path) + found.uncertainty
     return [
         equal(
             names[0],
             4,
-            [applied],
+            [applied, resolved("I_+-", _largest(regular, found.integrals), allowed)],
             predicted=regular[:, -1].sum(),
             measured=found.integrals[:, -1].sum(),
             error=(found.integrals - regular)[:, outside].abs().amax((0, 2)),
-            tolerance=(solver_error(path) + found.uncertainty)[outside],
+            tolerance=allowed[outside],
             times=Times("t", path.t[outside], trajectory.part),
         ),
         equal(
@@ -140,32 +154,35 @@ def _of_changing_path(m: Measurements, label: str, path: FlowPath) -> list[State
     needs = at_rest(m), moved(run), _summable(summed)
     kkt = run.certificate(m.problem)
     product, size_of_terms = log_free_error(path), log_free_size(path)
+    of_integrals = solver_error(path) + summed.uncertainty
+    of_product = solver_error(path) * (1 + size_of_terms) + _least_error(m, path)
+    sums = log_free_sum(path)
     # the largest change of c by an error of both exponents, against the size of arcsinh - c
     size = ((2 * run.theta / run.balancedness).asinh() - run.log_init).abs().amax(-1)
     return [
         equal(
             f"{label}: I_+- = int P (w'/w)^2 = -+ int (P/lambda) grad L - ln|w/w_0| - [P w'/w]",
             4,
-            needs,
+            (*needs, resolved("I_+-", _largest(regular, summed.integrals), of_integrals)),
             predicted=regular[:, -1].sum(),
             measured=summed.integrals[:, -1].sum(),
             error=(summed.integrals - regular).abs().amax((0, 2)),
-            tolerance=solver_error(path) + summed.uncertainty,
+            tolerance=of_integrals,
             times=Times("t", path.t, run.part),
         ),
         equal(
             f"{label}: u^2 - v^2 = u_0^2 - v_0^2 + 2 int P (u'^2 - v'^2) - [P (u^2 - v^2)']",
             4,
-            needs[:2],
+            (*needs[:2], resolved("2 int P (u'^2 - v'^2), relative to Delta_0,", sums, of_product)),
             measured=product.max(),
             error=product,
-            tolerance=solver_error(path) * (1 + size_of_terms) + _least_error(m, path),
+            tolerance=of_product,
             times=Times("t", path.t, run.part),
         ),
         equal(
             f"{label}: KKT residual of theta_t for its Delta_t and c_t",
             4,
-            needs,
+            (*needs, not_every_vector(m)),
             measured=kkt[-1],
             error=kkt,
             tolerance=2 * run.resolution * (1 + run.log_init.abs().amax(-1)) / size,
@@ -202,7 +219,7 @@ def read_off(m: Measurements, trajectory: RecordedTrajectory) -> Statement:
     return equal(
         "MGF: limit_bias and running_bias give I_+- and c of the definition at every recorded t",
         4,
-        [moved(trajectory)],
+        [moved(trajectory), exponents_resolved(trajectory)],
         predicted=expected[-1].sum(),
         measured=found[-1].sum(),
         error=error.abs().amax((1, 2)),
@@ -223,7 +240,9 @@ def positive_integrals(m: Measurements, trajectory: RecordedTrajectory) -> State
     crossed = (zero | (sign_changes_between(path) > 0)).nonzero()
     until = int(crossed[0]) + 1 if len(crossed) else len(path.t)
     last = float(path.t[until - 1])
-    growth = path_integrals(path)[:, :until].diff(dim=1)
+    grown = path_integrals(path)[:, :until]
+    # from its largest value so far: the falls of single steps may each be below the solver's error
+    fall = (grown.cummax(1).values - grown).max()
     found = f"none up to t = {last:.6g}" if until > 1 else "one did at the first step"
     early = Hypothesis("no w_+- changed sign at first", until > 1, found)
     part = (
@@ -234,10 +253,19 @@ def positive_integrals(m: Measurements, trajectory: RecordedTrajectory) -> State
         4,
         [moved(trajectory), early],
         predicted=0.0,
-        measured=-growth.min() if until > 1 else torch.nan,
+        measured=fall if until > 1 else torch.nan,
         tolerance=solver_error(path),
         judged=part,
     )
+
+
+def _largest(*integrals: Tensor) -> Tensor:
+    """The largest entry of [2, T, d] at each time, [T], by either of two ways to it.
+
+    One of them that is 0, or not finite, is a fault: the statement then compares and finds it.
+    """
+    sizes = torch.stack([x.abs().amax((0, 2)) for x in integrals])
+    return torch.where(sizes.isfinite(), sizes, torch.inf).amax(0)
 
 
 def _least_error(m: Measurements, path: FlowPath) -> float:

@@ -58,19 +58,31 @@ def acceleration_rule(m: Measurements) -> Statement:
     if not all(hypothesis.met for hypothesis in needs):
         return Statement(name, 2, needs, predicted=1.0)
     slow = Momentum.from_pair(lam=m.momentum.lam, eps=_coarse_step(m) / 4)
-    paths = [_path(m, slow.accelerated(rho), round(4 * STEPS / rho)) for rho in (0.5, 1, 2, 4)]
+    factors = (0.5, 1, 2, 4)
+    faster = [slow.accelerated(rho) for rho in factors]
+    paths = [
+        _path(m, one, round(4 * STEPS / rho)) for one, rho in zip(faster, factors, strict=True)
+    ]
     # every path at the times of the coarsest
     common = [path[stride - 1 :: stride] for path, stride in zip(paths, (8, 4, 2, 1), strict=True)]
     distances = [float((a - b).abs().max()) for a, b in itertools.pairwise(common)]
     # 1 - beta has the relative rounding of an ulp over it, and moves every step by as much
     lost = 4 * STEPS * ULP * float(paths[-1].abs().max()) / _coarse_step(m) * m.momentum.lam
+    order = _order_in_the_limit(distances)
+    # paths of lambdas in proportion to rho are as far apart: the order alone does not tell
+    kept = [abs(one.gamma / (1 - one.beta) ** 2 / m.momentum.lam - 1) for one in faster]
     return equal(
         name,
         2,
         needs,
         predicted=1.0,
-        measured=_order_in_the_limit(distances),
-        tolerance=_order_tolerance(lost, distances[0]),
+        measured=order,
+        error=torch.tensor([abs(order - 1), max(kept)], dtype=torch.float64),
+        # twice the rounding of 1 - beta = eps/lambda, in the slowest pair and as it is scaled
+        tolerance=torch.tensor(
+            [_order_tolerance(lost, distances[0]), 16 * ULP * slow.lam / (slow.eps / 2)],
+            dtype=torch.float64,
+        ),
         judged=_compared_part(m),
     )
 

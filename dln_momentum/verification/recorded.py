@@ -16,7 +16,7 @@ from dln_momentum.flows.trajectory import (
     trajectory_of_path,
 )
 from dln_momentum.verification.measurements import Measurements
-from dln_momentum.verification.statement import Hypothesis, Times
+from dln_momentum.verification.statement import UNRESOLVED, Hypothesis, Times
 
 ULP = torch.finfo(torch.float64).eps
 TIMES = 12
@@ -169,6 +169,37 @@ def before_sign_changes(trajectory: RecordedTrajectory) -> int:
 def premises(m: Measurements, trajectory: RecordedTrajectory) -> list[Hypothesis]:
     """The hypotheses of every statement about the exponents of a trajectory."""
     return [moved(trajectory), nowhere_zero(m, trajectory)]
+
+
+def resolved(what: str, sizes: Tensor, tolerance: Tensor | float) -> Hypothesis:
+    """Whether the errors allowed hide all of what a statement is about: it could not fail then.
+
+    Args:
+        what: a statement's term, in its symbols.
+        sizes: of the term at each time, [T].
+        tolerance: of the statement, a number or [T].
+    """
+    allowed = torch.as_tensor(tolerance, dtype=torch.float64).expand(len(sizes))
+    met = bool((~(allowed > UNRESOLVED * sizes)).any())
+    found = f"up to {float(sizes.max()):.1e}, errors up to {float(allowed[-1]):.1e}"
+    return Hypothesis(f"{what} is larger than what its errors hide", met, found)
+
+
+def exponents_resolved(trajectory: RecordedTrajectory) -> Hypothesis:
+    """Whether S~_+- or I~_+-, or ln(Delta_t/Delta_0), is larger than its error at some time.
+
+    An exponent that is not finite is a fault, for the statement to find.
+    """
+    measured = (trajectory.balancedness / trajectory.balancedness_start).log().abs().amax(-1)
+    sizes = torch.maximum(_largest(trajectory.exponents_with_boundary), measured)
+    sizes = torch.where(sizes.isfinite(), sizes, torch.inf)
+    return resolved(f"{trajectory.exponent}~_+-", sizes, 2 * trajectory.resolution)
+
+
+def not_every_vector(m: Measurements) -> Hypothesis:
+    """Whether span(x_1..x_n) is not all of R^d, where nothing would lie outside it."""
+    rank, d = m.problem.row_space.rank, m.problem.d
+    return Hypothesis("a vector can lie outside span(x_1..x_n)", rank < d, f"rank {rank}, d = {d}")
 
 
 def delta_in_range(delta: Tensor, name: str) -> Hypothesis:

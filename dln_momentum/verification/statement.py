@@ -180,6 +180,16 @@ def worst(error: Tensor | float, tolerance: Tensor | float) -> tuple[float, floa
     return float(errors[place]), float(tolerances[place])
 
 
+def last_judged(tolerance: Tensor) -> int:
+    """The last of the times at which float64 decides, or the last of all if it never does.
+
+    >>> last_judged(torch.tensor([1e-9, 0.1, torch.inf])), last_judged(torch.tensor([1.0, 9.0]))
+    (1, 1)
+    """
+    decided = (~(tolerance > UNRESOLVED)).nonzero()
+    return int(decided[-1]) if len(decided) else len(tolerance) - 1
+
+
 def part_judged(times: Times, tolerance: Tensor | float) -> str:
     """Which of the times were evaluated; empty for all of a whole run.
 

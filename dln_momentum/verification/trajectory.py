@@ -23,11 +23,20 @@ from dln_momentum.verification.measurements import Measurements
 from dln_momentum.verification.recorded import (
     at_rest,
     converged,
+    exponents_resolved,
     no_sign_change,
+    not_every_vector,
     premises,
     times_of,
 )
-from dln_momentum.verification.statement import UNRESOLVED, Hypothesis, Statement, at_most, equal
+from dln_momentum.verification.statement import (
+    UNRESOLVED,
+    Hypothesis,
+    Statement,
+    at_most,
+    equal,
+    last_judged,
+)
 
 SOLVED = 1e-10
 """Relative error of a minimiser for which the solver reports a residual of 1e-13."""
@@ -46,7 +55,7 @@ def balancedness_along(m: Measurements, trajectory: RecordedTrajectory) -> State
     return equal(
         f"{trajectory.label}: Delta_{t} = Delta_0 exp(-({x}~_+ + {x}~_-)) at every recorded {t}",
         SECTION[trajectory.label],
-        premises(m, trajectory),
+        [*premises(m, trajectory), exponents_resolved(trajectory)],
         predicted=trajectory.predicted_balancedness[-1].sum(),
         measured=trajectory.balancedness[-1].sum(),
         error=_log_ratio(trajectory.predicted_balancedness, trajectory.balancedness).amax(-1),
@@ -64,7 +73,7 @@ def balancedness_limit(m: Measurements, trajectory: RecordedTrajectory) -> State
     return equal(
         f"{trajectory.label}: Delta_inf = Delta_0 exp(-({x}_+ + {x}_-))",
         SECTION[trajectory.label],
-        [converged(trajectory), *premises(m, trajectory)],
+        [converged(trajectory), *premises(m, trajectory), exponents_resolved(trajectory)],
         predicted=balancedness.sum(),
         measured=trajectory.balancedness[-1].sum(),
         error=_log_ratio(balancedness, trajectory.balancedness[-1]).max(),
@@ -79,20 +88,21 @@ def optimality_along(m: Measurements, trajectory: RecordedTrajectory) -> Stateme
     """
     t, problem = trajectory.time, m.problem
     name = f"{trajectory.label}: KKT residual of theta_{t} on its level set, at every recorded {t}"
-    needs = premises(m, trajectory)
+    needs = [*premises(m, trajectory), not_every_vector(m)]
     if not all(hypothesis.met for hypothesis in needs):
         return Statement(name, SECTION[trajectory.label], tuple(needs), predicted=0.0)
     residual = trajectory.certificate(problem)
     images = mirror_map(trajectory.theta, trajectory.balancedness) - trajectory.log_init / 2
     size = torch.linalg.vector_norm(images, dim=-1).clamp_min(torch.finfo(images.dtype).tiny)
+    # an error of the exponents moves every coordinate of the image by as much
+    allowed = math.sqrt(problem.d) * trajectory.resolution / size
     return equal(
         name,
         SECTION[trajectory.label],
         needs,
-        measured=residual[-1],
+        measured=residual[last_judged(allowed)],
         error=residual,
-        # an error of the exponents moves every coordinate of the image by as much
-        tolerance=math.sqrt(problem.d) * trajectory.resolution / size,
+        tolerance=allowed,
         times=times_of(trajectory),
     )
 
@@ -116,7 +126,7 @@ def distance_along(m: Measurements, trajectory: RecordedTrajectory) -> Statement
         f"{trajectory.label}: theta_{t} = argmin D(., theta~_0) over X theta = X theta_{t}",
         SECTION[trajectory.label],
         [*premises(m, trajectory), solved(found[resolved], *(x[resolved] for x in potential))],
-        measured=off[-1],
+        measured=off[last_judged(allowed)],
         error=off,
         tolerance=allowed,
         times=times_of(trajectory),
@@ -157,6 +167,7 @@ def negligible_start(m: Measurements, trajectory: RecordedTrajectory) -> Stateme
     move = float(distance(with_it, without) / torch.linalg.vector_norm(with_it))
     norm = float(log_perturbed_init_norm(delta, c))
     found = f"ln ||theta~_0|| = {norm:.3g}, leaving it out moves the minimiser by {move:.1e}"
+    allowed = _limit_tolerance(problem, trajectory, with_it)
     return equal(
         f"{trajectory.label}: theta_inf = argmin psi_(Delta_inf) over X theta = y, to 1 %",
         SECTION[trajectory.label],
@@ -170,7 +181,8 @@ def negligible_start(m: Measurements, trajectory: RecordedTrajectory) -> Stateme
         ],
         measured=distance(trajectory.theta[-1], without)
         / torch.linalg.vector_norm(trajectory.theta[-1]),
-        tolerance=move + _limit_tolerance(problem, trajectory, with_it),
+        # without a potential there is no move
+        tolerance=allowed if bool(allowed.isinf()) else move + allowed,
     )
 
 
@@ -219,6 +231,9 @@ def off_target(problem: Problem, theta: Tensor, balancedness: Tensor, target: Te
 
 def _limit_tolerance(problem: Problem, trajectory: RecordedTrajectory, found: Tensor) -> Tensor:
     """The relative distance to the minimiser that rounding and the remaining loss explain."""
+    if trajectory.limit_resolution > UNRESOLVED:
+        # exponents without a correct digit give no potential
+        return torch.tensor(math.inf)
     theta, delta = trajectory.theta[-1], trajectory.balancedness[-1]
     moves = _shift(problem, trajectory, found, trajectory.limit_resolution)
     moves = moves + off_target(problem, theta, delta, problem.row_space.target(problem.y))
