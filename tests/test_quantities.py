@@ -168,7 +168,8 @@ def test_attributes_have_the_names_of_the_table(problem: dln.Problem, run: dln.R
     objects = (run, run.snapshot, flow_run, getattr(flow_run, "path", flow_run))
     for name in names_at("a"):
         assert any(hasattr(found, name) for found in objects), name
-    of_run = {name for name in vars(dln.Run) if not name.startswith("_")}
+    classes = [found for found in dln.Run.__mro__ if found is not object]
+    of_run = {name for found in classes for name in vars(found) if not name.startswith("_")}
     assert of_run - set(QUANTITIES) == {
         "summary", "certify", "measure", "to_dataset", "dims", "plot"
     }  # fmt: skip
