@@ -33,7 +33,7 @@ class Schedule(PerRun):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         own = inspect.get_annotations(cls).items()
-        cls.numbers = tuple(key for key, kind in own if not kind.startswith("ClassVar"))
+        cls.numbers = tuple(key for key, kind in own if "ClassVar" not in str(kind))
 
     def identity(self) -> dict[str, Any]:
         """The schedule's name and numbers as plain values, for files, configs and hashes.

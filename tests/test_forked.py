@@ -168,5 +168,5 @@ def test_without_forks_everything_is_done_in_this_process(monkeypatch: pytest.Mo
     here, order = os.getpid(), list[Any]()
     with beside(lambda: order.append(os.getpid())):
         order.append("body")
-    assert order == ["body", here]
+    assert order == [here, "body"]
     assert {process for _, process in results_of(lambda _: os.getpid(), range(9), 2)} == {here}

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import xarray as xr
 
+from dln_momentum.cli.sweep import _seconds
 from dln_momentum.sweeps.assembly import build, footprint
 from dln_momentum.sweeps.forked import can_fork
 from dln_momentum.sweeps.rounds import rounds
@@ -67,7 +68,8 @@ def test_what_fails_in_a_fork_fails_the_sweep(
     assert multiprocessing.active_children() == []
 
 
-def test_rounds_leave_no_core_waiting_and_fit_into_memory() -> None:
+@pytest.mark.skipif(not can_fork(), reason="no forks on this system")
+def test_rounds_leave_no_core_waiting_and_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = ("sweep.seed=range:0:7", "sweep.piece_runs=1", "engine.num_workers=3")
     long = "trainer.max_steps=1e12"
 
@@ -79,8 +81,13 @@ def test_rounds_leave_no_core_waiting_and_fit_into_memory() -> None:
         return [(len(some), processes, threads) for some, processes, threads in found]
 
     assert shared(long) == [(6, 3, 1), (1, 1, 3)]
-    assert shared(long, "engine.num_workers=4") == [(4, 4, 1), (3, 3, 1)]
+    assert shared(long, "engine.num_workers=4") == [(4, 4, 1), (2, 2, 2), (1, 1, 4)]
     assert shared(long, "engine.num_workers=1") == [(7, 1, 1)]
+    for workers, expected in (
+        (9, [(6, 3, 3), (1, 1, 9)]),
+        (16, [(4, 4, 4), (2, 2, 8), (1, 1, 16)]),
+    ):
+        assert shared(long, f"engine.num_workers={workers}") == expected
     # short ones are not worth a process
     assert shared() == [(7, 1, 3)]
     config = configured(*SMALL, *keys, long)
@@ -88,6 +95,19 @@ def test_rounds_leave_no_core_waiting_and_fit_into_memory() -> None:
     least = footprint(config, study).gigabytes
     assert footprint(config, study, at_once=3).gigabytes > least
     assert shared(long, f"sweep.memory_gb={least * (1 + 1e-12)}") == [(7, 1, 3)]
+    monkeypatch.setattr("dln_momentum.sweeps.rounds.can_fork", lambda: False)
+    assert shared(long) == [(7, 1, 3)]
+
+
+def test_time_in_which_several_pieces_are_trained_counts_once() -> None:
+    def piece(began: float, training: float, minimisers: float) -> xr.Dataset:
+        return xr.Dataset(
+            attrs={"began": began, "seconds_training": training, "seconds_minimisers": minimisers}
+        )
+
+    # trained from 0 to 10 with 2 to 5 beside it, and from 20 to 21; minimisers 10-11, 5-7, 21-22
+    pieces = [piece(0, 10, 1), piece(20, 1, 1), piece(2, 3, 2)]
+    assert _seconds(pieces) == {"seconds_training": 11.0, "seconds_minimisers": 4.0}
 
 
 def test_runs_of_one_problem_are_dealt_out_to_equal_pieces() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib import import_module
@@ -82,10 +83,7 @@ def _summary(
     counts = {name: int((labels == name).sum()) for name in (*_labels(Status), NOT_RUN)}
     among, described = judged(results)
     medians = results[list(QUANTITIES)].where(among).median()
-    seconds = {
-        name: sum(float(piece.attrs[name]) for piece in pieces)
-        for name in ("seconds_training", "seconds_minimisers")
-    }
+    seconds = _seconds(pieces)
     run_steps = int(results["steps"].sum())
     taken = run_steps - sum(int(piece.attrs["run_steps_before"]) for piece in pieces)
     return {
@@ -105,6 +103,21 @@ def _summary(
         "medians": {name: float(value) for name, value in medians.items()},
         **provenance(*results["data_hash"].to_numpy().flat),
     }
+
+
+def _seconds(pieces: Sequence[xr.Dataset]) -> dict[str, float]:
+    """How long pieces were trained and minimisers sought; what goes on at once counts once."""
+    times = ("seconds_training", "seconds_minimisers")
+    starts = [piece.attrs.get("began", 0.0) for piece in pieces]
+    found = {}
+    for name in times:
+        taken = [float(piece.attrs[name]) for piece in pieces]
+        found[name], until = 0.0, -math.inf
+        for start, seconds in sorted(zip(starts, taken, strict=True)):
+            found[name] += max(0.0, start + seconds - max(start, until))
+            until = max(until, start + seconds)
+        starts = [start + seconds for start, seconds in zip(starts, taken, strict=True)]
+    return found
 
 
 def _labels(statuses: Any) -> list[str]:

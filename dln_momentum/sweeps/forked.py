@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import sys
+import time
 import traceback
 import warnings
 from collections import deque
@@ -27,7 +28,7 @@ RESULT, NOTE = "result", "note"
 """Kinds of what a fork sends."""
 
 PATIENCE = 20.0
-"""Seconds that a fork may take to end a task that nobody waits for."""
+"""Seconds that forks may take to end tasks that nobody waits for."""
 
 
 def results_of(
@@ -41,9 +42,9 @@ def results_of(
     """What a function returns or raises for each task, as it comes.
 
     The function must leave alone what a fork cannot use: GPUs, and threads that this process has
-    started. Signals are for this process: whoever stops the iteration waits until each fork has
-    ended its task, or sends a note of it, and the tasks that are left are not done. So it is if
-    this process is killed.
+    started, those of torch among them (commands have one). Signals are for this process: whoever
+    stops the iteration waits until each fork has ended its task, or sends a note of it, and the
+    tasks that are left are not done. So it is if this process is killed.
 
     Args:
         function: what it returns is sent from the forks.
@@ -109,8 +110,8 @@ def results_of(
 def beside(function: Callable[[], None]) -> Iterator[None]:
     """Do something in a fork while this process goes on; it is done when the body has ended.
 
-    For `function` the same holds as for that of `results_of`. Where there are no forks, or this one
-    dies, it is done here, after the body. It must not matter if it is done twice.
+    For `function` the same holds as for that of `results_of`. Where there are no forks it is done
+    here, before the body; where the fork dies, after it. It must not matter if it is done twice.
 
     Raises:
         Exception: what it raises, unless the body raises something.
@@ -121,11 +122,15 @@ def beside(function: Callable[[], None]) -> Iterator[None]:
             pipe, process = _fork(lambda _: function(), [None], False, [])
             _send(pipe, 0)
     if pipe is None:
-        yield
         function()
+        yield
         return
     try:
-        yield
+        try:
+            yield
+        except Exception:
+            pipe.poll(None)  # what fails here must not cost what is done there
+            raise
         try:
             _, found, note = pipe.recv()
         except (EOFError, OSError):
@@ -143,9 +148,10 @@ def _end(forks: Mapping[Any, Any]) -> None:
     """Close the pipes of forks, so that the next result or note ends them, and wait for that."""
     for pipe in forks:
         pipe.close()
+    deadline = time.monotonic() + PATIENCE
     try:
         for process in forks.values():
-            process.join(PATIENCE)
+            process.join(max(0.0, deadline - time.monotonic()))
     finally:  # also where a second signal ends the waiting
         for process in forks.values():
             process.kill()

@@ -60,19 +60,11 @@ def trained(
     folder.mkdir(exist_ok=True)
     bar = _Bar(study, pieces, shown=shows_progress(job.config.trainer.progress))
 
-    def kept(
-        piece: Piece, at_once: int = 1, threads: int | None = None, tell: Tell = bar.note
-    ) -> xr.Dataset:
+    def kept(piece: Piece, threads: int | None = None, tell: Tell = bar.note) -> xr.Dataset:
         file, data = _file(folder, piece), _data_hash(study, piece)
-        train = partial(_train, job, study, piece, at_once, threads, tell)
-        found = kept_piece(file, data, train)
+        found = kept_piece(file, data, partial(_train, job, study, piece, threads, tell))
         if not np.array_equal(found["point"], piece.points):
-            raise InputError(
-                [
-                    f"{file} has other points of the grid than this version gives the piece; end "
-                    "the sweep with the version that began it, or start anew"
-                ]
-            )
+            raise InputError(_of_other_points(file))
         return found
 
     with bar.stopped():
@@ -85,9 +77,10 @@ def trained(
         if at_once > 1 and idle:
             with quietly():  # once for all forks: kernels are loaded, on a new machine compiled
                 study.setup(some[0]).module()
+            gc.collect()
 
-        def done(piece: Piece, tell: Tell, at_once: int = at_once, threads: int = threads) -> None:
-            kept(piece, at_once, threads, tell)
+        def done(piece: Piece, tell: Tell, threads: int = threads) -> None:
+            kept(piece, threads, tell)
             tell((piece.number, len(piece.points), ""))
             # a trainer, its module and their states refer to each other: 25 kB a run
             gc.collect()
@@ -120,17 +113,27 @@ def check_resume(job: Job, study: Study, pieces: Sequence[Piece]) -> None:
             study.setup(piece).module(resume=_of_another_run(job.config.resume, piece, study))
 
 
-def _train(
-    job: Job, study: Study, piece: Piece, at_once: int, threads: int | None, tell: Tell
-) -> xr.Dataset:
-    """Train a piece; of the time, which others of ``at_once`` share, it has its part."""
-    started, config = time.perf_counter(), job.config
+def _of_other_points(file: Path) -> str:
+    return (
+        f"{file} has other points of the grid than this version gives the piece; end the sweep "
+        "with the version that began it, or start anew"
+    )
+
+
+def _train(job: Job, study: Study, piece: Piece, threads: int | None, tell: Tell) -> xr.Dataset:
+    began, started, config = time.time(), time.perf_counter(), job.config
     setup = study.setup(piece)
     if threads is not None:
         setup = replace(setup, options=replace(setup.options, num_workers=threads))
     folder = job.directory / "checkpoints" / f"{piece.number:04d}"
-    resume = newest_checkpoint(folder) or _of_another_run(config.resume, piece, study)
-    module = setup.module(trajectories=config.sweep.trajectories, resume=resume)
+    own = newest_checkpoint(folder)
+    resume = own or _of_another_run(config.resume, piece, study)
+    try:
+        module = setup.module(trajectories=config.sweep.trajectories, resume=resume)
+    except InputError as error:
+        if own is None:
+            raise
+        raise InputError([_of_other_points(own), *error.problems]) from error
     before = 0 if resume is None else read_checkpoint(resume)["stepper"]["engine"]["steps"].sum()
     fit(
         module,
@@ -149,8 +152,9 @@ def _train(
         sorted(setup.plan.recorded),
     )  # fmt: skip
     return found.assign_attrs(
-        seconds_training=training / at_once,
-        seconds_minimisers=(time.perf_counter() - started - training) / at_once,
+        began=began,
+        seconds_training=training,
+        seconds_minimisers=time.perf_counter() - started - training,
         run_steps_before=int(before),
     )
 
