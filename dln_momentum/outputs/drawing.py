@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import colormaps, rcParams
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from dln_momentum.outputs.plotting import LARGEST, Powers, is_geometric
 from dln_momentum.outputs.quantities import QUANTITIES
@@ -57,20 +57,19 @@ def log_if_wide(ax: Axes, axis: str, values: Any) -> None:
 
 
 def short_log_ticks(ax: Axes, axis: str, low: float, high: float) -> None:
-    """Ticks of a log axis whose labels have room: minor ones have none.
+    """Ticks of a log axis whose labels have room, and no others: a tick costs as much as a line.
 
     Below two decades the ticks are at 1, 2 and 5 (below one at 1, 2, 3 and 5) times powers of ten,
     and below a factor of two where a linear axis would have them.
     """
     decades = np.log10(high / low)
     which = ax.xaxis if axis == "x" else ax.yaxis
-    which.set_minor_formatter(NullFormatter())
+    which.set_minor_locator(NullLocator())
     if decades >= 2:
         which.set_major_formatter(Powers())
         return
     if decades < np.log10(2):
         which.set_major_locator(MaxNLocator(4))
-        which.set_minor_locator(NullLocator())
     else:
         which.set_major_locator(LogLocator(subs=(1, 2, 5) if decades >= 1 else (1, 2, 3, 5)))
     which.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))

@@ -29,11 +29,6 @@ PANELS = {
     "sign_changes": r"sign changes of $w_\pm$",
     "distance_to_gradient_flow_minimizer": "distance to the gradient-flow limit",
 }
-PLACES = {
-    "left": 0.05, "right": 0.985, "bottom": 0.11, "top": 0.88, "wspace": 0.2, "hspace": 0.3,
-}  # fmt: skip
-"""Where the panels are; a colour bar takes its part of one."""
-
 AROUND_ONE = ("balancedness_ratio",)
 """Panels in which 1 is the value to compare with."""
 
@@ -54,12 +49,8 @@ def overview(results: xr.Dataset) -> Figure | None:
     share = usable.mean(others)
     partial = (share > 0) & (share < 1)
     with style():
-        # places that depend on the labels take a third of all the drawing: those of text need them
-        figure = Figure(figsize=(12.5, 7.2), layout="constrained" if labels else None)
-        grid = None if labels else PLACES
-        *panels, last = figure.subplots(
-            2, 3, sharex=True, sharey=len(drawn) == 2, gridspec_kw=grid
-        ).flat
+        figure = Figure(figsize=(12.5, 7.2), layout="constrained")
+        *panels, last = figure.subplots(2, 3, sharex=True, sharey=len(drawn) == 2).flat
         for ax in (
             *panels,
             last,
@@ -71,11 +62,6 @@ def overview(results: xr.Dataset) -> Figure | None:
             _ticks(ax, labels, drawn)
         (draw_status if len(drawn) == 2 else _draw_shares)(last, results, drawn)
         _ticks(last, labels, drawn)
-        if not labels:
-            places = {ax: ax.get_position() for ax in (*panels, last)}
-            width = min(place.width for place in places.values())
-            for ax, place in places.items():  # also those that have no colour bar beside them
-                ax.set_position((place.x0, place.y0, width, place.height))
         figure.suptitle("\n".join(_heading(results, drawn)), fontsize=10)
     return figure
 
