@@ -11,11 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from dln_momentum.outputs.plotting import LARGEST, Powers, is_geometric
+from dln_momentum.outputs.plotting import LARGEST, RAISED, Powers, is_geometric
 from dln_momentum.outputs.quantities import QUANTITIES
 
 WIDE = 20.0
 """Positive values that span more than this factor are shown on a log scale."""
+
+CHARACTER = 0.1
+"""Width in inches of one of a tick label, with its part of the gap to the next label."""
 
 
 def axis_label(name: str) -> str:
@@ -36,15 +39,23 @@ def axis_label(name: str) -> str:
 def set_scale(ax: Axes, axis: str, values: Any) -> None:
     """A log axis where the different values are spaced by factors, with ticks that have room.
 
-    On a linear axis a few values that lie well apart have a tick each.
+    On a linear axis a few values that lie well apart have a tick each, if there is room for it.
     """
     values = np.unique(np.asarray(values, dtype=float))
     few = 2 <= len(values) <= 8 and np.diff(values).min() > np.ptp(values) / 10
     if len(values) and not is_geometric(values) and few:
         ax.set(**{f"{axis}ticks": values})
+        # about as long as those that the axis will have
+        if axis == "x" and not have_room(ax, [f"{value:.4g}" for value in values]):
+            ax.xaxis.set_major_locator(MaxNLocator(4))
     elif len(values) and is_geometric(values):
         ax.set(**{f"{axis}scale": "log"})
         short_log_ticks(ax, axis, float(values[0]), float(values[-1]))
+
+
+def have_room(ax: Axes, labels: Sequence[str]) -> bool:
+    """Whether labels fit side by side below an axis."""
+    return CHARACTER * max(map(len, labels)) * len(labels) <= ax.bbox.width / ax.figure.dpi
 
 
 def log_if_wide(ax: Axes, axis: str, values: Any) -> None:
@@ -76,17 +87,16 @@ def short_log_ticks(ax: Axes, axis: str, low: float, high: float) -> None:
 
 
 def plain_number(value: float) -> str:
-    r"""A number as a tick shows it.
+    """A number as a tick shows it.
 
     >>> plain_number(0.02), plain_number(2e-5), plain_number(300.0), plain_number(1e6)
-    ('0.02', '$2 \\times 10^{-5}$', '300', '$10^{6}$')
+    ('0.02', '2×10⁻⁵', '300', '10⁶')
     """
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:g}"
     mantissa, exponent = f"{value:e}".split("e")
-    factor = f"{float(mantissa):g}"
-    power = f"10^{{{int(exponent)}}}"
-    return f"${power}$" if factor == "1" else rf"${factor} \times {power}$"
+    factor = f"{float(mantissa):g}×".removeprefix("1×").replace("-", "−")
+    return f"{factor}10{str(int(exponent)).translate(RAISED)}"
 
 
 def label_of(value: Any) -> str:

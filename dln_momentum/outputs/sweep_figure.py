@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -11,7 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dln_momentum.engine import Status
-from dln_momentum.outputs.drawing import axis_label, draw_band, label_of, log_if_wide, set_scale
+from dln_momentum.outputs.drawing import (
+    axis_label,
+    draw_band,
+    have_room,
+    label_of,
+    log_if_wide,
+    set_scale,
+)
 from dln_momentum.outputs.plotting import style
 from dln_momentum.outputs.quantities import QUANTITIES, SEEDS
 from dln_momentum.outputs.sweep_maps import (
@@ -136,8 +144,10 @@ def _label(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
 def _ticks(ax: Axes, labels: dict[str, list[str]], drawn: Sequence[str]) -> None:
     for axis, name in zip("xy", drawn, strict=False):
         if name in labels:
-            ticks = range(len(labels[name]))
-            (ax.set_xticks if axis == "x" else ax.set_yticks)(ticks, labels[name])
+            slant: Any = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+            upright = axis == "y" or have_room(ax, labels[name])
+            set_ticks = ax.set_xticks if axis == "x" else ax.set_yticks
+            set_ticks(range(len(labels[name])), labels[name], **({} if upright else slant))
 
 
 def _numbered(results: xr.Dataset, drawn: Sequence[str]) -> tuple[xr.Dataset, dict[str, list[str]]]:

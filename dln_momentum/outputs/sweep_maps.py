@@ -56,7 +56,7 @@ def draw_map(
         if isinstance(norm, SymLogNorm):
             bar.ax.yaxis.set_major_formatter(Powers())
         elif isinstance(norm, LogNorm) and not short:
-            short_log_ticks(bar.ax, "y", bar.vmin, bar.vmax)
+            short_log_ticks(bar.ax, "y", *bar.mappable.get_clim())
 
 
 def draw_status(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
@@ -72,9 +72,10 @@ def draw_status(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
     _draw_lines(ax, results, drawn)
     hatch(ax, (xr.concat(shares, dim="ending") > 0).sum("ending") > 1, drawn)
     present = [code for code in Status if (commonest == code).any()]
-    ax.legend(
+    assert isinstance(ax.figure, Figure)
+    ax.figure.legend(  # below the labels of the axis, however long these are
         handles=[Patch(color=STATUS_COLOURS[code], label=code.label) for code in present],
-        loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=len(present),
+        loc="outside lower right", ncols=len(present),
     )  # fmt: skip
 
 
