@@ -128,7 +128,10 @@ LONG = ["a factor model of rank 3", "rademacher", "uniform on the sphere"]
             pytest.param(axes, marks=pytest.mark.slow)
             for axes in (
                 {"gamma": np.array([0.01, 0.02, 0.03]), "beta": np.linspace(0.5, 0.98765, 4)},
-                {"gamma": np.geomspace(1.2345e-3, 0.1, 3), "model.factory.of_a_long_name": LONG},
+                {
+                    "gamma": np.geomspace(1.2345e-3, 0.1, 6),
+                    "model.factory.of_a_long_name": ["gaussian", "rademacher"],
+                },
                 {"data.design": LONG, "lam": np.linspace(-98765.4, 123456.0, 7)},
                 {"speed": np.linspace(-1.2345e-7, 2e-7, 64), "alpha": np.geomspace(0.1, 0.13, 3)},
             )

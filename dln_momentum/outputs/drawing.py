@@ -70,8 +70,8 @@ def log_if_wide(ax: Axes, axis: str, values: Any) -> None:
 def short_log_ticks(ax: Axes, axis: str, low: float, high: float) -> None:
     """Ticks of a log axis whose labels have room, and no others: a tick costs as much as a line.
 
-    Below two decades the ticks are at 1, 2 and 5 (below one at 1, 2, 3 and 5) times powers of ten,
-    and below a factor of two where a linear axis would have them.
+    Below two decades the ticks are at 1 and 3 (below 1.4 at 1, 2 and 5, below one at 1, 2, 3 and 5)
+    times powers of ten, and below a factor of two where a linear axis would have them.
     """
     decades = np.log10(high / low)
     which = ax.xaxis if axis == "x" else ax.yaxis
@@ -82,7 +82,8 @@ def short_log_ticks(ax: Axes, axis: str, low: float, high: float) -> None:
     if decades < np.log10(2):
         which.set_major_locator(MaxNLocator(4))
     else:
-        which.set_major_locator(LogLocator(subs=(1, 2, 5) if decades >= 1 else (1, 2, 3, 5)))
+        subs = (1, 3) if decades >= 1.4 else (1, 2, 5) if decades >= 1 else (1, 2, 3, 5)
+        which.set_major_locator(LogLocator(subs=subs))
     which.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
 
 
