@@ -14,6 +14,7 @@ import pytest
 import torch
 import xarray as xr
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from dln_momentum import DiagonalLinearNet, Engine, EngineOptions, Problem, sparse
@@ -98,6 +99,8 @@ def blank_figures() -> Iterator[None]:
         _blank(".png")  # before saving itself is replaced
         _blank(".pdf")
         patch.setattr(Figure, "savefig", save)
+        blank = Image.open(io.BytesIO(_blank(".png")))
+        patch.setattr("dln_momentum.outputs.plotting._picture", lambda _: blank)
         yield
 
 

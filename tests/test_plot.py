@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,16 @@ import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection, QuadMesh
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 import dln_momentum as dln
 from dln_momentum.cli.plot import main
 from dln_momentum.outputs.drawing import set_scale
+from dln_momentum.outputs.plotting import lay_out
 from dln_momentum.outputs.sweep_figure import overview
 from dln_momentum.outputs.table_axes import Axis
 from dln_momentum.outputs.table_figure import table_figure
+from dln_momentum.rates import named_rates
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +114,58 @@ def test_labels_of_short_log_axes_do_not_overlap(values: list[float]) -> None:
     boxes = sorted(list(label.get_window_extent(renderer).extents) for label in shown)
     assert len(boxes) >= 2
     assert all(left[2] < right[0] for left, right in pairwise(boxes))
+
+
+LONG = ["a factor model of rank 3", "rademacher", "uniform on the sphere"]
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        {"alpha": np.linspace(0.0123, 0.0987, 6), "speed": np.linspace(-0.01234, 0.01, 5)},
+        {"data.design": LONG},
+        *(
+            pytest.param(axes, marks=pytest.mark.slow)
+            for axes in (
+                {"gamma": np.array([0.01, 0.02, 0.03]), "beta": np.linspace(0.5, 0.98765, 4)},
+                {
+                    "gamma": np.geomspace(1.2345e-3, 0.1, 6),
+                    "model.factory.of_a_long_name": ["gaussian", "rademacher"],
+                },
+                {"data.design": LONG, "lam": np.linspace(-98765.4, 123456.0, 7)},
+                {"speed": np.linspace(-1.2345e-7, 2e-7, 64), "alpha": np.geomspace(0.1, 0.13, 3)},
+            )
+        ),
+    ],
+    ids="-".join,
+)
+def test_nothing_of_a_sweeps_figure_is_cut_off_or_covered(axes: dict[str, Any]) -> None:
+    shape = [len(values) for values in axes.values()]
+    share = np.random.default_rng(0).uniform(size=shape)
+    # linear colour bars, and logarithmic ones of less than a decade and of several
+    spans = {"recovery_error": (-1.9, -1.8), "balancedness_ratio": (-0.3, 0.3),
+             "steps_to_tol": (4.1, 5.9), "sign_changes": (0, 0.9),
+             "distance_to_gradient_flow_minimizer": (-9, -2)}  # fmt: skip
+    values = {name: 10 ** (low + (high - low) * share) for name, (low, high) in spans.items()}
+    values["status"] = np.where(share > 0.5, "converged", "max_steps").astype(object)
+    results = xr.Dataset({k: (list(axes), v) for k, v in values.items()}, axes, {"data": "drawn"})
+    if "beta" in axes:  # which has lines of lambda
+        results = results.assign_coords(named_rates(results["gamma"], results["beta"]))
+    figure = overview(results)
+    assert figure is not None
+    lay_out(figure)
+    boxes: list[Any] = [
+        part.get_tightbbox() for part in (*figure.axes, *figure.legends, *figure.texts)
+    ]
+    everything, page = Bbox.union(boxes), figure.bbox
+    assert page.x0 <= everything.x0 < everything.x1 <= page.x1
+    assert page.y0 <= everything.y0 < everything.y1 <= page.y1
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    for ax in figure.axes:
+        labels = [label for label in ax.get_xticklabels() if label.get_text()]
+        if labels and labels[0].get_rotation() == 0:
+            ends = [label.get_window_extent() for label in labels]
+            assert all(left.x1 < right.x0 for left, right in pairwise(ends))
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,16 @@ import numpy as np
 from matplotlib import colormaps, rcParams
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from dln_momentum.outputs.plotting import LARGEST, Powers, is_geometric
+from dln_momentum.outputs.plotting import LARGEST, RAISED, Powers, is_geometric
 from dln_momentum.outputs.quantities import QUANTITIES
 
 WIDE = 20.0
 """Positive values that span more than this factor are shown on a log scale."""
+
+CHARACTER = 0.1
+"""Width in inches of one of a tick label, with its part of the gap to the next label."""
 
 
 def axis_label(name: str) -> str:
@@ -36,15 +39,23 @@ def axis_label(name: str) -> str:
 def set_scale(ax: Axes, axis: str, values: Any) -> None:
     """A log axis where the different values are spaced by factors, with ticks that have room.
 
-    On a linear axis a few values that lie well apart have a tick each.
+    On a linear axis a few values that lie well apart have a tick each, if there is room for it.
     """
     values = np.unique(np.asarray(values, dtype=float))
     few = 2 <= len(values) <= 8 and np.diff(values).min() > np.ptp(values) / 10
     if len(values) and not is_geometric(values) and few:
         ax.set(**{f"{axis}ticks": values})
+        # about as long as those that the axis will have
+        if axis == "x" and not have_room(ax, [f"{value:.4g}" for value in values]):
+            ax.xaxis.set_major_locator(MaxNLocator(4))
     elif len(values) and is_geometric(values):
         ax.set(**{f"{axis}scale": "log"})
         short_log_ticks(ax, axis, float(values[0]), float(values[-1]))
+
+
+def have_room(ax: Axes, labels: Sequence[str]) -> bool:
+    """Whether labels fit side by side below an axis."""
+    return CHARACTER * max(map(len, labels)) * len(labels) <= ax.bbox.width / ax.figure.dpi
 
 
 def log_if_wide(ax: Axes, axis: str, values: Any) -> None:
@@ -57,37 +68,36 @@ def log_if_wide(ax: Axes, axis: str, values: Any) -> None:
 
 
 def short_log_ticks(ax: Axes, axis: str, low: float, high: float) -> None:
-    """Ticks of a log axis whose labels have room: minor ones have none.
+    """Ticks of a log axis whose labels have room, and no others: a tick costs as much as a line.
 
-    Below two decades the ticks are at 1, 2 and 5 (below one at 1, 2, 3 and 5) times powers of ten,
-    and below a factor of two where a linear axis would have them.
+    Below two decades the ticks are at 1 and 3 (below 1.4 at 1, 2 and 5, below one at 1, 2, 3 and 5)
+    times powers of ten, and below a factor of two where a linear axis would have them.
     """
     decades = np.log10(high / low)
     which = ax.xaxis if axis == "x" else ax.yaxis
-    which.set_minor_formatter(NullFormatter())
+    which.set_minor_locator(NullLocator())
     if decades >= 2:
         which.set_major_formatter(Powers())
         return
     if decades < np.log10(2):
         which.set_major_locator(MaxNLocator(4))
-        which.set_minor_locator(NullLocator())
     else:
-        which.set_major_locator(LogLocator(subs=(1, 2, 5) if decades >= 1 else (1, 2, 3, 5)))
+        subs = (1, 3) if decades >= 1.4 else (1, 2, 5) if decades >= 1 else (1, 2, 3, 5)
+        which.set_major_locator(LogLocator(subs=subs))
     which.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
 
 
 def plain_number(value: float) -> str:
-    r"""A number as a tick shows it.
+    """A number as a tick shows it.
 
     >>> plain_number(0.02), plain_number(2e-5), plain_number(300.0), plain_number(1e6)
-    ('0.02', '$2 \\times 10^{-5}$', '300', '$10^{6}$')
+    ('0.02', '2×10⁻⁵', '300', '10⁶')
     """
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:g}"
     mantissa, exponent = f"{value:e}".split("e")
-    factor = f"{float(mantissa):g}"
-    power = f"10^{{{int(exponent)}}}"
-    return f"${power}$" if factor == "1" else rf"${factor} \times {power}$"
+    factor = f"{float(mantissa):g}×".removeprefix("1×").replace("-", "−")
+    return f"{factor}10{str(int(exponent)).translate(RAISED)}"
 
 
 def label_of(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 from collections.abc import Mapping
@@ -86,22 +87,24 @@ def save(figure: Figure, path: Path) -> None:
     """
     # which tells every glyph that it embeds into a .pdf
     logging.getLogger("fontTools").setLevel(logging.WARNING)
-    undated = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
     lay_out(figure)
     # colours of the cycle are looked up when the figure is drawn
     with style():
         # cutting the margins off takes another drawing
         mpl.rcParams["savefig.bbox"] = None
-        figure.savefig(path, metadata=undated)
-    if path.suffix == ".png":
-        _reduce_colours(path)
+        if path.suffix == ".png":
+            _picture(figure).save(path)
+        else:
+            figure.savefig(path, metadata={"CreationDate": None} if path.suffix == ".pdf" else None)
 
 
-def _reduce_colours(path: Path) -> None:
-    """Keep 256 of a figure's colours, in place: the eye sees no difference, and a third is left."""
-    with Image.open(path) as image:
-        reduced = image.convert("RGB").quantize(method=Image.Quantize.FASTOCTREE)
-    reduced.save(path)
+def _picture(figure: Figure) -> Image.Image:
+    """A figure in 256 of its colours: the eye sees no difference, and a third is left."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="rgba")
+    width, height = (figure.get_size_inches() * mpl.rcParams["savefig.dpi"]).astype(int)
+    whole = Image.frombytes("RGBA", (int(width), int(height)), drawn.getvalue())
+    return whole.convert("RGB").quantize(method=Image.Quantize.FASTOCTREE)
 
 
 @dataclass(frozen=True)
@@ -156,10 +159,12 @@ def overview(history: xr.Dataset, summary: Mapping[str, Any]) -> Figure:
         return figure
 
 
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+"""Digits of an exponent in Unicode."""
+
+
 class Powers(LogFormatterSciNotation):
     """Labels of a log axis in Unicode; each mathematical text takes matplotlib 5 ms to parse."""
-
-    _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         """The label of a value; empty for none."""
@@ -169,7 +174,7 @@ class Powers(LogFormatterSciNotation):
             return text
         sign, factor, exponent = power.groups()
         factor = f"{factor}×" if factor else ""
-        return f"{sign.replace('-', '−')}{factor}10{exponent.translate(self._RAISED)}"
+        return f"{sign.replace('-', '−')}{factor}10{exponent.translate(RAISED)}"
 
 
 def _logarithmic(axis: Axis) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -11,7 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dln_momentum.engine import Status
-from dln_momentum.outputs.drawing import axis_label, draw_band, label_of, log_if_wide, set_scale
+from dln_momentum.outputs.drawing import (
+    axis_label,
+    draw_band,
+    have_room,
+    label_of,
+    log_if_wide,
+    set_scale,
+)
 from dln_momentum.outputs.plotting import style
 from dln_momentum.outputs.quantities import QUANTITIES, SEEDS
 from dln_momentum.outputs.sweep_maps import (
@@ -29,11 +37,6 @@ PANELS = {
     "sign_changes": r"sign changes of $w_\pm$",
     "distance_to_gradient_flow_minimizer": "distance to the gradient-flow limit",
 }
-PLACES = {
-    "left": 0.05, "right": 0.985, "bottom": 0.11, "top": 0.88, "wspace": 0.2, "hspace": 0.3,
-}  # fmt: skip
-"""Where the panels are; a colour bar takes its part of one."""
-
 AROUND_ONE = ("balancedness_ratio",)
 """Panels in which 1 is the value to compare with."""
 
@@ -54,12 +57,8 @@ def overview(results: xr.Dataset) -> Figure | None:
     share = usable.mean(others)
     partial = (share > 0) & (share < 1)
     with style():
-        # places that depend on the labels take a third of all the drawing: those of text need them
-        figure = Figure(figsize=(12.5, 7.2), layout="constrained" if labels else None)
-        grid = None if labels else PLACES
-        *panels, last = figure.subplots(
-            2, 3, sharex=True, sharey=len(drawn) == 2, gridspec_kw=grid
-        ).flat
+        figure = Figure(figsize=(12.5, 7.2), layout="constrained")
+        *panels, last = figure.subplots(2, 3, sharex=True, sharey=len(drawn) == 2).flat
         for ax in (
             *panels,
             last,
@@ -71,11 +70,6 @@ def overview(results: xr.Dataset) -> Figure | None:
             _ticks(ax, labels, drawn)
         (draw_status if len(drawn) == 2 else _draw_shares)(last, results, drawn)
         _ticks(last, labels, drawn)
-        if not labels:
-            places = {ax: ax.get_position() for ax in (*panels, last)}
-            width = min(place.width for place in places.values())
-            for ax, place in places.items():  # also those that have no colour bar beside them
-                ax.set_position((place.x0, place.y0, width, place.height))
         figure.suptitle("\n".join(_heading(results, drawn)), fontsize=10)
     return figure
 
@@ -150,8 +144,10 @@ def _label(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
 def _ticks(ax: Axes, labels: dict[str, list[str]], drawn: Sequence[str]) -> None:
     for axis, name in zip("xy", drawn, strict=False):
         if name in labels:
-            ticks = range(len(labels[name]))
-            (ax.set_xticks if axis == "x" else ax.set_yticks)(ticks, labels[name])
+            slant: Any = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+            upright = axis == "y" or have_room(ax, labels[name])
+            set_ticks = ax.set_xticks if axis == "x" else ax.set_yticks
+            set_ticks(range(len(labels[name])), labels[name], **({} if upright else slant))
 
 
 def _numbered(results: xr.Dataset, drawn: Sequence[str]) -> tuple[xr.Dataset, dict[str, list[str]]]:

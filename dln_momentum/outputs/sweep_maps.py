@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from dln_momentum.engine import Status
-from dln_momentum.outputs.drawing import WIDE, set_scale
+from dln_momentum.outputs.drawing import WIDE, set_scale, short_log_ticks
 from dln_momentum.outputs.plotting import Powers, is_geometric
 from dln_momentum.rates import PAIRS, RATES, gamma_beta, lam_ks_of, lam_of
 
@@ -52,10 +52,11 @@ def draw_map(
         ticks: dict[str, Any] = {"ticks": MaxNLocator(6), "format": "%g"} if short else {}
         extend = "both" if around_one else "neither"
         bar = ax.figure.colorbar(mesh, ax=ax, extend=extend, **ticks)
-        if short:
-            bar.ax.minorticks_off()
-        elif isinstance(norm, LogNorm | SymLogNorm):
-            bar.ax.yaxis.set(major_formatter=Powers(), minor_formatter=Powers())
+        bar.ax.minorticks_off()
+        if isinstance(norm, SymLogNorm):
+            bar.ax.yaxis.set_major_formatter(Powers())
+        elif isinstance(norm, LogNorm) and not short:
+            short_log_ticks(bar.ax, "y", *bar.mappable.get_clim())
 
 
 def draw_status(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
@@ -71,9 +72,10 @@ def draw_status(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
     _draw_lines(ax, results, drawn)
     hatch(ax, (xr.concat(shares, dim="ending") > 0).sum("ending") > 1, drawn)
     present = [code for code in Status if (commonest == code).any()]
-    ax.legend(
+    assert isinstance(ax.figure, Figure)
+    ax.figure.legend(  # below the labels of the axis, however long these are
         handles=[Patch(color=STATUS_COLOURS[code], label=code.label) for code in present],
-        loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=len(present),
+        loc="outside lower right", ncols=len(present),
     )  # fmt: skip
 
 
