@@ -44,14 +44,23 @@ def join(shards: Sequence[xr.Dataset]) -> xr.Dataset:
             same = dim not in shard.coords or shard[dim].equals(first[dim])
             if shard.sizes.get(dim) != first.sizes[dim] or not same:
                 raise ValueError(f"the shards differ in {dim}")
-    ran = [
-        shard.assign(status=shard["status"].where(shard["status"] != NOT_RUN)) for shard in shards
-    ]
-    found = reduce(xr.Dataset.combine_first, ran)
-    found["status"] = found["status"].fillna(NOT_RUN)
+    found = reduce(_joined, shards)
     # coordinates that differ by rounding, as of two processors, are those of the first
     found = found.assign_coords({name: first[name] for name in first.coords if name not in found})
     return found.assign_attrs({key: _every(shards, key) for key in first.attrs})
+
+
+def _joined(found: xr.Dataset, shard: xr.Dataset) -> xr.Dataset:
+    """A dataset with what another has run, and what only that knows."""
+    ran = shard["status"] != NOT_RUN
+    over_grid = [name for name, value in found.items() if set(ran.dims) <= set(value.dims)]
+    filled = found.combine_first(shard)
+    for name in over_grid:
+        # also where the other shard has nan, or this one the filler of what it has not run
+        if name in shard:
+            own, other = xr.align(found[name], shard[name], join="outer")
+            filled[name] = other.where(ran, own).transpose(*found[name].dims)
+    return filled
 
 
 def _every(shards: Sequence[xr.Dataset], key: object) -> object:

@@ -272,6 +272,8 @@ def _log_norm(delta: Tensor, c: Tensor, rounding: float) -> Number:
     largest = float(c.abs().max())
     sizes = delta.log() + c.abs()
     first = float(sizes.max())
+    if math.isinf(first):  # no Delta is left, or one is not finite
+        return Number(first)
     # |sinh c| without the difference of two exponentials, which is 0 below an ulp
     scaled = (sizes - first).exp() / 4 * -torch.expm1(-2 * c.abs())
     found = first + float(vector_norm(scaled).log())
