@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -51,9 +52,9 @@ def sweep(job: Job) -> dict[str, Any]:
         results = dataset(study, pieces)
         summary = _summary(job, study, results, pieces)
         results = results.assign_attrs(_settings(study) | file_attributes(summary, job.text))
-        with beside(partial(write_dataset, job.directory / "results.nc", results)):
+        write = partial(write_dataset, job.directory / "results.nc", results)
+        with beside(write), _drawn(job, results):
             report_sweep(loggers, job, results, summary)
-            _draw(job, results)
         job.finish(summary)
     print_report(results, summary, job.directory)
     return summary
@@ -143,20 +144,25 @@ def _settings(study: Study) -> dict[str, Any]:
 
 
 def _import_figure() -> None:
-    import_module("dln_momentum.outputs.sweep_figure")
+    for name in ("dln_momentum.outputs.sweep_figure", "matplotlib.backends.backend_pdf"):
+        import_module(name)
 
 
-def _draw(job: Job, results: xr.Dataset) -> None:
-    """Draw the figure of the results, where there is anything to draw."""
+@contextmanager
+def _drawn(job: Job, results: xr.Dataset) -> Iterator[None]:
+    """Draw the figure of the results, where there is anything to draw, its PDF beside the body."""
     from dln_momentum.outputs.plotting import lay_out, save
     from dln_momentum.outputs.sweep_figure import overview
     from dln_momentum.sweeps.forked import beside
 
     figure = overview(results)
-    if figure is not None:
-        lay_out(figure)
-        with beside(partial(save, figure, job.directory / "overview.pdf")):
-            save(figure, job.directory / "overview.png")
+    if figure is None:
+        yield
+        return
+    lay_out(figure)
+    with beside(partial(save, figure, job.directory / "overview.pdf")):
+        save(figure, job.directory / "overview.png")
+        yield
 
 
 main = command("sweep", sweep)
