@@ -9,9 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import xarray as xr
 
@@ -28,6 +26,7 @@ from dln_momentum.sweeps.assembly import Piece, Study
 from dln_momentum.sweeps.forked import results_of
 from dln_momentum.sweeps.piece_files import kept_piece
 from dln_momentum.sweeps.rounds import rounds
+from dln_momentum.training.callbacks.monitor import BlockCallback
 from dln_momentum.training.callbacks.progress import progress_bar
 from dln_momentum.training.module import HeavyBallModule
 from dln_momentum.training.resuming import newest_checkpoint, read_checkpoint
@@ -211,22 +210,14 @@ class _Bar:
         self._bar.update(self._task, completed=sum(self._ended.values()), note=note)
 
 
-class _Teller(pl.Callback):
+class _Teller(BlockCallback):
     """Tells after each block how many runs have ended."""
 
     def __init__(self, piece: Piece, tell: Tell) -> None:
         self._number, self._tell = piece.number, tell
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def after_block(self, module: HeavyBallModule) -> None:
         """Tell it."""
-        assert isinstance(pl_module, HeavyBallModule)
-        stepper = pl_module.stepper
+        stepper = module.stepper
         ended = int((stepper.status != Status.RUNNING).sum())
         self._tell((self._number, ended, f"step {stepper.step:,}"))
