@@ -42,17 +42,16 @@ class Task:
         u, v = (w.detach().expand(self.runs, -1) for w in (net.u, net.v))
         return u, v
 
-    def engine(self, **options: Any) -> Engine:
+    def engine(self, device: str = "cpu", **options: Any) -> Engine:
         """The engine on these runs."""
         net = DiagonalLinearNet.uniform(self.d, self.alpha)
-        w_plus, w_minus = (w.detach().expand(self.runs, -1) for w in (net.w_plus, net.w_minus))
-        gamma = torch.full((self.runs,), self.gamma, dtype=torch.float64)
+        start = (w.detach().to(device).expand(self.runs, -1) for w in (net.w_plus, net.w_minus))
+        gamma = torch.full((self.runs,), self.gamma, dtype=torch.float64, device=device)
         options = {"tol": 0.0, "divergence_bound": float("inf")} | options
         return Engine(
-            self.problem,
+            self.problem.to(device),
             gamma,
             torch.full_like(gamma, self.beta),
-            w_plus,
-            w_minus,
+            *start,
             options=EngineOptions(**options),
         )

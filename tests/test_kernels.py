@@ -335,5 +335,6 @@ def test_a_gpu_agrees_with_the_cpu(path_sums: str, drawn: bool) -> None:
     here, there = here_and_on_a_gpu(40, 500, path_sums=path_sums, drawn=drawn)
     for name, expected in here.state_dict().items():
         found = there.state_dict()[name].cpu()
-        # 507 steps that each round at 1e-16; counts and steps are integers
-        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-14)
+        # 507 steps that each round at 1e-16 of the terms of their sums, which the loss of some runs
+        # and S, where its terms cancel, are a thousandth of; counts and steps are integers
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)

@@ -1,8 +1,8 @@
 """Which kernel advances the runs.
 
 Compiled code (numba) was the faster one on a CPU at every size and number of runs measured, from
-one run at (n, d) = (20, 30) to hundreds at (1000, 10000): see benchmarks/README.md. torch is what
-runs on a GPU.
+one run at (n, d) = (20, 30) to hundreds at (1000, 10000): see benchmarks/README.md. On a GPU the
+kernel of `dln_momentum.engine.gpu` is, for what fits into it; torch advances the rest.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def choose_backend(name: str, problem: Problem, *, plain: bool = True) -> Backen
     """
     on_cpu = problem.X.device.type == "cpu"
     if name == "numba" and not on_cpu:
-        raise InputError("engine.backend = 'numba' runs on a CPU only; must be auto or torch")
+        raise InputError("engine.backend = 'numba' runs on a CPU only; must be auto, torch or cuda")
+    if name == "cuda" and (reason := _why_not_cuda(problem, plain)):
+        raise InputError(f"engine.backend = 'cuda' {reason}; must be auto or torch")
     if name == "numba" and not compiles():
         raise InputError(
             "engine.backend = 'numba' needs numba's compiler, which NUMBA_DISABLE_JIT turns off; "
@@ -71,10 +73,27 @@ def choose_backend(name: str, problem: Problem, *, plain: bool = True) -> Backen
         )
     if name != "auto":
         return _load(name, "asked for", on_cpu, plain)
-    if on_cpu and not compiles():
+    if not on_cpu:
+        reason = _why_not_cuda(problem, plain)
+        if reason:
+            return _load("torch", f"runs on this device; cuda {reason}", on_cpu, plain)
+        return _load("cuda", "fastest on a GPU", on_cpu, plain)
+    if not compiles():
         return _load("torch", "NUMBA_DISABLE_JIT turns numba's compiler off", on_cpu, plain)
-    chosen = ("numba", "fastest on a CPU") if on_cpu else ("torch", "runs on this device")
-    return _load(*chosen, on_cpu, plain)
+    return _load("numba", "fastest on a CPU", on_cpu, plain)
+
+
+def _why_not_cuda(problem: Problem, plain: bool) -> str | None:
+    """Why the kernel of a GPU cannot advance runs on this problem; None if it can."""
+    if problem.X.device.type != "cuda":
+        return f"runs on a GPU only, and the data are on {problem.X.device}"
+    if not plain:
+        return "advances heavy ball at constant rates and depth 2 with the squared loss only"
+    if problem.X.ndim > 2 and len(problem.X) > 1:
+        return "needs an X that all runs share"
+    from dln_momentum.engine.gpu import kernel
+
+    return kernel.why_not(problem.n, problem.d, problem.X.device)
 
 
 def compiles() -> bool:
@@ -93,6 +112,10 @@ def _load(name: str, why: str, on_cpu: bool, plain: bool) -> Backend:
         advance = kernel.advance if plain else family_kernel.advance
         why += f"; register block {registers.CHOICE}"
         return Backend(name, why, advance, kernel.LANES)
+    if name == "cuda":
+        from dln_momentum.engine.gpu import kernel
+
+        return Backend(name, why, kernel.advance, elements=GPU_ELEMENTS)
     from dln_momentum.engine import torch_family, torch_kernel
 
     elements = TILE_ELEMENTS if on_cpu else GPU_ELEMENTS

@@ -14,7 +14,7 @@ from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.problem import Problem
 from dln_momentum.wide_rows import spectral_norm
 
-BACKENDS = ("auto", "torch", "numba")
+BACKENDS = ("auto", "torch", "numba", "cuda")
 PATH_SUMS = ("telescoped", "direct", "gradient_sum")
 
 
@@ -23,7 +23,8 @@ class EngineOptions:
     """How runs are advanced; none of it changes their mathematics."""
 
     backend: str = "auto"
-    """``numba`` (compiled, on a CPU), ``torch`` (any device), or ``auto`` for the faster one"""
+    """``numba`` (compiled, on a CPU), ``cuda`` (compiled, on a GPU, an X of up to some thousand
+    entries), ``torch`` (any device), or ``auto`` for the fastest one"""
     path_sums: str = "telescoped"
     """how S_+- is summed: ``telescoped``, from the iterates with one division a step (tests the
     theorem, absolute error about 1e-12); ``direct``, from the iterates term by term (tests the
