@@ -43,8 +43,10 @@ def test_a_cpu_is_no_place_for_it() -> None:
 def close(there: Engine, here: Engine) -> None:
     for name, expected in here.state_dict().items():
         found = there.state_dict()[name].cpu()
-        # hundreds of steps that each round at 1e-16 of the terms of their sums; integers are equal
-        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+        # A hundred steps that each round at 1e-16 of the terms of their sums. What that is of an
+        # iterate that comes close to 0 on the way is much more, and so of its terms of S: 6e-10
+        # was the largest difference found. Integers are equal.
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
 
 
 @on_a_gpu

@@ -61,8 +61,9 @@ def test_panels_are_of_this_machine() -> None:
 
 def trained(monkeypatch: pytest.MonkeyPatch, rows: int, columns: int, group: int) -> Engine:
     """40 steps of runs with a momentum each."""
-    for name, value in (("PANEL_ROWS", rows), ("PANEL_COLUMNS", columns), ("GROUP", group)):
+    for name, value in (("PANEL_ROWS", rows), ("PANEL_COLUMNS", columns)):
         monkeypatch.setattr(kernel, name, value)
+    monkeypatch.setattr(kernel, "blocks_together", lambda *_: group)
     problem, runs = sparse(70, 90, 3, seed=1), 2 * kernel.LANES
     net = DiagonalLinearNet.uniform(90, 0.1, runs=(runs,))
     beta = torch.linspace(0, 0.95, runs, dtype=torch.float64)

@@ -20,7 +20,7 @@ from dln_momentum.engine.cpu.kernel import (
     slots_of,
     spans_of,
 )
-from dln_momentum.engine.cpu.panels import GROUP
+from dln_momentum.engine.cpu.panels import blocks_together
 from dln_momentum.engine.random_inputs import Chunk
 from dln_momentum.engine.scaled import ScaledProblem
 from dln_momentum.engine.state import State
@@ -45,7 +45,7 @@ def _advance_blocks(scaled: ScaledProblem, state: State, runs: Tensor, chunk: Ch
     advance_family_blocks(
         _codes(scaled),
         panels_of(scaled),
-        GROUP,
+        blocks_together(*scaled.X.shape[-2:]),
         pack(scaled.target, run_of_slot),
         _depth(scaled, run_of_slot),
         _rates(chunk.part(slots)),

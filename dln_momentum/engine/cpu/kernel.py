@@ -21,7 +21,7 @@ from dln_momentum.engine.cpu.carried import (
 )
 from dln_momentum.engine.cpu.compiled import zeros_in_large_pages
 from dln_momentum.engine.cpu.one_run import advance_one_by_one, fill_spans, filled_up
-from dln_momentum.engine.cpu.panels import GROUP, PANEL_COLUMNS, PANEL_ROWS
+from dln_momentum.engine.cpu.panels import PANEL_COLUMNS, PANEL_ROWS, blocks_together
 from dln_momentum.engine.cpu.registers import LANES
 from dln_momentum.engine.cpu.simd_block import advance_simd_blocks
 from dln_momentum.engine.random_inputs import Chunk
@@ -77,7 +77,7 @@ def _advance_simd_blocks(scaled: ScaledProblem, state: State, runs: Tensor, chun
     run_of_slot = runs[slots]
     advance_simd_blocks(
         panels_of(scaled),
-        GROUP,
+        blocks_together(*scaled.X.shape[-2:]),
         pack(scaled.target, run_of_slot),
         scaled.beta[run_of_slot].numpy(),
         Carried(*(pack(tensor, run_of_slot) for tensor in _tensors(state))),

@@ -63,8 +63,25 @@ def panel_sizes(caches: Caches, lanes: int) -> tuple[int, int]:
     return rows, max(16, min(COLUMNS, in_level_2))
 
 
-PANEL_ROWS, PANEL_COLUMNS = panel_sizes(reported_caches(), LANES)
+CACHES = reported_caches()
+PANEL_ROWS, PANEL_COLUMNS = panel_sizes(CACHES, LANES)
 """The most rows and columns of a panel on this machine."""
 
 GROUP = max(1, 64 // LANES)
-"""SIMD blocks side by side: more of them reuse X in the cache, and crowd it."""
+"""Most SIMD blocks side by side: more of them reuse X in the cache, and crowd it."""
+
+
+def blocks_together(n: int, d: int, caches: Caches = CACHES, lanes: int = LANES) -> int:
+    """SIMD blocks that take each step together.
+
+    A block that fits into the level-1 cache with X, by its w, p, gradient, theta and four vectors
+    of the residual's length, takes its steps alone: a fifth faster at (20, 30) on a processor of 48
+    kB and 16 lanes.
+
+    >>> blocks_together(20, 30, Caches(48 * 2**10, 2**21), 16)
+    1
+    >>> blocks_together(20, 30, Caches(2**15, 2**20), 16) == GROUP
+    True
+    """
+    alone = 8 * (lanes * (6 * d + 4 * n) + n * d) <= caches.level_1
+    return 1 if alone else GROUP
