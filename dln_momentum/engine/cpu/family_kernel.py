@@ -45,7 +45,7 @@ def _advance_blocks(scaled: ScaledProblem, state: State, runs: Tensor, chunk: Ch
     advance_family_blocks(
         _codes(scaled),
         panels_of(scaled),
-        blocks_together(*scaled.X.shape[-2:]),
+        blocks_together(scaled.X.shape[-2], scaled.X.shape[-1]),
         pack(scaled.target, run_of_slot),
         _depth(scaled, run_of_slot),
         _rates(chunk.part(slots)),

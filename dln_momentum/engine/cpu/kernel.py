@@ -77,7 +77,7 @@ def _advance_simd_blocks(scaled: ScaledProblem, state: State, runs: Tensor, chun
     run_of_slot = runs[slots]
     advance_simd_blocks(
         panels_of(scaled),
-        blocks_together(*scaled.X.shape[-2:]),
+        blocks_together(scaled.X.shape[-2], scaled.X.shape[-1]),
         pack(scaled.target, run_of_slot),
         scaled.beta[run_of_slot].numpy(),
         Carried(*(pack(tensor, run_of_slot) for tensor in _tensors(state))),
