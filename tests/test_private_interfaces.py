@@ -76,6 +76,18 @@ def test_numba_compiles_without_counting_references() -> None:
         assert ("NRT_" in code) == counted
 
 
+def test_torch_compiles_a_kernel_from_its_source() -> None:
+    """engine/gpu/kernel.py; without it a GPU is left to torch's own operations."""
+    import torch
+    from torch.cuda import _utils
+
+    compiler = getattr(torch.cuda, "compile_kernel", None) or torch.cuda._compile_kernel
+    assert list(inspect.signature(compiler).parameters)[:2] == ["kernel_source", "kernel_name"]
+    call = inspect.signature(_utils._CudaKernel.__call__).parameters
+    assert list(call)[1:5] == ["grid", "block", "args", "shared_mem"]
+    assert hasattr(_utils._CudaKernel, "set_shared_memory_config")
+
+
 def test_lightning_counts_steps_where_the_module_adds_a_block() -> None:
     """training/module.py; tests/test_training.py compares global_step with the steps taken."""
     import lightning.pytorch as pl
