@@ -81,7 +81,9 @@ def test_torch_compiles_a_kernel_from_its_source() -> None:
     import torch
     from torch.cuda import _utils
 
-    compiler = getattr(torch.cuda, "compile_kernel", None) or torch.cuda._compile_kernel
+    compiler = getattr(torch.cuda, "compile_kernel", getattr(torch.cuda, "_compile_kernel", None))
+    if compiler is None:
+        pytest.skip("a torch without it")
     assert list(inspect.signature(compiler).parameters)[:2] == ["kernel_source", "kernel_name"]
     call = inspect.signature(_utils._CudaKernel.__call__).parameters
     assert list(call)[1:5] == ["grid", "block", "args", "shared_mem"]

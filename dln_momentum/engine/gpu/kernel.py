@@ -99,7 +99,7 @@ def why_not(n: int, d: int, device: torch.device) -> str | None:
         return f"needs an X that fits into the GPU's shared memory, not one of {n} x {d}"
     try:
         _compiled(layout, TELESCOPED, False, False, device)
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, AttributeError, TypeError) as error:  # other interfaces too
         return f"could not be compiled: {error}"
     return None
 
@@ -116,12 +116,11 @@ def advance(scaled: ScaledProblem, state: State, runs: Tensor, chunk: Chunk) -> 
     if state.path_sums is not None:
         summing = DIRECT if state.summed_until is None else TELESCOPED
     kernel = _compiled(layout, summing, *(t is not None for t in drawn), device)
-    A = scaled.A if scaled.shared else scaled.A[0]
     loss_scale = 2 * scaled.gamma**2
     ceiling = divergence_ceiling(state.loss_start, scaled.tol, scaled.divergence_bound)
     tol, first = state.loss.new_tensor([scaled.tol]), runs.new_tensor([chunk.start])
     tensors = [
-        A, scaled.target, scaled.beta, loss_scale, scaled.noise_scale, ceiling, tol, first,
+        scaled.A, scaled.target, scaled.beta, loss_scale, scaled.noise_scale, ceiling, tol, first,
         runs.contiguous(), *drawn, state.w, state.p, state.path_sums, state.increment_products,
         state.residual_sum, state.sign_changes, state.loss, state.status, state.steps,
     ]  # fmt: skip
