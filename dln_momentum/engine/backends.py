@@ -53,19 +53,23 @@ class Backend:
         return most - most % self.multiple
 
 
-def choose_backend(name: str, problem: Problem, *, plain: bool = True) -> Backend:
+def choose_backend(
+    name: str, problem: Problem, *, plain: bool = True, shared: bool = True
+) -> Backend:
     """The backend of that name; ``auto`` decides.
 
     Args:
         name: one of `dln_momentum.engine.options.BACKENDS`.
         problem: the data, for its device.
         plain: whether the method is the poster's, which has a kernel of its own.
+        shared: whether all runs of each tile have one X.
     """
     on_cpu = problem.X.device.type == "cpu"
     if name == "numba" and not on_cpu:
         raise InputError("engine.backend = 'numba' runs on a CPU only; must be auto, torch or cuda")
-    if name == "cuda" and (reason := _why_not_cuda(problem, plain)):
-        raise InputError(f"engine.backend = 'cuda' {reason}; must be auto or torch")
+    if name == "cuda" and (reason := _why_not_cuda(problem, plain, shared)):
+        allowed = "auto, torch or numba" if on_cpu else "auto or torch"
+        raise InputError(f"engine.backend = 'cuda' {reason}; must be {allowed}")
     if name == "numba" and not compiles():
         raise InputError(
             "engine.backend = 'numba' needs numba's compiler, which NUMBA_DISABLE_JIT turns off; "
@@ -74,7 +78,7 @@ def choose_backend(name: str, problem: Problem, *, plain: bool = True) -> Backen
     if name != "auto":
         return _load(name, "asked for", on_cpu, plain)
     if not on_cpu:
-        reason = _why_not_cuda(problem, plain)
+        reason = _why_not_cuda(problem, plain, shared)
         if reason:
             return _load("torch", f"runs on this device; cuda {reason}", on_cpu, plain)
         return _load("cuda", "fastest on a GPU", on_cpu, plain)
@@ -83,13 +87,13 @@ def choose_backend(name: str, problem: Problem, *, plain: bool = True) -> Backen
     return _load("numba", "fastest on a CPU", on_cpu, plain)
 
 
-def _why_not_cuda(problem: Problem, plain: bool) -> str | None:
-    """Why the kernel of a GPU cannot advance runs on this problem; None if it can."""
+def _why_not_cuda(problem: Problem, plain: bool, shared: bool) -> str | None:
+    """Why the kernel of a GPU cannot advance these runs; None if it can."""
     if problem.X.device.type != "cuda":
-        return f"runs on a GPU only, and the data are on {problem.X.device}"
+        return f"runs on a CUDA device only, and the data are on {problem.X.device}"
     if not plain:
         return "advances heavy ball at constant rates and depth 2 with the squared loss only"
-    if problem.X.ndim > 2 and len(problem.X) > 1:
+    if not shared:
         return "needs an X that all runs share"
     from dln_momentum.engine.gpu import kernel
 

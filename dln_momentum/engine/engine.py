@@ -55,8 +55,8 @@ class Engine:
     Each run has its own gamma, beta, start and batch stream, on a problem that all share or on one
     of several. A run ends at the first check, every `CHECK_EVERY` steps, that finds it
     converged or diverged, whatever the blocks are; it keeps that state and costs nothing more, and
-    no run ever touches another's numbers. With the numba backend a run's numbers are the same bits
-    whatever runs are advanced beside it.
+    no run ever touches another's numbers. With the numba and cuda backends a run's numbers are the
+    same bits whatever runs are advanced beside it.
 
     Args:
         problem: the data, one problem for all runs, a stack of one for each (see `stack`), or
@@ -152,7 +152,10 @@ class Engine:
         )
         self._rates = None if plain else self._rates_of
         self.scaled = self._stored.scaled_problems(self.groups, self.options)
-        self.backend = choose_backend(self.options.backend, self.problem, plain=plain)
+        shared = all(scaled.shared for scaled in self.scaled)
+        self.backend = choose_backend(
+            self.options.backend, self.problem, plain=plain, shared=shared
+        )
         self.state = self._stored.first_state(self.problem.n)
         self._advance(torch.arange(len(gamma), device=gamma.device), 0, 0)
         self.state.loss_start = self.state.loss.clone()

@@ -23,8 +23,8 @@ class EngineOptions:
     """How runs are advanced; none of it changes their mathematics."""
 
     backend: str = "auto"
-    """``numba`` (compiled, on a CPU), ``cuda`` (compiled, on a GPU, an X of up to some thousand
-    entries), ``torch`` (any device), or ``auto`` for the fastest one"""
+    """``numba`` (compiled, on a CPU), ``cuda`` (compiled, on a GPU, n <= 64, d <= 480, an X of
+    up to some thousand entries), ``torch`` (any device), or ``auto`` for the fastest one"""
     path_sums: str = "telescoped"
     """how S_+- is summed: ``telescoped``, from the iterates with one division a step (tests the
     theorem, absolute error about 1e-12); ``direct``, from the iterates term by term (tests the

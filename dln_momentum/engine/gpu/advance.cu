@@ -112,8 +112,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) advance(
     __syncthreads();
 
     const int place = (blockIdx.x * groups + group) * EIGHT + row;
-    bool live = place < count;
-    const Integer run = live ? runs[place] : 0;
+    const Integer run = place < count ? runs[place] : 0;
+    bool live = place < count && status_of[run] == RUNNING;
     const double beta = live ? beta_of[run] : 0.0;
     const Integer start = *first;
     const int offset = int(start % CHECK_EVERY);
@@ -155,6 +155,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) advance(
         }
 
     for (int step = 0;; ++step) {
+        __syncwarp();  // the matrix units take whole warps
         double residual[ROW_TILES][2];
         #pragma unroll
         for (int j = 0; j < ROW_TILES; ++j) {

@@ -2,14 +2,15 @@
 
 advance.cu says what it does. It is compiled for the size of a problem when that is first needed, by
 the compiler that torch brings along, in about a second. X has to fit into the shared memory of a
-multiprocessor, twice, and a run into the registers of a few warps; what is larger, and every other
-method, the torch kernels advance.
+multiprocessor, twice, and a run into the registers of at most 12 warps (n <= 64, d <= 480); what is
+larger, data of its own for each run, and every other method, the torch kernels advance.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,6 +34,10 @@ WARPS, PARTS = 12, 12
 """Warps that share the registers of a multiprocessor, and most that share a run."""
 NEWEST = (8, 0)
 """Compute capability from which on the matrix units multiply float64."""
+LAUNCH_STEPS = 2**20
+"""Most steps of a launch: it counts them in 32 bits."""
+WEIGHT_BYTES = 2**27
+"""What the batch weights of a launch may take, which are larger than the batches of a chunk."""
 NOT_SUMMED, TELESCOPED, DIRECT = 0, 1, 2
 """How advance.cu names what is summed of the iterates."""
 
@@ -96,46 +101,78 @@ def why_not(n: int, d: int, device: torch.device) -> str | None:
         return f"needs a GPU of compute capability {NEWEST[0]}.{NEWEST[1]}"
     layout = _layout_on(n, d, device)
     if layout is None:
-        return f"needs an X that fits into the GPU's shared memory, not one of {n} x {d}"
+        largest = TILE * ROW_TILES, TILE * COLUMN_TILES * PARTS
+        return (
+            f"needs n <= {largest[0]}, d <= {largest[1]} and an X that fits twice into the shared "
+            f"memory of a multiprocessor, not one of {n} x {d}"
+        )
+    return _why_not_compiled(layout, device)
+
+
+@cache
+def _why_not_compiled(layout: Layout, device: torch.device) -> str | None:
     try:
         _compiled(layout, TELESCOPED, False, False, device)
-    except (RuntimeError, OSError, AttributeError, TypeError) as error:  # other interfaces too
+    # the last two of a compiler of another interface
+    except (RuntimeError, OSError, ImportError, AttributeError, TypeError) as error:
         return f"could not be compiled: {error}"
     return None
 
 
 def advance(scaled: ScaledProblem, state: State, runs: Tensor, chunk: Chunk) -> None:
     """Advance ``runs`` of the state by the steps of a chunk, in place; see `backends.Kernel`."""
-    device, count = runs.device, len(runs)
-    layout = _layout_on(*scaled.X.shape[-2:], device)
+    n, most = scaled.target.shape[-1], LAUNCH_STEPS
+    if chunk.batches is not None:
+        most = max(1, min(most, WEIGHT_BYTES // (8 * n * chunk.batches.shape[1])))
+    chunk = chunk.to(runs.device)
+    drawn = [None if t is None else _once(t) for t in (chunk.noise, chunk.batches)]
+    for first in range(0, max(1, chunk.steps), most):
+        steps = min(most, chunk.steps - first)
+        noise, batches = (None if t is None else t[first : first + steps] for t in drawn)
+        weights = None if batches is None else row_weights(batches, n)
+        _launch(scaled, state, runs, chunk.start + first, steps, (noise, weights))
+
+
+def _launch(
+    scaled: ScaledProblem,
+    state: State,
+    runs: Tensor,
+    start: int,
+    steps: int,
+    drawn: tuple[Tensor | None, Tensor | None],
+) -> None:
+    """Take some steps from a start with noise and weights [steps, R_t or 1, n].
+
+    Runs that have ended are left alone, as those of an earlier launch.
+    """
+    device = runs.device
+    layout = _layout_on(*scaled.X.shape, device)
     assert layout is not None
-    chunk = chunk.to(device)
-    weights = None if chunk.batches is None else row_weights(chunk.batches, layout.n)
-    drawn = [None if t is None else _once(t).contiguous() for t in (chunk.noise, weights)]
     summing = NOT_SUMMED
     if state.path_sums is not None:
         summing = DIRECT if state.summed_until is None else TELESCOPED
     kernel = _compiled(layout, summing, *(t is not None for t in drawn), device)
     loss_scale = 2 * scaled.gamma**2
     ceiling = divergence_ceiling(state.loss_start, scaled.tol, scaled.divergence_bound)
-    tol, first = state.loss.new_tensor([scaled.tol]), runs.new_tensor([chunk.start])
+    tol, first = state.loss.new_tensor([scaled.tol]), runs.new_tensor([start])
     tensors = [
         scaled.A, scaled.target, scaled.beta, loss_scale, scaled.noise_scale, ceiling, tol, first,
-        runs.contiguous(), *drawn, state.w, state.p, state.path_sums, state.increment_products,
+        runs.contiguous(), *(None if t is None else t.contiguous() for t in drawn),
+        state.w, state.p, state.path_sums, state.increment_products,
         state.residual_sum, state.sign_changes, state.loss, state.status, state.steps,
     ]  # fmt: skip
     # what is not there is not read
     found = [state.loss if tensor is None else tensor for tensor in tensors]
     apart = [0 if t is None or t.shape[1] == 1 else 1 for t in drawn]
     # few runs are spread over all multiprocessors
-    eights = math.ceil(count / TILE)
+    eights = math.ceil(len(runs) / TILE)
     everywhere = torch.cuda.get_device_properties(device).multi_processor_count
     groups = min(layout.groups, math.ceil(eights / everywhere))
     with torch.cuda.device(device):
         kernel(
             grid=(math.ceil(eights / groups), 1, 1),
             block=(WARP * layout.parts * groups, 1, 1),
-            args=[*found, len(state.loss), count, chunk.steps, *apart],
+            args=[*found, len(state.loss), len(runs), steps, *apart],
             shared_mem=layout.shared_bytes(groups),
         )
 
@@ -168,10 +205,23 @@ def _compiled(
     }
     defined = "".join(f"#define {name} {value}\n" for name, value in macros.items())
     source = Path(__file__).with_name("advance.cu").read_text(encoding="utf-8")
-    with torch.cuda.device(device):
+    with torch.cuda.device(device), _without_a_toolkit():
         kernel = _compiler()(defined + source, "advance")
         kernel.set_shared_memory_config(layout.shared_bytes(layout.groups))
     return kernel
+
+
+@contextmanager
+def _without_a_toolkit() -> Iterator[None]:
+    """Compile without a CUDA toolkit, for whose headers torch asks and of which none is read."""
+    from torch.utils import cpp_extension
+
+    kept = cpp_extension.CUDA_HOME
+    cpp_extension.CUDA_HOME = kept or str(Path(torch.__file__).parent)
+    try:
+        yield
+    finally:
+        cpp_extension.CUDA_HOME = kept
 
 
 def _compiler() -> Any:
