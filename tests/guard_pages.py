@@ -127,7 +127,8 @@ def _guarded(advance: Any, side: str, short: int | None) -> Callable[..., None]:
         guard = Guard(side, short)
         numpy = SimpleNamespace(empty=guard.buffer, zeros=guard.buffer, int64=np.int64)
         own = {
-            "zeros": lambda length, place=0: guard.buffer(length),
+            "zeros": guard.buffer,
+            "zeros_at": lambda length, place: guard.buffer(length),
             "np": numpy,
             "cut": lambda length: guard.copy(cut(length)),
             "room_for_rates": lambda blocks: guard.copy(room_for_rates(blocks)),

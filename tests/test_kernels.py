@@ -20,7 +20,7 @@ from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.sampling import BatchStream
 from dln_momentum.engine.cpu import kernel
 from dln_momentum.engine.cpu.carried import Buffers, Carried
-from dln_momentum.engine.cpu.compiled import apart, compiled, zeros
+from dln_momentum.engine.cpu.compiled import apart, compiled, zeros_at
 from dln_momentum.engine.cpu.passes import add_path_sums, telescoped_update, update
 from dln_momentum.engine.cpu.products import (
     MOST_VECTORS,
@@ -244,7 +244,7 @@ def test_what_a_pass_goes_through_side_by_side_begins_at_different_places(column
     size = len(slots) * columns
     packed = list(kernel.pack_all((rows, rows, rows[0, :, :3], rows, rows[0]), slots))
     places = []
-    for array in (*(packed[k] for k in (0, 1, 3, 4)), zeros(size, 7)):
+    for array in (*(packed[k] for k in (0, 1, 3, 4)), zeros_at(size, 7)):
         halves = (0,) if len(array) == size else (0, apart(size))
         assert len(array) == halves[-1] + size
         places += [array[start:].ctypes.data % 4096 for start in halves]

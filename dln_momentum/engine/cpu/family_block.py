@@ -10,7 +10,14 @@ import math
 
 import numpy as np
 
-from dln_momentum.engine.cpu.compiled import allocating, compiled, inlined, unsigned, zeros
+from dln_momentum.engine.cpu.compiled import (
+    allocating,
+    compiled,
+    inlined,
+    unsigned,
+    zeros,
+    zeros_at,
+)
 from dln_momentum.engine.cpu.family_carried import PERIOD, FamilyBuffers
 from dln_momentum.engine.cpu.family_passes import family_update
 from dln_momentum.engine.cpu.family_steps import (
@@ -58,7 +65,7 @@ def advance_family_blocks(
     """
     size = group * panels.size
     sign_changes = np.empty(size, np.int64)
-    buffers = FamilyBuffers(zeros(size, 7), zeros(size, 7), sign_changes, zeros(6 * PERIOD))
+    buffers = FamilyBuffers(zeros_at(size, 7), zeros_at(size, 7), sign_changes, zeros(6 * PERIOD))
     residual, ahead = zeros(len(target)), zeros(len(target))
     losses, weights = np.empty(group * LANES), np.empty(panels.rows[-1])
     laid, lanes_of = room_for_rates(group)

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from dln_momentum.engine.cpu.compiled import allocating, apart, compiled, unsigned, zeros
+from dln_momentum.engine.cpu.compiled import allocating, apart, compiled, unsigned, zeros, zeros_at
 from dln_momentum.engine.cpu.family_carried import PERIOD, FamilyBuffers, FamilyCarried
 from dln_momentum.engine.cpu.family_passes import family_update
 from dln_momentum.engine.cpu.family_steps import (
@@ -54,11 +54,13 @@ def advance_family_runs(
     minus, own_target = apart(filled), zeros(filled_n)
     both = minus + filled
     own = FamilyCarried(
-        zeros(both, 0), zeros(both, 2), zeros(filled_n), zeros(filled_n), zeros(both, 4),
-        zeros(both, 6), zeros(2),
+        zeros_at(both, 0), zeros_at(both, 2), zeros(filled_n), zeros(filled_n), zeros_at(both, 4),
+        zeros_at(both, 6), zeros(2),
     )  # fmt: skip
     sign_changes = np.zeros(filled, np.int64)
-    buffers = FamilyBuffers(zeros(filled, 7), zeros(filled, 7), sign_changes, zeros(6 * PERIOD))
+    buffers = FamilyBuffers(
+        zeros_at(filled, 7), zeros_at(filled, 7), sign_changes, zeros(6 * PERIOD)
+    )
     residual, ahead, weights = zeros(filled_n), zeros(filled_n), np.empty(n)
     columns, rows = cut(d), cut(n)
     laid, lanes = room_for_rates(1)

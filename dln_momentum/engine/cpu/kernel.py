@@ -21,7 +21,12 @@ from dln_momentum.engine.cpu.carried import (
     Endings,
     Panels,
 )
-from dln_momentum.engine.cpu.compiled import PLACES, apart, zeros_in_large_pages
+from dln_momentum.engine.cpu.compiled import (
+    PLACES,
+    apart,
+    zeros_in_large_pages,
+    zeros_in_large_pages_at,
+)
 from dln_momentum.engine.cpu.one_run import advance_one_by_one, fill_spans, filled_up
 from dln_momentum.engine.cpu.panels import GROUP, PANEL_COLUMNS, PANEL_ROWS
 from dln_momentum.engine.cpu.registers import LANES
@@ -187,6 +192,6 @@ def pack(tensor: Tensor | None, run_of_slot: Tensor, place: int = 0) -> np.ndarr
     row, block = LANES, LANES * tensor.shape[-1]
     size = block * (len(run_of_slot) // LANES)
     halves = () if tensor.ndim < 3 else (apart(size),)
-    packed = zeros_in_large_pages(size + sum(halves), place)
+    packed = zeros_in_large_pages_at(size + sum(halves), place)
     torch.from_numpy(packed).as_strided(blocks.shape, (*halves, block, row, 1)).copy_(blocks)
     return packed

@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from dln_momentum.engine.cpu.carried import NOT_SUMMED, Buffers, Carried
-from dln_momentum.engine.cpu.compiled import allocating, apart, compiled, unsigned, zeros
+from dln_momentum.engine.cpu.compiled import allocating, apart, compiled, unsigned, zeros, zeros_at
 from dln_momentum.engine.cpu.passes import (
     RUNNING,
     batch_weights,
@@ -47,12 +47,12 @@ def advance_one_by_one(
     filled, filled_n, summed = len(by_column) // n, len(by_row) // d, summing != NOT_SUMMED
     minus = apart(filled)
     both = minus + filled
-    w, p, sums = zeros(both, 0), zeros(both, 2), zeros(both * summed, 4)
-    products = zeros(filled * summed, 6)
+    w, p, sums = zeros_at(both, 0), zeros_at(both, 2), zeros_at(both * summed, 4)
+    products = zeros_at(filled * summed, 6)
     own_target, residual_sum, beta_of_all = zeros(filled_n), zeros(filled_n), zeros(filled)
     own = Carried(w, p, residual_sum, sums, products)
     sign_changes = np.zeros(filled, np.int64)
-    gradient, theta = zeros(filled, 7), zeros(filled, 7)
+    gradient, theta = zeros_at(filled, 7), zeros_at(filled, 7)
     buffers = Buffers(beta_of_all, gradient, theta, sign_changes, zeros(2 * filled))
     residual, ahead, weights = zeros(filled_n), zeros(filled_n), np.empty(n)
     columns, rows = cut(d), cut(n)

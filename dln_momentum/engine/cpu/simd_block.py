@@ -14,7 +14,14 @@ from __future__ import annotations
 import numpy as np
 
 from dln_momentum.engine.cpu.carried import NOT_SUMMED, Buffers
-from dln_momentum.engine.cpu.compiled import allocating, compiled, inlined, unsigned, zeros
+from dln_momentum.engine.cpu.compiled import (
+    allocating,
+    compiled,
+    inlined,
+    unsigned,
+    zeros,
+    zeros_at,
+)
 from dln_momentum.engine.cpu.passes import (
     RUNNING,
     add_to,
@@ -54,7 +61,9 @@ def advance_simd_blocks(
     """
     size = group * panels.size
     sign_changes = np.empty(size, np.int64)
-    buffers = Buffers(zeros(size), zeros(size, 7), zeros(size, 7), sign_changes, zeros(2 * size))
+    buffers = Buffers(
+        zeros(size), zeros_at(size, 7), zeros_at(size, 7), sign_changes, zeros(2 * size)
+    )
     residual, ahead = zeros(len(target)), zeros(len(target))
     norms, weights = np.empty(group * LANES), np.empty(panels.rows[-1])
     _advance_groups(
