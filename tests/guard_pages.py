@@ -128,6 +128,7 @@ def _guarded(advance: Any, side: str, short: int | None) -> Callable[..., None]:
         numpy = SimpleNamespace(empty=guard.buffer, zeros=guard.buffer, int64=np.int64)
         own = {
             "zeros": guard.buffer,
+            "zeros_at": lambda length, place: guard.buffer(length),
             "np": numpy,
             "cut": lambda length: guard.copy(cut(length)),
             "room_for_rates": lambda blocks: guard.copy(room_for_rates(blocks)),

@@ -18,8 +18,9 @@ import dln_momentum
 from dln_momentum import DiagonalLinearNet, Engine, EngineOptions, Problem, sparse
 from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.sampling import BatchStream
+from dln_momentum.engine.cpu import kernel
 from dln_momentum.engine.cpu.carried import Buffers, Carried
-from dln_momentum.engine.cpu.compiled import compiled
+from dln_momentum.engine.cpu.compiled import apart, compiled, zeros_at
 from dln_momentum.engine.cpu.passes import add_path_sums, telescoped_update, update
 from dln_momentum.engine.cpu.products import (
     MOST_VECTORS,
@@ -234,6 +235,24 @@ def test_an_entry_beyond_the_range_of_one_division_changes_no_neighbour(telescop
         others = np.arange(2 * LANES) != 3
         for found, expected in zip(results(changed), results(whole.copy()), strict=True):
             assert np.array_equal(found[:, others], expected[:, others])
+
+
+@pytest.mark.parametrize("columns", [1, 30, 64, 100])
+def test_what_a_pass_goes_through_side_by_side_begins_at_different_places(columns: int) -> None:
+    """w_+, w_-, p_+ and the others of a step: a load of one is not taken for a store of another."""
+    rows, slots = torch.randn(2, 40, columns).double(), kernel.slots_of(40)
+    size = len(slots) * columns
+    packed = list(kernel.pack_all((rows, rows, rows[0, :, :3], rows, rows[0]), slots))
+    places = []
+    for array in (*(packed[k] for k in (0, 1, 3, 4)), zeros_at(size, 7)):
+        halves = (0,) if len(array) == size else (0, apart(size))
+        assert len(array) == halves[-1] + size
+        places += [array[start:].ctypes.data % 4096 for start in halves]
+    assert places == [512 * place for place in range(8)]
+    # and they hold what they are made of
+    for half, start in enumerate((0, apart(size))):
+        found = packed[0][start:][:size].reshape(-1, columns, LANES).swapaxes(1, 2)
+        assert np.array_equal(found.reshape(-1, columns), rows[half][slots])
 
 
 def engine_of(

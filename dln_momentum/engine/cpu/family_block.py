@@ -10,7 +10,14 @@ import math
 
 import numpy as np
 
-from dln_momentum.engine.cpu.compiled import allocating, compiled, inlined, unsigned, zeros
+from dln_momentum.engine.cpu.compiled import (
+    allocating,
+    compiled,
+    inlined,
+    unsigned,
+    zeros,
+    zeros_at,
+)
 from dln_momentum.engine.cpu.family_carried import PERIOD, FamilyBuffers
 from dln_momentum.engine.cpu.family_passes import family_update
 from dln_momentum.engine.cpu.family_steps import (
@@ -58,7 +65,7 @@ def advance_family_blocks(
     """
     size = group * panels.size
     sign_changes = np.empty(size, np.int64)
-    buffers = FamilyBuffers(zeros(size), zeros(size), sign_changes, zeros(6 * PERIOD))
+    buffers = FamilyBuffers(zeros_at(size, 7), zeros_at(size, 7), sign_changes, zeros(6 * PERIOD))
     residual, ahead = zeros(len(target)), zeros(len(target))
     losses, weights = np.empty(group * LANES), np.empty(panels.rows[-1])
     laid, lanes_of = room_for_rates(group)
@@ -75,6 +82,7 @@ def _advance_groups(
 ):  # fmt: skip
     n, blocks, sign_changes = panels.rows[-1], len(depth) // LANES, buffers.sign_changes
     noise, batches, root = drawn.noise, drawn.batches, math.sqrt(panels.rows[-1])
+    minus = len(packed.w) - blocks * panels.columns[-1] * LANES
     columns = min(panels.size // LANES, PERIOD // LANES)
     moving = len(rates.step) > 1
     for first in range(0, blocks, group):
@@ -85,7 +93,7 @@ def _advance_groups(
         sign_changes[: (last - first) * panels.size] = 0
         lay_out_rates(codes, rates, depth, 0, first * LANES, slots, columns, laid, lanes_of)
         looks = codes.kind == NESTEROV
-        _predict(codes, panels, first, last, blocks, packed, looks, buffers, laid, target, residual)
+        _predict(codes, panels, first, last, minus, packed, looks, buffers, laid, target, residual)
         running = lanes
         for k in range(steps):
             if (step + k) % CHECK_EVERY == 0:
@@ -93,7 +101,7 @@ def _advance_groups(
                 if codes.kind == NESTEROV:
                     found = ahead
                     _predict(
-                        codes, panels, first, last, blocks, packed, False, buffers, laid, target,
+                        codes, panels, first, last, minus, packed, False, buffers, laid, target,
                         found,
                     )  # fmt: skip
                 _losses(codes.loss, found, target, losses, first, last, n, root)
@@ -106,7 +114,7 @@ def _advance_groups(
                         running -= 1
                         endings.status[run] = status
                         _write_back(
-                            panels, packed, carried, endings, sign_changes, blocks, first, lane,
+                            panels, packed, carried, endings, sign_changes, minus, first, lane,
                             run, step + k, losses[lane],
                         )  # fmt: skip
                 if running == 0:
@@ -132,35 +140,35 @@ def _advance_groups(
             start_residual(codes, ahead, target, start, stop)
             for c in range(len(panels.columns) - 1):
                 panel_gradient(panels, c, first, last, residual, buffers.gradient)
-                _panel_update(codes, panels, c, first, last, blocks, packed, buffers, laid)
+                _panel_update(codes, panels, c, first, last, minus, packed, buffers, laid)
                 add_panel(panels, c, first, last, buffers.theta, ahead)
             residual, ahead = ahead, residual
         if running == 0:
             continue
         if codes.kind == NESTEROV:
             _predict(
-                codes, panels, first, last, blocks, packed, False, buffers, laid, target, residual
+                codes, panels, first, last, minus, packed, False, buffers, laid, target, residual
             )
         _losses(codes.loss, residual, target, losses, first, last, n, root)
         for lane in range(lanes):
             run = runs[first * LANES + lane]
             if endings.status[run] == RUNNING:
                 _write_back(
-                    panels, packed, carried, endings, sign_changes, blocks, first, lane, run,
+                    panels, packed, carried, endings, sign_changes, minus, first, lane, run,
                     step + steps, losses[lane],
                 )  # fmt: skip
 
 
 @inlined
-def _parts(columns, c, s, blocks, begin):
+def _parts(columns, c, s, minus, begin):
     """Where a part of panel c of block s begins for w_+, for w_- and in the panel, and its size."""
-    plus, minus, size = panel_bounds(columns, c, s, blocks)
+    plus, less, size = panel_bounds(columns, c, s, minus)
     offset = unsigned(begin)
-    return plus + offset, minus + offset, offset, min(size - offset, unsigned(PERIOD))
+    return plus + offset, less + offset, offset, min(size - offset, unsigned(PERIOD))
 
 
 @compiled
-def _predict(codes, panels, first, last, blocks, packed, looks, buffers, laid, target, residual):
+def _predict(codes, panels, first, last, minus, packed, looks, buffers, laid, target, residual):
     """The predictions of iterates or points ahead, less the target of the squared loss."""
     n = panels.rows[-1]
     start_residual(codes, residual, target, first * n * LANES, last * n * LANES)
@@ -168,22 +176,22 @@ def _predict(codes, panels, first, last, blocks, packed, looks, buffers, laid, t
         width = (panels.columns[c + 1] - panels.columns[c]) * LANES
         for s in range(first, last):
             for begin in range(0, width, PERIOD):
-                plus, minus, offset, size = _parts(panels.columns, c, s, blocks, begin)
+                plus, less, offset, size = _parts(panels.columns, c, s, minus, begin)
                 at = unsigned((s - first) * panels.size) + offset
                 rate = unsigned((s - first) * PERIOD)
-                family_theta(codes, packed, looks, buffers, laid, plus, minus, at, rate, size)
+                family_theta(codes, packed, looks, buffers, laid, plus, less, at, rate, size)
         add_panel(panels, c, first, last, buffers.theta, residual)
 
 
 @compiled
-def _panel_update(codes, panels, c, first, last, blocks, packed, buffers, laid):
+def _panel_update(codes, panels, c, first, last, minus, packed, buffers, laid):
     width = (panels.columns[c + 1] - panels.columns[c]) * LANES
     for s in range(first, last):
         for begin in range(0, width, PERIOD):
-            plus, minus, offset, size = _parts(panels.columns, c, s, blocks, begin)
+            plus, less, offset, size = _parts(panels.columns, c, s, minus, begin)
             at = unsigned((s - first) * panels.size) + offset
             rate = unsigned((s - first) * PERIOD)
-            family_update(codes.kind, packed, buffers, laid, plus, minus, at, rate, size)
+            family_update(codes.kind, packed, buffers, laid, plus, less, at, rate, size)
 
 
 @compiled
@@ -202,7 +210,7 @@ def _losses(loss, residual, target, losses, first, last, n, root):
 
 @compiled
 def _write_back(
-    panels, packed, carried, endings, sign_changes, blocks, first, lane, run, step, loss
+    panels, packed, carried, endings, sign_changes, minus, first, lane, run, step, loss
 ):
     """Write one run from its slot in the blocks to where all runs are kept."""
     n, d, size = panels.rows[-1], panels.columns[-1], panels.size
@@ -211,7 +219,7 @@ def _write_back(
     for i in range(lane // LANES * size + slot, (lane // LANES + 1) * size, LANES):
         endings.sign_changes[run] += sign_changes[i]
     for sign in range(2):
-        at = (sign * blocks + block) * d * LANES + slot
+        at = sign * minus + block * d * LANES + slot
         for i in range(d):
             carried.w[sign, run, i] = packed.w[at + i * LANES]
             carried.p[sign, run, i] = packed.p[at + i * LANES]

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from dln_momentum.engine.cpu.compiled import allocating, compiled, unsigned, zeros
+from dln_momentum.engine.cpu.compiled import allocating, apart, compiled, unsigned, zeros, zeros_at
 from dln_momentum.engine.cpu.family_carried import PERIOD, FamilyBuffers, FamilyCarried
 from dln_momentum.engine.cpu.family_passes import family_update
 from dln_momentum.engine.cpu.family_steps import (
@@ -51,13 +51,16 @@ def advance_family_runs(
     """
     n, d = A.shape[1:]
     filled, filled_n = len(by_column) // n, len(by_row) // d
-    own_target = zeros(filled_n)
+    minus, own_target = apart(filled), zeros(filled_n)
+    both = minus + filled
     own = FamilyCarried(
-        zeros(2 * filled), zeros(2 * filled), zeros(filled_n), zeros(filled_n), zeros(2 * filled),
-        zeros(2 * filled), zeros(2),
+        zeros_at(both, 0), zeros_at(both, 2), zeros(filled_n), zeros(filled_n), zeros_at(both, 4),
+        zeros_at(both, 6), zeros(2),
     )  # fmt: skip
     sign_changes = np.zeros(filled, np.int64)
-    buffers = FamilyBuffers(zeros(filled), zeros(filled), sign_changes, zeros(6 * PERIOD))
+    buffers = FamilyBuffers(
+        zeros_at(filled, 7), zeros_at(filled, 7), sign_changes, zeros(6 * PERIOD)
+    )
     residual, ahead, weights = zeros(filled_n), zeros(filled_n), np.empty(n)
     columns, rows = cut(d), cut(n)
     laid, lanes = room_for_rates(1)
@@ -68,12 +71,12 @@ def advance_family_runs(
             fill_spans(A[matrix[run]], 1.0, by_row, True)
         for i in range(d, filled):
             # a coordinate that is not there stays at w = 1, where nothing divides by zero
-            for at in (i, filled + i):
+            for at in (i, minus + i):
                 own.w[at], own.p[at] = 1.0, 0.0
                 own.sums[at], own.recent_sums[at] = 0.0, 0.0
         for sign in range(2):
             for i in range(d):
-                at = sign * filled + i
+                at = sign * minus + i
                 own.w[at], own.p[at] = carried.w[sign, run, i], carried.p[sign, run, i]
                 own.sums[at] = carried.sums[sign, run, i]
                 own.recent_sums[at] = carried.recent_sums[sign, run, i]
@@ -94,7 +97,7 @@ def advance_family_runs(
             sign_changes[i] = 0
         for sign in range(2):
             for i in range(d):
-                at = sign * filled + i
+                at = sign * minus + i
                 carried.w[sign, run, i], carried.p[sign, run, i] = own.w[at], own.p[at]
                 carried.sums[sign, run, i] = own.sums[at]
                 carried.recent_sums[sign, run, i] = own.recent_sums[at]
@@ -112,6 +115,7 @@ def _take_steps(
 ):  # fmt: skip
     """The steps of a run up to the check that ends it: its status, their number, its last loss."""
     gradient, filled, filled_n = buffers.gradient, len(buffers.theta), len(target)
+    minus = unsigned(len(own.w) - filled)
     noise, batches, root = drawn.noise, drawn.batches, math.sqrt(n)
     wide = min(-(-filled // LANES), PERIOD // LANES)
     moving = len(rates.step) > 1
@@ -150,9 +154,7 @@ def _take_steps(
             set_span_product(gradient, start, vectors, residual, by_column, start * n, n)
         for begin in range(0, filled, PERIOD):
             at, size = unsigned(begin), unsigned(min(PERIOD, filled - begin))
-            family_update(
-                codes.kind, own, buffers, laid, at, unsigned(filled) + at, at, unsigned(0), size
-            )
+            family_update(codes.kind, own, buffers, laid, at, minus + at, at, unsigned(0), size)
         add_product(by_row, rows, d, buffers.theta, ahead)
         residual, ahead = ahead, residual
     if codes.kind == NESTEROV:
@@ -165,10 +167,10 @@ def _predict(codes, by_row, rows, d, own, looks, buffers, laid, target, residual
     """The predictions of iterates or points ahead, less the target of the squared loss."""
     start_residual(codes, residual, target, 0, len(residual))
     filled = len(buffers.theta)
+    minus = unsigned(len(own.w) - filled)
     for begin in range(0, filled, PERIOD):
         at, size = unsigned(begin), unsigned(min(PERIOD, filled - begin))
-        minus = unsigned(filled) + at
-        family_theta(codes, own, looks, buffers, laid, at, minus, at, unsigned(0), size)
+        family_theta(codes, own, looks, buffers, laid, at, minus + at, at, unsigned(0), size)
     add_product(by_row, rows, d, buffers.theta, residual)
 
 

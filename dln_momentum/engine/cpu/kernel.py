@@ -6,6 +6,8 @@ runs with data of their own, go one after the other (`one_run`). Both give the s
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,7 +21,12 @@ from dln_momentum.engine.cpu.carried import (
     Endings,
     Panels,
 )
-from dln_momentum.engine.cpu.compiled import zeros_in_large_pages
+from dln_momentum.engine.cpu.compiled import (
+    PLACES,
+    apart,
+    zeros_in_large_pages,
+    zeros_in_large_pages_at,
+)
 from dln_momentum.engine.cpu.one_run import advance_one_by_one, fill_spans, filled_up
 from dln_momentum.engine.cpu.panels import PANEL_COLUMNS, PANEL_ROWS, blocks_together
 from dln_momentum.engine.cpu.registers import LANES
@@ -80,7 +87,7 @@ def _advance_simd_blocks(scaled: ScaledProblem, state: State, runs: Tensor, chun
         blocks_together(scaled.X.shape[-2], scaled.X.shape[-1]),
         pack(scaled.target, run_of_slot),
         scaled.beta[run_of_slot].numpy(),
-        Carried(*(pack(tensor, run_of_slot) for tensor in _tensors(state))),
+        Carried(*pack_all(_tensors(state), run_of_slot)),
         _carried(state),
         endings_of(scaled, state),
         drawn_by(scaled, chunk.part(slots), run_of_slot),
@@ -166,9 +173,25 @@ def drawn_by(scaled: ScaledProblem, chunk: Chunk, runs: Tensor) -> Drawn:
     )
 
 
-def pack(tensor: Tensor | None, run_of_slot: Tensor) -> np.ndarray:
-    """Rows [..., R, k] of the runs of all slots as SIMD blocks [..., S, k, LANES], flat."""
+def pack_all(tensors: Iterable[Tensor | None], run_of_slot: Tensor) -> Iterator[np.ndarray]:
+    """`pack` of each, w_+, w_-, p_+ and so on at places of a page one after the other."""
+    place = 0
+    for tensor in tensors:
+        yield pack(tensor, run_of_slot, place % PLACES)
+        place += 0 if tensor is None or tensor.ndim < 3 else 2
+
+
+def pack(tensor: Tensor | None, run_of_slot: Tensor, place: int = 0) -> np.ndarray:
+    """Rows [R, k] of the runs of all slots as SIMD blocks [S, k, LANES], flat, from ``place`` on.
+
+    Of rows [2, R, k] the second half begins `apart` from the first.
+    """
     if tensor is None:
         return np.empty(0)
-    blocks = tensor.index_select(-2, run_of_slot).unflatten(-2, (-1, LANES))
-    return blocks.mT.contiguous().view(-1).numpy()
+    blocks = tensor.index_select(-2, run_of_slot).unflatten(-2, (-1, LANES)).mT
+    row, block = LANES, LANES * tensor.shape[-1]
+    size = block * (len(run_of_slot) // LANES)
+    halves = () if tensor.ndim < 3 else (apart(size),)
+    packed = zeros_in_large_pages_at(size + sum(halves), place)
+    torch.from_numpy(packed).as_strided(blocks.shape, (*halves, block, row, 1)).copy_(blocks)
+    return packed

@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from dln_momentum.engine.cpu.carried import NOT_SUMMED, Buffers, Carried
-from dln_momentum.engine.cpu.compiled import allocating, compiled, unsigned, zeros
+from dln_momentum.engine.cpu.compiled import allocating, apart, compiled, unsigned, zeros, zeros_at
 from dln_momentum.engine.cpu.passes import (
     RUNNING,
     batch_weights,
@@ -45,12 +45,15 @@ def advance_one_by_one(
     """
     n, d = A.shape[1:]
     filled, filled_n, summed = len(by_column) // n, len(by_row) // d, summing != NOT_SUMMED
-    w, p = zeros(2 * filled), zeros(2 * filled)
-    sums, products = zeros(2 * filled * summed), zeros(filled * summed)
+    minus = apart(filled)
+    both = minus + filled
+    w, p, sums = zeros_at(both, 0), zeros_at(both, 2), zeros_at(both * summed, 4)
+    products = zeros_at(filled * summed, 6)
     own_target, residual_sum, beta_of_all = zeros(filled_n), zeros(filled_n), zeros(filled)
     own = Carried(w, p, residual_sum, sums, products)
     sign_changes = np.zeros(filled, np.int64)
-    buffers = Buffers(beta_of_all, zeros(filled), zeros(filled), sign_changes, zeros(2 * filled))
+    gradient, theta = zeros_at(filled, 7), zeros_at(filled, 7)
+    buffers = Buffers(beta_of_all, gradient, theta, sign_changes, zeros(2 * filled))
     residual, ahead, weights = zeros(filled_n), zeros(filled_n), np.empty(n)
     columns, rows = cut(d), cut(n)
     for slot in range(len(runs)):
@@ -60,13 +63,13 @@ def advance_one_by_one(
             fill_spans(A[matrix[run]], 1.0, by_row, True)
         for i in range(filled):
             # a coordinate that is not there stays at w = 1, where nothing divides by zero
-            beta_of_all[i], w[i], w[filled + i] = beta[run], 1.0, 1.0
-            p[i], p[filled + i] = 1 - beta[run], 1 - beta[run]
+            beta_of_all[i], w[i], w[minus + i] = beta[run], 1.0, 1.0
+            p[i], p[minus + i] = 1 - beta[run], 1 - beta[run]
         for i in range(d):
-            w[i], w[filled + i] = carried.w[0, run, i], carried.w[1, run, i]
-            p[i], p[filled + i] = carried.p[0, run, i], carried.p[1, run, i]
+            w[i], w[minus + i] = carried.w[0, run, i], carried.w[1, run, i]
+            p[i], p[minus + i] = carried.p[0, run, i], carried.p[1, run, i]
             if summed:
-                sums[i], sums[filled + i] = carried.sums[0, run, i], carried.sums[1, run, i]
+                sums[i], sums[minus + i] = carried.sums[0, run, i], carried.sums[1, run, i]
                 products[i] = carried.products[run, i]
         for j in range(n):
             own_target[j], residual_sum[j] = target[run, j], carried.residual_sum[run, j]
@@ -81,10 +84,10 @@ def advance_one_by_one(
             endings.sign_changes[run] += sign_changes[i]
             sign_changes[i] = 0
         for i in range(d):
-            carried.w[0, run, i], carried.w[1, run, i] = w[i], w[filled + i]
-            carried.p[0, run, i], carried.p[1, run, i] = p[i], p[filled + i]
+            carried.w[0, run, i], carried.w[1, run, i] = w[i], w[minus + i]
+            carried.p[0, run, i], carried.p[1, run, i] = p[i], p[minus + i]
             if summed:
-                carried.sums[0, run, i], carried.sums[1, run, i] = sums[i], sums[filled + i]
+                carried.sums[0, run, i], carried.sums[1, run, i] = sums[i], sums[minus + i]
                 carried.products[run, i] = products[i]
         for j in range(n):
             carried.residual_sum[run, j] = residual_sum[j]
@@ -97,7 +100,7 @@ def _take_steps(
 ):  # fmt: skip
     """The steps of a run up to the check that ends it: its status, their number, its last loss."""
     gradient, theta, filled = buffers.gradient, buffers.theta, len(buffers.theta)
-    zero, minus, size = unsigned(0), unsigned(filled), unsigned(filled)
+    zero, minus, size = unsigned(0), unsigned(len(own.w) - filled), unsigned(filled)
     noise, batches = drawn.noise, drawn.batches
     squares_difference(own.w, theta, zero, minus, zero, size)
     for j in range(len(target)):

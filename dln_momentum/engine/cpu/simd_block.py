@@ -14,7 +14,14 @@ from __future__ import annotations
 import numpy as np
 
 from dln_momentum.engine.cpu.carried import NOT_SUMMED, Buffers
-from dln_momentum.engine.cpu.compiled import allocating, compiled, inlined, unsigned, zeros
+from dln_momentum.engine.cpu.compiled import (
+    allocating,
+    compiled,
+    inlined,
+    unsigned,
+    zeros,
+    zeros_at,
+)
 from dln_momentum.engine.cpu.passes import (
     RUNNING,
     add_to,
@@ -43,8 +50,9 @@ def advance_simd_blocks(
         group: blocks that share each panel while it is in the cache.
         target: [S, n, LANES].
         beta: [S, LANES].
-        packed: `Carried` of the blocks, flat: w, p and sums are [2, S, d, LANES], residual_sum is
-            [S, n, LANES], products [S, d, LANES]; changed on the way.
+        packed: `Carried` of the blocks, flat: w, p and sums are [S, d, LANES] twice, the second
+            `apart` from the first, residual_sum is [S, n, LANES], products [S, d, LANES]; changed
+            on the way.
         carried, endings: `Carried` and `Endings` of all runs; a run is written back where it ends.
         drawn: `Drawn` of the slots of the blocks.
         summing: one of `NOT_SUMMED`, `TELESCOPED`, `DIRECT`.
@@ -53,7 +61,9 @@ def advance_simd_blocks(
     """
     size = group * panels.size
     sign_changes = np.empty(size, np.int64)
-    buffers = Buffers(zeros(size), zeros(size), zeros(size), sign_changes, zeros(2 * size))
+    buffers = Buffers(
+        zeros(size), zeros_at(size, 7), zeros_at(size, 7), sign_changes, zeros(2 * size)
+    )
     residual, ahead = zeros(len(target)), zeros(len(target))
     norms, weights = np.empty(group * LANES), np.empty(panels.rows[-1])
     _advance_groups(
@@ -68,6 +78,7 @@ def _advance_groups(
     buffers, residual, ahead, norms, weights,
 ):  # fmt: skip
     n, blocks = panels.rows[-1], len(beta) // LANES
+    minus = len(packed.w) - blocks * panels.columns[-1] * LANES
     noise, batches, sign_changes = drawn.noise, drawn.batches, buffers.sign_changes
     for first in range(0, blocks, group):
         last = min(first + group, blocks)
@@ -76,7 +87,7 @@ def _advance_groups(
             buffers.beta[i] = beta[(first + i // panels.size) * LANES + i % LANES]
             sign_changes[i] = 0
         for c in range(len(panels.columns) - 1):
-            _panel_theta(panels, c, first, last, blocks, packed.w, buffers.theta)
+            _panel_theta(panels, c, first, last, minus, packed.w, buffers.theta)
             _panel_residual(panels, c, first, last, buffers.theta, residual, target)
         running = lanes
         for k in range(steps):
@@ -92,7 +103,7 @@ def _advance_groups(
                         running -= 1
                         endings.status[run] = status
                         _write_back(
-                            panels, packed, carried, endings, sign_changes, summing, blocks, first,
+                            panels, packed, carried, endings, sign_changes, summing, minus, first,
                             lane, run, step + k, loss,
                         )  # fmt: skip
                 if running == 0:
@@ -105,7 +116,7 @@ def _advance_groups(
             add_to(packed.residual_sum, residual, start, size)
             for c in range(len(panels.columns) - 1):
                 panel_gradient(panels, c, first, last, residual, buffers.gradient)
-                _panel_update(panels, c, first, last, blocks, packed, buffers, summing)
+                _panel_update(panels, c, first, last, minus, packed, buffers, summing)
                 _panel_residual(panels, c, first, last, buffers.theta, ahead, target)
             residual, ahead = ahead, residual
         _squared_norms(residual, norms, first, last, n)
@@ -114,14 +125,14 @@ def _advance_groups(
             if endings.status[run] == RUNNING:
                 loss = norms[lane] / (2 * endings.gamma[run] ** 2)
                 _write_back(
-                    panels, packed, carried, endings, sign_changes, summing, blocks, first, lane,
+                    panels, packed, carried, endings, sign_changes, summing, minus, first, lane,
                     run, step + steps, loss,
                 )  # fmt: skip
 
 
 @compiled
 def _write_back(
-    panels, packed, carried, endings, sign_changes, summing, blocks, first, lane, run, step, loss
+    panels, packed, carried, endings, sign_changes, summing, minus, first, lane, run, step, loss
 ):
     """Write one run from its slot in the blocks to where all runs are kept."""
     n, d, size = panels.rows[-1], panels.columns[-1], panels.size
@@ -130,7 +141,7 @@ def _write_back(
     for i in range(lane // LANES * size + slot, (lane // LANES + 1) * size, LANES):
         endings.sign_changes[run] += sign_changes[i]
     for sign in range(2):
-        at = (sign * blocks + block) * d * LANES + slot
+        at = sign * minus + block * d * LANES + slot
         for i in range(d):
             carried.w[sign, run, i] = packed.w[at + i * LANES]
             carried.p[sign, run, i] = packed.p[at + i * LANES]
@@ -143,19 +154,21 @@ def _write_back(
 
 
 @inlined
-def panel_bounds(columns, c, s, blocks):
-    """Where panel c of block s lies in arrays for w_+ and for w_-, and its size."""
-    d = columns[-1]
-    plus, minus = (s * d + columns[c]) * LANES, ((blocks + s) * d + columns[c]) * LANES
+def panel_bounds(columns, c, s, minus):
+    """Where panel c of block s lies in arrays for w_+ and for w_-, and its size.
+
+    The entries for w_- begin at ``minus``.
+    """
+    plus = (s * columns[-1] + columns[c]) * LANES
     size = (columns[c + 1] - columns[c]) * LANES
-    return unsigned(plus), unsigned(minus), unsigned(size)
+    return unsigned(plus), unsigned(minus + plus), unsigned(size)
 
 
 @inlined
-def _panel_theta(panels, c, first, last, blocks, w, theta):
+def _panel_theta(panels, c, first, last, minus, w, theta):
     for s in range(first, last):
-        plus, minus, size = panel_bounds(panels.columns, c, s, blocks)
-        squares_difference(w, theta, plus, minus, unsigned((s - first) * panels.size), size)
+        plus, less, size = panel_bounds(panels.columns, c, s, minus)
+        squares_difference(w, theta, plus, less, unsigned((s - first) * panels.size), size)
 
 
 @inlined
@@ -174,11 +187,11 @@ def panel_gradient(panels, c, first, last, residual, gradient):
 
 
 @inlined
-def _panel_update(panels, c, first, last, blocks, packed, buffers, summing):
+def _panel_update(panels, c, first, last, minus, packed, buffers, summing):
     for s in range(first, last):
-        plus, minus, size = panel_bounds(panels.columns, c, s, blocks)
+        plus, less, size = panel_bounds(panels.columns, c, s, minus)
         chosen_update(
-            summing, packed, buffers, plus, minus, unsigned((s - first) * panels.size), size
+            summing, packed, buffers, plus, less, unsigned((s - first) * panels.size), size
         )
 
 
