@@ -218,7 +218,9 @@ class Run(Shaped):
             from dln_momentum.outputs.plotting import overview
 
         if self.shape != () or not self._records.trajectories:
-            raise InputError("plot needs one run with trajectories; see to_dataset for many")
+            raise InputError(
+                "plot needs one run with trajectories; dln.plot(runs, x=NAME, y=NAME) draws many"
+            )
         history = self.to_dataset(distances=True)
         minimum = self.certify().minimizer if self.snapshot.certifies else np.nan * self.theta
         history = with_targets(history, self.problem, minimum)
