@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
@@ -143,7 +144,7 @@ def _table(source: tuple[Source, ...]) -> tuple[pd.DataFrame, list[str]]:
         values = {**first.summary, "status": first.status}
         ends = xr.Dataset({name: (first.dims, value) for name, value in values.items()})
         table = pd.DataFrame(rows_of_dataset(ends).values)
-        return table, [name for name in RATES if table[name].nunique() > 1]
+        return table, [name for name in RATES if np.unique(values[name]).size > 1]
     if isinstance(first, xr.Dataset):
         try:
             rows = rows_of_dataset(first)
