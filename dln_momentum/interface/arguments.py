@@ -76,7 +76,7 @@ def arguments(
     if isinstance(problem, list | tuple) and all(isinstance(p, Problem) for p in problem):
         several = torch.arange(len(problem))
         # of a list that does not fit, the first, so that it is named once
-        problem = checks.passed(problem[0] if problem else None, Problems, problem, several)
+        problem = checks.passed(problem[0] if problem else problem, Problems, problem, several)
     start = checks.passed(uniform(), checked, problem, start, (Problem, Problems))
     given = {
         key: checks.passed(None, array_of, key, value)

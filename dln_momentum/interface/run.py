@@ -77,7 +77,8 @@ class Run(Shaped):
     def __repr__(self) -> str:
         why = f"; {self._why_diverged}" if self._why_diverged else ""
         what = f"{self.problem.name!r}, shape={self.shape}, d={self.problem.d}"
-        return f"Run({what}: {self._endings}{why})"
+        after = f" after {self.steps} steps" if self.shape == () else ""
+        return f"Run({what}: {self._endings}{after}{why})"
 
     def _repr_html_(self) -> str:
         if self.shape == ():
