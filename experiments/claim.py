@@ -187,4 +187,5 @@ def run(
     write_json(directory / "claim.json", found)
     text = f"[bold]{name}[/bold]: {outcome.verdict}. {outcome.finding}"
     Console().print(text, soft_wrap=True, highlight=False)
+    Console().print(f"results in {directory}", soft_wrap=True, highlight=False, markup=False)
     return found

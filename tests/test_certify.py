@@ -185,8 +185,32 @@ def test_what_single_precision_can_decide() -> None:
     assert 1e-7 < found.path_identity_error < found.tolerance
     wrong = dln.certify(PROBLEM, (u, v), **{**GIVEN, "beta": CASE.beta * 0.9})
     assert wrong.failures
+    # a loop appends them one by one
+    listed = dln.certify(PROBLEM, ([*u], [*map(torch.from_numpy, v)]), **GIVEN)
+    assert (listed.verdict, listed.tolerance) == ("valid", found.tolerance)
     half = dln.certify(PROBLEM, (u.astype(np.float16), v.astype(np.float16)), **GIVEN)
     assert half.verdict.startswith("not decided: ")
+
+
+@pytest.mark.parametrize("kappa", [1.0, KAPPA])
+def test_a_run_of_classification_is_judged_by_the_gradient_of_its_own_loss(kappa: Any) -> None:
+    problem = dln.Problem(CASE.X, [1.0, -1.0], loss="logistic")
+    u, v, du, dv = [np.full(4, 0.3)], [np.full(4, 0.1)], 0.0, 0.0
+    for _ in range(40):
+        g = kappa * problem.gradient(u[-1] * v[-1]).numpy()
+        du, dv = 0.9 * du - 0.02 * g * v[-1], 0.9 * dv - 0.02 * g * u[-1]
+        u.append(u[-1] + du)
+        v.append(v[-1] + dv)
+    found = dln.certify(problem, (u, v), gamma=0.02, beta=0.9, kappa=kappa)
+    assert found.is_valid, found
+    # there is no interpolator for it to end at
+    assert np.isnan(found.distance_to_minimizer)
+    assert "distance" not in repr(found) + found._repr_html_()
+    squares = dln.Problem(CASE.X, [1.0, -1.0])
+    wrong = dln.certify(squares, (u, v), gamma=0.02, beta=0.9, kappa=kappa)
+    # the theorem holds of any loss of X theta: the size of the steps alone is another
+    assert [line.split()[0] for line in wrong.failures] == ["update_error"]
+    assert "with another gamma" in wrong.verdict
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

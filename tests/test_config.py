@@ -98,7 +98,7 @@ def test_help_says_what_every_key_means(app: str) -> None:
     )  # fmt: skip
     shown = done.stdout
     for group in {"train": ["data", "optimizer", "logger"], "flow": ["flow"]}.get(app, ["data"]):
-        for option in options_of(group):
+        for option in options_of(group, app):
             assert re.search(rf"^{group}=.*\b{option}\b", shown, re.MULTILINE), option
     config = composed(app)
     for key in leaves(config):

@@ -565,6 +565,14 @@ def test_all_that_is_wrong_is_listed_at_once(
         assert any(line.startswith(message) for line in lines), message
 
 
+def test_problems_of_two_shapes_are_named_once_and_one_run_says_its_steps() -> None:
+    with pytest.raises(dln.InputError) as caught:
+        dln.train([dln.sparse(n=5, d=8, s=1), dln.sparse(n=4, d=8, s=1)])
+    (line,) = caught.value.problems
+    assert line.endswith("all must have one shape")
+    assert repr(dln.train(PROBLEM, max_steps=20)).endswith("max_steps after 20 steps)")
+
+
 @pytest.mark.parametrize(
     ("function", "key", "message"),
     [
@@ -575,6 +583,8 @@ def test_all_that_is_wrong_is_listed_at_once(
         (dln.verify, "qqq", "unknown argument qqq"),
         (dln.certify, "momentum", "unknown argument momentum (did you mean beta?)"),
         (dln.sweep, "momentum", "unknown key momentum (did you mean beta?)"),
+        (dln.sweep, "curvature", "curvature: a sweep holds the end of each run alone"),
+        (dln.flow, "gamma", "unknown argument gamma (did you mean lam=dln.Momentum(gamma, beta)"),
     ],
 )
 def test_an_unknown_argument_is_answered_with_the_nearest(
@@ -613,4 +623,4 @@ def test_a_flow_that_runs_out_of_steps_says_when() -> None:
     path = dln.flow(problem, dln.uniform(1e-3), lam=1.0, max_steps=50)
     assert path.status == "failed"
     assert len(path.t) == 51
-    assert repr(path).endswith(f"1 failed; more than 50 steps, at t = {path.t[-1]:.4g})")
+    assert repr(path).endswith(f"failed; more than 50 steps, at t = {path.t[-1]:.4g})")

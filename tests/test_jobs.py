@@ -27,8 +27,9 @@ from dln_momentum.cli.metric import metric_of
 from dln_momentum.cli.multirun import job_name
 from dln_momentum.cli.multirun_table import rows_of
 from dln_momentum.cli.signals import Interrupted
-from dln_momentum.cli.status import Lock, read_status, write_status
 from dln_momentum.config import CONF_DIR, config_hash
+from dln_momentum.interface.collect import find
+from dln_momentum.outputs.status import Lock, read_status, write_status
 
 Answer = tuple[int, str, str]
 
@@ -190,13 +191,23 @@ def test_a_directory_has_one_writer(run: Callable[..., Answer], tmp_path: Path) 
     assert "is being written to by process 12345 on elsewhere; wait for it" in said
     assert read_status(here)["state"] == "running"
     lock.release()
+    # a killed job could not say so: its lock is free
     assert read_status(here)["state"] == "interrupted"
+    (job,) = find(here).skipped
+    assert job[1].startswith("interrupted, without summary.json")
+    assert "resume=" in job[1]
     assert run("hydra.run.dir=here", "optimizer.beta=0.5")[0] == 0
+    typed = read_status(here)["overrides"]
+    write_status(here, read_status(here) | {"state": "running"})
+    (here / "summary.json").unlink()
+    assert run("resume=here")[0] == 0
+    # what was typed at first stays on record
+    assert read_status(here)["overrides"] == typed == ["optimizer.beta=0.5"]
 
 
 def test_a_killed_writer_gives_its_lock_back(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from dln_momentum.cli.status import Lock\n"
+        "import sys, time; from pathlib import Path; from dln_momentum.outputs.status import Lock\n"
         "print(Lock(Path(sys.argv[1])).acquire(), flush=True); time.sleep(60)"
     )
     # the lock must outlive the expression that took it

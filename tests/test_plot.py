@@ -302,3 +302,20 @@ def test_the_scale_is_that_of_what_is_drawn() -> None:
     )
     (ax,) = dln.plot(table, x="gamma", y="l1_norm").axes
     assert ax.get_yscale() == "linear"
+
+
+def test_the_runs_of_train_are_drawn_as_those_of_a_sweep() -> None:
+    problem = dln.sparse(n=5, d=8, s=1)
+    runs = dln.train(problem, gamma=[0.01, 0.02], beta=[[0.5], [0.9]], max_steps=99)
+    swept = dln.sweep(problem, gamma=[0.01, 0.02], beta=[0.5, 0.9], max_steps=99)
+    names = {"x": "gamma", "y": "l1_norm", "hue": "beta"}
+    drawn = [
+        [line.get_xydata() for line in dln.plot(source, **names).axes[0].get_lines()]
+        for source in (runs, swept)
+    ]
+    assert len(drawn[0]) == 2
+    np.testing.assert_array_equal(np.array(drawn[0]), np.array(drawn[1]))
+    with pytest.raises(dln.InputError, match="what varies here: gamma, beta, lam, eps"):
+        dln.plot(runs, x="gamma")
+    with pytest.raises(dln.InputError, match="l1_norm has a value at every step"):
+        dln.plot(runs.to_dataset(), **names)

@@ -121,6 +121,14 @@ BAD: list[tuple[str, list[str]]] = [
     ("sweep sweep.gamma=0.1,0.2", ["sweep.gamma=[0.1,0.2] is a list, -m a job for each"]),
     ("train experiment=osc optimizer.lam=1 optimizer.gamma=1", ["experiment=osc: no such option"]),
     ("train --config-name nothing", ["'nothing'"]),
+    # options of other commands
+    ("flow flow=of_optimizer", ["flow=of_optimizer: no such option; options of flow: annealed"]),
+    ("train optimizer=of_flow", ["optimizer=of_flow: no such option; options of optimizer"]),
+    ("verify flow=gradient", ["flow=gradient: no such option; options of flow: of_optimizer"]),
+    # lists of a sweep under the key of one value
+    ("sweep optimizer.gamma=[0.1,0.2]", ["sweep.gamma=[0.1,0.2] makes it an axis"]),
+    ("sweep model.alpha=[0.1,0.2]", ["sweep.alpha=[0.1,0.2] makes it an axis"]),
+    ("sweep data.seed=[0,1]", ["sweep.data_seed=[0,1] makes it an axis"]),
     # types and ranges
     ("train trainer.max_steps=1.5", ["trainer.max_steps = 1.5 must be of type int"]),
     ("train trainer.max_steps=many", ["trainer.max_steps = 'many' must be of type int"]),

@@ -213,9 +213,12 @@ def test_the_checkpoint_of_another_run_is_refused(
 ) -> None:
     """Continued under another gamma, a run would satisfy no theorem, and its numbers look sound."""
     keys = [*SMALL, "trainer.tol=0", "trainer.max_steps=50", f"resume={checkpoint}", key]
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as caught:
         run_app(tmp_path / "other", *keys)
     assert not list(tmp_path.iterdir())
+    # the settings of the run lie beside its checkpoint, unless they are not what is wrong
+    hint = f"--config-dir {checkpoint.parent.parent} --config-name config takes the settings of"
+    assert (hint in str(caught.value)) == message.startswith("other")
 
 
 @pytest.mark.parametrize("kind", ["text", "foreign"])

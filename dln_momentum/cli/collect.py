@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from dln_momentum.cli.process import answered
 from dln_momentum.cli.signals import interruptible
-from dln_momentum.cli.status import Lock
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.nearest import did_you_mean
+from dln_momentum.outputs.status import Lock
 
 if TYPE_CHECKING:
     import pandas as pd

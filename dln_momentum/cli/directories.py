@@ -16,8 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 from dln_momentum.cli.launchers import settle_launcher, settle_sweeper
 from dln_momentum.cli.multirun import fixed_keys, forget_directories
 from dln_momentum.cli.places import place_errors, shown
-from dln_momentum.cli.status import STATUS, read_status
 from dln_momentum.config.mistakes import first_line
+from dln_momentum.outputs.status import STATUS, read_status
 
 TOKEN = "DLN_MULTIRUN"
 """Environment variable of a job that names the multirun it belongs to."""

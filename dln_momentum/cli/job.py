@@ -20,11 +20,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from dln_momentum.cli.process import settle
 from dln_momentum.cli.saved_config import config_text, files_of, saved_hash
-from dln_momentum.cli.status import Lock, read_status, write_status, write_text
 from dln_momentum.config import config_hash as hash_of
 from dln_momentum.config import register_resolvers
 from dln_momentum.errors import InputError
 from dln_momentum.outputs.hdf5 import is_whole
+from dln_momentum.outputs.status import Lock, read_status, write_status, write_text
 
 log = logging.getLogger("dln_momentum")
 
@@ -285,13 +285,15 @@ class Job:
         blank = dict.fromkeys(("started", "ended", "seconds", "message", "status"))
         saved = read_status(self.directory)
         known = self._status or (saved if state == "done" else {})
+        resumed = saved.get("config_hash") == self.config_hash and saved.get("overrides")
         earlier = [token for token in saved.get("multiruns", []) if token != self.multirun]
         self._status = {
             **blank,
             **known,
             "state": state,
             "command": f"dln-{self.app}",
-            "overrides": known.get("overrides") or self.overrides,
+            # resume=DIR types nothing again
+            "overrides": known.get("overrides") or resumed or self.overrides,
             "config_hash": self.config_hash,
             "host": known.get("host") or socket.gethostname(),
             "pid": known.get("pid") or os.getpid(),

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dln_momentum.cli.job import WRITTEN
 from dln_momentum.cli.saved_config import saved_hash
-from dln_momentum.cli.status import STATUS, read_status
+from dln_momentum.outputs.status import STATUS, read_status
 
 LONGEST = 100
 """Characters in the name of a job's directory; the name of a file may have 255 bytes."""

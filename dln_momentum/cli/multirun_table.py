@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dln_momentum.cli.metric import result_at
-from dln_momentum.cli.status import STATES, STATUS, read_status
+from dln_momentum.outputs.status import STATES, STATUS, read_status
 
 METRICS = ("steps", "runs", "train_loss", "recovery_error", "kkt_residual")
 """Results that have a column where any job has them."""
@@ -19,6 +20,9 @@ WIDE = 200
 """Columns of what is no terminal, as a file."""
 MOST_ROWS = 60
 """Finished jobs that are printed; of more, so many with the smallest metric, or the first."""
+
+NUMBER = re.compile(r"((?:(?<=_)-)?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
+"""A number in the name of a job, with its sign behind the name of a key."""
 
 
 class Row(NamedTuple):
@@ -148,6 +152,11 @@ def _number(value: Any) -> str:
     return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _natural(text: str) -> list[tuple[int, str]]:
-    """Sort key under which job_9 comes before job_10."""
-    return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", text)]
+def _natural(text: str) -> list[tuple[float, str]]:
+    """Sort key under which job_9 comes before job_10, and depth_2.25 before depth_2.5.
+
+    >>> sorted(["b_10-a", "b_9-a", "b_2.5-a", "b_2.25-a", "b_1e-05-a", "b_-3-a"], key=_natural)
+    ['b_-3-a', 'b_1e-05-a', 'b_2.25-a', 'b_2.5-a', 'b_9-a', 'b_10-a']
+    """
+    parts = re.split(NUMBER, text)
+    return [(float(part) if place % 2 else -math.inf, part) for place, part in enumerate(parts)]

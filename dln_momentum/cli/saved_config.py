@@ -10,10 +10,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dln_momentum.cli.status import read_status
 from dln_momentum.config import config_hash as hash_of
 from dln_momentum.config.momentum import with_all_rates
 from dln_momentum.outputs.found import flat
+from dln_momentum.outputs.status import read_status
 
 HYDRA_LINES = """\
 defaults:

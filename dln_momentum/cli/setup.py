@@ -16,7 +16,7 @@ from dln_momentum.config import Reader
 from dln_momentum.data import BatchStream, LabelNoise
 from dln_momentum.engine import EngineOptions
 from dln_momentum.engine.problems import Problems, first_of
-from dln_momentum.errors import raise_if_any
+from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.method import Method
 from dln_momentum.network import DiagonalLinearNet
 from dln_momentum.problem import Problem
@@ -104,7 +104,15 @@ class Setup:
         if resume is not None:
             # Lightning reads it too, but only once directories have been made
             saved = read_checkpoint(resume)
-            check_same_run(saved, module.identity, self.plan.max_steps)
+            try:
+                check_same_run(saved, module.identity, self.plan.max_steps)
+            except InputError as error:
+                folder = Path(resume).parent.parent
+                other = saved.get("identity") != module.identity
+                if other and (folder / "config.yaml").is_file():
+                    hint = f"--config-dir {folder} --config-name config takes the settings of"
+                    error = InputError([*error.problems, f"{hint} the run of {resume}"])
+                raise error from None
         return module
 
 

@@ -74,7 +74,7 @@ def paired(app: str, line: Line) -> Line:
     old = [text for word in words if (text := renamed(word.partition("=")[0].lstrip("+~")))]
     if old:
         raise HydraException(old[0])
-    mistaken = [word for word in words if is_mistaken(word)]
+    mistaken = [word for word in words if is_mistaken(app, word)]
     if mistaken:
         raise HydraException(mistaken[0])
     if any(flag.startswith(("--config-name", "-cn")) for flag in flags):
@@ -105,7 +105,7 @@ def continued(app: str, line: Line) -> Line:
     wrong = [word for word in others if _key(word) not in WITH_RESUME]
     raise_if_any(
         f"{word} cannot be given with resume={folder}, which continues the run as its config is "
-        f"saved; allowed: {allowed}"
+        f"saved; allowed: {allowed}" + _in_a_new_run(app, folder)
         for word in [*wrong, *line.flags]
     )
     if run.is_file():
@@ -123,6 +123,15 @@ def continued(app: str, line: Line) -> Line:
     words = [word for kind in ("task", "hydra") for word in overrides.get(kind) or []]
     words = [word for word in words if not _key(word).startswith(OF_ONE_MULTIRUN)]
     return Line([*words, *others, f"hydra.sweep.dir={quoted(folder)}"], ["--multirun"])
+
+
+def _in_a_new_run(app: str, folder: Path) -> str:
+    """How a new run goes on from the last checkpoint of a folder, with settings of its own."""
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    if not checkpoint.is_file():
+        return ""
+    line = f"dln-{app} --config-dir {folder} --config-name config resume={checkpoint}"
+    return f"; a new run, for more steps or another tol: {line} KEY=VALUE"
 
 
 def _check_own_config(name: str) -> None:

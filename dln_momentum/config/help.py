@@ -31,9 +31,9 @@ def register_resolvers() -> None:
 
 def groups(*, _root_: DictConfig) -> str:
     """A line ``group=chosen  other options`` for each group of the command."""
-    lines = []
+    lines, app = [], str(_root_.hydra.help.app_name).removeprefix("dln-")
     for group, chosen in sorted(app_groups(_root_).items()):
-        others = ", ".join(option for option in options_of(group) if option != chosen)
+        others = ", ".join(option for option in options_of(group, app) if option != chosen)
         choice = f"{group}={'null' if chosen is None else chosen}"
         lines.append(f"{choice:<24}{others}".rstrip())
     return "\n".join(lines)

@@ -29,11 +29,25 @@ def initialised() -> Iterator[None]:
         yield
 
 
-def options_of(group: str) -> list[str]:
-    """The options of a group, in alphabetical order.
+FOR_VERIFY = {"flow": {"of_optimizer"}, "optimizer": {"of_flow"}}
+"""Options that leave out keys which every command but dln-verify needs."""
+NOT_FOR_VERIFY = {"flow": {"annealed", "gradient", "momentum", "nesterov_ode"}}
+"""Options with keys that dln-verify does not have."""
+
+
+def unusable(group: str, app: str) -> set[str]:
+    """The options of a group that are for other commands."""
+    return (NOT_FOR_VERIFY if app == "verify" else FOR_VERIFY).get(group, set())
+
+
+def options_of(group: str, app: str | None = None) -> list[str]:
+    """The options of a group, all or those that a command can use, in alphabetical order.
 
     >>> options_of("optimizer")
     ['eps_beta', 'gamma_beta', 'lam_beta', 'lam_eps', 'lam_gamma', 'layer_rates', 'of_flow']
+    >>> options_of("flow", "flow")
+    ['annealed', 'gradient', 'momentum', 'nesterov_ode']
     """
     folders = [CONF_DIR, *added]
-    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
+    found = {path.stem for folder in folders for path in (folder / group).glob("*.yaml")}
+    return sorted(found if app is None else found - unusable(group, app))

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dln_momentum.config.help import register_resolvers
 from dln_momentum.config.known_keys import composed_keys, known_keys, unknown_key
-from dln_momentum.config.location import CONF_DIR, initialised, options_of
+from dln_momentum.config.location import CONF_DIR, initialised, options_of, unusable
 from dln_momentum.config.momentum import with_pair
 from dln_momentum.config.reading import leaves
 from dln_momentum.config.renamed import renamed
@@ -126,11 +126,12 @@ def _is_no_pair(app: str, words: Sequence[str]) -> bool:
     return False
 
 
-def is_mistaken(word: str) -> bool:
+def is_mistaken(app: str, word: str) -> bool:
     """Whether Hydra would take an override that leaves out or empties what a command needs.
 
-    >>> [is_mistaken(word) for word in ("~data", "trainer={}", "~callbacks.best", "data=digits")]
-    [True, True, False, False]
+    >>> words = ("~data", "trainer={}", "~callbacks.best", "data=digits", "optimizer=of_flow")
+    >>> [is_mistaken("train", word) for word in words]
+    [True, True, False, False, True]
     """
     key, value = _key(word), word.partition("=")[2].strip()
     if not key or key.partition("@")[0] != key:
@@ -140,6 +141,8 @@ def is_mistaken(word: str) -> bool:
     if _is_of_the_command(key) or _is_unknown_to_hydra(key):
         return True
     if (CONF_DIR / key).is_dir() and (value.endswith(".yaml") or "../" in value):
+        return True
+    if value in unusable(key, app):
         return True
     is_section = (CONF_DIR / key).is_dir() or re.match(r"hydra\b", key) is not None
     return is_section and value in ("null", "{}")
@@ -229,16 +232,17 @@ def _group_mistakes(app: str, override: Override, groups: Sequence[str]) -> Iter
         yield f"{group} is there: leave out the +, {group}={override.get_value_element_as_str()}"
         return
     if override.is_delete():
-        options = ", ".join(options_of(group))
+        options = ", ".join(options_of(group, app))
         yield f"~{group}: a group cannot be left out; options of {group}: {options}"
         return
     for value in _values(override):
         if value == {}:
-            yield f"{group}={{}} gives no key; options of {group}: {', '.join(options_of(group))}"
+            options = ", ".join(options_of(group, app))
+            yield f"{group}={{}} gives no key; options of {group}: {options}"
         elif line := renamed(f"{group}={value}"):
             yield line
-        elif wrong := [each for each in _listed(value) if each not in options_of(group)]:
-            value, options = wrong[0], options_of(group)
+        elif wrong := [each for each in _listed(value) if each not in options_of(group, app)]:
+            value, options = wrong[0], options_of(group, app)
             yield (
                 f"{group}={'null' if value is None else value}: "
                 f"no such option{did_you_mean(str(value), options)}; "

@@ -75,7 +75,8 @@ def arguments(
     checks = Checks()
     if isinstance(problem, list | tuple) and all(isinstance(p, Problem) for p in problem):
         several = torch.arange(len(problem))
-        problem = checks.passed(problem, Problems, problem, several)
+        # of a list that does not fit, the first, so that it is named once
+        problem = checks.passed(problem[0] if problem else problem, Problems, problem, several)
     start = checks.passed(uniform(), checked, problem, start, (Problem, Problems))
     given = {
         key: checks.passed(None, array_of, key, value)

@@ -14,7 +14,11 @@ from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.interface.arguments import checked
 from dln_momentum.interface.given_rates import GivenRates
 from dln_momentum.interface.keywords import names_its_arguments
-from dln_momentum.interface.path_certificate import PathCertificate, certificate_of
+from dln_momentum.interface.path_certificate import (
+    PathCertificate,
+    certificate_of,
+    scaled_problem,
+)
 from dln_momentum.interface.path_sums import PathSummary, PathSums
 from dln_momentum.problem import Problem
 from dln_momentum.theory import coordinate_rates, nesterov
@@ -61,7 +65,7 @@ def certify(
     Args:
         problem: the data.
         iterates: (u, v) at w_1, ..., w_{K+1}, [K+1, d] each: NumPy, lists or tensors. The type of
-            floating-point tensors and arrays sets what rounding explains.
+            floating-point tensors and arrays, or of a list of them, sets what rounding explains.
         beta: beta_k, a number or [K] (of `torch.optim.SGD` with a scheduler
             `dln_momentum.theory.schedules.torch_momentum`).
         gamma: gamma_k, a number or [K]. Without it nothing is said about step sizes: any gamma_k is
@@ -141,7 +145,7 @@ def certify(
     terms = step_terms(
         earlier, w[:-1], w[1:], beta_k[:, None, None], decay, nesterov=is_nesterov, ulp=ulp
     )
-    scaled = Problem(coordinate_rates.scaled_rows(problem.X, scale), problem.y)
+    scaled = scaled_problem(problem, scale)
     outside = scaled.row_space.reject(terms.step)
     update_error = None
     if rates.known and full_batch:
@@ -220,7 +224,12 @@ def _start(previous: tuple[ArrayLike, ArrayLike], problem: Problem) -> tuple[Ten
 
 
 def _ulp(value: Any) -> float:
-    """The rounding of the floating-point type of an array; of double precision otherwise."""
+    """The rounding of the floating-point type of an array, or of a list of arrays.
+
+    Of double precision otherwise.
+    """
+    while isinstance(value, list | tuple) and len(value):
+        value = value[0]
     name = str(getattr(value, "dtype", "float64")).removeprefix("torch.")
     dtype = getattr(torch, name, torch.float64)
     found = dtype if isinstance(dtype, torch.dtype) and dtype.is_floating_point else torch.float64

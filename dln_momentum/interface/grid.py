@@ -179,6 +179,12 @@ class _Points:
                     f"{line}; keys are the arguments of dln.train"
                     + (f" and of the functions given: {', '.join(made)}" if made else "")
                 )
+        for key in ("trajectories", "curvature"):
+            if key in self.axes or self.others.get(key):
+                yield (
+                    f"{key}: a sweep holds the end of each run alone; dln.train(..., {key}=True) "
+                    "takes arrays too, and its to_dataset() holds the path"
+                )
         for key in SEEDS:
             if not all(isinstance(value, int) for value in self.axes.get(key, ())):
                 yield f"{key} = {self.axes[key]!r} must be a list of integers"

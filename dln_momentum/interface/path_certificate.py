@@ -19,6 +19,10 @@ from dln_momentum.theory import coordinate_rates, minimizers
 
 UNRESOLVED = 0.1
 """Above this tolerance the arithmetic of the run cannot decide."""
+ANOTHER_STEP = (
+    "the run is of the family, with other steps than gamma grad L: with another gamma, as 2 lr for "
+    "a mean square without the 1/2 of L, or on mini-batches, full_batch=False"
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,7 +47,8 @@ class PathCertificate(Certificate):
             where gamma or the batches are not known.
         log_free_error: largest error so far of u^2 - v^2 against its log-free sum, over the largest
             Delta_0.
-        distance_to_minimizer: of theta to argmin D over all interpolators; 0 once converged.
+        distance_to_minimizer: of theta to argmin D over all interpolators; 0 once converged; nan
+            for classification, which has no interpolator.
         balancedness: Delta = |w_+ w_-|, of the weighted layers where gamma_u != gamma_v.
         predicted_balancedness: Delta by the sums.
         log_init: c = arcsinh(2 theta~/Delta).
@@ -89,7 +94,8 @@ class PathCertificate(Certificate):
         for name, allowed in self.tolerances.items():
             if not np.isnan(self._end[name]):
                 shown.append(f"{name}={self._end[name]:.1e} (rounding {allowed:.0e})")
-        shown.append(f"distance_to_minimizer={self._end['distance_to_minimizer']:.1e}")
+        if not np.isnan(distance := self._end["distance_to_minimizer"]):
+            shown.append(f"distance_to_minimizer={distance:.1e}")
         shown.append(f"sign_changes={self._end['sign_changes']}")
         return f"PathCertificate({self.verdict}; {', '.join(shown)})"
 
@@ -99,8 +105,8 @@ class PathCertificate(Certificate):
             for name, allowed in self.tolerances.items()
             if not np.isnan(self._end[name])
         ]
-        distance = f"{self._end['distance_to_minimizer']:.2e}"
-        rows.append(("distance_to_minimizer", distance, "0 once converged"))
+        if not np.isnan(distance := self._end["distance_to_minimizer"]):
+            rows.append(("distance_to_minimizer", f"{distance:.2e}", "0 once converged"))
         header = ("number", "measured", "rounding explains")
         return notebook.table(f"{self._end['steps']} steps: {self.verdict}", header, rows)
 
@@ -122,9 +128,7 @@ def certificate_of(
         kappa: rates of the coordinates, [d].
         along: whether to give every step of the path, or its last alone.
     """
-    scaled = problem
-    if bool((kappa != 1).any()):
-        scaled = Problem(coordinate_rates.scaled_rows(problem.X, kappa), problem.y)
+    scaled = scaled_problem(problem, kappa)
     valid = path.is_valid
     kkt = path.certificate(scaled)
     # Delta overflows before its logarithm, which is what the theorem predicts
@@ -146,6 +150,8 @@ def certificate_of(
     }
     failures = [] if bool(valid.all()) else ["Delta is not in (0, inf), or c is not finite"]
     failures += [text for name, check in checks.items() if (text := _failure(name, *check))]
+    if [line.partition(" ")[0] for line in failures] == ["update_error"]:
+        failures = [f"{failures[0]} ({ANOTHER_STEP})"]
     undecided = [
         f"{name}: rounding explains up to {float(allowed[-1]):.1e}"
         for name, (_, allowed) in checks.items()
@@ -180,8 +186,20 @@ def certificate_of(
     )
 
 
+def scaled_problem(problem: Problem, kappa: Tensor) -> Problem:
+    """The data in the variables w/sqrt(kappa), of the same loss; kappa is [d]."""
+    if bool((kappa == 1).all()):
+        return problem
+    return problem.replace(X=coordinate_rates.scaled_rows(problem.X, kappa))
+
+
 def _minimizer(problem: Problem, path: PathSummary) -> Tensor:
-    """The Bregman minimisers over all interpolators, nan where there is no potential."""
+    """The Bregman minimisers over all interpolators, nan where there is no potential.
+
+    A run of classification has no interpolator to end at.
+    """
+    if problem.is_classification:
+        return torch.full_like(path.theta, torch.nan)
     rows, valid = problem.row_space, path.is_valid[:, None]
     delta = torch.where(valid, path.predicted_balancedness, 1.0)
     found = minimizers.bregman_minimizer(

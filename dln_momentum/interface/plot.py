@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.interface.collect import Collection, find
+from dln_momentum.interface.run import Run
 from dln_momentum.outputs import plotting, sweep_figure
 from dln_momentum.outputs.found import UnreadableError, is_setting
 from dln_momentum.outputs.sweep_files import rows_of_dataset
 from dln_momentum.outputs.table_axes import Axis
 from dln_momentum.outputs.table_figure import table_figure
 from dln_momentum.outputs.tables import read_table
+from dln_momentum.rates import RATES
 
 MOST_REASONS = 5
 """Files and folders without a run that a message names."""
 
-Source = str | Path | pd.DataFrame | xr.Dataset
+Source = str | Path | pd.DataFrame | xr.Dataset | Run
 
 
 def plot(
@@ -43,7 +46,8 @@ def plot(
 
     Args:
         *source: folders and files ``results.nc`` as for `dln_momentum.collect`; or one table, as a
-            data frame or a file ``.csv`` or ``.parquet``; or one labelled dataset of `sweep`.
+            data frame or a file ``.csv`` or ``.parquet``; or one labelled dataset of `sweep`; or
+            the runs of `train`, whose columns are their summary and how they ended.
         x, y: names of columns: quantities of docs/quantities.md, or dotted keys of the config.
         z: the quantity that a heat map shows in colours.
         hue: a curve, or a colour, for each of its values.
@@ -77,12 +81,26 @@ def plot(
         given = [f"{key} = {name} is not for kind=overview" for key, name in named.items() if name]
         raise_if_any(given)
         return overview_of(*source)
+    raise_if_any(_along_steps(source, named))
     table, settings = _table(source)
     if x is None or y is None:
         missing = " and ".join(key for key in ("x", "y") if named[key] is None)
         varied = ", ".join(name for name in settings if is_setting(name)) or "nothing"
         raise InputError(f"{missing} missing: name columns; what varies here: {varied}")
     return table_figure(table, Axis(kind, x, y, z, hue, col))
+
+
+def _along_steps(source: tuple[Source, ...], named: Mapping[str, str | None]) -> Iterator[str]:
+    """Names that are there, with a value at every step: a figure is over runs."""
+    results = source[0] if len(source) == 1 else None
+    if not isinstance(results, xr.Dataset):
+        return
+    for key, name in named.items():
+        if name in results.variables and "step" in results[name].dims:
+            yield (
+                f"{key} = {name} has a value at every step, and a figure one for each run: give "
+                f"the runs of dln.train themselves, or draw the path by xarray, as ds.{name}.plot()"
+            )
 
 
 def overview_of(*source: Source) -> Figure:
@@ -122,6 +140,11 @@ def _table(source: tuple[Source, ...]) -> tuple[pd.DataFrame, list[str]]:
     first = source[0] if len(source) == 1 else None
     if isinstance(first, pd.DataFrame):
         return first, [str(name) for name in first if "." in str(name)]
+    if isinstance(first, Run):
+        values = {**first.summary, "status": first.status}
+        ends = xr.Dataset({name: (first.dims, value) for name, value in values.items()})
+        table = pd.DataFrame(rows_of_dataset(ends).values)
+        return table, [name for name in RATES if np.unique(values[name]).size > 1]
     if isinstance(first, xr.Dataset):
         try:
             rows = rows_of_dataset(first)
@@ -131,7 +154,7 @@ def _table(source: tuple[Source, ...]) -> tuple[pd.DataFrame, list[str]]:
         return table, list(rows.config)
     paths = [Path(place) for place in source if isinstance(place, str | Path)]
     if len(paths) < len(source) or not paths:
-        raise InputError("source must be folders and files, or one table, or one dataset")
+        raise InputError("source must be folders and files, or one table, dataset or Run")
     if len(paths) == 1 and paths[0].suffix in (".csv", ".parquet") and paths[0].is_file():
         table = read_table(paths[0])
         return table, [str(name) for name in table if "." in str(name)]

@@ -77,7 +77,8 @@ class Run(Shaped):
     def __repr__(self) -> str:
         why = f"; {self._why_diverged}" if self._why_diverged else ""
         what = f"{self.problem.name!r}, shape={self.shape}, d={self.problem.d}"
-        return f"Run({what}: {self._endings}{why})"
+        after = f" after {self.steps} steps" if self.shape == () else ""
+        return f"Run({what}: {self._endings}{after}{why})"
 
     def _repr_html_(self) -> str:
         if self.shape == ():
@@ -218,7 +219,9 @@ class Run(Shaped):
             from dln_momentum.outputs.plotting import overview
 
         if self.shape != () or not self._records.trajectories:
-            raise InputError("plot needs one run with trajectories; see to_dataset for many")
+            raise InputError(
+                "plot needs one run with trajectories; dln.plot(runs, x=NAME, y=NAME) draws many"
+            )
         history = self.to_dataset(distances=True)
         minimum = self.certify().minimizer if self.snapshot.certifies else np.nan * self.theta
         history = with_targets(history, self.problem, minimum)

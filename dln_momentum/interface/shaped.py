@@ -30,7 +30,9 @@ class Shaped:
 
     @property
     def _endings(self) -> str:
-        """How many of them ended in which way."""
+        """How the one ended, or how many of them ended in which way."""
+        if self.shape == ():
+            return str(self.status)
         labels, counts = np.unique(np.atleast_1d(self.status), return_counts=True)
         return ", ".join(f"{n} {label}" for label, n in zip(labels, counts, strict=True))
 

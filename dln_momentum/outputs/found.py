@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from dln_momentum.outputs.status import read_status
+
 RESULTS = ("summary.json", "verify.json")
 """The last file that a finished job writes."""
 
@@ -199,13 +201,8 @@ def _why_unfinished(directory: Path) -> str:
     error = directory / "error.txt"
     text = error.read_text(errors="replace").strip() if error.is_file() else ""
     last = text.splitlines()[-1] if text else ""
-    try:
-        status = _read(directory / "status.json", json.loads)
-    except UnreadableError:
-        status = {}
+    status = read_status(directory)
     state = str(status.get("state") or "unfinished")
-    if state == "running":
-        state = "running, or ended by a signal"
     message = str(status.get("message") or last).strip()
     return f"{state}, {missing}" + (f": {message.splitlines()[0]}" if message else "")
 

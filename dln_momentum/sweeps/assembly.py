@@ -105,7 +105,7 @@ def build(config: DictConfig) -> Study:
     assert isinstance(section, dict)
     grid = Grid(read_axes({str(key): value for key, value in section.items()}, errors))
     if not errors:
-        errors += _absent(config, grid)
+        errors += [*_absent(config, grid), *_lists(config, grid)]
     if grid.size > MAX_POINTS:
         errors.append(f"sweep: {grid.size} grid points, must be at most {MAX_POINTS}")
     elif not errors:
@@ -196,6 +196,15 @@ def _absent(config: DictConfig, grid: Grid) -> Iterator[str]:
         if section != "optimizer" and section and leaf not in list(config.get(section, {})):
             given = f"sweep.{name}" if name in AXES else f"sweep.axes: {key_of(name)}"
             yield f"{given} is given, but this config has no {key_of(name)} to sweep"
+
+
+def _lists(config: DictConfig, grid: Grid) -> Iterator[str]:
+    """Keys of one value that are lists, where an axis was meant; a signal may be a list."""
+    for name, key in AXES.items():
+        value = OmegaConf.select(config, key)
+        if OmegaConf.is_list(value) and name not in ("signal", *grid.names):
+            shown = str(value).replace(" ", "")
+            yield f"{key} = {shown} must be one value; sweep.{name}={shown} makes it an axis"
 
 
 def _momentum(reader: Reader, swept: Sequence[str]) -> None:

@@ -16,9 +16,9 @@ from dln_momentum.cli.job import Job
 from dln_momentum.cli.outputs import outputs_of
 from dln_momentum.cli.run_files import TrainedRuns
 from dln_momentum.cli.signals import Interrupted
-from dln_momentum.cli.status import write_text
 from dln_momentum.cli.train import write_figure
 from dln_momentum.outputs.provenance import digest
+from dln_momentum.outputs.status import write_text
 from dln_momentum.sweeps.assembly import Piece, Study
 from dln_momentum.sweeps.forked import results_of
 from dln_momentum.training.board import DashboardLogger

@@ -13,13 +13,13 @@ from dln_momentum.cli.command import Command, one_thread
 from dln_momentum.cli.fitting import monitors_of
 from dln_momentum.cli.job import Job
 from dln_momentum.cli.setup import build
-from dln_momentum.cli.status import Lock
 from dln_momentum.config import momentum
 from dln_momentum.config.reading import cast
 from dln_momentum.errors import InputError
 from dln_momentum.outputs.axis_keys import name_of
 from dln_momentum.outputs.found import flat
 from dln_momentum.outputs.grid import Axis, Grid
+from dln_momentum.outputs.status import Lock
 from dln_momentum.seeding import is_seed
 from dln_momentum.sweeps.assembly import Study, pieces_of
 from dln_momentum.sweeps.axes import SECTIONS

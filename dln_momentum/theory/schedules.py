@@ -22,6 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from dln_momentum.theory.discrete_bias import log_abs_ratio
@@ -114,7 +115,7 @@ def path_sums(w: Tensor, beta: Tensor, w_before: Tensor | None = None) -> Tensor
     return weighted - backward_remainder(w[:-1], w[1:]).cumsum(0)
 
 
-def torch_momentum(lr: Tensor, momentum: Tensor) -> Tensor:
+def torch_momentum(lr: ArrayLike, momentum: ArrayLike) -> Tensor:
     """beta_k of `torch.optim.SGD` whose learning rate changes, [K].
 
     Its buffer m_k = mu_k m_{k-1} + g_k is multiplied by the present rate, w_{k+1} = w_k - lr_k m_k,
@@ -123,10 +124,14 @@ def torch_momentum(lr: Tensor, momentum: Tensor) -> Tensor:
 
     Args:
         lr: the rates of steps 1..K, positive.
-        momentum: mu, a number [] or [K].
+        momentum: mu, a number or [K].
 
-    >>> torch_momentum(torch.tensor([0.1, 0.1, 0.05]), torch.tensor(0.9)).tolist()
-    [0.0, 0.89999..., 0.44999...]
+    Returns:
+        float64 [K].
+
+    >>> torch_momentum([0.1, 0.1, 0.05], 0.9).tolist()
+    [0.0, 0.9, 0.45]
     """
+    lr, momentum = (torch.as_tensor(x, dtype=torch.float64) for x in (lr, momentum))
     beta = momentum * lr / torch.cat([lr[:1], lr[:-1]])
     return torch.cat([torch.zeros_like(beta[:1]), beta[1:]])

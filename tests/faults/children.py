@@ -159,7 +159,7 @@ def kill_at(
 
 def status(directory: Path) -> dict[str, Any]:
     """What ``status.json`` says, as a command reads it."""
-    from dln_momentum.cli.status import read_status
+    from dln_momentum.outputs.status import read_status
 
     return read_status(directory)
 

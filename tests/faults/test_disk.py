@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from dln_momentum import InputError
-from dln_momentum.cli.status import Lock
 from dln_momentum.outputs.hdf5 import is_whole
+from dln_momentum.outputs.status import Lock
 from dln_momentum.training.resuming import read_checkpoint
 from tests.faults.children import (
     OF_A_SWEEP,

@@ -13,7 +13,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 
-from dln_momentum.cli.status import read_status
+from dln_momentum.outputs.status import read_status
 from tests.faults.children import assert_nothing_partial
 
 ROOT = Path(__file__).parents[2]

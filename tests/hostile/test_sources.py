@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dln_momentum.cli.job import Job
-from dln_momentum.cli.status import Lock
 from dln_momentum.config import composed
+from dln_momentum.outputs.status import Lock
 from tests.hostile.lines import Ask, ask, check_refused, warm
 
 __all__ = ["ask", "warm"]

@@ -22,12 +22,13 @@ def read_status(directory: Path) -> dict[str, Any]:
     """
     try:
         found = json.loads((directory / STATUS).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(found, dict):
         return {}
     if found.get("state") == "running" and not Lock(directory).held_by_any():
-        found |= {"state": "interrupted", "message": "killed, or its machine stopped"}
+        how = f"killed, or its machine stopped; {found.get('command')} resume={directory}"
+        found |= {"state": "interrupted", "message": f"{how} continues it"}
     return found
 
 
