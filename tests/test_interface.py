@@ -572,6 +572,8 @@ def test_all_that_is_wrong_is_listed_at_once(
         (dln.train, "lr", "unknown argument lr (did you mean gamma?)"),
         (dln.train, "alpha", "unknown argument alpha (did you mean start=dln.uniform(alpha)?)"),
         (dln.flow, "frictoin", "unknown argument frictoin (did you mean friction?)"),
+        (dln.flow, "gamma", "unknown argument gamma (did you mean lam = gamma/(1-beta)^2?)"),
+        (dln.flow, "momentum", "unknown argument momentum (did you mean lam = gamma/(1-beta)^2?)"),
         (dln.verify, "qqq", "unknown argument qqq"),
         (dln.certify, "momentum", "unknown argument momentum (did you mean beta?)"),
         (dln.sweep, "momentum", "unknown key momentum (did you mean beta?)"),
