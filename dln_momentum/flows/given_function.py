@@ -78,16 +78,16 @@ class GivenFunction:
         try:
             values = [self(t) for t in times]
             again = [self(t) for t in times]
-            places = [] if jumps else [*self._jumps(times, values)]
+            for t, one, other in zip(times, values, again, strict=True):
+                if one != other:
+                    yield f"{self.name}({t:g}) = {one:g}, and {other:g} when it is called again"
+                    return
+            place = None if jumps else next(self._jumps(times, values), None)
         except InputError as error:
             yield from error.problems
             return
-        for t, one, other in zip(times, values, again, strict=True):
-            if one != other:
-                yield f"{self.name}({t:g}) = {one:g}, and {other:g} when it is called again"
-                return
-        if places:
-            t, before, after = places[0]
+        if place is not None:
+            t, before, after = place
             yield (
                 f"{self.name}(t) jumps at t = {t:.6g}, from {before:g} to {after:g}: it must be "
                 "continuous, or the energy jumps too; take a short ramp, or two flows"
