@@ -29,6 +29,9 @@ PAIRS = (("gamma", "beta"), ("lam", "eps"), ("lam", "beta"), ("lam", "gamma"), (
 LAYERS = ("gamma_u", "gamma_v")
 """Step sizes of u and of v, which come with beta: gamma is their geometric mean."""
 
+OF_THE_FLOW = "lam = gamma/(1-beta)^2"
+"""What a flow takes in place of the rates of the run that discretises it."""
+
 SMALLEST_GAMMA = 1e-150
 """Losses are compared in units of gamma^2, which for a smaller gamma is not a double any more."""
 

@@ -580,6 +580,8 @@ def test_problems_of_two_shapes_are_named_once_and_one_run_says_its_steps() -> N
         (dln.train, "lr", "unknown argument lr (did you mean gamma?)"),
         (dln.train, "alpha", "unknown argument alpha (did you mean start=dln.uniform(alpha)?)"),
         (dln.flow, "frictoin", "unknown argument frictoin (did you mean friction?)"),
+        (dln.flow, "gamma", "unknown argument gamma (did you mean lam = gamma/(1-beta)^2?)"),
+        (dln.flow, "momentum", "unknown argument momentum (did you mean lam = gamma/(1-beta)^2?)"),
         (dln.verify, "qqq", "unknown argument qqq"),
         (dln.certify, "momentum", "unknown argument momentum (did you mean beta?)"),
         (dln.sweep, "momentum", "unknown key momentum (did you mean beta?)"),

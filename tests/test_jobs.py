@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -397,3 +398,21 @@ def test_a_refusal_is_not_written_over_the_state_of_a_job_that_runs(tmp_path: Pa
     third.begin()
     assert not list((tmp_path / "checkpoints").iterdir())
     third.release()
+
+
+def test_the_table_of_a_multirun_says_why_jobs_diverged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dln_momentum.cli.multirun_table import MOST_REASONS, Row, print_rows
+
+    result = {
+        "status": "diverged", "gamma": 0.5, "stable_gamma": 0.25, "initial_sharpness": 2.0,
+        "limit_sharpness": 15.2, "unstable_step": 20, "method": "heavy_ball", "dampening": 0.0,
+        "schedule": "constant", "weight_decay": 0.0,
+    }  # fmt: skip
+    rows = [Row(f"gamma_{i}", {"state": "done"}, result) for i in range(MOST_REASONS + 2)]
+    rows.append(Row("early", {"state": "done"}, {"status": "diverged"}))
+    print_rows(rows, tmp_path, datetime.now(UTC), None)
+    out = capsys.readouterr().out
+    assert out.count(" diverged: gamma = 0.5 > 0.25 = 2 (1 + beta)/15.2") == MOST_REASONS
+    assert "and 2 more diverged" in out

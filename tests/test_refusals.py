@@ -48,6 +48,15 @@ BAD: list[tuple[str, list[str]]] = [
     ("train sed=3", ["unknown key sed (did you mean seed?)"]),
     ("train hydra.run.dri=x", ["hydra.run.dri (did you mean hydra.run.dir?)"]),
     ("flow flow.lambda=1", ["unknown key flow.lambda (did you mean flow.lam?)"]),
+    (
+        "flow flow.gamma=0.01 optimizer.beta=0.9",
+        [
+            "unknown key flow.gamma (did you mean flow.lam = gamma/(1-beta)^2?)",
+            "unknown key optimizer.beta (did you mean flow.lam = gamma/(1-beta)^2?)",
+        ],
+    ),
+    ("flow lam=1", ["unknown key lam (did you mean flow.lam?)"]),
+    ("flow optimizer=gamma_beta", ["no group optimizer (did you mean flow.lam = gamma/(1-beta)"]),
     ("flow model=power", ["model = power has depth 3: a flow is of theta = u v, depth 2"]),
     ("train trainer.margin=4", ["trainer.margin = 4 must be null with loss = squared"]),
     ("sweep trainer.margin=4", ["trainer.margin = 4 must be null with loss = squared"]),

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,8 @@ METRICS = ("steps", "runs", "train_loss", "recovery_error", "kkt_residual")
 """Results that have a column where any job has them."""
 WIDE = 200
 """Columns of what is no terminal, as a file."""
+MOST_REASONS = 5
+"""Diverged jobs of which it is said why."""
 MOST_ROWS = 60
 """Finished jobs that are printed; of more, so many with the smallest metric, or the first."""
 
@@ -104,8 +106,25 @@ def print_rows(rows: Sequence[Row], folder: Path, began: datetime, metric: str |
         console.print(fitted_table(console, table))
         if len(shown) < len(good):
             console.print(f"and {len(good) - len(shown)} more jobs are done")
+        for line in _why_diverged(good):
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
     console.print(_counts(rows, began), highlight=False)
     console.print(f"results in {folder}", soft_wrap=True, highlight=False)
+
+
+def _why_diverged(rows: Sequence[Row]) -> Iterator[str]:
+    """A line on each of the first jobs that diverged and measured why."""
+    from dln_momentum.outputs.divergence import why_diverged
+
+    diverged = [
+        row
+        for row in rows
+        if row.result.get("status") == "diverged" and row.result.get("stable_gamma") is not None
+    ]
+    for row in diverged[:MOST_REASONS]:
+        yield f"{row.name} diverged: {why_diverged(row.result)}"
+    if len(diverged) > MOST_REASONS:
+        yield f"and {len(diverged) - MOST_REASONS} more diverged: see their summary.json"
 
 
 def _shown(rows: Sequence[Row], metric: str | None) -> list[Row]:

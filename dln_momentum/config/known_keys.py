@@ -17,6 +17,10 @@ from dln_momentum.config.help import app_groups
 from dln_momentum.config.location import CONF_DIR, options_of
 from dln_momentum.config.reading import leaves
 from dln_momentum.nearest import did_you_mean
+from dln_momentum.rates import LAYERS, OF_THE_FLOW, RATES
+
+DISCRETE = tuple(name for name in (*RATES, *LAYERS) if name != "lam")
+"""Keys of section optimizer that a flow does not have."""
 
 
 def known_keys(app: str, choices: Sequence[str]) -> list[str]:
@@ -53,6 +57,8 @@ def unknown_key(key: str, known: Sequence[str], groups: Sequence[str]) -> str:
     """A line on a key that is none of the known ones, with what may be meant."""
     own = [name for name in known if not name.startswith("hydra.")]
     section, _, leaf = key.partition(".")
+    if "flow.lam" in known and "optimizer" not in groups and (leaf or key) in DISCRETE:
+        return f"unknown key {key} (did you mean flow.{OF_THE_FLOW}?)"
     if not leaf and section not in groups:
         near = did_you_mean(key, [*groups, *own])
         if near and near.rstrip("?)").rpartition(" ")[2] in groups:

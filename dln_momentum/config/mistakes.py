@@ -22,7 +22,7 @@ from dln_momentum.config.reading import leaves
 from dln_momentum.config.renamed import renamed
 from dln_momentum.errors import InputError
 from dln_momentum.nearest import did_you_mean
-from dln_momentum.rates import LAYERS, RATES
+from dln_momentum.rates import LAYERS, OF_THE_FLOW, RATES
 
 PLUGINS = {
     "joblib": "launchers",
@@ -226,7 +226,8 @@ def _group_mistakes(app: str, override: Override, groups: Sequence[str]) -> Iter
         yield line
         return
     if group not in groups:
-        yield f"dln-{app} has no group {group}; its groups: {', '.join(sorted(groups))}"
+        meant = f" (did you mean flow.{OF_THE_FLOW}?)" if group == "optimizer" else ""
+        yield f"dln-{app} has no group {group}{meant}; its groups: {', '.join(sorted(groups))}"
         return
     if override.is_add():
         yield f"{group} is there: leave out the +, {group}={override.get_value_element_as_str()}"

@@ -9,7 +9,7 @@ its own: dividing by it makes lambda/eta and f/eta of the other two.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,21 +19,14 @@ from scipy.integrate import solve_ivp
 
 from dln_momentum.arrays import is_real
 from dln_momentum.errors import InputError, raise_if_any
-
-Function = Callable[[float], float]
+from dln_momentum.flows.given_function import CHECKED, Function, GivenFunction
 
 LEAST_FRICTION = 1e-150
 """With a subnormal friction the solver did not end."""
 KINDS = ("geometric", "linear")
-CHECKED = 1000
-"""Times at which a function of the user is checked."""
 STIFF = 3000.0
 """Length of a flow, in units of its shortest memory lambda/f, from which on P is found by Radau
 IIA: in less time than by DOP853, and within 1e-12 of it."""
-
-DIFFERENCE = 1e-5
-"""Relative step of the difference quotient of a function of the user. Its error, about 1e-10,
-enters the sums of I_+- alone, through terms that are a thousandth of them or less."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +94,7 @@ class InverseTime:
 
     def slope(self, t: float) -> float:
         """The derivative."""
-        return -self.b / t**2
+        return -self.b / t / t
 
 
 def friction_of(value: Any) -> float | InverseTime | Function:
@@ -134,8 +127,8 @@ class Coefficients:
     """lambda(t) and f(t) of a flow, up to a horizon.
 
     Attributes:
-        lam: a number > 0, `Annealed`, or a function of t.
-        friction: a number > 0, `InverseTime`, or a function of t.
+        lam: a number > 0, `Annealed`, or a function of t, kept as a `GivenFunction`.
+        friction: a number > 0, `InverseTime`, or a function of t, likewise.
         horizon: the last time of the flow; may be infinite unless a function is given, or b/t.
     """
 
@@ -143,10 +136,22 @@ class Coefficients:
     friction: float | InverseTime | Function = 1.0
     horizon: float = math.inf
 
+    def __post_init__(self) -> None:
+        for name in ("lam", "friction"):
+            value = getattr(self, name)
+            if callable(value) and not isinstance(value, Annealed | InverseTime):
+                function: Any = value
+                object.__setattr__(self, name, GivenFunction(name, function, self.horizon))
+
     @property
     def starts_singular(self) -> bool:
         """Whether the friction is infinite at t = 0, where only rest is a start."""
         return isinstance(self.friction, InverseTime)
+
+    @property
+    def is_function(self) -> bool:
+        """Whether lambda or the friction is a function of the user."""
+        return any(isinstance(each, GivenFunction) for each in (self.lam, self.friction))
 
     @property
     def corners(self) -> tuple[float, ...]:
@@ -162,11 +167,8 @@ class Coefficients:
 
     def errors(self) -> Iterator[str]:
         """What is not allowed, one line each."""
-        functions = [
-            name
-            for name, value in (("lam", self.lam), ("friction", self.friction))
-            if callable(value) and not isinstance(value, Annealed | InverseTime)
-        ]
+        given = [each for each in (self.lam, self.friction) if isinstance(each, GivenFunction)]
+        functions = [each.name for each in given]
         if (functions or self.starts_singular) and math.isinf(self.horizon):
             what = f"a function as {' and '.join(functions)}" if functions else "friction b/t"
             why = "which P is integrated back from" if functions else "the energy falls too slowly"
@@ -177,8 +179,9 @@ class Coefficients:
                 yield f"friction = {self.label} needs a lam that is one number"
             elif not self.friction.b > self.lam:
                 yield f"friction = {self.label} must have b > lam = {self.lam:g}, or P is not > 0"
-        for name in functions:
-            yield from _function_errors(name, getattr(self, name), self.horizon)
+        for function in given:
+            # of a friction that jumps, w' and the energy are continuous
+            yield from function.errors(jumps=function.name == "friction")
 
     def inertia(self, t: float) -> float:
         """lambda(t)."""
@@ -216,62 +219,54 @@ class Coefficients:
         if isinstance(lam, Annealed) and isinstance(f, float | int):
             last = lam.end / f
             slope = (lam.end - lam.start) / lam.time
-            if lam.kind == "linear" and slope not in (0.0, f):
+            if lam.start == lam.end:
+                return lambda t: last
+            if lam.kind == "linear":
                 return lambda t: last if t >= lam.time else _linear_weight(lam, f, slope, t)
             before = self._backwards(lam.time, last)
             return lambda t: last if t >= lam.time else before(t)
-        return self._backwards(self.horizon, 0.0)
+        return self._backwards(self.horizon, None)
 
-    def _backwards(self, end: float, value: float) -> Function:
-        def forgets(t: float) -> float:
-            return self.damping(t) / self.inertia(t)
+    def _backwards(self, end: float, value: float | None) -> Function:
+        """P from its value at the end; where none is known, from 0 or close to where P stays."""
 
-        def rate(t: float, P: np.ndarray) -> np.ndarray:
-            return P * forgets(t) - 1
+        # in units of the end: a tiny or huge one would leave the range of the solver's tolerances
+        def forgets(s: float) -> float:
+            t = min(s, 1.0) * end
+            return self.damping(t) / self.inertia(t) * end
 
-        scale = self.inertia(end) / max(self.damping(end), 1e-300)
-        fastest = max(map(forgets, np.linspace(0.0, end, CHECKED).tolist()))
+        def rate(s: float, P: np.ndarray) -> np.ndarray:
+            return P * forgets(s) - 1
+
+        scale = self.inertia(end) / max(self.damping(end), 1e-300) / end
+        fastest = max(map(forgets, np.linspace(0.0, 1.0, CHECKED).tolist()))
         how: dict[str, Any] = {"method": "DOP853"}
-        if fastest * end > STIFF:
+        if value is None:
+            # from 0 it would get to lambda/f within a time that may be shorter than an ulp
+            value = scale * end if fastest > STIFF else 0.0
+        if fastest > STIFF:
             # an explicit step is no longer than a few of the times 1/forgets
-            how = {"method": "Radau", "jac": lambda t, P: np.array([[forgets(t)]])}
+            how = {"method": "Radau", "jac": lambda s, P: np.array([[forgets(s)]])}
         found = solve_ivp(
-            rate, (end, 0.0), [value], dense_output=True, rtol=1e-13,
-            atol=1e-13 * min(scale, end), max_step=end / 100,
+            rate, (1.0, 0.0), [value / end], dense_output=True, rtol=1e-13,
+            atol=1e-13 * min(scale, 1.0), max_step=0.01,
             **how,
         )  # fmt: skip
-        return lambda t: float(found.sol(t)[0])
+        if not found.success:
+            raise InputError(f"P of lam and friction could not be integrated: {found.message}")
+        return lambda t: float(found.sol(t / end)[0]) * end
 
 
 def _linear_weight(lam: Annealed, f: float, slope: float, t: float) -> float:
-    """P of lambda(t) = start + slope t: lambda/(f - slope) and a multiple of lambda^(f/slope)."""
-    own = lam(t) / (f - slope)
-    rest = lam.end / f - lam.end / (f - slope)
-    return own + rest * (lam(t) / lam.end) ** (f / slope)
+    """P of lambda(t) = start + slope t: lambda/(f - slope) and a multiple of lambda^(f/slope).
+
+    Written without the difference of the two, which has no digits where f is near the slope.
+    """
+    now, log = lam(t), math.log(lam(t) / lam.end)
+    power = f / slope - 1
+    own = math.expm1(power * log) / power if power else log
+    return lam.end / f * math.exp(f / slope * log) - now / slope * own
 
 
 def _slope(value: float | Annealed | InverseTime | Function, t: float) -> float:
-    if isinstance(value, float | int):
-        return 0.0
-    if isinstance(value, Annealed | InverseTime):
-        return value.slope(t)
-    step = DIFFERENCE * max(1.0, t)
-    # a function need not be defined before t = 0
-    back = step if t >= step else 0.0
-    if back:
-        return (float(value(t + step)) - float(value(t - back))) / (step + back)
-    return (4 * float(value(t + step)) - float(value(t + 2 * step)) - 3 * float(value(t))) / (
-        2 * step
-    )
-
-
-def _function_errors(name: str, function: Function, horizon: float) -> Iterator[str]:
-    for t in np.linspace(0.0, horizon, CHECKED).tolist():
-        try:
-            value = float(function(t))
-        except Exception as error:  # whatever a function of the user does
-            yield f"{name}(t) failed at t = {t:g}: {error}"
-            return
-        if not 0 < value < math.inf:
-            yield f"{name}({t:g}) = {value:g} must be finite and > 0"
-            return
+    return value.slope(t) if isinstance(value, Annealed | InverseTime | GivenFunction) else 0.0

@@ -97,7 +97,8 @@ class DrivenSystem(InertialSystem):
         R = ratio / lam * t**2 * (residual / 2 + residual_1 / 4)
         cross = a[0] * e[1] + a[1] * e[0]
         Q = 2 * ratio * (a[0] * a[1] + 8 * cross / 6)
-        D = b / t**2 * (a**2 + 2 * a * e).sum()
+        # a/t, since t^2 alone may be 0
+        D = b * ((a / t) ** 2 + 2 * (a / t) * (e / t)).sum()
         return t, np.concatenate([moved.ravel(), speed.ravel(), R, Q, [D]])
 
 

@@ -18,6 +18,9 @@ ULPS = 10.0
 
 ULP = torch.finfo(torch.float64).eps
 
+OUTSIDE = 1e-13
+"""Share of y outside the range of X that is more than rounding of it."""
+
 EXPLICIT_STEPS, LEAPFROG_STEPS = 5.0, 25.0
 """Steps a radian of the fastest oscillation of one flow at rtol 1e-13, and of many at 1e-9. At
 alpha = 100, lambda = 1 on (5, 8, 2) they were 6.0 and 34."""
@@ -81,12 +84,22 @@ def flow_errors(
 
 
 def resolution_errors(problem: Problem, w: Tensor, tol: float | None) -> Iterator[str]:
-    """A tolerance of the energy that rounding does not let a flow from w reach.
+    """A tolerance of the energy that the data, or rounding, do not let a flow from w reach.
 
-    Only where the start is so large that its rounding, and not that of the limit, decides.
+    Of rounding only where the start is so large that its own, and not that of the limit, decides.
     """
+    if tol is None or problem.is_classification:
+        return
+    outside = problem.row_space.range_residual(problem.y)
+    unfit = (outside * torch.linalg.vector_norm(problem.y, dim=-1)).square() / (2 * problem.n)
+    if float(outside.max()) > OUTSIDE and tol < float(unfit.max()):
+        yield (
+            f"tol = {tol:g} must be at least {1.01 * float(unfit.max()):.2g}: a share of "
+            f"{float(outside.max()):.1e} of y is outside the range of X, and no theta fits it"
+        )
+        return
     least = float(loss_resolution(problem, w).max())
-    if tol is None or tol >= least:
+    if tol >= least:
         return
     if least > float(loss_resolution(problem, _end(problem)).max()):
         yield (

@@ -15,6 +15,7 @@ from dln_momentum.errors import raise_if_any
 from dln_momentum.flows.coefficients import Annealed, Coefficients, Function, friction_of
 from dln_momentum.flows.driven_system import DrivenSystem
 from dln_momentum.flows.feasibility import EXPLICIT_FOR
+from dln_momentum.flows.given_function import CHECKED
 from dln_momentum.flows.gradient_flow import gradient_flow
 from dln_momentum.flows.integrate import Integration, path_of_states, to_array
 from dln_momentum.flows.momentum_system import MomentumSystem
@@ -134,16 +135,20 @@ def coefficients_of(lam: Any, friction: Any, time: float) -> Coefficients | None
 
 
 def _switch(given: Coefficients) -> float:
-    """When "auto" changes to the implicit method; functions are taken to keep their magnitude.
+    """When "auto" changes to the implicit method: int f/lambda has reached `EXPLICIT_FOR`.
 
     A friction b/t that has become small leaves oscillations, which the implicit method follows
     worse.
     """
     if given.starts_singular:
         return math.inf
-    times = (0.0, *given.corners)
-    memories = [given.inertia(t) / given.damping(t) for t in times]
-    return min(EXPLICIT_FOR * max(memories), times[-1] + EXPLICIT_FOR * memories[-1])
+    end = given.horizon if given.is_function else max(given.corners, default=0.0)
+    times = np.linspace(0.0, end, CHECKED)
+    rates = np.array([given.damping(t) / given.inertia(t) for t in times.tolist()])
+    decayed = np.append(0.0, np.cumsum((rates[1:] + rates[:-1]) / 2 * np.diff(times)))
+    if decayed[-1] < EXPLICIT_FOR:
+        return end + (EXPLICIT_FOR - float(decayed[-1])) / float(rates[-1])
+    return float(np.interp(EXPLICIT_FOR, decayed, times))
 
 
 def _driven(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,8 @@ class FlowCertificate:
         path_integral_uncertainty: bound on the error of the summed I_+-.
         distance_to_minimizer: of theta to argmin D over all interpolators; 0 once converged.
         minimizer: that argmin, [d].
+        tolerances: what the errors of the solver and of the sums explain of the first two, by name;
+            a flow that has hardly moved has a KKT residual of rounding alone.
     """
 
     kkt_residual: float
@@ -60,16 +63,15 @@ class FlowCertificate:
     path_integral_uncertainty: float
     distance_to_minimizer: float
     minimizer: NDArray[np.float64]
+    tolerances: Mapping[str, float]
 
     __repr__ = short_repr
 
     @property
     def rows(self) -> list[tuple[str, str, str]]:
         """Each number with what it is predicted to be, as text."""
-        doubt = f"0 +- {self.path_integral_uncertainty:.1e}"
         said = {
-            "kkt_residual": doubt,
-            "path_identity_error": doubt,
+            **{name: f"0 +- {allowed:.1e}" for name, allowed in self.tolerances.items()},
             "energy_balance_error": "0",
             "distance_to_minimizer": "0 once converged",
         }
@@ -177,7 +179,7 @@ class FlowRun(Shaped):
         Raises:
             InputError: for more than one flow, or output times: I_+- is summed over every step.
         """
-        end = self._measures.end
+        end, allowed = self._measures.end, self._measures.allowed
         return FlowCertificate(
             kkt_residual=end["kkt_residual"],
             path_identity_error=end["path_integral_identity_error"],
@@ -185,6 +187,10 @@ class FlowRun(Shaped):
             path_integral_uncertainty=end["path_integral_uncertainty"],
             distance_to_minimizer=end["distance_to_minimizer"],
             minimizer=self._measures.minimizer.numpy(),
+            tolerances={
+                "kkt_residual": allowed["kkt_residual"],
+                "path_identity_error": allowed["path_integral_identity_error"],
+            },
         )
 
     def to_dataset(self) -> xr.Dataset:

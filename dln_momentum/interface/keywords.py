@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from dln_momentum.errors import raise_if_any
 from dln_momentum.nearest import did_you_mean
+from dln_momentum.rates import OF_THE_FLOW, RATES
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,13 +73,17 @@ def unknown(
     ...     print(line)
     unknown argument momentum (did you mean beta?)
     unknown argument gama (did you mean gamma?)
+    >>> [*unknown(["lr"], ["lam"])]
+    ['unknown argument lr (did you mean lam = gamma/(1-beta)^2?)']
     """
     for name in given:
         if name in known:
             continue
         nearest = did_you_mean(name, known)
-        if (meant := MEANT.get(name)) in known:
+        if (meant := MEANT.get(name, name)) in known:
             nearest = f" (did you mean {meant}?)"
+        elif meant in RATES and "lam" in known:
+            nearest = f" (did you mean {OF_THE_FLOW}?)"
         if name in INSTEAD:
             nearest = f" (did you mean {INSTEAD[name]}?)"
         yield f"unknown {what} {name}{nearest}"

@@ -29,6 +29,8 @@ class FlowMeasures:
         coordinates: values of every coordinate at these times by name, [T, d].
         end: the scalars at the end, and what is measured there alone.
         minimizer: argmin D_{psi_Delta}(., theta~_0) over S, Delta and theta~_0 of the end, [d].
+        allowed: what the errors of the solver and of the sums explain at the end of
+            ``kkt_residual`` and ``path_integral_identity_error``.
     """
 
     times: Tensor
@@ -36,6 +38,7 @@ class FlowMeasures:
     coordinates: dict[str, Tensor]
     end: dict[str, Any]
     minimizer: Tensor
+    allowed: dict[str, float]
 
 
 CERTIFICATES = (
@@ -130,7 +133,20 @@ def measure(
             **best_along_path(scalars, path.t[places].tolist(), "time"),
         },
         minimizer=limit[0],
+        allowed=_allowed(trajectory),
     )
+
+
+def _allowed(trajectory: RecordedTrajectory) -> dict[str, float]:
+    """Errors that those of I_+- explain at the end; of a flow that hardly moved, all of it."""
+    theta, delta, c = (
+        x[-1] for x in (trajectory.theta, trajectory.predicted_balancedness, trajectory.log_init)
+    )
+    of_exponents = 2 * float(trajectory.resolution[-1])
+    # relative to the length of (arcsinh(2 theta/Delta) - c)/2, of which a part may lie outside
+    size = float(((2 * theta / delta).asinh() - c).abs().max())
+    of_residual = of_exponents * (1 + float(c.abs().max())) / size if size > 0 else torch.inf
+    return {"kkt_residual": of_residual, "path_integral_identity_error": of_exponents}
 
 
 def _balancedness_errors(trajectory: RecordedTrajectory) -> dict[str, Tensor]:

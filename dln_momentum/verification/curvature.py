@@ -32,10 +32,11 @@ def second_derivative(m: Measurements) -> Statement:
         # the gradients at twice the distance are the largest numbers that cancel
         sizes.append(steps[2].abs().max() + found.abs().max())
     error = torch.stack(wrong) / torch.stack(sizes)
+    ended = "it diverged" if m.run_diverged else "it ended"
     return equal(
         "Hessian of F in closed form = derivative of grad F, at w_0 and at the end",
         6,
-        [Hypothesis("the run has not diverged", not m.run_diverged, "")],
+        [Hypothesis("the run has not diverged", not m.run_diverged, ended)],
         measured=error[-1],
         error=error,
         # sums of n d products
