@@ -1,7 +1,8 @@
 """A command in this process, with the CPU seconds of its parts: ``python -m benchmarks.phases``.
 
 A part is an import, charged to the package that this one asked for (what that package imports is
-its own), or a call of one of `CALLS`. Each second is counted once, for the innermost part. The
+its own), or a call of one of `CALLS`. Each second is counted once, for the innermost part. What a
+command leaves to forks is done here instead, since seconds of other processes are not seen. The
 last line is JSON, for `benchmarks.latency`.
 
     python -m benchmarks.phases train outputs=minimal
@@ -135,6 +136,9 @@ class Parts:
             except AttributeError:  # it is being imported, or it is gone
                 continue
             setattr(owner, name, self._timed(function, self._missing.pop(key)))
+        forked: Any = sys.modules.get("dln_momentum.sweeps.forked")
+        if hasattr(forked, "can_fork"):
+            forked.can_fork = lambda: False
 
     def _timed(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
         @functools.wraps(function)

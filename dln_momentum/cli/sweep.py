@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from dln_momentum.sweeps.assembly import Study
+
+
+FIGURE = ("dln_momentum.outputs.sweep_figure", "matplotlib.backends.backend_pdf")
+"""What takes long to import and is not needed before the runs have ended."""
 
 
 def sweep(job: Job) -> dict[str, Any]:
@@ -48,7 +53,8 @@ def sweep(job: Job) -> dict[str, Any]:
     raise_if_any(_of_one_run(job, monitors_of(job.config)))
     tell_of_costs(study.points.advance.at(int(study.pieces[0].points[0])).plan)
     with logging_to(job) as loggers:
-        pieces = trained(job, study, mine, meanwhile=_import_figure)
+        imported = set(FIGURE) <= set(sys.modules)
+        pieces = trained(job, study, mine, meanwhile=None if imported else _import_figure)
         results = dataset(study, pieces)
         summary = _summary(job, study, results, pieces)
         results = results.assign_attrs(_settings(study) | file_attributes(summary, job.text))
@@ -144,7 +150,7 @@ def _settings(study: Study) -> dict[str, Any]:
 
 
 def _import_figure() -> None:
-    for name in ("dln_momentum.outputs.sweep_figure", "matplotlib.backends.backend_pdf"):
+    for name in FIGURE:
         import_module(name)
 
 
