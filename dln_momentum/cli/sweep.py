@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -58,9 +57,13 @@ def sweep(job: Job) -> dict[str, Any]:
         results = dataset(study, pieces)
         summary = _summary(job, study, results, pieces)
         results = results.assign_attrs(_settings(study) | file_attributes(summary, job.text))
-        write = partial(write_dataset, job.directory / "results.nc", results)
-        with beside(write), _drawn(job, results):
+
+        def write() -> None:
+            write_dataset(job.directory / "results.nc", results)
             report_sweep(loggers, job, results, summary)
+
+        with beside(write):
+            _draw(job, results)
         job.finish(summary)
     print_report(results, summary, job.directory)
     return summary
@@ -154,21 +157,18 @@ def _import_figure() -> None:
         import_module(name)
 
 
-@contextmanager
-def _drawn(job: Job, results: xr.Dataset) -> Iterator[None]:
-    """Draw the figure of the results, where there is anything to draw, its PDF beside the body."""
+def _draw(job: Job, results: xr.Dataset) -> None:
+    """Draw the figure of the results, where there is anything to draw."""
     from dln_momentum.outputs.plotting import lay_out, save
     from dln_momentum.outputs.sweep_figure import overview
     from dln_momentum.sweeps.forked import beside
 
     figure = overview(results)
     if figure is None:
-        yield
         return
     lay_out(figure)
     with beside(partial(save, figure, job.directory / "overview.pdf")):
         save(figure, job.directory / "overview.png")
-        yield
 
 
 main = command("sweep", sweep)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import re
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,8 +94,28 @@ def save(figure: Figure, path: Path) -> None:
         mpl.rcParams["savefig.bbox"] = None
         if path.suffix == ".png":
             _picture(figure).save(path)
+        elif path.suffix == ".pdf":
+            with _fonts_as_drawn():
+                figure.savefig(path, metadata={"CreationDate": None})
         else:
-            figure.savefig(path, metadata={"CreationDate": None} if path.suffix == ".pdf" else None)
+            figure.savefig(path)
+
+
+@contextmanager
+def _fonts_as_drawn() -> Iterator[None]:
+    """Embed fonts without the tables that text is set by, in two fifths of the time.
+
+    GSUB, GPOS and GDEF say which glyphs take the place of which, and how far apart they stand; a
+    PDF names the glyphs that were drawn, and their places. matplotlib has no setting for it.
+    """
+    from fontTools.subset import Options
+
+    usual = Options._drop_tables_default  # what each subset of a font begins with
+    Options._drop_tables_default = [*usual, "GSUB", "GPOS", "GDEF"]
+    try:
+        yield
+    finally:
+        Options._drop_tables_default = usual
 
 
 def _picture(figure: Figure) -> Image.Image:
