@@ -106,11 +106,15 @@ def _fonts_as_drawn() -> Iterator[None]:
     """Embed fonts without the tables that text is set by, in two fifths of the time.
 
     GSUB, GPOS and GDEF say which glyphs take the place of which, and how far apart they stand; a
-    PDF names the glyphs that were drawn, and their places. matplotlib has no setting for it.
+    PDF names the glyphs that were drawn, and their places. matplotlib has no setting for it; with a
+    version of fontTools that keeps its defaults elsewhere the tables are embedded, too.
     """
     from fontTools.subset import Options
 
-    usual = Options._drop_tables_default  # what each subset of a font begins with
+    usual: list[str] | None = getattr(Options, "_drop_tables_default", None)
+    if usual is None:
+        yield
+        return
     Options._drop_tables_default = [*usual, "GSUB", "GPOS", "GDEF"]
     try:
         yield
