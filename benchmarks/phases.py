@@ -41,7 +41,7 @@ CALLS = {
     "dln_momentum.cli.flow:integrate": "integrate the flow",
     "dln_momentum.outputs.flow_summary:measure": "measure the flow",
     "dln_momentum.outputs.plotting:overview": "figure",
-    "dln_momentum.outputs.plotting:save": "figure",
+    "dln_momentum.outputs.figure_files:save": "figure",
     "dln_momentum.cli.run_files:TrainedRuns.history": "history.nc",
     "dln_momentum.cli.run_files:write_dataset": "history.nc",
     "dln_momentum.cli.run_files:provenance": "versions, commit, processor",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -59,6 +60,25 @@ def test_one_process_leaves_its_tasks_to_a_fork_while_it_does_something_else(
     told.clear()
     assert found() == [(3, here), (4, here)]
     assert done == [here]
+
+
+def test_a_fork_that_has_not_said_anything_is_not_waited_for(tmp_path: Path) -> None:
+    """One that compiles kernels takes longer than a user who has changed his mind."""
+
+    def interrupted() -> None:
+        while not (tmp_path / "started").exists():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    def compiling(*_: Any) -> None:
+        (tmp_path / "started").touch()
+        time.sleep(60)
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(results_of(compiling, [0], 1, least=1, notes=print, meanwhile=interrupted))
+    assert time.monotonic() - started < 10  # of `PATIENCE`, 20
+    assert multiprocessing.active_children() == []
 
 
 def test_what_a_fork_prints_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

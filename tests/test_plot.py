@@ -23,7 +23,7 @@ from matplotlib.transforms import Bbox
 import dln_momentum as dln
 from dln_momentum.cli.plot import main
 from dln_momentum.outputs.drawing import set_scale
-from dln_momentum.outputs.plotting import lay_out, save
+from dln_momentum.outputs.figure_files import lay_out, save
 from dln_momentum.outputs.sweep_figure import overview
 from dln_momentum.outputs.table_axes import Axis
 from dln_momentum.outputs.table_figure import table_figure

@@ -117,7 +117,7 @@ def test_hydra_composes_parses_and_finds_configs_as_the_command_line_asks() -> N
 
 
 def test_fonttools_has_a_list_of_tables_that_subsets_leave_out() -> None:
-    """outputs/plotting.py adds to it, and does without it; tests/test_plot.py reads a PDF."""
+    """outputs/figure_files.py adds to it, and does without it; tests/test_plot.py reads a PDF."""
     from fontTools.subset import Options
 
     assert "FFTM" not in Options._drop_tables_default

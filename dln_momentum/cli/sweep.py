@@ -159,7 +159,7 @@ def _import_figure() -> None:
 
 def _draw(job: Job, results: xr.Dataset) -> None:
     """Draw the figure of the results, where there is anything to draw."""
-    from dln_momentum.outputs.plotting import lay_out, save
+    from dln_momentum.outputs.figure_files import lay_out, save
     from dln_momentum.outputs.sweep_figure import overview
     from dln_momentum.sweeps.forked import beside
 

@@ -45,7 +45,8 @@ def results_of(
     The function must leave alone what a fork cannot use: GPUs, and threads that this process has
     started, those of torch among them (commands have one). Signals are for this process: whoever
     stops the iteration waits until each fork has ended its task, or sends a note of it, and the
-    tasks that are left are not done. So it is if this process is killed.
+    tasks that are left are not done. So it is if this process is killed. A fork that could have
+    sent a note and has not yet, has nothing to end: it may be compiling for long, and is killed.
 
     Args:
         function: what it returns is sent from the forks.
@@ -68,6 +69,7 @@ def results_of(
     workers = min(workers, len(tasks) // least)
     left = deque(tasks)
     forks: dict[Any, tuple[Any, T]] = {}
+    silent = set[Any]()
     try:
         fewest = 1 if meanwhile is not None else 2
         while len(forks) < workers >= fewest and can_fork():
@@ -77,11 +79,13 @@ def results_of(
                 break
             forks[pipe] = process, left.popleft()
             pipe.send(len(forks) - 1)
+            silent |= {pipe} if notes is not None else set()
         if forks and meanwhile is not None:
             meanwhile()
         while forks:
             ready: list[Any] = wait(list(forks))
             for pipe in ready:
+                silent.discard(pipe)
                 process, task = forks[pipe]
                 try:
                     kind, found, note = pipe.recv()
@@ -109,6 +113,8 @@ def results_of(
         for task in left:
             yield task, _result(function, task, notes)
     finally:
+        for pipe in silent:
+            forks[pipe][0].kill()
         _end({pipe: process for pipe, (process, _) in forks.items()})
 
 
