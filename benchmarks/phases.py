@@ -1,7 +1,8 @@
 """A command in this process, with the CPU seconds of its parts: ``python -m benchmarks.phases``.
 
 A part is an import, charged to the package that this one asked for (what that package imports is
-its own), or a call of one of `CALLS`. Each second is counted once, for the innermost part. The
+its own), or a call of one of `CALLS`. Each second is counted once, for the innermost part. What a
+command leaves to forks is done here instead, since seconds of other processes are not seen. The
 last line is JSON, for `benchmarks.latency`.
 
     python -m benchmarks.phases train outputs=minimal
@@ -40,7 +41,7 @@ CALLS = {
     "dln_momentum.cli.flow:integrate": "integrate the flow",
     "dln_momentum.outputs.flow_summary:measure": "measure the flow",
     "dln_momentum.outputs.plotting:overview": "figure",
-    "dln_momentum.outputs.plotting:save": "figure",
+    "dln_momentum.outputs.figure_files:save": "figure",
     "dln_momentum.cli.run_files:TrainedRuns.history": "history.nc",
     "dln_momentum.cli.run_files:write_dataset": "history.nc",
     "dln_momentum.cli.run_files:provenance": "versions, commit, processor",
@@ -135,6 +136,9 @@ class Parts:
             except AttributeError:  # it is being imported, or it is gone
                 continue
             setattr(owner, name, self._timed(function, self._missing.pop(key)))
+        forked: Any = sys.modules.get("dln_momentum.sweeps.forked")
+        if hasattr(forked, "can_fork"):
+            forked.can_fork = lambda: False
 
     def _timed(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
         @functools.wraps(function)

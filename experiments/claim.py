@@ -29,8 +29,8 @@ from dln_momentum.cli.command import refusing
 from dln_momentum.cli.multirun import register_job_name
 from dln_momentum.config import CONF_DIR, register_resolvers
 from dln_momentum.errors import raise_if_any
+from dln_momentum.outputs.figure_files import save
 from dln_momentum.outputs.files import write_dataset, write_json
-from dln_momentum.outputs.plotting import save
 from dln_momentum.outputs.provenance import versions
 from experiments.figures import finish
 from experiments.settings import setting_errors

@@ -100,7 +100,7 @@ def blank_figures() -> Iterator[None]:
         _blank(".pdf")
         patch.setattr(Figure, "savefig", save)
         blank = Image.open(io.BytesIO(_blank(".png")))
-        patch.setattr("dln_momentum.outputs.plotting._picture", lambda _: blank)
+        patch.setattr("dln_momentum.outputs.figure_files._picture", lambda _: blank)
         yield
 
 

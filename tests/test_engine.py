@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import islice, product
+from typing import Any
 
 import pytest
 import torch
@@ -20,8 +21,10 @@ from dln_momentum import (
 from dln_momentum.data.label_noise import LabelNoise
 from dln_momentum.data.sampling import BatchStream
 from dln_momentum.engine import reference_iterates
+from dln_momentum.engine.backends import ROWS, SHARED_FROM
 from dln_momentum.engine.cpu import registers
 from dln_momentum.engine.cpu.registers import LANES
+from dln_momentum.engine.parallel import for_each
 from dln_momentum.engine.problems import Problems
 from dln_momentum.engine.status import divergence_ceiling, judge
 from dln_momentum.problem import stack
@@ -150,8 +153,11 @@ def test_the_two_path_sums_agree(backend: str) -> None:
 
 @backends
 @path_sums
-def test_layout_does_not_matter(backend: str, path_sums: str) -> None:
+def test_layout_does_not_matter(
+    backend: str, path_sums: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run's numbers depend neither on tiles, nor on neighbours, nor on block lengths."""
+    monkeypatch.setattr("dln_momentum.engine.backends.SHARED_FROM", 0)  # short blocks, too
     problem = default_problem()
     gamma, beta = column(0.01, 0.02, 0.005, 0.03, 0.01), column(0.9, 0.5, 0.95, 0.0, 0.6)
     keys = {"backend": backend, "path_sums": path_sums, "tol": 0.0}
@@ -326,7 +332,8 @@ def test_auto_takes_compiled_code_on_a_cpu() -> None:
     assert (backend.name, backend.why) == ("numba", why)
 
 
-def test_threads_of_torch_are_left_as_they_were() -> None:
+def test_threads_of_torch_are_left_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dln_momentum.engine.backends.SHARED_FROM", 0)  # short blocks, too
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -435,3 +442,25 @@ def test_without_a_tolerance_even_an_interpolator_goes_on() -> None:
     loss = torch.zeros(1, dtype=torch.float64)
     assert judge(loss, loss, -torch.inf).tolist() == [Status.RUNNING]
     assert judge(loss, loss, 0.0).tolist() == [Status.CONVERGED]
+
+
+def test_short_blocks_have_one_thread_and_long_ones_as_many_as_there_are_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thread takes longer to begin than a few steps do; the bits are those of one thread."""
+    asked: list[int] = []
+
+    def noted(function: Any, tiles: Any, workers: int) -> None:
+        asked.append(workers)
+        for_each(function, tiles, workers)
+
+    engine = make_engine(default_problem(), runs=40, tol=0.0, num_workers=2)
+    alone = make_engine(default_problem(), runs=40, tol=0.0, num_workers=1)
+    monkeypatch.setattr("dln_momentum.engine.engine.for_each", noted)
+    n, d = engine.problem.n, engine.problem.d
+    least = -(-SHARED_FROM // ((n + ROWS) * d * 40))
+    for steps in (1, least - 1, least):
+        engine.advance(steps)
+    assert asked == [1, 1, 2]
+    alone.advance(2 * least)
+    assert torch.equal(engine.state.w, alone.state.w)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -32,6 +33,64 @@ def test_each_task_has_one_result_from_one_of_several_processes() -> None:
     # too few for two
     alone = results_of(lambda task: os.getpid(), [1, 2, 3], 2)
     assert {process for _, process in alone} == {os.getpid()}
+
+
+def test_one_process_leaves_its_tasks_to_a_fork_while_it_does_something_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here, done, told = os.getpid(), list[int](), list[Any]()
+
+    def meanwhile() -> None:
+        assert told == []
+        done.append(os.getpid())
+
+    def task(number: int, tell: Any) -> tuple[int, int]:
+        tell(number)
+        return number, os.getpid()
+
+    def found() -> list[tuple[int, int]]:
+        results = results_of(task, [3, 4], 1, least=1, notes=told.append, meanwhile=meanwhile)
+        return [result for _, result in results if not isinstance(result, Exception)]
+
+    (first, process), (second, same) = found()
+    assert (first, second, done, told) == (3, 4, [here], [3, 4])
+    assert process == same != here
+    # without forks there is no meanwhile
+    monkeypatch.setattr("dln_momentum.sweeps.forked.can_fork", lambda: False)
+    told.clear()
+    assert found() == [(3, here), (4, here)]
+    assert done == [here]
+
+
+def test_a_fork_that_has_not_said_anything_is_not_waited_for(tmp_path: Path) -> None:
+    """One that compiles kernels takes longer than a user who has changed his mind."""
+
+    def interrupted() -> None:
+        while not (tmp_path / "started").exists():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    def compiling(*_: Any) -> None:
+        (tmp_path / "started").touch()
+        time.sleep(60)
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(results_of(compiling, [0], 1, least=1, notes=print, meanwhile=interrupted))
+    assert time.monotonic() - started < 10  # of `PATIENCE`, 20
+    assert multiprocessing.active_children() == []
+
+
+def test_what_a_fork_prints_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "out").open("w") as out:  # which is buffered, as a pipe is
+        monkeypatch.setattr("sys.stdout", out)
+        print("before")
+        found = dict(results_of(lambda task: print(f"task {task}"), range(8), workers=2))
+        monkeypatch.undo()
+    assert set(found.values()) == {None}
+    assert sorted((tmp_path / "out").read_text().splitlines()) == [
+        "before", *(f"task {task}" for task in range(8))
+    ]  # fmt: skip
 
 
 def test_exceptions_are_results_and_say_where_they_were_raised() -> None:

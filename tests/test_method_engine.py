@@ -272,7 +272,10 @@ def assert_same_bits(engine: Engine, whole: Engine, runs: slice = slice(None)) -
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_blocks_tiles_threads_and_neighbours_change_no_bit(name: str) -> None:
+def test_blocks_tiles_threads_and_neighbours_change_no_bit(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dln_momentum.engine.backends.SHARED_FROM", 0)  # short blocks, too
     whole = engine_of(METHODS[name], drawn=True)
     whole.advance(97)
     layouts: tuple[tuple[slice, dict[str, Any]], ...] = (

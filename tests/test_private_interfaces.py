@@ -130,6 +130,14 @@ def test_hydra_composes_parses_and_finds_configs_as_the_command_line_asks() -> N
         assert "gamma_beta" in loader.get_group_options("optimizer")
 
 
+def test_fonttools_has_a_list_of_tables_that_subsets_leave_out() -> None:
+    """outputs/figure_files.py adds to it, and does without it; tests/test_plot.py reads a PDF."""
+    from fontTools.subset import Options
+
+    assert "FFTM" not in Options._drop_tables_default
+    assert Options().drop_tables == Options._drop_tables_default
+
+
 @pytest.mark.parametrize("name", ["scipy", "numba", "lightning", "hydra-core", "omegaconf"])
 def test_packages_with_private_interfaces_have_a_ceiling(name: str) -> None:
     project = tomllib.loads(PYPROJECT.read_text())["project"]

@@ -188,7 +188,7 @@ def _write_outputs(job: Job, found: xr.Dataset, summary: dict[str, Any]) -> None
         write_dataset(job.directory / "history.nc", found)
     if outputs.figure:
         from dln_momentum.outputs.comparison_figure import comparison_figure
-        from dln_momentum.outputs.plotting import save
+        from dln_momentum.outputs.figure_files import save
 
         save(comparison_figure(found, summary), job.directory / "overview.png")
     for name in found["path"].to_numpy().tolist() if outputs.dashboard else ():

@@ -169,7 +169,8 @@ def _write_outputs(
         history.attrs = file_attributes(summary, job.text)
         write_dataset(directory / "history.nc", history)
         if outputs.figure:
-            from dln_momentum.outputs.plotting import overview, save
+            from dln_momentum.outputs.figure_files import save
+            from dln_momentum.outputs.plotting import overview
 
             figure = directory / "overview.png"
             save(overview(history, summary), figure)

@@ -110,8 +110,8 @@ def _write_outputs(job: Job, results: xr.Dataset, summary: dict[str, Any]) -> No
         job.directory / "results.nc", results.assign_attrs(file_attributes(summary, job.text))
     )
     if outputs_of(job.config).figure:
+        from dln_momentum.outputs.figure_files import save
         from dln_momentum.outputs.flows_figure import flows_figure
-        from dln_momentum.outputs.plotting import save
 
         save(flows_figure(results), job.directory / "overview.png")
     job.finish(summary)

@@ -101,7 +101,7 @@ def _wrong_out(out: str | None) -> list[str]:
 
 def _save(figure: object, target: Path, suffixes: Sequence[str]) -> list[Path]:
     """Write the files of one figure under one name, which nothing else has yet."""
-    from dln_momentum.outputs.plotting import save
+    from dln_momentum.outputs.figure_files import save
 
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".plot-") as folder:
         made = {suffix: Path(folder) / f"figure{suffix}" for suffix in suffixes}

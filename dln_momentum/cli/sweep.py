@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from dln_momentum.sweeps.assembly import Study
+
+
+FIGURE = ("dln_momentum.outputs.sweep_figure", "matplotlib.backends.backend_pdf")
+"""What takes long to import and is not needed before the runs have ended."""
 
 
 def sweep(job: Job) -> dict[str, Any]:
@@ -48,13 +52,18 @@ def sweep(job: Job) -> dict[str, Any]:
     raise_if_any(_of_one_run(job, monitors_of(job.config)))
     tell_of_costs(study.points.advance.at(int(study.pieces[0].points[0])).plan)
     with logging_to(job) as loggers:
-        pieces = trained(job, study, mine, meanwhile=_import_figure)
+        imported = set(FIGURE) <= set(sys.modules)
+        pieces = trained(job, study, mine, meanwhile=None if imported else _import_figure)
         results = dataset(study, pieces)
         summary = _summary(job, study, results, pieces)
         results = results.assign_attrs(_settings(study) | file_attributes(summary, job.text))
-        write = partial(write_dataset, job.directory / "results.nc", results)
-        with beside(write), _drawn(job, results):
+
+        def write() -> None:
+            write_dataset(job.directory / "results.nc", results)
             report_sweep(loggers, job, results, summary)
+
+        with beside(write):
+            _draw(job, results)
         job.finish(summary)
     print_report(results, summary, job.directory)
     return summary
@@ -144,25 +153,22 @@ def _settings(study: Study) -> dict[str, Any]:
 
 
 def _import_figure() -> None:
-    for name in ("dln_momentum.outputs.sweep_figure", "matplotlib.backends.backend_pdf"):
+    for name in FIGURE:
         import_module(name)
 
 
-@contextmanager
-def _drawn(job: Job, results: xr.Dataset) -> Iterator[None]:
-    """Draw the figure of the results, where there is anything to draw, its PDF beside the body."""
-    from dln_momentum.outputs.plotting import lay_out, save
+def _draw(job: Job, results: xr.Dataset) -> None:
+    """Draw the figure of the results, where there is anything to draw."""
+    from dln_momentum.outputs.figure_files import lay_out, save
     from dln_momentum.outputs.sweep_figure import overview
     from dln_momentum.sweeps.forked import beside
 
     figure = overview(results)
     if figure is None:
-        yield
         return
     lay_out(figure)
     with beside(partial(save, figure, job.directory / "overview.pdf")):
         save(figure, job.directory / "overview.png")
-        yield
 
 
 main = command("sweep", sweep)

@@ -74,7 +74,8 @@ def write_figure(job: Job, history: xr.Dataset | None, summary: Mapping[str, Any
     needed = {"balancedness", "s_plus", "theta", "distance_to_limit"}
     if not outputs_of(job.given).figure or history is None or not needed <= set(history):
         return None
-    from dln_momentum.outputs.plotting import overview, save
+    from dln_momentum.outputs.figure_files import save
+    from dln_momentum.outputs.plotting import overview
 
     figure = job.directory / "overview.png"
     save(overview(history, summary), figure)

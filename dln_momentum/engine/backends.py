@@ -28,6 +28,9 @@ TILE_ELEMENTS, TILE_RUNS = 2**16, 128
 """Coordinates of a tile, over all of its runs, and the fewest runs whatever their size. Measured:
 tiles of half to twice that are within a tenth of the best, for either kernel. Smaller ones pay more
 for a tile's beginning, larger ones leave the cache; few large networks would read X too often."""
+SHARED_FROM, ROWS = 2**23, 16
+"""A millisecond of one core in compiled code, half of what it costs to begin and end a thread; what
+a step does beside its products takes as long as so many more rows of X."""
 GPU_ELEMENTS = 2**27
 """A gigabyte of w: on a GPU a tile is all runs, as long as its workspace fits."""
 
@@ -46,6 +49,8 @@ class Backend:
     """coordinates of a tile, over all of its runs"""
     threads_from: int = 0
     """networks of fewer coordinates are slower on two threads than on one"""
+    shared_from: int = 0
+    """shorter blocks are, too: (n + `ROWS`) d over runs and steps, at least, for several threads"""
 
     def tile_runs(self, d: int) -> int:
         """The largest tile for networks of d coordinates."""
@@ -115,7 +120,7 @@ def _load(name: str, why: str, on_cpu: bool, plain: bool) -> Backend:
 
         advance = kernel.advance if plain else family_kernel.advance
         why += f"; register block {registers.CHOICE}"
-        return Backend(name, why, advance, kernel.LANES)
+        return Backend(name, why, advance, kernel.LANES, shared_from=SHARED_FROM)
     if name == "cuda":
         from dln_momentum.engine.gpu import kernel
 

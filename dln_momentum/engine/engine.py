@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dln_momentum.arrays import integer_of
-from dln_momentum.engine.backends import choose_backend
+from dln_momentum.engine.backends import ROWS, choose_backend
 from dln_momentum.engine.checks import (
     as_tensors,
     check_kinds,
@@ -327,8 +327,10 @@ class Engine:
         """Advance runs at step ``start`` by ``steps``; 0 steps only evaluate the loss."""
         options, backend, state = self.options, self.backend, self.state
         largest = options.tile_runs or backend.tile_runs(self.problem.d)
+        n, d = self.problem.n, self.problem.d
+        long = steps * len(runs) * (n + ROWS) * d >= backend.shared_from
         # one GPU has one queue
-        threads = runs.device.type == "cpu" and self.problem.d >= backend.threads_from
+        threads = runs.device.type == "cpu" and d >= backend.threads_from and long
         workers = options.num_workers if threads else 1
         tiles = [
             (scaled, tile)

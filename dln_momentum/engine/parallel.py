@@ -19,15 +19,32 @@ T = TypeVar("T")
 
 
 def for_each(function: Callable[[T], None], tiles: Sequence[T], workers: int) -> None:
-    """Call a function with every tile, on as many threads as there are workers."""
+    """Call a function with every tile, on as many threads as there are workers.
+
+    This thread is one of them: if it only waited for the others, it would ask them for the
+    interpreter's lock at the beginning of each, and get it after 5 ms, as long as a short block.
+    """
+    left = iter(list(tiles))  # of a list it gives each tile to one thread alone
+
+    def work() -> None:
+        try:
+            for tile in left:
+                function(tile)
+        except BaseException:
+            for _ in left:  # nobody is to begin another one
+                pass
+            raise
+
     with _one_thread_each():
         if workers == 1 or len(tiles) < 2:
-            for tile in tiles:
-                function(tile)
+            work()
             return
-        with ThreadPoolExecutor(min(workers, len(tiles))) as pool:
-            # reading the results raises what a thread has raised
-            list(pool.map(function, tiles))
+        others = min(workers, len(tiles)) - 1
+        with ThreadPoolExecutor(others) as pool:
+            found = [pool.submit(work) for _ in range(others)]
+            work()
+            for future in found:
+                future.result()
 
 
 def physical_cores() -> int:

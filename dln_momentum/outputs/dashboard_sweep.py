@@ -76,15 +76,15 @@ def write(
     """
     axes = results["status"].dims
     rows = _results(results, axes)
-    last = at(float(results["steps"].max()) * _time_step(results))
+    eps = _time_step(results)
+    last = at(float(results["steps"].max()) * eps)
     found = [(0, page(summary, config))]
     for name in DISTRIBUTIONS:
         if name in rows:
             tag, shown = as_shown(name, rows[name])
             found.append((last, events.histogram(f"runs/{tag.split('/')[-1]}", shown)))
     if "step" in results.coords:
-        for name, quantile in QUANTILES.items():
-            curves = _curves(results, axes, quantile)
+        for name, curves in _curves(results, axes, eps).items():
             write_events(directory / name / FILE, [*curves, (0, layout())])
     write_events(directory / FILE, found)
     count = results["status"].size
@@ -95,7 +95,7 @@ def write(
         folder = rows_apart(directory, root)
     shared = settings_of(summary, read_yaml(config))
     for name, given, ends in _rows(results, axes, rows):
-        end = at(ends["steps"] * _time_step(results))
+        end = at(ends["steps"] * eps)
         values = events.scalars(dict(logged(ends)))
         place = folder / name
         settings = _columns(given, shared)
@@ -128,9 +128,11 @@ def _time_step(results: xr.Dataset) -> float:
     return float(eps[0]) if len(eps) == 1 and eps[0] > 0 else 1.0
 
 
-def _curves(results: xr.Dataset, axes: tuple[Any, ...], quantile: float) -> list[tuple[int, bytes]]:
-    """One quantile over the runs of every recorded scalar."""
-    shown = {}
+def _curves(
+    results: xr.Dataset, axes: tuple[Any, ...], eps: float
+) -> dict[str, list[tuple[int, bytes]]]:
+    """The quantiles over the runs of every recorded scalar, at times in steps of eps."""
+    shown: dict[str, dict[str, np.ndarray]] = {name: {} for name in QUANTILES}
     for name, value in results.data_vars.items():
         short = str(name).removesuffix(PATH)
         if str(name) == short or value.dims != ("step", *axes) or not QUANTITIES[short].group:
@@ -138,13 +140,16 @@ def _curves(results: xr.Dataset, axes: tuple[Any, ...], quantile: float) -> list
         table = value.to_numpy().reshape(value.sizes["step"], -1)
         kept = np.where(np.isfinite(table), table, np.nan)
         some = ~np.isnan(kept).all(1)
-        column = np.full(len(kept), np.nan)
+        columns = np.full((len(QUANTILES), len(kept)), np.nan)
         # a value of one of the runs: that of the logarithm is the logarithm of that
-        column[some] = np.nanquantile(kept[some], quantile, axis=1, method="nearest")
-        shown.update([as_shown(short, column)])
-    steps = log_time(results["step"].to_numpy() * _time_step(results)).tolist()
-    rows = events.scalar_rows(shown) if shown else [b""] * len(steps)
-    return list(zip(steps, rows, strict=True))
+        columns[:, some] = np.nanquantile(
+            kept[some], list(QUANTILES.values()), axis=1, method="nearest"
+        )
+        for quantile, column in zip(QUANTILES, columns, strict=True):
+            shown[quantile].update([as_shown(short, column)])
+    steps = log_time(results["step"].to_numpy() * eps).tolist()
+    rows = {n: events.scalar_rows(of) if of else [b""] * len(steps) for n, of in shown.items()}
+    return {name: list(zip(steps, of, strict=True)) for name, of in rows.items()}
 
 
 def _rows(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -18,7 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, NullLocator
-from PIL import Image
 
 from dln_momentum.outputs.report import method_label
 
@@ -68,43 +65,6 @@ def spans_a_decade(values: np.ndarray) -> bool:
 def style() -> AbstractContextManager[None]:
     """The package's matplotlib style, as a context."""
     return mpl.rc_context(fname=STYLE)
-
-
-def lay_out(figure: Figure) -> None:
-    """Give the parts of a figure their places, for all files that it will be saved to."""
-    if (engine := figure.get_layout_engine()) is not None:
-        with style():
-            engine.execute(figure)
-        figure.set_layout_engine(None)
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Save a figure in the package's style, undated, so that the same numbers give one file.
-
-    Args:
-        figure: the figure.
-        path: where it goes, in the format of its suffix.
-    """
-    # which tells every glyph that it embeds into a .pdf
-    logging.getLogger("fontTools").setLevel(logging.WARNING)
-    lay_out(figure)
-    # colours of the cycle are looked up when the figure is drawn
-    with style():
-        # cutting the margins off takes another drawing
-        mpl.rcParams["savefig.bbox"] = None
-        if path.suffix == ".png":
-            _picture(figure).save(path)
-        else:
-            figure.savefig(path, metadata={"CreationDate": None} if path.suffix == ".pdf" else None)
-
-
-def _picture(figure: Figure) -> Image.Image:
-    """A figure in 256 of its colours: the eye sees no difference, and a third is left."""
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="rgba")
-    width, height = (figure.get_size_inches() * mpl.rcParams["savefig.dpi"]).astype(int)
-    whole = Image.frombytes("RGBA", (int(width), int(height)), drawn.getvalue())
-    return whole.convert("RGB").quantize(method=Image.Quantize.FASTOCTREE)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from dln_momentum.outputs.plotting import style
 from dln_momentum.outputs.quantities import QUANTITIES, SEEDS
 from dln_momentum.outputs.sweep_maps import (
     STATUS_COLOURS,
+    Levels,
     draw_map,
     draw_status,
     hatch,
@@ -56,6 +57,7 @@ def overview(results: xr.Dataset) -> Figure | None:
     others = [name for name in usable.dims if name not in drawn]
     share = usable.mean(others)
     partial = (share > 0) & (share < 1)
+    levels = lambda_levels(results, drawn) if len(drawn) == 2 else {}
     with style():
         figure = Figure(figsize=(12.5, 7.2), layout="constrained")
         *panels, last = figure.subplots(2, 3, sharex=True, sharey=len(drawn) == 2).flat
@@ -66,11 +68,14 @@ def overview(results: xr.Dataset) -> Figure | None:
             _label(ax, results, drawn)
         for ax, (name, title) in zip(panels, PANELS.items(), strict=True):
             ax.set_title(title, fontsize=9)
-            _draw(ax, results, results[name].where(usable), drawn, partial)
+            _draw(ax, results, results[name].where(usable), drawn, partial, levels)
             _ticks(ax, labels, drawn)
-        (draw_status if len(drawn) == 2 else _draw_shares)(last, results, drawn)
+        if len(drawn) == 2:
+            draw_status(last, results, drawn, levels)
+        else:
+            _draw_shares(last, results, drawn)
         _ticks(last, labels, drawn)
-        figure.suptitle("\n".join(_heading(results, drawn)), fontsize=10)
+        figure.suptitle("\n".join(_heading(results, drawn, levels)), fontsize=10)
     return figure
 
 
@@ -94,6 +99,7 @@ def _draw(
     values: xr.DataArray,
     drawn: Sequence[str],
     partial: xr.DataArray,
+    levels: Mapping[str, Levels],
 ) -> None:
     """The median of one quantity over the axes that are not drawn.
 
@@ -108,7 +114,7 @@ def _draw(
         # the median of nothing but nan is nan, and is drawn as "no value"
         warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
         if len(drawn) == 2:
-            draw_map(ax, results, values.median(others), drawn, around_one=around_one)
+            draw_map(ax, results, values.median(others), drawn, levels, around_one=around_one)
             hatch(ax, partial.transpose(*drawn), drawn)
         elif some:
             # over no dimensions at all xarray returns the values themselves
@@ -166,7 +172,9 @@ def _numbered(results: xr.Dataset, drawn: Sequence[str]) -> tuple[xr.Dataset, di
     return results.sortby(list(drawn)), labels
 
 
-def _heading(results: xr.Dataset, drawn: Sequence[str]) -> Iterator[str]:
+def _heading(
+    results: xr.Dataset, drawn: Sequence[str], levels: Mapping[str, Levels]
+) -> Iterator[str]:
     status = results["status"]
     counts = status.to_series().value_counts()
     endings = ", ".join(f"{count} {label}" for label, count in counts.items())
@@ -176,8 +184,7 @@ def _heading(results: xr.Dataset, drawn: Sequence[str]) -> Iterator[str]:
     notes = [f"medians over {' and '.join(others)}"] if others else []
     if len(drawn) == 2:
         styles = {"lam": "solid", "lam_ks": "dashed"}
-        lines = [f"${QUANTITIES[name].symbol}$ ({styles[name]})"
-                 for name in lambda_levels(results, drawn)]  # fmt: skip
+        lines = [f"${QUANTITIES[name].symbol}$ ({styles[name]})" for name in levels]
         notes += [f"white: {' and '.join(lines)} at powers of ten"] if lines else []
         notes.append("black: edge of what converged; grey: no value")
     if others:

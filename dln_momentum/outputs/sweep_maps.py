@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -29,8 +29,23 @@ STATUS_COLOURS = {
 }
 
 
+class Levels(NamedTuple):
+    """lambda or lambda_KS over the two drawn axes, and where it has level lines."""
+
+    values: xr.DataArray
+    """on a fine mesh over the axes, that of y first"""
+    powers: np.ndarray
+    """the powers of ten that some run has"""
+
+
 def draw_map(
-    ax: Axes, results: xr.Dataset, plane: xr.DataArray, drawn: Sequence[str], *, around_one: bool
+    ax: Axes,
+    results: xr.Dataset,
+    plane: xr.DataArray,
+    drawn: Sequence[str],
+    levels: Mapping[str, Levels],
+    *,
+    around_one: bool,
 ) -> None:
     """One quantity as colours; grey where there is none.
 
@@ -39,13 +54,14 @@ def draw_map(
         results: the sweep, sorted by the drawn axes.
         plane: the quantity over the drawn axes.
         drawn: the two axes.
+        levels: `lambda_levels`, the same for all maps of the sweep.
         around_one: whether the colours are to tell smaller than 1 from larger.
     """
     norm = _norm(plane.to_numpy(), around_one=around_one)
     mesh = _draw_cells(
         ax, plane, drawn, norm=norm, cmap="RdBu_r" if around_one else rcParams["image.cmap"]
     )
-    _draw_lines(ax, results, drawn)
+    _draw_lines(ax, results, drawn, levels)
     assert isinstance(ax.figure, Figure)
     if norm is not None:
         short = around_one and norm.vmax is not None and norm.vmax < WIDE
@@ -59,7 +75,9 @@ def draw_map(
             short_log_ticks(bar.ax, "y", *bar.mappable.get_clim())
 
 
-def draw_status(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
+def draw_status(
+    ax: Axes, results: xr.Dataset, drawn: Sequence[str], levels: Mapping[str, Levels]
+) -> None:
     """How the runs ended, the commonest ending where several share a place."""
     status = results["status"]
     others = [name for name in status.dims if name not in drawn]
@@ -69,7 +87,7 @@ def draw_status(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
     colours = ListedColormap([STATUS_COLOURS[code] for code in Status])
     norm = BoundaryNorm(np.arange(len(Status) + 1) - 0.5, len(Status))
     _draw_cells(ax, commonest, drawn, cmap=colours, norm=norm)
-    _draw_lines(ax, results, drawn)
+    _draw_lines(ax, results, drawn, levels)
     hatch(ax, (xr.concat(shares, dim="ending") > 0).sum("ending") > 1, drawn)
     present = [code for code in Status if (commonest == code).any()]
     assert isinstance(ax.figure, Figure)
@@ -91,12 +109,15 @@ def hatch(ax: Axes, places: xr.DataArray, drawn: Sequence[str]) -> None:
     ax.pcolor(*edges, cells.T, hatch="/////", facecolor="none", edgecolor="k", lw=0, alpha=0.45)
 
 
-def lambda_levels(results: xr.Dataset, drawn: Sequence[str]) -> dict[str, np.ndarray]:
-    """The powers of ten of lam and lam_ks that have a level line over the drawn axes."""
+def lambda_levels(results: xr.Dataset, drawn: Sequence[str]) -> dict[str, Levels]:
+    """Those of lam and lam_ks that have a level line over the drawn axes, with their lines."""
     # only levels that some run has: towards an invalid beta = 1 there is no end of them
     exists = results["status"] != Status.INVALID.label
-    decades = {name: _decades(results[name].where(exists)) for name in _lambdas(results, drawn)}
-    return {name: powers for name, powers in decades.items() if len(powers)}
+    found = {
+        name: Levels(values.transpose(*reversed(drawn)), _decades(results[name].where(exists)))
+        for name, values in _lambdas(results, drawn).items()
+    }
+    return {name: levels for name, levels in found.items() if len(levels.powers)}
 
 
 def _draw_cells(ax: Axes, plane: xr.DataArray, drawn: Sequence[str], **look: Any) -> Any:
@@ -113,22 +134,22 @@ def _draw_cells(ax: Axes, plane: xr.DataArray, drawn: Sequence[str], **look: Any
     return mesh
 
 
-def _draw_lines(ax: Axes, results: xr.Dataset, drawn: Sequence[str]) -> None:
+def _draw_lines(
+    ax: Axes, results: xr.Dataset, drawn: Sequence[str], levels: Mapping[str, Levels]
+) -> None:
     """The edge of what converged, and level lines of lambda and lambda_KS."""
     x, y = drawn
     converged = results["status"] == Status.CONVERGED.label
     share = converged.mean([name for name in converged.dims if name not in drawn])
     if share.min() < 0.5 < share.max():
-        levels = [0.5]
+        half = [0.5]
         share.plot.contour(
-            x=x, y=y, ax=ax, levels=levels, colors="k", linewidths=0.9, add_labels=False
+            x=x, y=y, ax=ax, levels=half, colors="k", linewidths=0.9, add_labels=False
         )
     shadow: Sequence[Any] = [patheffects.withStroke(linewidth=1.8, foreground="0.3")]
-    values = _lambdas(results, drawn)
-    for name, levels in lambda_levels(results, drawn).items():
-        fine = values[name].transpose(y, x)
+    for name, (fine, powers) in levels.items():
         lines = ax.contour(
-            fine[x], fine[y], fine, levels=levels, colors="w", linewidths=0.8,
+            fine[x], fine[y], fine, levels=powers, colors="w", linewidths=0.8,
             linestyles="solid" if name == "lam" else "dashed",
         )  # fmt: skip
         lines.set_path_effects(list(shadow))

@@ -169,12 +169,13 @@ def _draw_heatmap(ax: Axes, part: Any, axes: Axis, whole: Any) -> Iterator[str]:
     plane = value.groupby(by).median().unstack()
     share = failed.groupby(by).mean().unstack().reindex_like(plane)
     found, drawn = _plane_dataset(plane, share, axes)
-    draw_map(ax, found, found["value"], drawn, around_one=False)
+    levels = lambda_levels(found, drawn)
+    draw_map(ax, found, found["value"], drawn, levels, around_one=False)
     ax.set(**ticks)
     mixed = (found["failed"] > 0) & (found["failed"] < 1)
     if value.groupby(by).count().max().max() > 1 or mixed.any():
         yield "medians"
-    if lambda_levels(found, drawn):
+    if levels:
         yield r"white: $\lambda$ (solid) and $\lambda_{KS}$ (dashed) at powers of ten"
     yield "grey: no value"
     yield from _without(part, axes)

@@ -38,22 +38,26 @@ def results_of(
     *,
     least: int = LEAST,
     notes: Callable[[Any], None] | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Generator[tuple[T, R | Exception], None, None]:
     """What a function returns or raises for each task, as it comes.
 
     The function must leave alone what a fork cannot use: GPUs, and threads that this process has
     started, those of torch among them (commands have one). Signals are for this process: whoever
     stops the iteration waits until each fork has ended its task, or sends a note of it, and the
-    tasks that are left are not done. So it is if this process is killed.
+    tasks that are left are not done. So it is if this process is killed. A fork that could have
+    sent a note and has not yet, has nothing to end: it may be compiling for long, and is killed.
 
     Args:
         function: what it returns is sent from the forks.
         tasks: what to call it with.
-        workers: processes that work at once; one is this process, and nothing is forked.
+        workers: processes that work at once; one is this process, and nothing is forked unless it
+            has something to do meanwhile.
         least: tasks of a fork, at least.
         notes: called in this process with what a task has to say meanwhile; the function is then
             called with each task and with what sends a note. Nothing is said before all forks are
             there.
+        meanwhile: done once in this process, as soon as all forks are there; not done without any.
 
     Yields:
         Each task, and the result or the exception. Where a fork dies, the task in its hands has the
@@ -65,17 +69,23 @@ def results_of(
     workers = min(workers, len(tasks) // least)
     left = deque(tasks)
     forks: dict[Any, tuple[Any, T]] = {}
+    silent = set[Any]()
     try:
-        while len(forks) < workers > 1 and can_fork():
+        fewest = 1 if meanwhile is not None else 2
+        while len(forks) < workers >= fewest and can_fork():
             try:
                 pipe, process = _fork(function, tasks, notes is not None, list(forks))
             except OSError:  # no room for one more process
                 break
             forks[pipe] = process, left.popleft()
             pipe.send(len(forks) - 1)
+            silent |= {pipe} if notes is not None else set()
+        if forks and meanwhile is not None:
+            meanwhile()
         while forks:
             ready: list[Any] = wait(list(forks))
             for pipe in ready:
+                silent.discard(pipe)
                 process, task = forks[pipe]
                 try:
                     kind, found, note = pipe.recv()
@@ -103,6 +113,8 @@ def results_of(
         for task in left:
             yield task, _result(function, task, notes)
     finally:
+        for pipe in silent:
+            forks[pipe][0].kill()
         _end({pipe: process for pipe, (process, _) in forks.items()})
 
 
@@ -216,7 +228,11 @@ def _work(
             found = _result(function, tasks[number], tell if tells else None)
             pipe.send((RESULT, *_portable(found)))
     pipe.close()
-    # neither buffers nor handlers of the parent are of any concern here
+    # what tasks have printed: there was nothing in the streams when this process began
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    # handlers of the parent are of no concern here
     os._exit(0)
 
 

@@ -38,11 +38,12 @@ Tell = Callable[[Said], None]
 
 
 def trained(
-    job: Job, study: Study, pieces: Sequence[Piece], meanwhile: Callable[[], None]
+    job: Job, study: Study, pieces: Sequence[Piece], meanwhile: Callable[[], None] | None = None
 ) -> list[xr.Dataset]:
     """The results of each piece: read from ``pieces/`` if they are there, else trained now.
 
-    Long ones are trained at once, see `rounds`. A piece that was interrupted goes on from its
+    Long ones are trained at once, see `rounds`, and on a CPU the others too leave this process, if
+    it has something to do meanwhile. A piece that was interrupted goes on from its
     newest checkpoint. The results are the same bits in any case, since they are always read from
     the file.
 
@@ -50,7 +51,7 @@ def trained(
         job: of the sweep.
         study: all of it.
         pieces: those to be done.
-        meanwhile: done once in this process, if others train and it has nothing else to do.
+        meanwhile: done once in this process, if others train.
 
     Raises:
         InputError: where a finished piece is of other data or points.
@@ -71,9 +72,8 @@ def trained(
         for number in found:
             bar.note((number, len(study.pieces[number].points), ""))
     left = [piece for piece in pieces if piece.number not in found]
-    idle = [meanwhile]
-    for some, at_once, threads in rounds(job.config, study, left):
-        if at_once > 1 and idle:
+    for number, (some, at_once, threads) in enumerate(rounds(job.config, study, left)):
+        if at_once > 1 and number == 0:
             with quietly():  # once for all forks: kernels are loaded, on a new machine compiled
                 study.setup(some[0]).module()
             gc.collect()
@@ -84,17 +84,17 @@ def trained(
             # a trainer, its module and their states refer to each other: 25 kB a run
             gc.collect()
 
-        def note(said: Said, at_once: int = at_once) -> None:
-            bar.note(said)
-            if at_once > 1 and idle:
-                idle.pop()()
-
-        results = results_of(done, some, at_once, least=1, notes=note)
+        beside = meanwhile if number == 0 and _device(study, some[0]) == "cpu" else None
+        results = results_of(done, some, at_once, least=1, notes=bar.note, meanwhile=beside)
         with bar.stopped(), closing(results):
             for _, result in results:
                 if isinstance(result, Exception):
                     raise result
     return [found[piece.number] if piece.number in found else kept(piece) for piece in pieces]
+
+
+def _device(study: Study, piece: Piece) -> str:
+    return study.points.advance.at(int(piece.points[0])).device
 
 
 def _file(folder: Path, piece: Piece) -> Path:
