@@ -31,7 +31,8 @@ def test_what_is_given_is_what_comes_back(kind: str) -> None:
     image = dln.mirror_map(given, 0.02)
     assert isinstance(image, expected)
     assert image.dtype in (torch.float64, np.float64)
-    np.testing.assert_array_equal(image, np.arcsinh(100 * exact) / 2, strict=False)
+    # two arcsinh, of which NumPy's is off by up to 4 ulps on some processors
+    np.testing.assert_allclose(image, np.arcsinh(100 * exact) / 2, rtol=1e-15)
     scalar = dln.hyperbolic_entropy(given, [0.02])
     assert isinstance(scalar, torch.Tensor if kind.startswith("torch") else float)
     # the definition loses some ten digits of a sum of size 10 to cancellation

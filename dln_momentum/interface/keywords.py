@@ -38,15 +38,13 @@ MEANT = {
 """Names that others have for arguments of this package."""
 
 INSTEAD = {
-    "gamma": "lam=dln.Momentum(gamma, beta).lam",
-    "beta": "lam=dln.Momentum(gamma, beta).lam",
     "alpha": "start=dln.uniform(alpha)",
     "nesterov": "method='nesterov'",
     "depth": "start=dln.power(depth)",
     "loss": "dln.Problem(X, y, loss=...)",
     "device": "dln.Problem(...).to(device)",
 }
-"""What says it where no argument does: values of the start, the data, the method or the rates."""
+"""What says it where no argument does: values of the start, the data or the method."""
 
 
 def names_its_arguments(function: Callable[P, T]) -> Callable[P, T]:

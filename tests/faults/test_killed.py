@@ -10,8 +10,8 @@ import lightning.pytorch as pl
 import pytest
 
 from dln_momentum.cli import job
-from dln_momentum.cli import status as status_file
 from dln_momentum.outputs import files, netcdf, tables
+from dln_momentum.outputs import status as status_file
 from dln_momentum.sweeps import piece_files
 from dln_momentum.training.module import HeavyBallModule
 from tests.faults.children import (

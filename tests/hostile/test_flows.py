@@ -11,7 +11,6 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import dln_momentum as dln
-from dln_momentum.flows import Annealed
 from dln_momentum.verification import Measurements, Setting, Statement, Verdict
 
 every = importlib.import_module("dln_momentum.verification.statements")
@@ -158,9 +157,9 @@ SCHEDULES: dict[str, tuple[Any, Any, float]] = {
     "a friction that jumps": (1.0, lambda t: 1.0 if t < 0.7123 else 3.0, 20.0),
     "a friction up to 1e17": (1.0, lambda t: math.exp(2 * t), 20.0),
     "a long time": (lambda t: 1 / (1 + t) + 0.1, 1.0, 1e8),
-    "a slope near f": (Annealed(1.0, 11.0 + 1e-9, 10.0, "linear"), 1.0, 20.0),
-    "a slope of f": (Annealed(1.0, 11.0, 10.0, "linear"), 1.0, 20.0),
-    "a fall to 1e-5": (Annealed(1.0, 1e-5, 10.0), 1.0, 20.0),
+    "a slope near f": (dln.Annealed(1.0, 11.0 + 1e-9, 10.0, "linear"), 1.0, 20.0),
+    "a slope of f": (dln.Annealed(1.0, 11.0, 10.0, "linear"), 1.0, 20.0),
+    "a fall to 1e-5": (dln.Annealed(1.0, 1e-5, 10.0), 1.0, 20.0),
 }
 
 
@@ -182,7 +181,7 @@ def test_schedules_are_followed_to_the_end(name: str) -> None:
 
 def test_annealed_flows_are_those_of_another_solver() -> None:
     """lambda grows by almost f a unit of time, where P has a closed form with two poles."""
-    lam, problem = Annealed(1.0, 3.0 + 1e-9, 2.0, "linear"), dln.Problem(X, fitted(X))
+    lam, problem = dln.Annealed(1.0, 3.0 + 1e-9, 2.0, "linear"), dln.Problem(X, fitted(X))
     w = 0.1 * math.sqrt(2)
 
     def rhs(t: float, s: np.ndarray) -> np.ndarray:
