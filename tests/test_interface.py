@@ -586,7 +586,6 @@ def test_problems_of_two_shapes_are_named_once_and_one_run_says_its_steps() -> N
         (dln.certify, "momentum", "unknown argument momentum (did you mean beta?)"),
         (dln.sweep, "momentum", "unknown key momentum (did you mean beta?)"),
         (dln.sweep, "curvature", "curvature: a sweep holds the end of each run alone"),
-        (dln.flow, "gamma", "unknown argument gamma (did you mean lam=dln.Momentum(gamma, beta)"),
     ],
 )
 def test_an_unknown_argument_is_answered_with_the_nearest(
