@@ -29,6 +29,8 @@ PAIRS = (("gamma", "beta"), ("lam", "eps"), ("lam", "beta"), ("lam", "gamma"), (
 LAYERS = ("gamma_u", "gamma_v")
 """Step sizes of u and of v, which come with beta: gamma is their geometric mean."""
 
+DISCRETE = ("gamma", "beta", "eps", *LAYERS)
+"""Parameters that a flow, the limit of small steps at one lambda, does not have."""
 OF_THE_FLOW = "lam = gamma/(1-beta)^2"
 """What a flow takes in place of the rates of the run that discretises it."""
 

@@ -454,8 +454,9 @@ def test_short_blocks_have_one_thread_and_long_ones_as_many_as_there_are_workers
         asked.append(workers)
         for_each(function, tiles, workers)
 
-    engine = make_engine(default_problem(), runs=40, tol=0.0, num_workers=2)
-    alone = make_engine(default_problem(), runs=40, tol=0.0, num_workers=1)
+    keys = {"runs": 40, "tol": 0.0, "backend": "numba"}
+    engine = make_engine(default_problem(), num_workers=2, **keys)
+    alone = make_engine(default_problem(), num_workers=1, **keys)
     monkeypatch.setattr("dln_momentum.engine.engine.for_each", noted)
     n, d = engine.problem.n, engine.problem.d
     least = -(-SHARED_FROM // ((n + ROWS) * d * 40))

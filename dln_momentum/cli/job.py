@@ -285,15 +285,16 @@ class Job:
         blank = dict.fromkeys(("started", "ended", "seconds", "message", "status"))
         saved = read_status(self.directory)
         known = self._status or (saved if state == "done" else {})
-        resumed = saved.get("config_hash") == self.config_hash and saved.get("overrides")
+        same = saved.get("config_hash") == self.config_hash
+        # resume=DIR types what was typed before no more
+        typed = dict.fromkeys([*(saved.get("overrides", []) if same else []), *self.overrides])
         earlier = [token for token in saved.get("multiruns", []) if token != self.multirun]
         self._status = {
             **blank,
             **known,
             "state": state,
             "command": f"dln-{self.app}",
-            # resume=DIR types nothing again
-            "overrides": known.get("overrides") or resumed or self.overrides,
+            "overrides": known.get("overrides") or [*typed],
             "config_hash": self.config_hash,
             "host": known.get("host") or socket.gethostname(),
             "pid": known.get("pid") or os.getpid(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -110,7 +111,8 @@ class Setup:
                 folder = Path(resume).parent.parent
                 other = saved.get("identity") != module.identity
                 if other and (folder / "config.yaml").is_file():
-                    hint = f"--config-dir {folder} --config-name config takes the settings of"
+                    at = shlex.quote(str(folder))
+                    hint = f"--config-dir {at} --config-name config takes the settings of"
                     error = InputError([*error.problems, f"{hint} the run of {resume}"])
                 raise error from None
         return module

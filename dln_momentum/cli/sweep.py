@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -153,8 +154,10 @@ def _settings(study: Study) -> dict[str, Any]:
 
 
 def _import_figure() -> None:
-    for name in FIGURE:
-        import_module(name)
+    """Import what the figure needs; what cannot be imported fails where the figure is drawn."""
+    with suppress(ImportError):
+        for name in FIGURE:
+            import_module(name)
 
 
 def _draw(job: Job, results: xr.Dataset) -> None:

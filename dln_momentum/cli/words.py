@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -103,11 +104,12 @@ def continued(app: str, line: Line) -> Line:
     run, multirun = folder / "config.yaml", folder / "multirun.yaml"
     allowed = ", ".join(WITH_RESUME)
     wrong = [word for word in others if _key(word) not in WITH_RESUME]
-    raise_if_any(
+    refused = [
         f"{word} cannot be given with resume={folder}, which continues the run as its config is "
-        f"saved; allowed: {allowed}" + _in_a_new_run(app, folder)
+        f"saved; allowed: {allowed}"
         for word in [*wrong, *line.flags]
-    )
+    ]
+    raise_if_any([*refused, *(_in_a_new_run(app, folder) if wrong else ())])
     if run.is_file():
         _check_app(app, folder, _app_of_run(run))
         at = f"hydra.run.dir={quoted(folder)}"
@@ -125,13 +127,12 @@ def continued(app: str, line: Line) -> Line:
     return Line([*words, *others, f"hydra.sweep.dir={quoted(folder)}"], ["--multirun"])
 
 
-def _in_a_new_run(app: str, folder: Path) -> str:
+def _in_a_new_run(app: str, folder: Path) -> Iterator[str]:
     """How a new run goes on from the last checkpoint of a folder, with settings of its own."""
     checkpoint = folder / "checkpoints" / "last.ckpt"
-    if not checkpoint.is_file():
-        return ""
-    line = f"dln-{app} --config-dir {folder} --config-name config resume={checkpoint}"
-    return f"; a new run, for more steps or another tol: {line} KEY=VALUE"
+    if checkpoint.is_file():
+        words = ["--config-dir", str(folder), "--config-name", "config", f"resume={checkpoint}"]
+        yield f"a new run, for more steps or another tol: dln-{app} {shlex.join(words)} KEY=VALUE"
 
 
 def _check_own_config(name: str) -> None:

@@ -17,10 +17,7 @@ from dln_momentum.config.help import app_groups
 from dln_momentum.config.location import CONF_DIR, options_of
 from dln_momentum.config.reading import leaves
 from dln_momentum.nearest import did_you_mean
-from dln_momentum.rates import LAYERS, OF_THE_FLOW, RATES
-
-DISCRETE = tuple(name for name in (*RATES, *LAYERS) if name != "lam")
-"""Keys of section optimizer that a flow does not have."""
+from dln_momentum.rates import DISCRETE, OF_THE_FLOW
 
 
 def known_keys(app: str, choices: Sequence[str]) -> list[str]:

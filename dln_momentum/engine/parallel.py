@@ -41,8 +41,13 @@ def for_each(function: Callable[[T], None], tiles: Sequence[T], workers: int) ->
             return
         others = min(workers, len(tiles)) - 1
         with ThreadPoolExecutor(others) as pool:
-            found = [pool.submit(work) for _ in range(others)]
-            work()
+            try:
+                found = [pool.submit(work) for _ in range(others)]
+                work()
+            except BaseException:  # a signal, too, that comes before this thread is at work
+                for _ in left:
+                    pass
+                raise
             for future in found:
                 future.result()
 

@@ -243,7 +243,7 @@ class Coefficients:
         how: dict[str, Any] = {"method": "DOP853"}
         if value is None:
             # from 0 it would get to lambda/f within a time that may be shorter than an ulp
-            value = scale * end if fastest > STIFF else 0.0
+            value = scale * end if forgets(1.0) > STIFF else 0.0
         if fastest > STIFF:
             # an explicit step is no longer than a few of the times 1/forgets
             how = {"method": "Radau", "jac": lambda s, P: np.array([[forgets(s)]])}

@@ -15,13 +15,16 @@ Function = Callable[[float], float]
 CHECKED = 1000
 """Times at which a function is checked before anything is integrated."""
 STEP = 1e-5
-"""Step of the difference quotient of five points, relative to max(1, t). Its rounding, about 1e-11,
-and its error of the fourth order enter the energy and, through terms that are a thousandth of them
-or less, the sums of I_+-."""
+"""Step of the difference quotient of five points, times the horizon where that is below 1. What it
+rounds to, 1e-11 of the function a unit of time, and its error of the fourth order enter the energy
+and, through terms that are a thousandth of them or less, the sums of I_+-."""
+ULPS = 8
+"""Of t that a step has at least."""
 LEAST_JUMP = 1e-6
 """Relative change between two checked times from which on it may be a jump."""
 HALVINGS = 60
-"""Of the interval between two checked times: then its ends are next to each other."""
+"""Of the interval between two checked times: then its ends are next to each other. Near 0 doubles
+are too many for that: the value at 0 may be one of its own."""
 STAYS = 0.5
 """Share of the change that is left where a jump is all of it."""
 
@@ -61,7 +64,8 @@ class GivenFunction:
 
     def slope(self, t: float) -> float:
         """The derivative by differences; towards the inside near both ends."""
-        h = min(STEP * max(1.0, t), self.horizon / 8)
+        h = min(_power_of_two(STEP * min(1.0, self.horizon)), self.horizon / 8)
+        h = max(h, ULPS * math.ulp(t))
         if t >= 2 * h and t + 2 * h <= self.horizon:
             near, far = self(t + h) - self(t - h), self(t + 2 * h) - self(t - 2 * h)
             return (8 * near - far) / (12 * h)
@@ -113,3 +117,8 @@ class GivenFunction:
                     b, last = middle, value
                 else:
                     a, first = middle, value
+
+
+def _power_of_two(x: float) -> float:
+    """The largest one that is not above x: added to t, and taken off again, it is exact."""
+    return math.ldexp(1.0, math.frexp(x)[1] - 1) if x > 0 else x

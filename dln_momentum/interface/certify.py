@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from dln_momentum.arrays import flag_of, integer_of, is_one_of, number_of, tensor_of
+from dln_momentum.arrays import flag_of, integer_of, is_one_of, is_real, number_of, tensor_of
 from dln_momentum.errors import InputError, raise_if_any
 from dln_momentum.interface.arguments import checked
 from dln_momentum.interface.given_rates import GivenRates
@@ -224,12 +224,12 @@ def _start(previous: tuple[ArrayLike, ArrayLike], problem: Problem) -> tuple[Ten
 
 
 def _ulp(value: Any) -> float:
-    """The rounding of the floating-point type of an array, or of a list of arrays.
+    """The rounding of the floating-point type of an array, or the coarsest of a list of arrays.
 
     Of double precision otherwise.
     """
-    while isinstance(value, list | tuple) and len(value):
-        value = value[0]
+    if isinstance(value, list | tuple) and len(value) and not is_real(value[0]):
+        return max(map(_ulp, value))
     name = str(getattr(value, "dtype", "float64")).removeprefix("torch.")
     dtype = getattr(torch, name, torch.float64)
     found = dtype if isinstance(dtype, torch.dtype) and dtype.is_floating_point else torch.float64

@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from dln_momentum.errors import raise_if_any
 from dln_momentum.nearest import did_you_mean
-from dln_momentum.rates import OF_THE_FLOW, RATES
+from dln_momentum.rates import DISCRETE, OF_THE_FLOW
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -80,7 +80,7 @@ def unknown(
         nearest = did_you_mean(name, known)
         if (meant := MEANT.get(name, name)) in known:
             nearest = f" (did you mean {meant}?)"
-        elif meant in RATES and "lam" in known:
+        elif meant in DISCRETE and "lam" in known:
             nearest = f" (did you mean {OF_THE_FLOW}?)"
         if name in INSTEAD:
             nearest = f" (did you mean {INSTEAD[name]}?)"

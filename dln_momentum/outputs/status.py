@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,8 +28,10 @@ def read_status(directory: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         return {}
     if found.get("state") == "running" and not Lock(directory).held_by_any():
-        how = f"killed, or its machine stopped; {found.get('command')} resume={directory}"
-        found |= {"state": "interrupted", "message": f"{how} continues it"}
+        how, command = "killed, or its machine stopped", found.get("command")
+        if command:
+            how += f"; {command} {shlex.quote(f'resume={directory}')} continues it"
+        found |= {"state": "interrupted", "message": how}
     return found
 
 

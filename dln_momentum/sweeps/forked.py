@@ -114,7 +114,8 @@ def results_of(
             yield task, _result(function, task, notes)
     finally:
         for pipe in silent:
-            forks[pipe][0].kill()
+            if not pipe.poll():  # what it has said may not have been read yet
+                forks[pipe][0].kill()
         _end({pipe: process for pipe, (process, _) in forks.items()})
 
 

@@ -11,6 +11,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import dln_momentum as dln
+from dln_momentum.flows.given_function import GivenFunction
 from dln_momentum.verification import Measurements, Setting, Statement, Verdict
 
 every = importlib.import_module("dln_momentum.verification.statements")
@@ -177,6 +178,17 @@ def test_schedules_are_followed_to_the_end(name: str) -> None:
     assert found.energy_balance_error < 1e-10
     for error, allowed in found.tolerances.items():
         assert getattr(found, error) <= allowed
+
+
+@pytest.mark.parametrize("T", [1e-300, 1e-4, 1e-2, 1.0, 1e3, 1e5, 1e8, 1e11])
+def test_slopes_of_functions_of_any_horizon(T: float) -> None:
+    """A period in T, or where T is long in a unit of time, against the derivative."""
+    unit = min(1.0, T)
+    function = GivenFunction("lam", lambda t: 2 + math.sin(2 * math.pi * (t / unit % 1)), T)
+    for t in np.linspace(0, T, 7).tolist():
+        exact = 2 * math.pi * math.cos(2 * math.pi * (t / unit % 1))
+        # rounding of 3 over a step of 1e-5 and the fourth power of 6e-5 to 1e-3, times 30
+        assert function.slope(t) * unit == pytest.approx(exact, abs=1e-9)
 
 
 def test_annealed_flows_are_those_of_another_solver() -> None:
