@@ -184,7 +184,10 @@ def test_resume_by_directory_needs_nothing_retyped(
 def test_a_directory_has_one_writer(run: Callable[..., Answer], tmp_path: Path) -> None:
     here = tmp_path / "here"
     here.mkdir()
-    write_status(here, {"pid": 12345, "host": "elsewhere", "state": "running"})
+    write_status(
+        here,
+        {"pid": 12345, "host": "elsewhere", "state": "running", "command": "dln-train"},
+    )
     lock = Lock(here)
     assert lock.acquire()
     code, _, said = run("hydra.run.dir=here", "optimizer.beta=0.5")
@@ -196,7 +199,7 @@ def test_a_directory_has_one_writer(run: Callable[..., Answer], tmp_path: Path) 
     assert read_status(here)["state"] == "interrupted"
     (job,) = find(here).skipped
     assert job[1].startswith("interrupted, without summary.json")
-    assert "resume=" in job[1]
+    assert f"dln-train resume={here} continues it" in job[1]
     assert run("hydra.run.dir=here", "optimizer.beta=0.5")[0] == 0
     typed = read_status(here)["overrides"]
     write_status(here, read_status(here) | {"state": "running"})
