@@ -55,6 +55,16 @@ def compiled(function: Callable[..., Any]) -> Any:
     return _kept(function, _nrt=False)
 
 
+def rounded(function: Callable[..., Any]) -> Any:
+    """Compile a function that rounds each operation: what kernels have in loops of their own.
+
+    Whether a*b + c is rounded once is the compiler's choice, loop by loop where the loops differ,
+    as on ARM: a run alone and one among others would differ in the last bits of their losses.
+    """
+    function.__qualname__ += f"_{_VERSION}"
+    return _kept(function, _nrt=False, fastmath=False)
+
+
 def allocating(function: Callable[..., Any]) -> Any:
     """Compile a function that makes arrays; it is not for what every step calls."""
     function.__qualname__ += f"_{_VERSION}"
@@ -67,7 +77,7 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 def _kept(function: Callable[..., Any], **options: Any) -> Any:
-    options |= OPTIONS
+    options = OPTIONS | options
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError as error:

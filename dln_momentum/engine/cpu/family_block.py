@@ -24,10 +24,10 @@ from dln_momentum.engine.cpu.family_steps import (
     add_decay,
     add_rows_of_block,
     apply_slope,
-    entry_loss,
     family_theta,
     lay_out_rates,
     mean_of,
+    plus_loss,
     room_for_rates,
     start_residual,
 )
@@ -203,7 +203,8 @@ def _losses(loss, residual, target, losses, first, last, n, root):
         for j in range(n):
             for lane in range(LANES):
                 i = (s * n + j) * LANES + lane
-                losses[(s - first) * LANES + lane] += entry_loss(loss, residual[i], target[i], root)
+                at = (s - first) * LANES + lane
+                losses[at] = plus_loss(losses[at], loss, residual[i], target[i], root)
     for lane in range((last - first) * LANES):
         losses[lane] = mean_of(loss, losses[lane], n)
 

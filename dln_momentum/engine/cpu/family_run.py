@@ -16,15 +16,15 @@ from dln_momentum.engine.cpu.family_steps import (
     add_decay,
     add_rows,
     apply_slope,
-    entry_loss,
     family_theta,
     lay_out_rates,
     mean_of,
+    plus_loss,
     room_for_rates,
     start_residual,
 )
 from dln_momentum.engine.cpu.one_run import add_product, cut, fill_spans
-from dln_momentum.engine.cpu.passes import RUNNING, batch_weights, verdict
+from dln_momentum.engine.cpu.passes import RUNNING, batch_weights, less_product, verdict
 from dln_momentum.engine.cpu.products import set_span_product
 from dln_momentum.engine.cpu.registers import LANES, WIDTH
 from dln_momentum.engine.family import NESTEROV, SQUARED
@@ -137,7 +137,7 @@ def _take_steps(
         if len(noise) > 0:
             row = noise[k, slot if noise.shape[1] > 1 else 0]
             for j in range(n):
-                residual[j] -= row[j] * drawn.noise_scale[slot]
+                residual[j] = less_product(residual[j], row[j], drawn.noise_scale[slot])
         if len(batches) > 0:
             batch_weights(batches[k, slot if batches.shape[1] > 1 else 0], weights)
             for j in range(n):
@@ -179,5 +179,5 @@ def _loss(loss, residual, target, n, root):
     """The loss, summed over ascending rows."""
     total = 0.0
     for j in range(n):
-        total += entry_loss(loss, residual[j], target[j], root)
+        total = plus_loss(total, loss, residual[j], target[j], root)
     return mean_of(loss, total, n)

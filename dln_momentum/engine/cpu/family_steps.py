@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import math
 
-from dln_momentum.engine.cpu.compiled import allocating, compiled, inlined, unsigned, zeros
+from dln_momentum.engine.cpu.compiled import (
+    allocating,
+    compiled,
+    inlined,
+    rounded,
+    unsigned,
+    zeros,
+)
 from dln_momentum.engine.cpu.family_carried import PERIOD, Laid, Lanes
 from dln_momentum.engine.cpu.family_passes import ahead_difference, power_difference, powers
 from dln_momentum.engine.cpu.passes import squares_difference
@@ -93,15 +100,15 @@ def start_residual(codes, residual, target, start, stop):
         residual[i] = -target[i] if codes.loss == SQUARED else 0.0
 
 
-@inlined
-def entry_loss(loss, value, label, root):
-    """What one row adds to n times the loss, or to twice it for the squared one."""
+@rounded
+def plus_loss(total, loss, value, label, root):
+    """A sum with what one row adds to n times the loss, or to twice it for the squared one."""
     if loss == SQUARED:
-        return value * value
+        return total + value * value
     margin = label * value * root
     if loss == LOGISTIC:
-        return max(-margin, 0.0) + math.log1p(math.exp(-abs(margin)))
-    return math.exp(-margin)
+        return total + (max(-margin, 0.0) + math.log1p(math.exp(-abs(margin))))
+    return total + math.exp(-margin)
 
 
 @inlined
@@ -119,13 +126,19 @@ def apply_slope(loss, residual, target, root, start, stop):
         residual[i] = -target[i] * size / root
 
 
+@rounded
+def with_recent(residual, recent, weight, carry):
+    """H_k of one row."""
+    return weight * residual + carry * recent
+
+
 @compiled
 def add_rows_of_block(residual, recent, sums, weight, carry, start, count):
     """H_k = weight r_k + carry H_{k-1} and its sum, for ``count`` rows of a block of runs."""
     for j in range(count):
         for lane in range(LANES):
             i = start + j * LANES + lane
-            recent[i] = weight[lane] * residual[i] + carry[lane] * recent[i]
+            recent[i] = with_recent(residual[i], recent[i], weight[lane], carry[lane])
             sums[i] += recent[i]
 
 
@@ -133,7 +146,7 @@ def add_rows_of_block(residual, recent, sums, weight, carry, start, count):
 def add_rows(residual, recent, sums, weight, carry, count):
     """The same of one run."""
     for i in range(count):
-        recent[i] = weight * residual[i] + carry * recent[i]
+        recent[i] = with_recent(residual[i], recent[i], weight, carry)
         sums[i] += recent[i]
 
 

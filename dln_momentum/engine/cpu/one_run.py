@@ -18,6 +18,8 @@ from dln_momentum.engine.cpu.passes import (
     batch_weights,
     chosen_update,
     finish_residual,
+    less_product,
+    plus_square,
     squares_difference,
     verdict,
 )
@@ -115,7 +117,7 @@ def _take_steps(
         if len(noise) > 0:
             row = noise[k, slot if noise.shape[1] > 1 else 0]
             for j in range(n):
-                residual[j] -= row[j] * drawn.noise_scale[slot]
+                residual[j] = less_product(residual[j], row[j], drawn.noise_scale[slot])
         if len(batches) > 0:
             batch_weights(batches[k, slot if batches.shape[1] > 1 else 0], weights)
             for j in range(n):
@@ -178,5 +180,5 @@ def _squared_norm(residual, n):
     """|residual|^2, summed over ascending rows."""
     norm = 0.0
     for j in range(n):
-        norm += residual[j] * residual[j]
+        norm = plus_square(norm, residual[j])
     return norm

@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from dln_momentum.engine.cpu.carried import DIRECT, TELESCOPED
-from dln_momentum.engine.cpu.compiled import compiled, inlined, unsigned
+from dln_momentum.engine.cpu.compiled import compiled, inlined, rounded, unsigned
 from dln_momentum.engine.cpu.vector_steps import bare_step, telescoped_step
 from dln_momentum.engine.status import Status
 
@@ -127,6 +127,18 @@ def _add_large_steps(w, ahead, beta, sums, here, there, at, size):
             log_ratio = math.log(abs(new / old))
             forward, backward = dw / old - log_ratio, log_ratio - dw / new
             sums[here + i] += (forward + beta[at + i] * backward) / (1 - beta[at + i])
+
+
+@rounded
+def plus_square(norm, entry):
+    """A term of a squared norm."""
+    return norm + entry * entry
+
+
+@rounded
+def less_product(entry, drawn, scale):
+    """Label noise taken from a residual."""
+    return entry - drawn * scale
 
 
 @compiled

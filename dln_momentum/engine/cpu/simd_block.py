@@ -27,6 +27,8 @@ from dln_momentum.engine.cpu.passes import (
     add_to,
     batch_weights,
     chosen_update,
+    less_product,
+    plus_square,
     squares_difference,
     verdict,
 )
@@ -232,8 +234,8 @@ def _squared_norms(residual, norms, first, last, n):
     for s in range(first, last):
         for j in range(n):
             for lane in range(LANES):
-                entry = residual[(s * n + j) * LANES + lane]
-                norms[(s - first) * LANES + lane] += entry * entry
+                at = (s - first) * LANES + lane
+                norms[at] = plus_square(norms[at], residual[(s * n + j) * LANES + lane])
 
 
 @compiled
@@ -243,7 +245,8 @@ def subtract_noise(residual, noise, scale, first, last):
     for slot in range(first * LANES, last * LANES):
         drawn = noise[slot if len(noise) > 1 else 0]
         for j in range(n):
-            residual[(slot // LANES * n + j) * LANES + slot % LANES] -= drawn[j] * scale[slot]
+            at = (slot // LANES * n + j) * LANES + slot % LANES
+            residual[at] = less_product(residual[at], drawn[j], scale[slot])
 
 
 @compiled
