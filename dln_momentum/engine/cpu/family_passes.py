@@ -14,11 +14,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from dln_momentum.engine.cpu.compiled import compiled, inlined, unsigned
+from dln_momentum.engine.cpu.compiled import compiled, inlined, rounded, unsigned
 from dln_momentum.engine.family import NESTEROV, POWER
 
 LARGEST_FACTOR = 1e60
 """Products of iterates up to which, and down to whose inverse, one division serves both signs."""
+
+
+@rounded
+def less_products(a, b, c, d):
+    """a b - c d, of which a compiler might round either product with the difference."""
+    return a * b - c * d
 
 
 @inlined
@@ -47,8 +53,8 @@ def heavy_ball_update(carried, buffers, laid, plus, minus, at, rate, size):
         decay, b = laid.decay[rate + i], laid.beta[rate + i]
         base_plus = old_plus - laid.shrink[rate + i] * old_plus
         base_minus = old_minus - laid.shrink[rate + i] * old_minus
-        d_plus = b * past[plus + i] - (decay + pull) * old_plus
-        d_minus = b * past[minus + i] - (decay - pull) * old_minus
+        d_plus = less_products(b, past[plus + i], decay + pull, old_plus)
+        d_minus = less_products(b, past[minus + i], decay - pull, old_minus)
         new_plus, new_minus = base_plus + d_plus, base_minus + d_minus
         past[plus + i], past[minus + i] = d_plus, d_minus
         w[plus + i], w[minus + i] = new_plus, new_minus
@@ -115,8 +121,8 @@ def nesterov_update(carried, buffers, laid, plus, minus, at, rate, size):
             past[minus + i],
         )
         z_plus, z_minus = x_plus + b * d_plus, x_minus + b * d_minus
-        d_plus = b * d_plus - (decay + pull) * z_plus
-        d_minus = b * d_minus - (decay - pull) * z_minus
+        d_plus = less_products(b, d_plus, decay + pull, z_plus)
+        d_minus = less_products(b, d_minus, decay - pull, z_minus)
         new_plus, new_minus = x_plus + d_plus, x_minus + d_minus
         ahead_plus, ahead_minus = new_plus + following * d_plus, new_minus + following * d_minus
         scratch[i], scratch[size + i] = x_plus, x_minus
@@ -191,8 +197,8 @@ def power_update(carried, buffers, laid, plus, minus, at, rate, size):
     for i in range(size):
         old_plus, old_minus = w[plus + i], w[minus + i]
         pull, b = laid.step[rate + i] * gradient[at + i], laid.beta[rate + i]
-        d_plus = b * past[plus + i] - pull * scratch[i]
-        d_minus = b * past[minus + i] + pull * scratch[size + i]
+        d_plus = less_products(b, past[plus + i], pull, scratch[i])
+        d_minus = less_products(b, past[minus + i], -pull, scratch[size + i])
         new_plus, new_minus = old_plus + d_plus, old_minus + d_minus
         past[plus + i], past[minus + i] = d_plus, d_minus
         w[plus + i], w[minus + i] = new_plus, new_minus
