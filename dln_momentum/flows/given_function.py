@@ -15,9 +15,9 @@ Function = Callable[[float], float]
 CHECKED = 1000
 """Times at which a function is checked before anything is integrated."""
 STEP = 1e-5
-"""Step of the difference quotient of five points, times the horizon where that is below 1. It rounds
-to 1e-11 of the function a unit of time, at both ends to 1e-10, and has an error of fourth order. Both
-enter the energy and, through terms that are a thousandth of them or less, the sums of I_+-."""
+"""Step of the difference quotient of five points, times the horizon where that is below 1. It
+rounds to 1e-11 of the function a unit of time, at both ends to 1e-10, and has an error of fourth
+order. Both enter the energy and, through terms of a thousandth of that, the sums of I_+-."""
 ULPS = 8
 """Of t that a step has at least."""
 LEAST_JUMP = 1e-6
