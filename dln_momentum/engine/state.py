@@ -12,6 +12,9 @@ from torch import Tensor
 from dln_momentum.engine.status import Status
 from dln_momentum.errors import InputError, raise_if_any
 
+NOT_SUMMED, TELESCOPED, DIRECT = 0, 1, 2
+"""How S_+- is summed from the iterates, if it is; gpu/advance.cu has the same numbers."""
+
 Layout = tuple[torch.Size, torch.dtype]
 """Shape and type of a tensor."""
 
@@ -118,6 +121,13 @@ class State:
 
     def __post_init__(self) -> None:
         self._first = _layout_of(vars(self))
+
+    @property
+    def summing(self) -> int:
+        """One of `NOT_SUMMED`, `TELESCOPED`, `DIRECT`."""
+        if self.path_sums is None:
+            return NOT_SUMMED
+        return DIRECT if self.summed_until is None else TELESCOPED
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of all tensors by name, for a checkpoint."""

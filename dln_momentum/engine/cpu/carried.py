@@ -1,4 +1,4 @@
-"""What the compiled kernels are given, in groups, and how they sum S_+-.
+"""What the compiled kernels are given, in groups.
 
 Named tuples of arrays: compiled code takes them as it takes arrays, and their fields cost nothing.
 """
@@ -8,9 +8,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-
-NOT_SUMMED, TELESCOPED, DIRECT = 0, 1, 2
-"""How a kernel sums S_+- from the iterates, if it does."""
 
 
 class Carried(NamedTuple):

@@ -33,7 +33,7 @@ def _digest() -> str:
     holds code from others. With this in its name it is not found once any of them has changed.
     """
     here = Path(__file__).parent
-    constants = [here.parent / name for name in ("scaled.py", "status.py")]
+    constants = [here.parent / name for name in ("scaled.py", "state.py", "status.py")]
     sources = [*sorted(here.glob("*.py")), *constants]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
 

@@ -13,9 +13,6 @@ import torch
 from torch import Tensor
 
 from dln_momentum.engine.cpu.carried import (
-    DIRECT,
-    NOT_SUMMED,
-    TELESCOPED,
     Carried,
     Drawn,
     Endings,
@@ -72,7 +69,7 @@ def _advance_one_by_one(scaled: ScaledProblem, state: State, runs: Tensor, chunk
         _carried(state),
         endings_of(scaled, state),
         drawn_by(scaled, chunk, runs),
-        _summing(state),
+        state.summing,
         runs.numpy(),
         chunk.start,
         chunk.steps,
@@ -91,7 +88,7 @@ def _advance_simd_blocks(scaled: ScaledProblem, state: State, runs: Tensor, chun
         _carried(state),
         endings_of(scaled, state),
         drawn_by(scaled, chunk.part(slots), run_of_slot),
-        _summing(state),
+        state.summing,
         runs.numpy(),
         chunk.start,
         chunk.steps,
@@ -156,12 +153,6 @@ def endings_of(scaled: ScaledProblem, state: State) -> Endings:
         state.steps.numpy(),
         state.sign_changes.numpy(),
     )
-
-
-def _summing(state: State) -> int:
-    if state.path_sums is None:
-        return NOT_SUMMED
-    return DIRECT if state.summed_until is None else TELESCOPED
 
 
 def drawn_by(scaled: ScaledProblem, chunk: Chunk, runs: Tensor) -> Drawn:

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from dln_momentum.engine.cpu.carried import NOT_SUMMED, Buffers, Carried
+from dln_momentum.engine.cpu.carried import Buffers, Carried
 from dln_momentum.engine.cpu.compiled import allocating, apart, compiled, unsigned, zeros, zeros_at
 from dln_momentum.engine.cpu.passes import (
     RUNNING,
@@ -26,6 +26,7 @@ from dln_momentum.engine.cpu.passes import (
 from dln_momentum.engine.cpu.products import MOST_VECTORS, add_span_product, set_span_product
 from dln_momentum.engine.cpu.registers import LANES, WIDTH
 from dln_momentum.engine.scaled import CHECK_EVERY
+from dln_momentum.engine.state import NOT_SUMMED
 
 
 @allocating

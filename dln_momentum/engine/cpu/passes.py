@@ -12,9 +12,9 @@ import math
 
 import numpy as np
 
-from dln_momentum.engine.cpu.carried import DIRECT, TELESCOPED
 from dln_momentum.engine.cpu.compiled import compiled, inlined, rounded, unsigned
 from dln_momentum.engine.cpu.vector_steps import bare_step, telescoped_step
+from dln_momentum.engine.state import DIRECT, TELESCOPED
 from dln_momentum.engine.status import Status
 
 SERIES_BOUND = 0.125

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dln_momentum.engine.cpu.carried import NOT_SUMMED, Buffers
+from dln_momentum.engine.cpu.carried import Buffers
 from dln_momentum.engine.cpu.compiled import (
     allocating,
     compiled,
@@ -39,6 +39,7 @@ from dln_momentum.engine.cpu.products import (
 )
 from dln_momentum.engine.cpu.registers import LANES
 from dln_momentum.engine.scaled import CHECK_EVERY
+from dln_momentum.engine.state import NOT_SUMMED
 
 
 @allocating

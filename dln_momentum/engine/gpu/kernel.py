@@ -22,7 +22,7 @@ from torch import Tensor
 from dln_momentum.data.sampling import row_weights
 from dln_momentum.engine.random_inputs import Chunk
 from dln_momentum.engine.scaled import ScaledProblem
-from dln_momentum.engine.state import State
+from dln_momentum.engine.state import TELESCOPED, State
 from dln_momentum.engine.status import divergence_ceiling
 
 TILE, WARP = 8, 32
@@ -38,8 +38,6 @@ LAUNCH_STEPS = 2**20
 """Most steps of a launch: it counts them in 32 bits."""
 WEIGHT_BYTES = 2**27
 """What the batch weights of a launch may take, which are larger than the batches of a chunk."""
-NOT_SUMMED, TELESCOPED, DIRECT = 0, 1, 2
-"""How advance.cu names what is summed of the iterates."""
 
 
 @dataclass(frozen=True)
@@ -148,10 +146,7 @@ def _launch(
     device = runs.device
     layout = _layout_on(*scaled.X.shape, device)
     assert layout is not None
-    summing = NOT_SUMMED
-    if state.path_sums is not None:
-        summing = DIRECT if state.summed_until is None else TELESCOPED
-    kernel = _compiled(layout, summing, *(t is not None for t in drawn), device)
+    kernel = _compiled(layout, state.summing, *(t is not None for t in drawn), device)
     loss_scale = 2 * scaled.gamma**2
     ceiling = divergence_ceiling(state.loss_start, scaled.tol, scaled.divergence_bound)
     tol, first = state.loss.new_tensor([scaled.tol]), runs.new_tensor([start])
