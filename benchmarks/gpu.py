@@ -14,16 +14,16 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
+from benchmarks.engine import Measured, console
 from benchmarks.machine import header, machine
 from benchmarks.setup import Advance, Task
 from dln_momentum.engine import torch_kernel
@@ -34,22 +34,6 @@ RUNS = (1_000, 10_000, 100_000, 1_000_000)
 CPU_RUNS = 256
 SQUARE = 8192
 """Rows of the matrices whose product gives the card's rate."""
-
-console = Console(width=110)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One contender on one task."""
-
-    n: int
-    d: int
-    runs: int
-    contender: str
-    steps: int
-    """of one block"""
-    nanoseconds: list[float]
-    """per step and run, one of each round"""
 
 
 def card() -> dict[str, str]:
@@ -102,7 +86,7 @@ def measure(task: Task, rounds: int, slice_s: float) -> list[Measured]:
         while (seconds := _seconds(advance, steps)) < slice_s / 4 and steps < 40_000:
             steps *= 4
         ready.append((name, advance, max(40, round(steps * slice_s / seconds))))
-    scale = 1e9 / task.runs
+    scale = 1e6 / task.runs
     costs = [
         [scale * _seconds(advance, steps) / steps for _, advance, steps in ready]
         for _ in range(rounds)
@@ -118,18 +102,18 @@ def on_one_core(task: Task, rounds: int, slice_s: float) -> Measured:
     advance = task.engine(backend="numba", path_sums="telescoped").advance
     advance(100)
     steps = max(100, round(100 * slice_s / _seconds(advance, 100)))
-    costs = [1e9 * _seconds(advance, steps) / steps / task.runs for _ in range(rounds)]
+    costs = [1e6 * _seconds(advance, steps) / steps / task.runs for _ in range(rounds)]
     return Measured(task.n, task.d, task.runs, "one core of the CPU", steps, costs)
 
 
 def show(results: list[Measured], core: Measured, floor: float) -> None:
     """One table of a size."""
     table = Table(title=f"(n, d) = ({core.n}, {core.d})")
-    base = float(np.median(core.nanoseconds))
+    base = 1e3 * float(np.median(core.microseconds))
     for column in ("R", "contender", "ns/step/run", "run-steps/s", "/ floor", "one core /"):
         table.add_column(column, justify="left" if column == "contender" else "right")
     for result in (core, *results):
-        middle = float(np.median(result.nanoseconds))
+        middle = 1e3 * float(np.median(result.microseconds))
         values = (middle, 1e9 / middle, middle / floor, base / middle)
         table.add_row(f"{result.runs:,}", result.contender, *(f"{value:.3g}" for value in values))
     console.print(table)
